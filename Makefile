@@ -1,0 +1,38 @@
+# make demo: set up and show a private inference. make test: set up and run the quick tests.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PY := .venv/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+STAMP := .venv/.mpcc-installed
+CRYPTEN := crypten==0.4.1
+
+# Two workers with one thread each: party processes that tests start would otherwise fight for the cores.
+test test-all: export OMP_NUM_THREADS := 1
+
+.PHONY: setup demo test test-all check bench
+.DEFAULT_GOAL := demo
+
+setup: $(STAMP)
+
+# torch by itself first, under its pin; crypten without its requirements (one of them cannot be installed).
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PIP) -c constraints.txt torch setuptools
+	$(PIP) -c constraints.txt --no-build-isolation --editable ".[dev,mpc]"
+	$(PIP) --no-deps $(CRYPTEN)
+	touch $@
+
+demo: setup
+	$(PY) examples/digits_vit/demo.py
+
+test: setup
+	$(PY) -m pytest -q -n 2 -m "not slow and not spu"
+
+test-all: setup
+	$(PY) -m pytest -q -n 2
+
+check: setup
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+bench: setup
+	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done

@@ -1,0 +1,1 @@
+"""Plug-ins: one file a protocol. Found by mpcc.registry."""

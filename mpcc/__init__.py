@@ -1,0 +1,1 @@
+"""mpcc: a compiler for private inference of Vision Transformers."""

@@ -1,0 +1,43 @@
+"""Imports CrypTen under a current PyTorch; the only door to it.
+
+CrypTen 0.4.1 imports `torch.onnx.symbolic_registry`, which torch removed. mpcc never uses CrypTen's ONNX converter, so
+an empty stand-in is enough. What CrypTen warns about while it is imported (old regular expressions, removed torch
+functions) is not the user's business; what it warns about later is shown.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from functools import cache
+from types import ModuleType
+
+from mpcc.errors import MissingDependency
+
+INSTALL = "pip install --no-deps crypten==0.4.1 && pip install omegaconf pyyaml"
+REMOVED = "torch.onnx.symbolic_registry"
+
+
+@cache
+def import_crypten() -> ModuleType:
+    """The package `crypten`, or a MissingDependency that says how to install it."""
+    _stand_in(REMOVED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module("crypten")
+        except ModuleNotFoundError as error:
+            raise MissingDependency(
+                f"CrypTen cannot be imported: there is no module {error.name!r}",
+                where="the crypten engine",
+                hint=f"{INSTALL}   (without --no-deps it asks for a package that refuses to install)",
+            ) from error
+
+
+def _stand_in(name: str) -> None:
+    if name in sys.modules:
+        return
+    module = ModuleType(name)
+    vars(module)["_registry"] = {}
+    sys.modules[name] = module

@@ -1,0 +1,127 @@
+"""Finds plug-ins: approximations, passes and protocols, each one frozen dataclass bound to a module-level constant.
+
+Every module of the packages `mpcc.passes` and `mpcc.costmodels` is looked into, and every module named by an entry
+point of the groups of the same names. A module whose name begins with `_` holds shared code and is skipped.
+
+    approximations()          -> {"softmax_exact": Approximation(...), ...}      sorted by name
+    approximation("softmx")   -> UsageError: did you mean "softmax_exact"?
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, TypeVar
+
+from mpcc.errors import UsageError
+
+if TYPE_CHECKING:
+    from mpcc.cost import Protocol
+    from mpcc.rewrite import Approximation, Pass
+
+T = TypeVar("T")
+
+PASSES = "mpcc.passes"
+COSTMODELS = "mpcc.costmodels"
+
+
+@cache
+def approximations() -> Mapping[str, Approximation]:
+    """All approximations by name."""
+    from mpcc.rewrite import Approximation
+
+    return collect(plugin_modules(PASSES), Approximation, "approximation")
+
+
+@cache
+def passes() -> Mapping[str, Pass]:
+    """All passes (fusions, folds) by name."""
+    from mpcc.rewrite import Pass
+
+    return collect(plugin_modules(PASSES), Pass, "pass")
+
+
+@cache
+def protocols() -> Mapping[str, Protocol]:
+    """All protocols by name."""
+    from mpcc.cost import Protocol
+
+    return collect(plugin_modules(COSTMODELS), Protocol, "protocol")
+
+
+def approximation(name: str) -> Approximation:
+    """The approximation of that name, or a UsageError that lists what there is."""
+    return lookup(approximations(), name, "approximation")
+
+
+def pass_(name: str) -> Pass:
+    """The pass of that name, or a UsageError that lists what there is."""
+    return lookup(passes(), name, "pass")
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol of that name, or a UsageError that lists what there is."""
+    return lookup(protocols(), name, "protocol")
+
+
+@cache
+def plugin_modules(package: str) -> tuple[ModuleType, ...]:
+    """The modules of a plug-in package, then those that installed packages offer under an entry point of that name."""
+    return tuple(dict.fromkeys([*_packaged(package), *_offered(package)]))
+
+
+def _packaged(package: str) -> Iterator[ModuleType]:
+    for entry in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        if not entry.name.startswith("_"):
+            yield importlib.import_module(f"{package}.{entry.name}")
+
+
+def _offered(group: str) -> Iterator[ModuleType]:
+    for point in sorted(importlib.metadata.entry_points(group=group), key=lambda point: point.value):
+        try:
+            module = importlib.import_module(point.module)
+        except ImportError as error:
+            raise UsageError(
+                f"the plug-in {point.value!r} (entry point {point.name!r}) cannot be imported: {error}",
+                where=group,
+                hint="update or uninstall the package that offers it",
+            ) from error
+        yield module
+
+
+def collect(modules: Iterable[ModuleType], kind: type[T], word: str) -> Mapping[str, T]:
+    """The instances of `kind` among the modules' constants, by name, sorted. Two of one name are a UsageError.
+
+    One constant that several modules bind (one imports it from another) is one plug-in.
+    """
+    found: dict[str, T] = {}
+    home: dict[str, str] = {}
+    for module in modules:
+        for value in vars(module).values():
+            if not isinstance(value, kind):
+                continue
+            name: str = value.name  # type: ignore[attr-defined]
+            if found.setdefault(name, value) is not value:
+                raise UsageError(
+                    f"two plug-ins are called {name!r}: one in {home[name]}, one in {module.__name__}",
+                    hint=f"give one {word} another name",
+                )
+            home.setdefault(name, module.__name__)
+    return MappingProxyType(dict(sorted(found.items())))
+
+
+def lookup(known: Mapping[str, T], name: str, word: str) -> T:
+    """`known[name]`, or a UsageError with the nearest name and the list of all."""
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    suggestion = f"did you mean {near[0]!r}? " if near else ""
+    raise UsageError(
+        f"there is no {word} called {name!r}",
+        hint=f"{suggestion}known: {', '.join(known) or 'none'}",
+    )

@@ -1,0 +1,1 @@
+"""Plug-ins: one file an approximation, a fusion, a fold. Found by mpcc.registry."""
