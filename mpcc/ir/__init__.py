@@ -1,0 +1,1 @@
+"""The operators of the three levels, their verifiers and interpreters."""

@@ -1,0 +1,8 @@
+"""What a site, an approximation, a plan and a pass are; expansion of a plan into an mpc-level graph."""
+
+from .approximation import LEVELS, Approximation, Level, Options
+from .passes import Pass
+from .plan import Choice, Plan
+from .site import Range, Site, SiteStatistics
+
+__all__ = ["LEVELS", "Approximation", "Choice", "Level", "Options", "Pass", "Plan", "Range", "Site", "SiteStatistics"]

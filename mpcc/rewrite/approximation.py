@@ -1,0 +1,36 @@
+"""An approximation: one text, over the mpc primitives, that replaces one operator.
+
+Running `function` on float tensors gives the reference, tracing it gives the expansion; nothing is written twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .site import SiteStatistics
+
+Level = Literal["exact", "bounded", "structural"]
+LEVELS: tuple[Level, ...] = ("exact", "bounded", "structural")
+Options = Mapping[str, Any]
+"""The options of one member of a family: JSON values only, they are written into the plan."""
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """Replaces `operator` by `function(*tensors, **attributes, **options)` over `mpcc.ir.mpc`.
+
+    `attributes` are the operator's own (softmax: `dim`; layer_norm: `normalized_shape`, `eps`). `candidates` gives the
+    members worth considering at a site, cheapest last or in any order; an empty tuple means that it does not apply there.
+    `error` is the declared bound on the absolute error over the fitted range (None for structural ones).
+    """
+
+    name: str
+    operator: str
+    level: Level
+    source: str
+    function: Callable[..., Any]
+    candidates: Callable[[SiteStatistics], tuple[Options, ...]] = lambda statistics: ({},)
+    error: Callable[[Options], float | None] = lambda options: None
+    summary: str = ""

@@ -1,0 +1,51 @@
+"""A site is a place in the nn-level graph where a choice exists; its statistics are what a fit may use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Range:
+    """Smallest and largest value seen, and the root mean square."""
+
+    low: float
+    high: float
+    rms: float
+
+    def widened(self, margin: float) -> Range:
+        """The range with its half-width multiplied by `margin` (1.25 is a quarter more on both sides)."""
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2 * margin
+        return Range(middle - half, middle + half, self.rms)
+
+    @property
+    def bound(self) -> float:
+        return max(abs(self.low), abs(self.high))
+
+
+@dataclass(frozen=True)
+class Site:
+    """One choice: its unique name, canonical operator (`softmax`), the user's layer, the input's shape."""
+
+    name: str
+    operator: str
+    layer: str
+    shape: tuple[int, ...]
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SiteStatistics:
+    """What calibration saw at one site: named quantities (`input`, `centred`, `denominator`, `variance` ...).
+
+    `ranges` hold extremes over the whole calibration set, `samples` a subsample of values, 1-D float64.
+    `calibrated` is False when the inputs were synthetic: every number that depends on it must say so.
+    """
+
+    site: Site
+    ranges: Mapping[str, Range]
+    samples: Mapping[str, Tensor]
+    calibrated: bool = True
