@@ -1,0 +1,45 @@
+"""The cost room: protocols, networks, budgets, estimates. The prices themselves live in `mpcc.costmodels`."""
+
+from mpcc.cost.budget import Budget
+from mpcc.cost.counts import OpCounts, Rise, SiteCount, table_of_rises
+from mpcc.cost.estimate import Estimate, PhaseCost, SiteCost, estimate_graph, estimate_of, estimate_uses
+from mpcc.cost.network import LAN, NETWORKS, WAN, Network
+from mpcc.cost.price import FREE, Amount, Call, Price, Shape, Work, broadcast, ceil_log2, elements, larger
+from mpcc.cost.protocol import Compute, Formula, Protocol
+from mpcc.cost.uses import PUBLIC, SECRET, WEIGHTS, Use, uses
+
+__all__ = [
+    "FREE",
+    "LAN",
+    "NETWORKS",
+    "PUBLIC",
+    "SECRET",
+    "WAN",
+    "WEIGHTS",
+    "Amount",
+    "Budget",
+    "Call",
+    "Compute",
+    "Estimate",
+    "Formula",
+    "Network",
+    "OpCounts",
+    "PhaseCost",
+    "Price",
+    "Protocol",
+    "Rise",
+    "Shape",
+    "SiteCost",
+    "SiteCount",
+    "Use",
+    "Work",
+    "broadcast",
+    "ceil_log2",
+    "elements",
+    "estimate_graph",
+    "estimate_of",
+    "estimate_uses",
+    "larger",
+    "table_of_rises",
+    "uses",
+]

@@ -1,0 +1,143 @@
+"""Op counts: what a model costs as numbers that should not rise unnoticed. Stable text, made to be committed and diffed.
+
+count_graph(graph, protocol).to_json()          -> sorted JSON, one line a row
+new.compare(old)                                -> [Rise("site", "blocks.3.attn.softmax", "bytes", 845, 24270)]
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+from mpcc.cost.estimate import Estimate
+from mpcc.errors import UsageError
+
+FORMAT = "mpcc op counts 1"
+
+
+@dataclass(frozen=True)
+class SiteCount:
+    """What one site uses: its kind, its rounds and its bytes."""
+
+    kind: str
+    rounds: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Rise:
+    """One number that rose (or appeared: `before` is 0), and where."""
+
+    what: str  # "total", "primitive" or "site"
+    name: str
+    measure: str  # "rounds", "bytes", "calls", "kind" ...
+    before: float
+    after: float
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.name}: {self.measure} {self.before:,.10g} -> {self.after:,.10g}"
+
+
+@dataclass(frozen=True)
+class OpCounts:
+    """Calls of each primitive, rounds and bytes in total and by site, for one protocol, and the failure probability."""
+
+    protocol: str
+    rounds: int
+    bytes: int
+    primitives: Mapping[str, int]
+    sites: Mapping[str, SiteCount] = field(default_factory=dict)
+    failure_probability: float = 0.0
+
+    @staticmethod
+    def of(estimate: Estimate, failure_probability: float = 0.0) -> OpCounts:
+        """The counts of an estimate, whose rows must be numbers."""
+        sites: dict[str, SiteCount] = {}
+        for row in estimate.grouped("site"):
+            sites[row.site] = SiteCount(row.kind, int(row.rounds), int(row.bytes))
+        calls = Counter(row.kind for row in estimate.sites)
+        return OpCounts(
+            estimate.protocol, int(estimate.rounds), int(estimate.bytes), dict(calls), sites, failure_probability
+        )
+
+    def compare(self, other: OpCounts, tolerance: Mapping[str, float] | float = 0.0) -> list[Rise]:
+        """What is higher here than in `other` (the committed counts), dearest first within totals, primitives, sites.
+
+        `tolerance` is the relative rise that is let pass, one for all measures or by measure ("rounds", "bytes", ...).
+        """
+        rises = [
+            Rise("total", "online", measure, getattr(other, measure), getattr(self, measure))
+            for measure in ("rounds", "bytes", "failure_probability")
+        ]
+        for name, calls in sorted(self.primitives.items()):
+            rises.append(Rise("primitive", name, "calls", other.primitives.get(name, 0), calls))
+        at_sites: list[Rise] = []
+        for name, site in self.sites.items():
+            before = other.sites.get(name, SiteCount(site.kind, 0, 0))
+            at_sites.append(Rise("site", name, "rounds", before.rounds, site.rounds))
+            at_sites.append(Rise("site", name, "bytes", before.bytes, site.bytes))
+        rises += sorted(at_sites, key=lambda rise: rise.before - rise.after)
+        return [rise for rise in rises if rise.after > rise.before * (1 + _allowed(tolerance, rise.measure))]
+
+    def to_json(self) -> str:
+        """Stable JSON text: sorted names, one line a site."""
+        rows = [
+            f"  {json.dumps(name)}: {json.dumps(vars(self.sites[name]), sort_keys=True)}" for name in sorted(self.sites)
+        ]
+        lines = ",\n  ".join(rows)
+        body = f"{{\n  {lines}\n  }}" if rows else "{}"
+        head = {
+            "format": FORMAT,
+            "protocol": self.protocol,
+            "rounds": self.rounds,
+            "bytes": self.bytes,
+            "failure_probability": self.failure_probability,
+            "primitives": dict(sorted(self.primitives.items())),
+        }
+        return f'{json.dumps(head, indent=2)[:-2]},\n  "sites": {body}\n}}\n'
+
+    @staticmethod
+    def from_json(text: str, where: str | None = None) -> OpCounts:
+        """The counts that `to_json` wrote. UsageError for anything else."""
+        try:
+            found: Any = json.loads(text)
+            if found["format"] != FORMAT:
+                raise KeyError("format")
+            sites = {
+                name: SiteCount(str(row["kind"]), int(row["rounds"]), int(row["bytes"]))
+                for name, row in found["sites"].items()
+            }
+            return OpCounts(
+                str(found["protocol"]),
+                int(found["rounds"]),
+                int(found["bytes"]),
+                {name: int(calls) for name, calls in found["primitives"].items()},
+                sites,
+                float(found["failure_probability"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(
+                "this is no file of op counts", where=where, hint="write one with `mpcc count MODEL --write FILE`"
+            ) from error
+
+
+def table_of_rises(rises: list[Rise]) -> Table:
+    """A rich table: what rose, where, from what to what."""
+    table = Table(title="What rose", title_justify="left")
+    for name in ("what", "name", "measure"):
+        table.add_column(name)
+    for name in ("before", "after", "change"):
+        table.add_column(name, justify="right")
+    for rise in rises:
+        change = f"+{rise.after / rise.before - 1:.1%}" if rise.before else "new"
+        table.add_row(rise.what, rise.name, rise.measure, f"{rise.before:,.10g}", f"{rise.after:,.10g}", change)
+    return table
+
+
+def _allowed(tolerance: Mapping[str, float] | float, measure: str) -> float:
+    return tolerance.get(measure, 0.0) if isinstance(tolerance, Mapping) else tolerance

@@ -1,0 +1,182 @@
+"""What an inference is predicted to cost, site by site, and how that is worked out for a graph.
+
+estimate_graph(graph, protocol, LAN).seconds      -> online latency of one inference
+print(estimate.table())                           -> rich table, rows (site, kind, rounds, bytes, seconds, share)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+from torch.fx import GraphModule
+
+from mpcc.cost.network import Network
+from mpcc.cost.price import Amount, Price, Work
+from mpcc.cost.protocol import Protocol
+from mpcc.cost.uses import Use, uses
+
+
+@dataclass(frozen=True)
+class SiteCost:
+    """One row of an estimate, online: where in the user's model, what kind of operator, and what it costs."""
+
+    site: str
+    layer: str
+    kind: str
+    rounds: Amount
+    bytes: Amount
+    seconds: Amount
+
+
+@dataclass(frozen=True)
+class PhaseCost:
+    """Rounds, bytes (both directions together) and seconds of one phase."""
+
+    rounds: Amount = 0
+    bytes: Amount = 0
+    seconds: Amount = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Predicted cost of one inference. `rounds`, `bytes` and `seconds` are the online phase."""
+
+    protocol: str
+    network: str
+    rounds: Amount
+    bytes: Amount
+    seconds: Amount
+    setup: PhaseCost = PhaseCost()
+    offline: PhaseCost = PhaseCost()
+    sites: Sequence[SiteCost] = field(default_factory=tuple)
+
+    def grouped(self, by: str) -> list[SiteCost]:
+        """The rows added up by "site", "kind" or "layer", in order of first appearance."""
+        totals: dict[str, SiteCost] = {}
+        for row in self.sites:
+            key = getattr(row, by)
+            before = totals.get(key)
+            if before is None:
+                totals[key] = row if by == "site" else SiteCost(*_label(row, by), row.rounds, row.bytes, row.seconds)
+                continue
+            totals[key] = SiteCost(
+                before.site,
+                before.layer,
+                before.kind,
+                before.rounds + row.rounds,
+                before.bytes + row.bytes,
+                before.seconds + row.seconds,
+            )
+        return list(totals.values())
+
+    def table(self, by: str = "site") -> Table:
+        """A rich table of the online phase, rows by "site", "kind" or "layer", and the totals of all phases."""
+        table = Table(title=f"{self.protocol} on {self.network}", title_justify="left", show_footer=True)
+        table.add_column(by, "online")
+        for name, total in (("rounds", _count(self.rounds)), ("bytes", _size(self.bytes))):
+            table.add_column(name, total, justify="right")
+        table.add_column("seconds", _seconds(self.seconds), justify="right")
+        table.add_column("share", justify="right")
+        for row in self.grouped(by):
+            share = f"{row.seconds / self.seconds:.1%}" if _is_number(self.seconds) and self.seconds else ""
+            table.add_row(getattr(row, by), _count(row.rounds), _size(row.bytes), _seconds(row.seconds), share)
+        table.caption = _phases(self)
+        return table
+
+    def to_json(self) -> str:
+        """Stable JSON: numbers, or formulas as text where the estimate is symbolic."""
+        phases = {
+            "online": PhaseCost(self.rounds, self.bytes, self.seconds),
+            "setup": self.setup,
+            "offline": self.offline,
+        }
+        return json.dumps(
+            {
+                "protocol": self.protocol,
+                "network": self.network,
+                **{name: {key: _plain(value) for key, value in vars(cost).items()} for name, cost in phases.items()},
+                "sites": [{key: _plain(value) for key, value in vars(row).items()} for row in self.sites],
+            },
+            indent=2,
+        )
+
+
+def estimate_graph(graph: GraphModule, protocol: Protocol, network: Network | str) -> Estimate:
+    """The cost of a graph at the nn or mpc level, operator after operator. MissingCost names the site that has no price."""
+    return estimate_uses(uses(graph), protocol, network)
+
+
+def estimate_uses(found: Iterable[Use], protocol: Protocol, network: Network | str) -> Estimate:
+    """The cost of uses that run one after the other."""
+    link = Network.parse(network)
+
+    total = Price()
+    rows: list[SiteCost] = []
+    for use in found:
+        price = protocol.price(use.primitive, use.shapes, use.visibility, output=use.output, site=use.site, **use.attrs)
+        total = total + price
+        seconds = protocol.seconds(price.online, link)
+        rows.append(SiteCost(use.site, use.layer, use.primitive, price.online.rounds, price.online.bytes, seconds))
+    return estimate_of(total, rows, protocol, link)
+
+
+def estimate_of(total: Price, rows: Sequence[SiteCost], protocol: Protocol, network: Network) -> Estimate:
+    """An estimate from a price and its rows: what turns work into seconds."""
+
+    def phase(work: Work, name: str) -> PhaseCost:
+        return PhaseCost(work.rounds, work.bytes, protocol.seconds(work, network, phase=name))
+
+    online = phase(total.online, "online")
+    return Estimate(
+        protocol=protocol.name,
+        network=network.name,
+        rounds=online.rounds,
+        bytes=online.bytes,
+        seconds=online.seconds,
+        setup=phase(total.setup, "setup"),
+        offline=phase(total.offline, "offline"),
+        sites=tuple(rows),
+    )
+
+
+def _label(row: SiteCost, by: str) -> tuple[str, str, str]:
+    return ("", row.layer, "") if by == "layer" else ("", "", row.kind)
+
+
+def _phases(estimate: Estimate) -> str:
+    parts = []
+    for name, cost in (("set-up, once a model", estimate.setup), ("offline, each inference", estimate.offline)):
+        if cost.bytes != 0 or cost.rounds != 0:
+            parts.append(f"{name}: {_count(cost.rounds)} rounds, {_size(cost.bytes)}, {_seconds(cost.seconds)}")
+    return "\n".join(parts)
+
+
+def _is_number(value: Amount) -> bool:
+    return isinstance(value, int | float)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, int | float | str) else str(value)
+
+
+def _count(value: Amount) -> str:
+    return f"{value:,.0f}" if _is_number(value) else str(value)
+
+
+def _size(value: Amount) -> str:
+    if not _is_number(value):
+        return str(value)
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{value / size:,.2f} {unit}"
+    return f"{value:,.0f} B"
+
+
+def _seconds(value: Amount) -> str:
+    if not _is_number(value):
+        return str(value)
+    return f"{value:,.2f} s" if value >= 1 else f"{value * 1e3:,.1f} ms"
