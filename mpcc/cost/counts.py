@@ -1,6 +1,6 @@
-"""Op counts: what a model costs as numbers that should not rise unnoticed. Stable text, made to be committed and diffed.
+"""Op counts: a cost in numbers that should not rise unnoticed, as stable text, made to be committed and diffed.
 
-count_graph(graph, protocol).to_json()          -> sorted JSON, one line a row
+OpCounts.of(estimate).to_json()                  -> sorted JSON, one line a row
 new.compare(old)                                -> [Rise("site", "blocks.3.attn.softmax", "bytes", 845, 24270)]
 """
 

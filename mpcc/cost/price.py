@@ -40,7 +40,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Price:
-    """`online`: from the input to the answer. `offline`: anew for each inference, before the input. `setup`: once a model."""
+    """`online`: from input to answer. `offline`: for each inference, before its input. `setup`: once a model."""
 
     online: Work = Work()
     offline: Work = Work()
@@ -69,7 +69,7 @@ FREE = Price()
 
 @dataclass(frozen=True)
 class Call:
-    """One use of a primitive, as a price formula sees it: shapes and visibility of the operands, shape of the output."""
+    """One use of a primitive, as a formula sees it: shapes and visibility of the operands, shape of the output."""
 
     primitive: str
     shapes: tuple[tuple[Amount, ...], ...]

@@ -1,6 +1,6 @@
-"""Reads the uses of primitives off a graph, at the nn level or the mpc level: what is called, on which shapes, how visible.
+"""Reads the uses of primitives off a graph, at the nn or the mpc level: what is called, on which shapes, how visible.
 
-    graph -> [Use(site="blocks.0.attn.softmax", layer="blocks.0.attn", primitive="softmax", shapes=((1, 4, 65, 65),), ...)]
+    graph -> [Use(site="blocks.0.attn.softmax", primitive="softmax", shapes=((1, 4, 65, 65),), ...), ...]
 
 An operator is known by its name, so this room needs neither level's semantics. Views move values about and cost
 nothing in any protocol with linear shares; they are not uses. Nor is what has public operands only.
@@ -34,7 +34,7 @@ _MPC_ARGUMENTS = {
 
 @dataclass(frozen=True)
 class Use:
-    """One call of a primitive in a graph. `site` is the node's site, or its layer and primitive where it has no choice."""
+    """One call of a primitive in a graph. `site` is the node's site, or its layer and primitive if it has none."""
 
     site: str
     layer: str
