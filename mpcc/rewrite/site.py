@@ -7,23 +7,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ..ir.ranges import Range
 
-@dataclass(frozen=True)
-class Range:
-    """Smallest and largest value seen, and the root mean square."""
-
-    low: float
-    high: float
-    rms: float
-
-    def widened(self, margin: float) -> Range:
-        """The range with its half-width multiplied by `margin` (1.25 is a quarter more on both sides)."""
-        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2 * margin
-        return Range(middle - half, middle + half, self.rms)
-
-    @property
-    def bound(self) -> float:
-        return max(abs(self.low), abs(self.high))
+__all__ = ["Range", "Site", "SiteStatistics"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,155 @@
+"""What values a graph computes over calibration inputs: the `Range` of every node, observed in float.
+
+`observe` runs a graph of either level over many calls at once (`torch.func.vmap` over the calls, so that a graph with a
+static batch of 1 still sees images by the dozen); `record_ranges` notes smallest, largest and root mean square in
+`node.meta["range"]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..errors import RangeError, ShapeError
+
+CALLS_AT_ONCE = 16
+Inputs = Tensor | Iterable[Any]
+"""One tensor [examples, ...] for a graph of one input, or an iterable of calls: a tensor, or a tuple of tensors."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Smallest and largest value seen, and the root mean square."""
+
+    low: float
+    high: float
+    rms: float
+
+    def widened(self, margin: float) -> Range:
+        """The range with its half-width multiplied by `margin` (1.25 is a quarter more on both sides)."""
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2 * margin
+        return Range(middle - half, middle + half, self.rms)
+
+    @property
+    def bound(self) -> float:
+        return max(abs(self.low), abs(self.high))
+
+    @staticmethod
+    def of(values: Tensor) -> Range:
+        """The range of the values of a tensor."""
+        values = values.detach().double()
+        return Range(values.min().item(), values.max().item(), values.square().mean().sqrt().item())
+
+
+def stack_calls(graph_module: fx.GraphModule, inputs: Inputs) -> tuple[Tensor, ...]:
+    """Calibration inputs as one tensor [calls, *static shape] for each placeholder.
+
+    For a graph of one input, tensors [examples, ...] are cut into calls of its static batch; a rest that fills no call
+    is left out.
+    """
+    placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+    shapes = [tuple(node.meta["val"].shape) for node in placeholders]
+    calls = [call for part in ([inputs] if isinstance(inputs, Tensor) else inputs) for call in _calls(part, shapes)]
+    if not calls:
+        raise ShapeError("there are no calibration inputs", hint="Give at least one example.")
+    for call in calls:
+        if len(call) != len(shapes):
+            raise ShapeError(f"the model takes {len(shapes)} inputs, a calibration example has {len(call)}")
+        for node, shape, value in zip(placeholders, shapes, call, strict=True):
+            if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+                seen = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+                raise ShapeError(f"a calibration example is {seen}, not {shape}", where=f"input {node.name}")
+    columns = zip(placeholders, zip(*calls, strict=True), strict=True)
+    return tuple(torch.stack(column).to(node.meta["val"].dtype) for node, column in columns)
+
+
+def _calls(inputs: Any, shapes: Sequence[tuple[int, ...]]) -> list[tuple[Any, ...]]:
+    """One entry of the calibration inputs as calls: a tuple is a call, a tensor for a single input may be several."""
+    if isinstance(inputs, (tuple, list)):
+        return [tuple(inputs)]
+    if not isinstance(inputs, Tensor):
+        raise ShapeError(f"a calibration example is a {type(inputs).__name__}, not a tensor")
+    if len(shapes) != 1:
+        raise ShapeError(f"the model takes {len(shapes)} inputs; one calibration tensor does not say which is which")
+    return [(call,) for call in _cut(inputs, shapes[0])]
+
+
+def _cut(inputs: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
+    if tuple(inputs.shape) == shape:
+        return [inputs]
+    if tuple(inputs.shape[1:]) == shape:  # already [calls, *shape]
+        return list(inputs)
+    if not shape or inputs.dim() != len(shape) or tuple(inputs.shape[1:]) != shape[1:]:
+        expected = ", ".join(["examples", *map(str, shape[1:])])
+        raise ShapeError(f"the calibration inputs are {tuple(inputs.shape)}, the model takes [{expected}]")
+    if len(inputs) < shape[0]:
+        raise ShapeError(f"{len(inputs)} calibration examples do not fill one batch of {shape[0]}")
+    return list(inputs[: len(inputs) // shape[0] * shape[0]].reshape(-1, *shape))
+
+
+def observe(
+    graph_module: fx.GraphModule, inputs: Inputs, look: Callable[[fx.Node, tuple[Any, ...], Any], Any]
+) -> dict[str, Any]:
+    """Run over all calls; `look(node, arguments, value)` sees one call and gives tensors (or a tree of them), or None.
+
+    The result is node name -> what `look` gave, with a leading dimension for the calls.
+    """
+    columns = stack_calls(graph_module, inputs)
+
+    def one_call(*values: Tensor) -> dict[str, Any]:
+        watcher = _Watcher(graph_module, look)
+        watcher.run(*values)
+        return watcher.seen
+
+    with torch.no_grad():
+        return torch.func.vmap(one_call, chunk_size=CALLS_AT_ONCE, randomness="error")(*columns)
+
+
+class _Watcher(fx.Interpreter):
+    """Runs a graph and keeps what `look` makes of every node's value."""
+
+    def __init__(self, graph_module: fx.GraphModule, look: Callable[[fx.Node, tuple[Any, ...], Any], Any]) -> None:
+        super().__init__(graph_module)
+        self.look = look
+        self.seen: dict[str, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n.op == "output":
+            return value
+        seen = self.look(n, self.fetch_args_kwargs_from_env(n)[0], value)
+        if seen is not None:
+            self.seen[n.name] = seen
+        return value
+
+
+def summary(value: Tensor) -> Tensor:
+    """[smallest, largest, mean of squares] of a tensor, as a tensor (so that it works inside vmap)."""
+    value = value.double().reshape(-1)
+    return torch.stack([value.amin(), value.amax(), value.square().mean()])
+
+
+def merged(rows: Tensor) -> Range:
+    """The range over all calls, from one `summary` a call: [calls, 3]."""
+    rows = rows.reshape(-1, 3)
+    return Range(rows[:, 0].min().item(), rows[:, 1].max().item(), rows[:, 2].mean().sqrt().item())
+
+
+def record_ranges(graph_module: fx.GraphModule, inputs: Inputs) -> None:
+    """Set `node.meta["range"]` of every node that computes a tensor. RangeError if a value is not finite."""
+
+    def look(node: fx.Node, arguments: tuple[Any, ...], value: Any) -> Tensor | None:
+        return summary(value) if isinstance(value, Tensor) else None
+
+    seen = observe(graph_module, inputs, look)
+    for node in graph_module.graph.nodes:
+        if node.name not in seen:
+            continue
+        if not torch.isfinite(seen[node.name]).all():
+            where = f"{node.meta.get('site') or node.meta.get('layer') or '?'} ({node.name})"
+            raise RangeError("a value is infinite or not a number on the calibration inputs", where=where)
+        node.meta["range"] = merged(seen[node.name])
