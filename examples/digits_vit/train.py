@@ -1,9 +1,9 @@
 """Trains the digits ViT and writes weights.safetensors, model.onnx, heldout.npz and calibration.npz beside this file.
 
-    python examples/digits_vit/train.py        about five minutes on one core
+    python examples/digits_vit/train.py        about four minutes on one core
 
-The images are scikit-learn's `load_digits`: 1,797 of 8x8 pixels (UCI Optical Recognition of Handwritten Digits). A fifth
-of them, chosen with a fixed seed and stratified by class, is held out and looked at once, after the last step.
+The images are scikit-learn's `load_digits`: 1,797 of 8x8 pixels (UCI Optical Recognition of Handwritten Digits). A
+fifth of them, chosen with a fixed seed and stratified by class, is held out and looked at once, after the last step.
 """
 
 from __future__ import annotations

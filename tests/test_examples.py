@@ -1,0 +1,69 @@
+"""The example models: weights, ONNX files and held-out images agree, and the files say nothing of their maker."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+MODELS = {"digits_vit": 2_000_000}  # and how many bytes their folder may have
+LOCAL = re.compile(rb"/home/|/root/|/work/|/tmp/|/usr/|/Users/|site-packages|\.py\b|stack_trace|Traceback")
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{path.parent.name}_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def trained(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    return getattr(load(EXAMPLES / name / "model.py"), name)()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_onnx_file_is_the_model(name: str) -> None:
+    model, (example,) = trained(name)
+    image = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
+    session = onnxruntime.InferenceSession(EXAMPLES / name / "model.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"image": image.numpy()})
+    np.testing.assert_allclose(logits, model(image).detach().numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_onnx_file_has_no_metadata_and_no_local_path(name: str) -> None:
+    path = EXAMPLES / name / "model.onnx"
+    proto = onnx.load(path, load_external_data=False)
+    assert not any(part.metadata_props or part.doc_string for part in (proto, proto.graph, *proto.graph.node))
+    assert LOCAL.findall(path.read_bytes()) == []
+
+
+@pytest.mark.parametrize(("name", "limit"), MODELS.items())
+def test_the_folder_stays_small(name: str, limit: int) -> None:
+    folder = EXAMPLES / name
+    assert sum(path.stat().st_size for path in folder.glob("*.*") if path.is_file()) < limit
+
+
+def test_the_digits_model_is_right_on_97_of_100_held_out_images() -> None:
+    held_out = np.load(EXAMPLES / "digits_vit" / "heldout.npz")
+    model, _ = trained("digits_vit")
+    with torch.no_grad():
+        answers = model(torch.from_numpy(held_out["images"])).argmax(1).numpy()
+    assert (answers == held_out["labels"]).mean() >= 0.97
+
+
+def test_no_calibration_image_is_held_out() -> None:
+    folder = EXAMPLES / "digits_vit"
+    calibration, held_out = np.load(folder / "calibration.npz"), np.load(folder / "heldout.npz")
+    assert calibration["images"].shape == (64, 1, 8, 8)
+    seen = {image.tobytes() for image in held_out["images"]}
+    assert not any(image.tobytes() in seen for image in calibration["images"])
