@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from importlib.metadata import EntryPoint
 from types import ModuleType
 
@@ -69,3 +69,9 @@ def test_the_packaged_modules_are_found_without_their_shared_code() -> None:
     for package in (registry.PASSES, registry.COSTMODELS):
         names = [found.__name__ for found in registry.plugin_modules(package)]
         assert all(name.startswith(f"{package}.") and "._" not in name for name in names)
+
+
+def test_every_plugin_is_a_frozen_dataclass_constant() -> None:
+    for plugin in [*registry.approximations().values(), *registry.passes().values(), *registry.protocols().values()]:
+        with pytest.raises(FrozenInstanceError):
+            plugin.name = "another"  # type: ignore[misc, union-attr]
