@@ -64,7 +64,13 @@ class PatchEmbed(nn.Module):
 
 class VisionTransformer(nn.Module):
     def __init__(
-        self, image: int = 32, patch: int = 4, width: int = 256, depth: int = 7, heads: int = 4, hidden: int = 512,
+        self,
+        image: int = 32,
+        patch: int = 4,
+        width: int = 256,
+        depth: int = 7,
+        heads: int = 4,
+        hidden: int = 512,
         classes: int = 10,
     ) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ inputs and the shared outputs.
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from mpcc.ir import nn
 
 __all__ = ["Row", "StockRun", "run_stock"]
 
-MODULE = "mpcc.backend.crypten.stock_party"
+PARTY = "from mpcc.backend.crypten.stock_party import main; main()"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class _Party:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with theirs, self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", MODULE, str(theirs.fileno())],
+                [sys.executable, "-c", PARTY, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdout=log,
                 stderr=log,
@@ -103,13 +104,13 @@ class _Party:
 
     def send(self, job: Job) -> None:
         try:
-            self.link.send(job)
+            self.link.send_bytes(pickle.dumps(job))
         except OSError:
             raise self.error() from None
 
     def receive(self) -> Answer:
         try:
-            reply: Any = self.link.recv()
+            reply: Any = pickle.loads(self.link.recv_bytes())
         except (EOFError, OSError):
             raise self.error() from None
         if isinstance(reply, Answer):

@@ -1,12 +1,14 @@
 """One party of the stock engine, a process of its own: runs CrypTen's functions and reports what its counters say.
 
-`python -m mpcc.backend.crypten.stock_party FD`: the job comes through the inherited socket FD from the process that
-started this one, and the answer goes back through it.
+`main` is called in a fresh interpreter with the number of an inherited socket: the job comes through it from the
+process that started this one, and the answer goes back through it (pickled by value: both ends are this program, on a private
+socket; `Connection.send` would pass tensors through shared memory).
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import time
 import traceback
@@ -136,12 +138,8 @@ def main() -> None:
     """Receive a Job, send back an Answer or the text of what went wrong."""
     with Connection(int(sys.argv[1])) as parent:
         try:
-            reply: Answer | str = run_party(parent.recv())
+            reply: Answer | str = run_party(pickle.loads(parent.recv_bytes()))
         except BaseException as error:  # the parent has to learn of everything, and then ends this process
             reply = "".join(traceback.format_exception_only(error)).strip()
-        parent.send(reply)
+        parent.send_bytes(pickle.dumps(reply))
     os._exit(0)  # gloo's threads may still wait for a party that has died
-
-
-if __name__ == "__main__":
-    main()
