@@ -1,0 +1,58 @@
+"""The front ends: a torch module, graph or program, or an ONNX file -> an nn-level graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+
+from mpcc.errors import ModelFileError, UsageError
+
+from .examples import Shapes
+
+__all__ = ["capture"]
+
+
+def capture(model: Any, example_inputs: Any = None, *, input_shapes: Shapes | None = None) -> fx.GraphModule:
+    """The nn-level graph of `model`: canonical ATen operators, evaluation mode, float32, static shapes.
+
+    `model` is an nn.Module, an fx.GraphModule, a torch.export program, an ONNX model, or the path of a .pt2 or .onnx
+    file. Inputs are taken from `example_inputs` (a tensor, a tuple, a mapping of keywords), else from the graph's own
+    metadata, else from `input_shapes` (by name, or in order). Parameters are copies under their own names.
+    Raises MpccError: what is wrong, where, and the call to make.
+    """
+    if isinstance(model, (str, Path)):
+        return _from_file(Path(model), example_inputs, input_shapes)
+    if isinstance(model, (torch.nn.Module, ExportedProgram)):
+        from .torch import capture_module
+
+        return capture_module(model, example_inputs, input_shapes)
+    if type(model).__module__.startswith("onnx"):
+        return _from_onnx(model, example_inputs, input_shapes)
+    raise UsageError(
+        f"a {type(model).__name__} is not a model",
+        hint="Give an nn.Module, an fx.GraphModule, a torch.export program, or the path of a .pt2 or .onnx file.",
+    )
+
+
+def _from_file(path: Path, example_inputs: Any, input_shapes: Shapes | None) -> fx.GraphModule:
+    if path.suffix == ".onnx":
+        return _from_onnx(path, example_inputs, input_shapes)
+    if path.suffix == ".pt2":
+        from .torch import capture_module
+
+        return capture_module(path, example_inputs, input_shapes)
+    raise ModelFileError(
+        f"{path.suffix or 'a file without suffix'} is not a kind of model file",
+        where=str(path),
+        hint="Known are .onnx, and .pt2 as torch.export.save writes it.",
+    )
+
+
+def _from_onnx(model: Any, example_inputs: Any, input_shapes: Shapes | None) -> fx.GraphModule:
+    from .onnx import capture_onnx
+
+    return capture_onnx(model, example_inputs, input_shapes=input_shapes)  # type: ignore[no-any-return,unused-ignore]

@@ -1,0 +1,87 @@
+"""Canonicalisation: any graph of ATen operators -> the same function in the operators of the nn level.
+
+One walk over the graph: what depends on no input is computed at once, every other operator goes through its rule
+(`rules/`), decomposed non-linear functions are raised (`mpcc.frontend.raising`), batch norms are folded, sites named.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import fx
+
+from mpcc.errors import ShapeError, UnsupportedOperator
+from mpcc.frontend.raising import raise_patterns
+from mpcc.ir.nn import OPERATORS, describe, name_sites, verify
+
+from .batch_norm import fold_batch_norms
+from .builder import Builder
+from .rules import RULES
+from .walk import Walk, tensors
+
+__all__ = ["canonicalise"]
+
+
+def canonicalise(graph_module: fx.GraphModule) -> fx.GraphModule:
+    """A new nn-level graph that computes what `graph_module` computes, with the parameters of `graph_module` (shared).
+
+    Its nodes are ATen overloads with `meta["val"]` on the placeholders (what `torch.export` gives after `.module()`);
+    layers come from `meta["layer"]` or `meta["nn_module_stack"]`. Raises UnsupportedOperator with all operators that
+    have no canonical form, ShapeError for dynamic shapes.
+    """
+    builder = Builder(RULES)
+    inputs = [_input(builder, node) for node in graph_module.graph.nodes if node.op == "placeholder"]
+    outputs = tensors(Walk(builder, graph_module).run(inputs))
+    builder.layer = ""
+    nodes = [builder.node(value) for value in outputs]
+    builder.graph.output(nodes[0] if len(nodes) == 1 else tuple(nodes))
+    return finish(builder.root, builder.graph)
+
+
+def finish(root: torch.nn.Module, graph: fx.Graph) -> fx.GraphModule:
+    """The last steps: fold, raise, drop what nothing reads, name the sites, check every rule of the level."""
+    graph.eliminate_dead_code()
+    fold_batch_norms(root, graph)
+    raise_patterns(root, graph)
+    graph.eliminate_dead_code()
+    _refuse_foreign(graph)
+    name_sites(graph)
+    made = fx.GraphModule(root, graph, "Captured")
+    made.eval()
+    verify(made)
+    return made
+
+
+def _input(builder: Builder, node: fx.Node) -> Any:
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor):
+        return value
+    if any(not isinstance(size, int) for size in value.shape):
+        raise ShapeError(
+            f"the shape {tuple(value.shape)} is dynamic",
+            where=f"input {node.name}",
+            hint=f"Give static shapes: capture(model, input_shapes={{{node.name!r}: (1, 3, 224, 224)}})",
+        )
+    dtype = torch.float32 if value.dtype.is_floating_point else value.dtype
+    return builder.placeholder(node.name, torch.empty(value.shape, dtype=dtype, device="meta"))
+
+
+def _refuse_foreign(graph: fx.Graph) -> None:
+    foreign = [
+        node
+        for node in graph.nodes
+        if node.op == "call_function" and node.target not in OPERATORS and node.target is not operator.getitem
+    ]
+    if not foreign:
+        return
+    lines = [f"{node.target}: {describe(node)}{_reason(node)}" for node in foreign]
+    raise UnsupportedOperator(
+        f"{len(lines)} operators have no form that works on secret values:\n    " + "\n    ".join(lines),
+        hint="Constants may be computed with any operator; only what depends on an input must use supported ones.",
+    )
+
+
+def _reason(node: fx.Node) -> str:
+    return f" ({node.meta['declined']})" if "declined" in node.meta else ""

@@ -1,0 +1,20 @@
+"""One rule an operator: how it is said in the canonical operators. A file a family, `RULES` its table."""
+
+from __future__ import annotations
+
+from ..values import Rules
+from . import activations, arithmetic, attention, creation, gathers, norms, pooling, products, reductions, resize, views
+
+RULES: Rules = {
+    **views.RULES,
+    **gathers.RULES,
+    **arithmetic.RULES,
+    **reductions.RULES,
+    **products.RULES,
+    **attention.RULES,
+    **activations.RULES,
+    **norms.RULES,
+    **pooling.RULES,
+    **resize.RULES,
+    **creation.RULES,
+}

@@ -1,0 +1,231 @@
+"""Elementwise arithmetic: add, sub, mul, neg, pow; division becomes multiplication by a reciprocal.
+
+Scalars without gradient are Python numbers. `x * x` is `pow(x, 2)`: one multiplication with one opened value.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import fx
+
+from ..builder import Builder
+from ..values import Constant, Decline, Operand, Rules, Value, called, dtype, shape
+
+aten = torch.ops.aten
+
+
+def operand(x: Any) -> Any:
+    """A number for a constant scalar, a float tensor for other constants, nodes as they are."""
+    if isinstance(x, Constant):
+        if x.value.dim() == 0 and not x.trainable:
+            return x.value.item()
+        if not x.value.is_floating_point():
+            return Constant(x.value.float(), stem=x.stem)
+    if isinstance(x, bool):
+        return int(x)
+    return x
+
+
+def _grown(b: Builder, x: Any, other: Any) -> Any:
+    """`x` as large as what an operator on both gives, for an operator that turned out to change nothing else."""
+    if isinstance(other, Constant):
+        return b.expand(x, torch.broadcast_shapes(shape(x), shape(other)))
+    return x
+
+
+def _is_all(x: Any, number: float) -> bool:
+    if isinstance(x, Constant):
+        return not x.trainable and bool((x.value == number).all())
+    return isinstance(x, (int, float)) and x == number
+
+
+def add(b: Builder, x: Operand, y: Operand, *, alpha: float = 1) -> Any:
+    if alpha != 1:
+        y = b.mul(y, alpha)
+    x, y = operand(x), operand(y)
+    if not isinstance(x, fx.Node):
+        x, y = y, x
+    if _is_all(y, 0):
+        return _grown(b, x, y)
+    return b.emit(aten.add.Tensor, x, y)
+
+
+def sub(b: Builder, x: Operand, y: Operand, *, alpha: float = 1) -> Any:
+    if alpha != 1:
+        y = b.mul(y, alpha)
+    x, y = operand(x), operand(y)
+    if _is_all(y, 0):
+        return _grown(b, x, y)
+    if isinstance(y, (int, float)):
+        return b.emit(aten.add.Tensor, x, -y)
+    if isinstance(x, (int, float)):
+        return add(b, neg(b, y), x)
+    return b.emit(aten.sub.Tensor, x, y)
+
+
+def rsub(b: Builder, x: Operand, y: Operand, alpha: float = 1) -> Any:
+    return b.sub(y, x if alpha == 1 else b.mul(x, alpha))
+
+
+def mul(b: Builder, x: Operand, y: Operand) -> Any:
+    x, y = operand(x), operand(y)
+    if x is y:
+        return power(b, x, 2)
+    if not isinstance(x, fx.Node):
+        x, y = y, x
+    if _is_all(y, 1):
+        return _grown(b, x, y)
+    if isinstance(y, (int, float)) and called(x, aten.mul.Tensor) and isinstance(x.args[1], (int, float)):
+        return mul(b, x.args[0], x.args[1] * y)
+    return b.emit(aten.mul.Tensor, x, y)
+
+
+def div(b: Builder, x: Operand, y: Operand, *, rounding_mode: str | None = None) -> Any:
+    if rounding_mode is not None:
+        raise Decline("rounds a secret value")
+    y = operand(y)
+    if isinstance(y, (int, float)):
+        return mul(b, x, 1 / y)
+    if isinstance(x, (int, float)) or isinstance(operand(x), (int, float)):
+        return b.mul(b.do(aten.reciprocal.default, y), operand(x))
+    return mul(b, x, b.do(aten.reciprocal.default, y))
+
+
+def neg(b: Builder, x: Value) -> Any:
+    return b.emit(aten.neg.default, x)
+
+
+def reciprocal(b: Builder, x: Value) -> Any:
+    if called(x, aten.sqrt.default):
+        assert isinstance(x, fx.Node)
+        return b.emit(aten.rsqrt.default, x.args[0])
+    return b.emit(aten.reciprocal.default, x)
+
+
+def power(b: Builder, x: Value, exponent: Any) -> Any:
+    exponent = operand(exponent)
+    if isinstance(exponent, (fx.Node, Constant)):
+        return b.do(aten.exp.default, b.mul(b.do(aten.log.default, x), exponent))
+    if exponent == 1:
+        return x
+    if exponent in (0.5, -0.5):
+        return b.do(aten.sqrt.default if exponent > 0 else aten.rsqrt.default, x)
+    if exponent == int(exponent):
+        whole = int(exponent)
+        if whole >= 2:
+            return b.emit(aten.pow.Tensor_Scalar, x, whole)
+        if whole < 0:
+            return b.do(aten.reciprocal.default, power(b, x, -whole))
+    raise Decline(f"the power {exponent} of a secret value")
+
+
+def power_of(b: Builder, base: float, exponent: Value) -> Any:
+    return b.do(aten.exp.default, b.mul(exponent, math.log(base)))
+
+
+def square(b: Builder, x: Value) -> Any:
+    return power(b, x, 2)
+
+
+def exp2(b: Builder, x: Value) -> Any:
+    return power_of(b, 2.0, x)
+
+
+def expm1(b: Builder, x: Value) -> Any:
+    return b.add(b.do(aten.exp.default, x), -1)
+
+
+def addcmul(b: Builder, x: Value, first: Value, second: Value, *, value: float = 1) -> Any:
+    return b.add(x, b.mul(b.mul(first, second), value))
+
+
+def lerp(b: Builder, start: Value, end: Value, weight: Operand) -> Any:
+    return b.add(start, b.mul(b.sub(end, start), weight))
+
+
+def where(b: Builder, condition: Any, x: Operand, y: Operand) -> Any:
+    """A constant choice: x c + y (1 - c), with c a 0/1 constant."""
+    if isinstance(condition, fx.Node):
+        raise Decline("chooses by a secret condition")
+    x, y = operand(x), operand(y)
+    chosen = condition.value.bool()
+    if chosen.all() or not chosen.any():
+        picked = x if chosen.all() else y
+        sizes = torch.broadcast_shapes(*(shape(v) for v in (condition, x, y) if isinstance(v, (fx.Node, Constant))))
+        if isinstance(picked, (int, float)):
+            return Constant(torch.full(sizes, float(picked)))
+        return b.expand(picked, sizes)
+    return b.add(_masked(b, x, chosen), _masked(b, y, ~chosen))
+
+
+# Smaller than any score by enough that its exponential is 0 in float32, yet a number that fixed point can hold.
+LEAST_SCORE = -1e4
+
+
+def _masked(b: Builder, x: Operand, keep: torch.Tensor) -> Any:
+    if isinstance(x, (int, float)):
+        return Constant(keep.float() * max(x, LEAST_SCORE))
+    if isinstance(x, Constant) and not x.trainable:
+        return Constant(torch.where(keep, x.value.float().clamp(min=LEAST_SCORE), 0.0))
+    return b.mul(x, Constant(keep.float()))
+
+
+def masked_fill(b: Builder, x: Value, mask: Any, value: Any) -> Any:
+    return where(b, mask, value, x)
+
+
+def cast(b: Builder, x: Value, *args: Any, **kwargs: Any) -> Any:
+    """Between float types the value stays: everything is computed in one type. Others lose information."""
+    wanted = [item for item in (*args, *kwargs.values()) if isinstance(item, torch.dtype)]
+    if wanted and not (wanted[0].is_floating_point and dtype(x).is_floating_point) and wanted[0] != dtype(x):
+        raise Decline(f"turns a secret {dtype(x)} into {wanted[0]}")
+    return x
+
+
+def identity(b: Builder, x: Value, *args: Any, **kwargs: Any) -> Any:
+    return x
+
+
+def never(b: Builder, x: Value) -> Any:
+    """isnan, isinf of an input's value: fixed point has neither."""
+    return Constant(torch.zeros(shape(x), dtype=torch.bool))
+
+
+def always(b: Builder, x: Value) -> Any:
+    return Constant(torch.ones(shape(x), dtype=torch.bool))
+
+
+def _by_name(rule: Any, *names: str) -> Rules:
+    return {getattr(getattr(aten, p), o): rule for name in names for p, o in [name.split(".")]}
+
+
+RULES: Rules = {
+    **_by_name(add, "add.Tensor", "add.Scalar"),
+    **_by_name(sub, "sub.Tensor", "sub.Scalar", "subtract.Tensor"),
+    **_by_name(rsub, "rsub.Tensor", "rsub.Scalar"),
+    **_by_name(mul, "mul.Tensor", "mul.Scalar", "multiply.Tensor"),
+    **_by_name(div, "div.Tensor", "div.Scalar", "div.Tensor_mode", "true_divide.Tensor", "divide.Tensor"),
+    **_by_name(neg, "neg.default", "negative.default"),
+    **_by_name(reciprocal, "reciprocal.default"),
+    **_by_name(power, "pow.Tensor_Scalar", "pow.Tensor_Tensor"),
+    **_by_name(power_of, "pow.Scalar"),
+    **_by_name(square, "square.default"),
+    **_by_name(exp2, "exp2.default"),
+    **_by_name(expm1, "expm1.default"),
+    **_by_name(addcmul, "addcmul.default"),
+    **_by_name(lerp, "lerp.Scalar", "lerp.Tensor"),
+    **_by_name(where, "where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar"),
+    **_by_name(masked_fill, "masked_fill.Scalar", "masked_fill.Tensor"),
+    **_by_name(cast, "to.dtype", "to.dtype_layout", "to.device", "to.other", "_to_copy.default", "type_as.default"),
+    **_by_name(
+        identity,
+        *("contiguous.default", "clone.default", "alias.default", "detach.default", "detach_.default"),
+        *("dropout.default", "dropout_.default", "feature_dropout.default", "alpha_dropout.default"),
+        *("lift_fresh.default", "lift_fresh_copy.default", "nan_to_num.default", "real.default", "positive.default"),
+    ),
+    **_by_name(never, "isnan.default", "isinf.default"),
+    **_by_name(always, "isfinite.default"),
+}

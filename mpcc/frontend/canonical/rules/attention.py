@@ -1,0 +1,63 @@
+"""Attention: softmax(q k^T scale + mask) v, spelt out in matmuls and one softmax."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import fx
+
+from ..builder import Builder
+from ..values import Constant, Decline, Rules, Value, shape
+from .arithmetic import LEAST_SCORE
+
+aten = torch.ops.aten
+
+
+def scaled_dot_product_attention(
+    b: Builder, query: Value, key: Value, value: Value, mask: Value | None = None, dropout: float = 0.0,
+    causal: bool = False, *, scale: float | None = None, enable_gqa: bool = False,
+) -> Any:  # fmt: skip
+    """q [.., heads, query, d], k and v [.., heads, key, d] -> [.., heads, query, d]."""
+    if enable_gqa:
+        times = shape(query)[-3] // shape(key)[-3]
+        key, value = (b.do(aten.repeat_interleave.self_int, part, times, -3) for part in (key, value))
+    scale = 1 / math.sqrt(shape(query)[-1]) if scale is None else scale
+    scores = b.mul(b.matmul(query, b.swap(key, -2, -1)), scale)
+    if causal:
+        allowed = torch.ones(shape(query)[-2], shape(key)[-2], dtype=torch.bool).tril()
+        mask = Constant(allowed)
+    if mask is not None:
+        scores = b.add(scores, additive(mask))
+    return b.matmul(b.do(aten.softmax.int, scores, -1), value)
+
+
+def additive(mask: Value) -> Value:
+    """0 where attention is allowed and a very small number elsewhere; float masks as they are, but bounded."""
+    if isinstance(mask, fx.Node):
+        if mask.meta["val"].dtype == torch.bool:
+            raise Decline("an attention mask that depends on the input")
+        return mask
+    if mask.trainable:
+        return mask
+    if mask.value.dtype == torch.bool:
+        return Constant(torch.where(mask.value, 0.0, LEAST_SCORE), stem=mask.stem)
+    return Constant(mask.value.float().clamp(min=LEAST_SCORE), stem=mask.stem)
+
+
+def attention_for_cpu(b: Builder, query: Value, key: Value, value: Value, *rest: Any, **options: Any) -> Any:
+    """The fused kernel's form: dropout and causal, then options; the second result is only for gradients."""
+    dropout, causal = (*rest, 0.0, False)[:2] if len(rest) < 2 else rest[:2]
+    return [
+        scaled_dot_product_attention(
+            b, query, key, value, options.get("attn_mask"), dropout, causal, scale=options.get("scale")
+        ),
+        None,
+    ]
+
+
+RULES: Rules = {
+    aten.scaled_dot_product_attention.default: scaled_dot_product_attention,
+    aten._scaled_dot_product_flash_attention_for_cpu.default: attention_for_cpu,
+}

@@ -1,0 +1,151 @@
+"""Pooling: max_pool2d, avg_pool2d and mean; adaptive pools whose cells differ in size become matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..builder import Builder
+from ..values import Constant, Decline, Rules, Value, shape
+
+aten = torch.ops.aten
+
+
+def _pair(value: Any, default: Sequence[int] = ()) -> list[int]:
+    if isinstance(value, int):
+        return [value, value]
+    found = list(value) or list(default)
+    return found * 2 if len(found) == 1 else found
+
+
+def avg_pool2d(
+    b: Builder, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
+    count_padding: bool = True, divisor: int | None = None,
+) -> Any:  # fmt: skip
+    """Whole windows stay a pool; windows of differing size (ceil mode, padding left out) become matrices."""
+    kernel, padding = _pair(kernel), _pair(padding)
+    stride = _pair(stride, kernel)
+    if kernel == [1, 1] and stride == [1, 1] and padding == [0, 0]:
+        return x
+    exact = all(
+        (size + 2 * p - k) % s == 0 for size, k, s, p in zip(shape(x)[-2:], kernel, stride, padding, strict=True)
+    )
+    if divisor is None and (count_padding or padding == [0, 0]) and (not ceil_mode or exact):
+        return b.emit(aten.avg_pool2d.default, x, kernel, stride, padding)
+    if divisor is not None:
+        raise Decline("an average pool with its own divisor")
+
+    def along(dim: int) -> torch.Tensor:
+        line = torch.eye(shape(x)[dim - 2], dtype=torch.float64).unsqueeze(1)
+        pooled = torch.nn.functional.avg_pool1d(line, kernel[dim], stride[dim], padding[dim], ceil_mode, count_padding)
+        return pooled.squeeze(1).T.float()
+
+    return separable(b, x, along(0), along(1))
+
+
+def separable(b: Builder, x: Value, down: torch.Tensor, across: torch.Tensor) -> Any:
+    """x [.., h, w] -> down [new h, h] x across^T [w, new w]."""
+    return b.matmul(Constant(down), b.matmul(x, Constant(across.T.contiguous())))
+
+
+def avg_pool1d(
+    b: Builder, x: Value, kernel: Any, stride: Any = (), padding: Any = (0,), ceil_mode: bool = False,
+    count_padding: bool = True,
+) -> Any:  # fmt: skip
+    flat = b.reshape(x, [*shape(x)[:-1], 1, shape(x)[-1]])
+    stride = stride or kernel
+    made = avg_pool2d(b, flat, [1, *kernel], [1, *stride], [0, *padding], ceil_mode, count_padding)
+    return b.reshape(made, [*shape(x)[:-1], shape(made)[-1]])
+
+
+def adaptive_avg_pool2d(b: Builder, x: Value, size: Sequence[Any]) -> Any:
+    """To one cell it is a mean; to cells of equal size a pool; else a matrix on each side."""
+    wanted = [old if new is None else new for old, new in zip(shape(x)[-2:], size, strict=True)]
+    if wanted == [1, 1]:
+        return b.mean(x, [-2, -1], True)
+    if all(old % new == 0 for old, new in zip(shape(x)[-2:], wanted, strict=True)):
+        kernel = [old // new for old, new in zip(shape(x)[-2:], wanted, strict=True)]
+        return avg_pool2d(b, x, kernel, kernel)
+
+    def along(dim: int) -> torch.Tensor:
+        line = torch.eye(shape(x)[dim - 2], dtype=torch.float64).unsqueeze(1)
+        return torch.nn.functional.adaptive_avg_pool1d(line, wanted[dim]).squeeze(1).T.float()
+
+    return separable(b, x, along(0), along(1))
+
+
+def adaptive_avg_pool1d(b: Builder, x: Value, size: Sequence[int]) -> Any:
+    flat = b.reshape(x, [*shape(x)[:-1], 1, shape(x)[-1]])
+    return b.reshape(adaptive_avg_pool2d(b, flat, [1, *size]), [*shape(x)[:-1], *size])
+
+
+def adaptive_avg_pool3d(b: Builder, x: Value, size: Sequence[int]) -> Any:
+    if list(size) == [1, 1, 1]:
+        return b.mean(x, [-3, -2, -1], True)
+    raise Decline("an adaptive pool over three axes to more than one cell")
+
+
+def adaptive_max_pool2d(b: Builder, x: Value, size: Sequence[int]) -> Any:
+    if list(size) == [1, 1]:
+        return [b.do(aten.amax.default, x, [-2, -1], True), None]
+    kernel = [old // new for old, new in zip(shape(x)[-2:], size, strict=True)]
+    if any(old % new for old, new in zip(shape(x)[-2:], size, strict=True)):
+        raise Decline("an adaptive max pool with cells of differing size")
+    return [max_pool2d(b, x, kernel, kernel), None]
+
+
+def max_pool2d(
+    b: Builder, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Any:
+    kernel = _pair(kernel)
+    return b.emit(aten.max_pool2d.default, x, kernel, _pair(stride, kernel), _pair(padding), _pair(dilation), ceil_mode)
+
+
+def max_pool2d_with_indices(b: Builder, *args: Any, **kwargs: Any) -> Any:
+    return [max_pool2d(b, *args, **kwargs), None]
+
+
+def max_pool1d(
+    b: Builder,
+    x: Value,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = (0,),
+    dilation: Any = (1,),
+    ceil_mode: bool = False,
+) -> Any:
+    flat = b.reshape(x, [*shape(x)[:-1], 1, shape(x)[-1]])
+    stride = stride or kernel
+    made = max_pool2d(b, flat, [1, *kernel], [1, *stride], [0, *padding], [1, *dilation], ceil_mode)
+    return b.reshape(made, [*shape(x)[:-1], shape(made)[-1]])
+
+
+def avg_pool3d(b: Builder, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, *rest: Any) -> Any:
+    """As a pool over the last two axes, then one over the first."""
+    kernel = [kernel] * 3 if isinstance(kernel, int) else list(kernel)
+    stride = [stride] * 3 if isinstance(stride, int) else list(stride) or kernel
+    padding = [padding] * 3 if isinstance(padding, int) else list(padding) * (3 // len(padding))
+    if any(rest) and list(rest)[:1] != [False]:
+        raise Decline("a 3-D average pool in ceil mode")
+    *front, d, h, w = shape(x)
+    flat = avg_pool2d(b, b.reshape(x, [-1, d, h, w]), kernel[1:], stride[1:], padding[1:])
+    h, w = shape(flat)[-2:]
+    deep = avg_pool2d(b, b.reshape(flat, [-1, 1, d, h * w]), [kernel[0], 1], [stride[0], 1], [padding[0], 0])
+    return b.reshape(deep, [*front, shape(deep)[-2], h, w])
+
+
+RULES: Rules = {
+    aten.avg_pool1d.default: avg_pool1d,
+    aten.avg_pool2d.default: avg_pool2d,
+    aten.avg_pool3d.default: avg_pool3d,
+    aten.adaptive_avg_pool1d.default: adaptive_avg_pool1d,
+    aten.adaptive_avg_pool2d.default: adaptive_avg_pool2d,
+    aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
+    aten.adaptive_avg_pool3d.default: adaptive_avg_pool3d,
+    aten.adaptive_max_pool2d.default: adaptive_max_pool2d,
+    aten.max_pool1d.default: max_pool1d,
+    aten.max_pool2d.default: max_pool2d,
+    aten.max_pool2d_with_indices.default: max_pool2d_with_indices,
+}

@@ -1,0 +1,150 @@
+"""Partial evaluation of a captured graph: what depends on no input is computed, the rest is emitted canonically.
+
+Shape arithmetic, position grids, masks, table look-ups and interpolated embeddings vanish here without a rule of
+their own: torch itself computes them.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+from mpcc.errors import ShapeError
+from mpcc.ir.nn import attribute
+
+from .builder import Builder, operator_name
+from .mutation import NeedsFunctional, conflicts, functional_of, is_mutation
+from .values import Constant, Value, known, leaves
+
+# Checks that tracing leaves behind; static shapes have settled them.
+_CHECKS = ("_assert", "sym_constrain", "_check")
+
+
+class Walk:
+    """One graph module's values, node by node; nested graphs (no_grad and autocast regions) are walked in place."""
+
+    def __init__(self, builder: Builder, graph_module: fx.GraphModule, layer: str | None = None) -> None:
+        self.builder = builder
+        self.graph_module = graph_module
+        self.layer = layer
+        self.values: dict[fx.Node, Any] = {}
+        self.parameters: dict[str, Any] = {}
+
+    def run(self, inputs: Sequence[Any]) -> Any:
+        """The values of the output node's argument, given those of the placeholders."""
+        given = iter(inputs)
+        for node in self.graph_module.graph.nodes:
+            if node.op == "output":
+                return self.lookup(node.args[0])
+            self.values[node] = next(given) if node.op == "placeholder" else self.value(node)
+        raise AssertionError("a graph without output")
+
+    def lookup(self, argument: Any) -> Any:
+        if isinstance(argument, fx.Node):
+            return self.values[argument]
+        if isinstance(argument, (list, tuple)):
+            return [self.lookup(item) for item in argument]
+        if isinstance(argument, dict):
+            return {key: self.lookup(item) for key, item in argument.items()}
+        if isinstance(argument, slice):
+            return slice(self.lookup(argument.start), self.lookup(argument.stop), self.lookup(argument.step))
+        return argument
+
+    def value(self, node: fx.Node) -> Any:
+        if node.op == "get_attr":
+            return self.read(str(node.target))
+        if node.op == "call_module":
+            if str(node.target).startswith("_guards"):
+                return None
+            raise ShapeError(f"a call of the submodule {node.target} is left in the graph", where=node.name)
+        self.builder.layer = self.layer if self.layer is not None else layer_of(node)
+        args, kwargs = tuple(self.lookup(arg) for arg in node.args), self.lookup(node.kwargs)
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            return self.nested(node, args)
+        if operator_name(node.target).startswith(_CHECKS):
+            return None
+        if node.target is operator.getitem:
+            return self.item(args[0], args[1])
+        if is_mutation(node.target):
+            return self.mutate(node, args, kwargs)
+        return self.call(node, args, kwargs)
+
+    def call(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if "device" in kwargs:
+            kwargs = {**kwargs, "device": None}
+        return self.builder.do(node.target, *args, **kwargs)
+
+    def read(self, name: str) -> Any:
+        if name not in self.parameters:
+            value = attribute(self.graph_module, name)
+            if isinstance(value, torch.Tensor):
+                trainable = isinstance(value, torch.nn.Parameter) and value.is_floating_point()
+                value = Constant(_single(value.detach()), name, name, trainable)
+            self.parameters[name] = value
+        return self.parameters[name]
+
+    def item(self, value: Any, index: Any) -> Any:
+        if not isinstance(value, fx.Node):
+            return value[index]
+        made = self.builder.graph.call_function(operator.getitem, (value, index))
+        made.meta.update(val=value.meta["val"][index], layer=self.builder.layer, made_by=())
+        return made
+
+    def nested(self, node: fx.Node, args: tuple[Any, ...]) -> Any:
+        graphs = [item for item in args if isinstance(item, fx.GraphModule)]
+        if str(node.target) not in ("wrap_with_set_grad_enabled", "wrap_with_autocast") or len(graphs) != 1:
+            return self.call(node, args, {})
+        inputs = args[args.index(graphs[0]) + 1 :]
+        inner = Walk(self.builder, graphs[0])
+        inner.parameters = {}
+        return inner.run(inputs)
+
+    def mutate(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An in-place operator: really in place on constants, a new value (and no other reader of the old) on nodes."""
+        base = args[0]
+        if known((args, kwargs)):
+            if isinstance(base, Constant) and (base.name or base.rebuild):
+                base.value, base.name, base.rebuild = base.value.clone(), None, None
+            result = self.call(node, args, kwargs)
+            return base if isinstance(base, Constant) else result
+        if conflicts(node):
+            raise NeedsFunctional(node)
+        result = self.builder.do(functional_of(node.target), *args, **kwargs)
+        written = node.args[0]
+        assert isinstance(written, fx.Node)
+        self.values[written] = result
+        return result
+
+
+def _single(value: torch.Tensor) -> torch.Tensor:
+    """On the CPU; floats of any width as float32, in which everything is computed."""
+    return value.to("cpu", torch.float32) if value.is_floating_point() else value.to("cpu")
+
+
+def layer_of(node: fx.Node) -> str:
+    """The dotted name of the user's layer: given by a front end, or the innermost of the module stack."""
+    if "layer" in node.meta:
+        return str(node.meta["layer"])
+    stack = node.meta.get("nn_module_stack")
+    if not stack:
+        return ""
+    path = next(reversed(stack.values()))[0]
+    return clean_path(path if isinstance(path, str) else "")
+
+
+def clean_path(path: str) -> str:
+    """Tracing writes `L['self'].blocks[0]` or `_modules['blocks']` here and there: keep `blocks.0`."""
+    path = re.sub(r"^L\['self'\]\.?|^L__self__\.?|^self\.", "", path)
+    path = re.sub(r"_modules\['([^']+)'\]", r"\1", path)
+    path = re.sub(r"\[['\"]?([^\]'\"]+)['\"]?\]", r".\1", path)
+    return path.removeprefix("_export_root.").removesuffix("_export_root").strip(".")
+
+
+def tensors(value: Any) -> list[Value]:
+    """The tensor values among an output's items, flat."""
+    return [item for item in leaves(value) if isinstance(item, (fx.Node, Constant))]

@@ -1,0 +1,50 @@
+"""What torch.export's failures mean to the user: which line of their model, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from pathlib import Path
+
+import torch
+
+from mpcc.errors import CaptureError, MpccError, ShapeError
+
+_TORCH = str(Path(torch.__file__).parent)
+_HERE = str(Path(__file__).parent)
+_DATA_DEPENDENT = re.compile(r"data-dependent|GuardOnDataDependent|Could not extract specialized", re.I)
+
+
+def capture_error(error: Exception, module: torch.nn.Module) -> MpccError:
+    """The error to show for `error`, raised while `module` was traced."""
+    line = user_line(error)
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if _DATA_DEPENDENT.search(f"{type(error).__name__} {error}"):
+        return CaptureError(
+            "the flow of control depends on the values of an input, which are secret",
+            where=line,
+            hint="Use torch.where, a mask or torch.clamp instead of `if` and `while` on a tensor's value.",
+        )
+    if isinstance(error, RuntimeError) and ("size of tensor" in first or "shape" in first and "invalid" in first):
+        return ShapeError(f"the example input does not fit {type(module).__name__}: {first}", where=line)
+    return CaptureError(
+        f"torch.export cannot trace {type(module).__name__}: {type(error).__name__}: {first}",
+        where=line,
+        hint="Check that model(*example_inputs) runs; torch.export.export(model, inputs) shows the whole story.",
+    )
+
+
+def user_line(error: BaseException) -> str | None:
+    """`file:line: code` of the innermost frame that is neither torch's nor ours; None if there is none."""
+    quoted = re.findall(r'File "([^"]+)", line (\d+), in .*\n\s+(.+)', str(error))
+    for file, number, code in reversed(quoted):
+        if not _is_machinery(file):
+            return f"{file}:{number}: {code.strip()}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not _is_machinery(frame.filename):
+            return f"{frame.filename}:{frame.lineno}: {(frame.line or '').strip()}"
+    return None
+
+
+def _is_machinery(file: str) -> bool:
+    return file.startswith((_TORCH, _HERE, "<")) or "/contextlib.py" in file
