@@ -1,0 +1,1 @@
+"""Running a program: the parties, the dealer, the transport between them."""

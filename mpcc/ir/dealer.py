@@ -1,0 +1,88 @@
+"""The dealer program: functions of masks that the parties need shares of. Plain integers modulo 2^64 and packed bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .online import AND_PLANES, CHUNKS, SUBSETS, WINDOW_BITS
+from .ring import LOW_63, bilinear, pack
+
+
+def mask(shape: Sequence[int]) -> Tensor:
+    """A uniform mask [shape] of 64-bit words, fresh for each inference: the dealer draws it; this plain form is zero."""
+    return torch.zeros(tuple(shape), dtype=torch.int64)
+
+
+def weight_mask(shape: Sequence[int]) -> Tensor:
+    """A uniform mask of a weight, fixed for the life of one set-up."""
+    return torch.zeros(tuple(shape), dtype=torch.int64)
+
+
+def random_bits(shape: Sequence[int]) -> Tensor:
+    """Uniform 0/1 values [shape]."""
+    return torch.zeros(tuple(shape), dtype=torch.int64)
+
+
+def high(r: Tensor, f: int) -> Tensor:
+    """rho = (r mod 2^63) >> f; r itself for f = 0."""
+    return r if f == 0 else (r & LOW_63) >> f
+
+
+def top(r: Tensor) -> Tensor:
+    """The top bit of r."""
+    return r >> 63 & 1
+
+
+def multiply(x: Tensor, y: Tensor) -> Tensor:
+    return x * y
+
+
+def product(kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = ()) -> Tensor:
+    return bilinear(kind, x, y, attributes)
+
+
+def tables(r: Tensor, low: int) -> Tensor:
+    """Lookup tables [CHUNKS / 2, n]: per 4-bit chunk of r >> low, at bit j whether j < chunk, at bit 16 + j whether j = chunk.
+
+    Two chunks share a word.
+    """
+    v = r.reshape(-1) >> low
+    halves = []
+    for chunk in range(CHUNKS):
+        digit = v >> (4 * chunk) & 15
+        halves.append((torch.ones_like(digit) << digit) - 1 | torch.ones_like(digit) << (digit + 16))
+    return torch.stack([halves[2 * i] | halves[2 * i + 1] << 32 for i in range(CHUNKS // 2)])
+
+
+def sign(r: Tensor, low: int) -> Tensor:
+    """The bit of r above the comparison window, 0/1 [n]."""
+    return r.reshape(-1) >> (low + WINDOW_BITS) & 1
+
+
+def plane_masks(count: int) -> Tensor:
+    """Uniform packed masks [AND_PLANES, count words]."""
+    return torch.zeros((AND_PLANES, count), dtype=torch.int64)
+
+
+def mask_products(a: Tensor) -> Tensor:
+    """The products of plane masks that the AND round needs [len(SUBSETS), words]."""
+    result = []
+    for chosen in SUBSETS:
+        value = a[chosen[0]]
+        for t in chosen[1:]:
+            value = value & a[t]
+        result.append(value)
+    return torch.stack(result)
+
+
+def packed(bits: Tensor) -> Tensor:
+    """0/1 values [...] -> packed words of their flattening."""
+    return pack(bits.reshape(-1))
+
+
+RANDOM = frozenset({mask, weight_mask, random_bits, plane_masks})
+"""What the dealer draws; everything else is computed from these."""

@@ -1,0 +1,362 @@
+"""The online level: what one party computes on ring shares, opened values and correlated randomness.
+
+Every kernel is affine in the shares, so that running it once as the leading party on *totals* instead of shares gives
+the plain result: this is the fixed-point emulation. `lead` is true for party 0, which adds public terms. A correlation
+that is None stands for zero (emulation with zero masks).
+
+Notation: a value X (an integer modulo 2^64) is opened as c = X + r. Truncated by f bits it is
+    u = C - rho + w M,  C = ((c + 2^62 + 2^(f-1)) mod 2^63) >> f) - 2^(62-f),  rho = (r mod 2^63) >> f,  M = 2^(63-f),
+    w = t xor b,  t and b the top bits of c + 2^62 + 2^(f-1) and of r,
+which is round(X / 2^f) up to one unit for |X| < 2^62; with f = 0, u = X = c - r exactly. As M * M = 0 modulo 2^64
+(f <= 31), u^k = (C - rho)^k + k M w (C - rho)^(k-1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import comb
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .ring import LOW_63, OFFSET, bilinear, pack, unpack, words
+
+Share = Tensor | None
+
+CHUNKS = 4
+"""A comparison looks at a window of CHUNKS chunks of 4 bits and a sign bit."""
+WINDOW_BITS = 4 * CHUNKS
+AND_TERMS: tuple[tuple[int, ...], ...] = ((0, 1), (0, 2, 3), (0, 2, 4, 5))
+"""borrow = G3 ^ P3 G2 ^ P3 P2 G1 ^ P3 P2 P1 G0 over the planes P3, G2, P2, G1, P1, G0 (G3 is linear)."""
+AND_PLANES = 6
+
+
+def subsets() -> list[tuple[int, ...]]:
+    """The products of plane masks that the dealer gives, in order."""
+    found: list[tuple[int, ...]] = []
+    for term in AND_TERMS:
+        for code in range(1, 1 << len(term)):
+            chosen = tuple(t for i, t in enumerate(term) if code >> i & 1)
+            if len(chosen) > 1 and chosen not in found:
+                found.append(chosen)
+    return found
+
+
+SUBSETS = subsets()
+
+
+# ---- communication -------------------------------------------------------------------------------------------------
+
+
+def open_(masked: Tensor) -> Tensor:
+    """The sum of both parties' shares: communication, 8 B an element each way."""
+    return masked
+
+
+def open_bits(masked: Tensor) -> Tensor:
+    """The xor of both parties' packed shares: communication, one bit each way."""
+    return masked
+
+
+def open_weight(masked: Tensor) -> Tensor:
+    """A masked weight, from its owner to the other party, at set-up: 8 B an element one way."""
+    return masked
+
+
+def reveal(share: Tensor) -> Tensor:
+    """The output, opened to the party it belongs to: 8 B an element one way."""
+    return share
+
+
+# ---- linear --------------------------------------------------------------------------------------------------------
+
+
+def mask_with(share: Tensor, mask: Share) -> Tensor:
+    """What is sent: the share of X + r."""
+    return share if mask is None else share + mask
+
+
+def mask_bits(share: Tensor, mask: Share) -> Tensor:
+    return share if mask is None else share ^ mask
+
+
+def add(x: Tensor, y: Tensor) -> Tensor:
+    return x + y
+
+
+def times(x: Tensor, factor: int) -> Tensor:
+    """The share times a public integer."""
+    return x * factor
+
+
+def combine(shares: Sequence[Tensor], factors: Sequence[int]) -> Tensor:
+    """The sum of shares times public integers, broadcast."""
+    total = shares[0] if factors[0] == 1 else shares[0] * factors[0]
+    for share, factor in zip(shares[1:], factors[1:], strict=True):
+        total = torch.add(total, share) if factor == 1 else torch.add(total, share, alpha=factor)
+    return total
+
+
+def add_public(x: Tensor, value: int, *, lead: bool = True) -> Tensor:
+    """The share of X + value."""
+    return x + value if lead else x
+
+
+def moved(c: Tensor, value: int) -> Tensor:
+    """The opening of X + value from that of X: both parties add."""
+    return c + value
+
+
+def add_weight(x: Tensor, weight: Share, shape: Sequence[int]) -> Tensor:
+    """The share of X + W; only the owner of W holds it (None elsewhere)."""
+    return x.expand(shape) if weight is None else x + weight
+
+
+def weight_share(weight: Share, shape: Sequence[int]) -> Tensor:
+    """W as a share: the owner's is W, the other's 0."""
+    return torch.zeros(shape, dtype=torch.int64) if weight is None else weight
+
+
+def total(x: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
+    return x.sum(dim=tuple(dims), keepdim=keepdim)
+
+
+def take(x: Tensor, indices: Sequence[Any]) -> Tensor:
+    """x[indices] with constant index lists (None keeps a dimension whole)."""
+    return x[tuple(slice(None) if i is None else torch.tensor(i) for i in indices)]
+
+
+def truncate_locally(x: Tensor, bits: int, *, lead: bool = True) -> Tensor:
+    """X >> bits on the shares alone: off by 2^(64-bits) with probability |X| / 2^64, else by at most one unit."""
+    return x >> bits if lead else -((-x) >> bits)
+
+
+# ---- products of opened values -------------------------------------------------------------------------------------
+
+
+def product(
+    kind: str, cx: Tensor, cy: Tensor, rx: Share, ry: Share, rxy: Share, attributes: Sequence[Any] = (), *, lead: bool = True
+) -> Tensor:
+    """The share of bilinear(X, Y) from c = X + r: cx cy - cx ry - rx cy + rx ry. No truncation, exact modulo 2^64."""
+    if rx is None or ry is None:
+        return bilinear(kind, cx, cy, attributes)
+    result = bilinear(kind, cx, cy - ry if lead else -ry, attributes)
+    result -= bilinear(kind, rx, cy, attributes)
+    return result if rxy is None else result.add_(rxy)
+
+
+def weight_product(kind: str, c: Tensor, weight: Share, rw: Share, attributes: Sequence[Any] = ()) -> Tensor:
+    """The share of bilinear(X, W): c W at W's owner, minus the share of r W. Exact modulo 2^64."""
+    if weight is None:
+        assert rw is not None
+        return -rw
+    result = bilinear(kind, c, weight, attributes)
+    return result if rw is None else result - rw
+
+
+def mask_weight_product(kind: str, r: Share, opened: Tensor, rb: Share, attributes: Sequence[Any] = ()) -> Share:
+    """The share of r W from the opened F = W + B: r F - r B. Done before the input arrives."""
+    if r is None:
+        return None
+    result = bilinear(kind, r, opened, attributes)
+    return result if rb is None else result - rb
+
+
+def public_part(c: Tensor, f: int) -> tuple[Tensor, Tensor]:
+    """(C, t) of an opened value."""
+    if f == 0:
+        return c, torch.zeros((), dtype=torch.int64)
+    shifted = c + (OFFSET + (1 << (f - 1)))
+    return ((shifted & LOW_63) >> f) - (1 << (62 - f)), shifted >> 63 & 1
+
+
+def truncated(c: Tensor, f: int, rho: Share, b: Share, *, lead: bool = True) -> Tensor:
+    """The share of u = round(X / 2^f): linear in the dealer's rho and b."""
+    C, t = public_part(c, f)
+    M = 1 << (63 - f)
+    if rho is None or b is None:
+        return C + t * M
+    w = (1 - 2 * t) * b
+    result = w.mul_(M) - rho
+    return result.add_(C).add_(t * M) if lead else result
+
+
+def elementwise(
+    cx: Tensor,
+    cy: Tensor,
+    fx: int,
+    fy: int,
+    rho_x: Share,
+    rho_y: Share,
+    b_x: Share,
+    b_y: Share,
+    rho_xy: Share,
+    bx_rho_y: Share,
+    by_rho_x: Share,
+    *,
+    lead: bool = True,
+) -> Tensor:
+    """The share of u_x u_y, broadcast. b_x and bx_rho_y are unused (None) when fx = 0; likewise for y."""
+    Cx, tx = public_part(cx, fx)
+    Cy, ty = public_part(cy, fy)
+    Mx, My = 1 << (63 - fx), 1 << (63 - fy)
+    if rho_x is None or rho_y is None:
+        ux = Cx + tx * Mx if fx else Cx
+        uy = Cy + ty * My if fy else Cy
+        return ux * uy
+    result = (Cx * (Cy - rho_y)) if lead else Cx * -rho_y
+    result -= rho_x * Cy
+    result += rho_xy
+    if fx:  # M_x w_x (C_y - rho_y), w_x = t + (1 - 2t) b
+        assert b_x is not None and bx_rho_y is not None
+        flipped = b_x * Cy - bx_rho_y
+        part = (1 - 2 * tx) * flipped + tx * (Cy - rho_y if lead else -rho_y)
+        result += part * Mx
+    if fy:
+        assert b_y is not None and by_rho_x is not None
+        flipped = b_y * Cx - by_rho_x
+        part = (1 - 2 * ty) * flipped + ty * (Cx - rho_x if lead else -rho_x)
+        result += part * My
+    return result
+
+
+def power_sum(
+    c: Tensor, f: int, coefficients: Sequence[int], rho: Sequence[Share], b_rho: Sequence[Share], *, lead: bool = True
+) -> Tensor:
+    """The share of sum_k coefficients[k] u^k (integers modulo 2^64) from one opening.
+
+    `rho[k]` shares rho^k (k = 1..d), `b_rho[k]` shares b rho^k (k = 0..d-1; unused when f = 0).
+    """
+    C, t = public_part(c, f)
+    degree = len(coefficients) - 1
+    M = 1 << (63 - f)
+    if rho[1] is None:
+        u = C + t * M if f else C
+        return _horner(coefficients, u)
+    # P(C - rho) = sum_j (-1)^j rho^j sum_k binomial(k, j) a_k C^(k-j)
+    result = _horner(coefficients, C) if lead else torch.zeros_like(C)
+    for j in range(1, degree + 1):
+        share = rho[j]
+        assert share is not None
+        inner = _horner([(-1) ** j * comb(k, j) * coefficients[k] for k in range(j, degree + 1)], C)
+        result += inner * share
+    if f:
+        derivative = [k * coefficients[k] for k in range(1, degree + 1)]
+        first = b_rho[0]
+        assert first is not None
+        plain = _horner(derivative, C) if lead else torch.zeros_like(C)  # P'(C - rho)
+        flipped = _horner(derivative, C) * first  # b P'(C - rho)
+        for j in range(1, degree):
+            share, b_share = rho[j], b_rho[j]
+            assert share is not None and b_share is not None
+            inner = _horner([(-1) ** j * comb(k, j) * derivative[k] for k in range(j, degree)], C)
+            plain = plain + inner * share
+            flipped = flipped + inner * b_share
+        result += (t * plain + (1 - 2 * t) * flipped) * M
+    return result
+
+
+def _horner(coefficients: Sequence[int], x: Tensor) -> Tensor:
+    """sum_k coefficients[k] x^k modulo 2^64."""
+    result = torch.full_like(x, _wrap(coefficients[-1]))
+    for a in reversed(coefficients[:-1]):
+        result = result.mul_(x).add_(_wrap(a))
+    return result
+
+
+def _wrap(value: int) -> int:
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+# ---- comparison ----------------------------------------------------------------------------------------------------
+
+
+def leaves(c: Tensor, threshold: int, low: int, tables: Tensor, sign: Tensor, *, lead: bool = True) -> Tensor:
+    """Packed boolean shares [AND_PLANES + 1, words(n)] for the bit X < threshold, from the dealer's tables over r.
+
+    `sign` is the packed bit of r above the window. Bits low .. low + 16 of e - r, e = c - threshold, decide; the last plane is the part that is linear.
+    """
+    e = (c.reshape(-1) - threshold) >> low
+    G, P = [], []
+    for chunk in range(CHUNKS):
+        j = e >> (4 * chunk) & 15
+        word = tables[chunk // 2] >> (j + 32 * (chunk % 2))
+        G.append(word & 1)
+        P.append(word >> 16 & 1)
+    linear = G[3] ^ (e >> WINDOW_BITS & 1) if lead else G[3]
+    result = pack(torch.stack([P[3], G[2], P[2], G[1], P[1], G[0], linear]))
+    result[AND_PLANES] ^= sign
+    return result
+
+
+def planes(leaf: Tensor) -> Tensor:
+    """The planes that enter the AND round."""
+    return leaf[:AND_PLANES]
+
+
+def and_planes(e: Tensor, leaf: Tensor, a: Share, products: Share, *, lead: bool = True) -> Tensor:
+    """The packed boolean share of the bit, from the opened planes e = planes ^ a and the products of the masks a."""
+    result = leaf[AND_PLANES].clone()
+    for term in AND_TERMS:
+        for code in range(1 << len(term)):
+            chosen = tuple(t for i, t in enumerate(term) if code >> i & 1)
+            value: Tensor | None = None
+            for t in term:
+                if t not in chosen:
+                    value = e[t] if value is None else value & e[t]
+            if not chosen:
+                if lead and value is not None:
+                    result ^= value
+                continue
+            if a is None or products is None:
+                continue
+            share = a[chosen[0]] if len(chosen) == 1 else products[SUBSETS.index(chosen)]
+            result ^= share if value is None else share & value
+    return result
+
+
+def bit_number(opened: Tensor, beta: Share, shape: Sequence[int], *, lead: bool = True) -> Tensor:
+    """The arithmetic share of a bit opened as bit ^ beta."""
+    flag = _flag(opened, shape)
+    if beta is None:
+        return flag
+    result = (1 - 2 * flag) * beta.reshape(shape)
+    return result + flag if lead else result
+
+
+def select(
+    opened: Tensor,
+    beta: Share,
+    c: Tensor,
+    f: int,
+    rho: Share,
+    b: Share,
+    beta_rho: Share,
+    beta_b: Share,
+    *,
+    lead: bool = True,
+) -> Tensor:
+    """The share of bit * u, u the opened value truncated by f bits: flag u + (1 - 2 flag) beta u."""
+    flag = _flag(opened, c.shape)
+    u = truncated(c, f, rho, b, lead=lead) if f else (c - rho if lead else -rho) if rho is not None else c
+    if beta is None or beta_rho is None:
+        return flag * u
+    C, t = public_part(c, f)
+    beta_u = beta.reshape(c.shape) * C - beta_rho
+    if f:
+        assert beta_b is not None
+        beta_u += ((1 - 2 * t) * beta_b + t * beta.reshape(c.shape)) * (1 << (63 - f))
+    return flag * u + (1 - 2 * flag) * beta_u
+
+
+def _flag(opened: Tensor, shape: Sequence[int]) -> Tensor:
+    n = 1
+    for s in shape:
+        n *= s
+    assert opened.shape[-1] == words(n)
+    return unpack(opened, n).reshape(tuple(shape))
+
+
+COMMUNICATION = frozenset({open_, open_bits, open_weight, reveal})

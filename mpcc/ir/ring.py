@@ -1,0 +1,90 @@
+"""Arithmetic modulo 2^64 on int64 tensors: bilinear maps and bit packing, shared by the parties and the dealer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+RING_BITS = 64
+OFFSET = 1 << 62
+"""Added before a truncation, so that a value below 2^62 in magnitude becomes non-negative and below 2^63."""
+LOW_63 = (1 << 63) - 1
+
+
+def wrap(value: int) -> int:
+    """A Python integer as the signed 64-bit representative of its residue."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def bilinear(kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = ()) -> Tensor:
+    """The bilinear map `kind`: mul, matmul, linear (x @ y.T), rmatmul (y @ x), conv (attributes: stride, padding, dilation, groups)."""
+    if kind == "mul":
+        return x * y
+    if kind == "matmul":
+        return torch.matmul(x, y)
+    if kind == "rmatmul":
+        return torch.matmul(y, x)
+    if kind == "linear":
+        return torch.matmul(x, y.transpose(-1, -2))
+    if kind == "conv":
+        return convolution(x, y, *attributes)
+    raise ValueError(kind)
+
+
+def convolution(
+    x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
+) -> Tensor:
+    """Convolution of int64 tensors (1 to 3 spatial dimensions) as one matrix product over unfolded patches.
+
+    x [batch, in, *space], weight [out, in / groups, *kernel] -> [batch, out, *space'].
+    """
+    rank = weight.dim() - 2
+    if any(padding):
+        x = functional.pad(x, [p for amount in reversed(padding) for p in (amount, amount)])
+    kernel = weight.shape[2:]
+    batch, channels = x.shape[:2]
+    space = [(x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in range(rank)]
+    x = x.contiguous()
+    strides = x.stride()
+    # [batch, groups, in / groups, *kernel, *space']
+    patches = x.as_strided(
+        (batch, groups, channels // groups, *kernel, *space),
+        (
+            strides[0],
+            strides[1] * (channels // groups),
+            strides[1],
+            *(strides[2 + i] * dilation[i] for i in range(rank)),
+            *(strides[2 + i] * stride[i] for i in range(rank)),
+        ),
+    )
+    inner = weight[0].numel()
+    columns = patches.reshape(batch, groups, inner, -1)
+    rows = weight.reshape(groups, weight.shape[0] // groups, inner)
+    return torch.matmul(rows, columns).reshape(batch, weight.shape[0], *space)
+
+
+def words(bits: int) -> int:
+    """How many 64-bit words hold `bits` packed bits."""
+    return -(-bits // 64)
+
+
+def pack(bits: Tensor) -> Tensor:
+    """0/1 values [..., n] -> int64 words [..., words(n)]."""
+    n = bits.shape[-1]
+    packed = np.packbits(bits.numpy().astype(np.uint8, copy=False), axis=-1)
+    missing = words(n) * 8 - packed.shape[-1]
+    if missing:
+        packed = np.concatenate([packed, np.zeros((*packed.shape[:-1], missing), np.uint8)], axis=-1)
+    return torch.from_numpy(packed.view(np.int64))
+
+
+def unpack(packed: Tensor, n: int) -> Tensor:
+    """int64 words [..., words(n)] -> int64 0/1 values [..., n]."""
+    bits = np.unpackbits(packed.contiguous().numpy().view(np.uint8), axis=-1)[..., :n]
+    return torch.from_numpy(bits.astype(np.int64))

@@ -1,0 +1,139 @@
+"""Products and polynomials of secret values: from the openings of their operands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+from ..ir import dealer, online
+from ..ir.ring import wrap
+from .caps import least_weight_bits
+from .openings import Opening
+from .scales import Scaler
+from .values import LIMIT, Constant, Secret
+
+WEIGHT_BITS = 13
+"""Significant bits of a weight at its root mean square, where there is room."""
+COEFFICIENT_BITS = 11
+"""Bits by which the result of a polynomial is finer than its highest power, so that rounded coefficients do not show."""
+MOST_POWER_BITS = 15
+
+
+def multiply(s: Scaler, x: Secret, y: Secret, out: tuple[float, float], cap: float) -> Secret:
+    """Element-wise product; each operand truncated at its opening to its own precision."""
+    px, py = min(s.precision(x), x.bits), min(s.precision(y), y.bits)
+    excess = px + py - min(cap, 34)
+    if excess > 0:  # take bits evenly, but leave 11 each
+        room = max(0.0, min(excess, px - 11 + py - 11))
+        px, py = px - room / 2, py - room / 2
+    fx, fy = s.shift_to(x, px), s.shift_to(y, py)
+    ox, oy = s.openings.open(x.node), s.openings.open(y.node)
+    scale = x.scale / 2**fx * (y.scale / 2**fy)
+    o = s.openings
+    if fx == 0 and fy == 0:
+        rxy = s.b.correlation(s.b.deal(dealer.product, "mul", ox.mask, oy.mask))
+        node = s.b.on(online.product, "mul", ox.c, oy.c, o.mask_share(ox), o.mask_share(oy), rxy)
+    else:
+        rho_x, rho_y = o.rho(ox.mask, fx), o.rho(oy.mask, fy)
+        cross = s.b.correlation(s.b.deal(dealer.multiply, rho_x, rho_y))
+        bx_rho_y = s.b.correlation(s.b.deal(dealer.multiply, s.b.deal(dealer.top, ox.mask), rho_y)) if fx else None
+        by_rho_x = s.b.correlation(s.b.deal(dealer.multiply, s.b.deal(dealer.top, oy.mask), rho_x)) if fy else None
+        bx, by = o.top(ox) if fx else None, o.top(oy) if fy else None
+        node = s.b.on(
+            online.elementwise, ox.c, oy.c, fx, fy, o.high(ox, fx), o.high(oy, fy), bx, by, cross, bx_rho_y, by_rho_x
+        )
+    return Secret(node, scale, *out)
+
+
+def square(s: Scaler, x: Secret, out: tuple[float, float], cap: float) -> Secret:
+    """x^2 from one opening."""
+    bits = min(s.precision(x), x.bits, max(11.0, min(cap, 40) / 2))
+    f = s.shift_to(x, bits)
+    scale = (x.scale / 2**f) ** 2
+    return Secret(_power_sum(s, s.openings.open(x.node), 0, f, [0, 0, 1]), scale, *out)
+
+
+def polynomial(s: Scaler, x: Secret, coefficients: Sequence[float], low: float, high: float, out: tuple[float, float]) -> Secret:
+    """sum_k coefficients[k] x^k from one opening: the powers of the mask come from the dealer.
+
+    The variable is moved to the middle of its range (free), so that its bits are spent where it lives.
+    """
+    degree = len(coefficients) - 1
+    if degree == 0:
+        coefficients, degree = [*coefficients, 0.0], 1
+    middle = (low + high) / 2
+    radius = max(high - middle, 2.0**-16)
+    moved = shifted(coefficients, middle)
+    room = LIMIT - 1.0 - math.log2(out[0])
+    power_bits = min((room - COEFFICIENT_BITS) / degree, MOST_POWER_BITS)
+    f = s.shift_to(x, power_bits - math.log2(radius))
+    unit = x.scale / 2**f
+    used = degree * math.log2(radius * abs(unit))
+    target = 2.0 ** math.floor(min(room, used + COEFFICIENT_BITS + 4))
+    integers = [round(a * target / unit**k) for k, a in enumerate(moved)]
+    node = _power_sum(s, s.openings.open(x.node), round(middle * x.scale), f, integers)
+    return Secret(node, target, *out)
+
+
+def shifted(coefficients: Sequence[float], middle: float) -> list[float]:
+    """The coefficients of p(middle + u) in u."""
+    degree = len(coefficients) - 1
+    return [
+        math.fsum(coefficients[k] * math.comb(k, j) * middle ** (k - j) for k in range(j, degree + 1)) for j in range(degree + 1)
+    ]
+
+
+def _power_sum(s: Scaler, opening: Opening, middle: int, f: int, integers: Sequence[int]) -> Any:
+    o = s.openings
+    degree = len(integers) - 1
+    c = s.b.on(online.moved, opening.c, -middle) if middle else opening.c
+    rho = [None, *(o.power(opening, f, k, False) for k in range(1, degree + 1))]
+    b_rho = [o.power(opening, f, k, True) for k in range(degree)] if f else []
+    wrapped = tuple(wrap(a) for a in integers)
+    return s.b.on(online.power_sum, c, f, wrapped, tuple(rho), tuple(b_rho))
+
+
+def matrix_product(s: Scaler, x: Secret, y: Secret, out: tuple[float, float]) -> Secret:
+    """x @ y of two secret values, untruncated: exact modulo 2^64."""
+    room = LIMIT - math.log2(out[0])
+    if x.bits + y.bits > room:
+        excess = x.bits + y.bits - room
+        x = s.reduce(x, x.bits - excess / 2, opened_anyway=False)
+        y = s.reduce(y, y.bits - excess / 2, opened_anyway=False)
+    ox, oy = s.openings.open(x.node), s.openings.open(y.node)
+    rxy = s.b.correlation(s.b.deal(dealer.product, "matmul", ox.mask, oy.mask))
+    node = s.b.on(
+        online.product, "matmul", ox.c, oy.c, s.openings.mask_share(ox), s.openings.mask_share(oy), rxy
+    )
+    return Secret(node, x.scale * y.scale, *out)
+
+
+def weight_product(
+    s: Scaler, kind: str, x: Secret, weight: Constant, out: tuple[float, float], cap: float, attributes: tuple[Any, ...] = ()
+) -> Secret:
+    """A product with a tensor of the model's owner: only x is opened; the weight's mask was opened at set-up."""
+    room = min(cap, LIMIT - math.log2(out[0]))
+    least = least_weight_bits(weight.rms)
+    if x.bits + least > room:
+        x = s.reduce(x, max(room - least, 8.0), opened_anyway=False)
+    wanted = min(WEIGHT_BITS - math.log2(weight.rms), room - x.bits, 24.0)
+    bits = math.floor(x.bits + wanted + 1e-9)  # the result's scale is a power of two, so that residual sums align
+    scale = math.copysign(2.0**bits, x.scale) / x.scale
+    opening = s.openings.open(x.node)
+    node = s.b.weight(weight.name, weight.value, scale)
+    mask = s.b.weight_mask(node)
+    opened = s.b.on(online.open_weight, s.b.on(online.mask_with, node, s.b.correlation(mask)))
+    rb = s.b.correlation(s.b.deal(dealer.product, kind, opening.mask, mask, attributes))
+    rw = s.b.on(online.mask_weight_product, kind, s.openings.mask_share(opening), opened, rb, attributes)
+    node = s.b.on(online.weight_product, kind, opening.c, node, rw, attributes)
+    return Secret(node, math.copysign(2.0**bits, x.scale), *out)
+
+
+def with_weight(s: Scaler, x: Secret, constant: Constant, out: tuple[float, float], shape: Sequence[int]) -> Secret:
+    """x plus a tensor of the model's owner, encoded at x's scale. Free."""
+    node = s.b.weight(constant.name, constant.value, x.scale)
+    return Secret(s.b.on(online.add_weight, x.node, node, tuple(shape)), x.scale, *out)
+
+

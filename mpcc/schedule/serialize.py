@@ -1,0 +1,118 @@
+"""Programs as JSON: a closed table of operations, no code, no pickle. The same program gives the same text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..errors import BundleError
+from ..ir import dealer, mpc, online
+from .program import Program
+
+VERSION = 1
+META = ("kind", "scale", "input", "constant", "boolean", "owned", "phase", "level", "layer", "site", "primitive")
+
+
+def _table() -> dict[str, Callable[..., Any]]:
+    functions = {
+        f"{module.__name__.rsplit('.', 1)[1]}.{name}": value
+        for module in (online, dealer)
+        for name, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+    }
+    return functions | {str(view): view for view in mpc.VIEWS}
+
+
+TARGETS = _table()
+NAMES = {target: name for name, target in TARGETS.items()}
+
+
+def dumps(program: Program) -> str:
+    """The program as JSON text (without the weights)."""
+    document = {
+        "version": VERSION,
+        "online": _graph(program.online.graph),
+        "dealer": _graph(program.dealer.graph),
+        "correlations": program.correlations,
+        "outputs": program.outputs,
+        "constants": {name: list(value.shape) for name, value in sorted(program.constants.items())},
+        "failures": program.failures,
+    }
+    return json.dumps(document, separators=(",", ":")) + "\n"
+
+
+def loads(text: str, constants: Mapping[str, Tensor], *, where: str = "program.json") -> Program:
+    """The program of a JSON text, with the owner's constants (empty for the other party and for the dealer)."""
+    try:
+        document = json.loads(text)
+        if document["version"] != VERSION:
+            raise BundleError(f"version {document['version']}, this mpcc reads {VERSION}", where=where)
+        return Program(
+            fx.GraphModule({}, _read(document["online"])),
+            fx.GraphModule({}, _read(document["dealer"])),
+            tuple((a, b) for a, b in document["correlations"]),
+            tuple((name, float(scale)) for name, scale in document["outputs"]),
+            dict(constants) or {name: torch.empty(shape, device="meta") for name, shape in document["constants"].items()},
+            tuple((layer, int(n), float(p)) for layer, n, p in document["failures"]),
+        )
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AssertionError) as error:
+        raise BundleError(f"damaged: {error}", where=where, hint="Make the bundle again with `mpcc optimize`.") from None
+
+
+def _graph(graph: fx.Graph) -> list[dict[str, Any]]:
+    rows = []
+    for node in graph.nodes:
+        row: dict[str, Any] = {"name": node.name, "op": node.op}
+        if node.op == "call_function":
+            row["target"] = NAMES[node.target]
+        row["args"] = _write(node.args)
+        if node.kwargs:
+            row["kwargs"] = _write(node.kwargs)
+        if node.op != "output":
+            row["shape"] = list(node.meta["val"].shape)
+        row["meta"] = {k: node.meta[k] for k in META if node.meta.get(k) is not None}
+        rows.append(row)
+    return rows
+
+
+def _write(value: Any) -> Any:
+    if isinstance(value, fx.Node):
+        return {"node": value.name}
+    if isinstance(value, (tuple, list)):
+        return [_write(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _write(v) for k, v in value.items()}
+    return value
+
+
+def _read(rows: list[dict[str, Any]]) -> fx.Graph:
+    graph = fx.Graph()
+    env: dict[str, fx.Node] = {}
+
+    def value(v: Any) -> Any:
+        if isinstance(v, dict):
+            return env[v["node"]]
+        return tuple(value(x) for x in v) if isinstance(v, list) else v
+
+    for row in rows:
+        args = value(row["args"])
+        kwargs = {k: value(v) for k, v in row.get("kwargs", {}).items()}
+        target: Any = row["name"]
+        if row["op"] == "call_function":
+            target = TARGETS.get(row["target"])
+            if target is None:
+                raise BundleError(f"unknown operation {row['target']!r}")
+        elif row["op"] not in ("placeholder", "output"):
+            raise BundleError(f"unknown kind of node {row['op']!r}")
+        if row["op"] == "output":
+            target = "output"
+        node = graph.create_node(row["op"], target, args, kwargs, name=row["name"])
+        if row["op"] != "output":
+            node.meta["val"] = torch.empty(row["shape"], dtype=torch.int64, device="meta")
+        node.meta.update(row["meta"])
+        env[row["name"]] = node
+    return graph

@@ -1,0 +1,50 @@
+"""What a value of the mpc graph has become while the online program is written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, fx
+
+LIMIT = 62
+"""A value X must stay below 2^62 in magnitude, else its truncation wraps."""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Shares of the integer X = x * scale. `scale` may be negative; `bound` and `rms` describe x (reals)."""
+
+    node: fx.Node
+    scale: float
+    bound: float
+    rms: float
+
+    @property
+    def bits(self) -> float:
+        """log2 of the scale: how many fraction bits."""
+        return math.log2(abs(self.scale))
+
+
+@dataclass(frozen=True)
+class Bit:
+    """Packed boolean shares of a comparison's result; `shape` is that of the compared value."""
+
+    node: fx.Node
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A tensor that the model's owner knows: a parameter, or something computed from parameters only."""
+
+    name: str
+    value: Tensor
+
+    @property
+    def rms(self) -> float:
+        """Root mean square, never zero."""
+        return max(float(self.value.double().square().mean().sqrt()), 1e-6) if self.value.numel() else 1.0
+
+
+Value = Secret | Bit | Constant
