@@ -1,0 +1,132 @@
+"""Reciprocals and inverse square roots as chains of short polynomials, one opening each.
+
+A chain approximates f(d) = 1/d (or 1/sqrt(d)) on [low, high] by a product of factors:
+
+    y0 = p(d),   e1 = 1 - d y0     (1 - d y0^2 for the root): a polynomial of d, so the same opening gives it
+    y1 = q(e1),  e2 = 1 - (1 - e1) y1 ...        q fitted to 1/(1 - e) (or its root) on e1's range
+    f(d) = y0 y1 y2 ...
+
+Each stage costs one round, whatever its degree up to 4. For the reciprocal with fitted stages the residual is a
+Chebyshev polynomial composed of Chebyshev polynomials: degrees 2 and 4 leave the error of one of degree 14.
+This is Goldschmidt's division with fitted instead of Taylor factors (R. E. Goldschmidt, 1964).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+
+from .fit import Array, chebyshev_grid, evaluate, fit_polynomial, quantised, rounded
+
+Kind = Literal["reciprocal", "rsqrt"]
+LARGEST_DEGREE = 4
+LONGEST = 8
+ENOUGH = 2e-4  # what the bits of a degree-4 argument leave anyway
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Stages of (factor, residual) coefficients; the last residual is empty. Errors are relative.
+
+    `error` is that of the formula, `fixed_error` also counts the bits that a polynomial's argument keeps.
+    """
+
+    degrees: tuple[int, ...]
+    stages: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
+    error: float
+    fixed_error: float
+
+    def to_json(self) -> list[list[list[float]]]:
+        """As it is written into a plan."""
+        return [[list(factor), list(residual)] for factor, residual in self.stages]
+
+
+def root(kind: Kind) -> float:
+    """The power of the argument: 1/d or 1/sqrt(d)."""
+    return -1.0 if kind == "reciprocal" else -0.5
+
+
+@cache
+def fit_chain(kind: Kind, low: float, high: float, degrees: tuple[int, ...]) -> Chain:
+    """The chain with factors of these degrees, fitted on [low, high]."""
+    d = chebyshev_grid(low, high)
+    argument, power, stages = d, root(kind), []
+    for position, degree in enumerate(degrees):
+        bottom, top = float(argument.min()), float(argument.max())
+        base = (lambda u: u) if position == 0 else (lambda u: 1 - u)
+        factor = fit_polynomial(lambda u, b=base: b(u) ** power, bottom, top, degree, relative=True)  # type: ignore[misc]
+        last = position == len(degrees) - 1
+        residual = () if last else _residual(factor.coefficients, kind, first=position == 0)
+        stages.append((factor.coefficients, residual))
+        argument = evaluate(residual, argument) if residual else argument
+    exact = d**power
+    return Chain(
+        degrees,
+        tuple(stages),
+        float(np.abs(value(stages, d) / exact - 1).max()),
+        float(np.abs(value(stages, d, fixed_point=True) / exact - 1).max()),
+    )
+
+
+def _residual(factor: Sequence[float], kind: Kind, *, first: bool) -> tuple[float, ...]:
+    """1 - u q(u)^k on the first stage, 1 - (1 - u) q(u)^k later; k is 1 for the reciprocal, 2 for the root."""
+    q = np.polynomial.Polynomial(np.asarray(factor))
+    argument = np.polynomial.Polynomial([0.0, 1.0] if first else [1.0, -1.0])
+    return rounded((1 - argument * (q if kind == "reciprocal" else q * q)).coef)
+
+
+def value(stages: Sequence[Sequence[Sequence[float]]], d: Array, *, fixed_point: bool = False) -> Array:
+    """The product of the factors at `d`; with `fixed_point`, arguments keep only the bits that the engine has."""
+    result = np.ones_like(d)
+    for factor, residual in stages:
+        seen = quantised(d, max(len(factor), len(residual)) - 1) if fixed_point else d
+        result = result * evaluate(factor, seen)
+        d = evaluate(residual, seen) if residual else d
+    return result
+
+
+def _residual_degree(kind: Kind, degree: int) -> int:
+    return degree + 1 if kind == "reciprocal" else 2 * degree + 1
+
+
+def shapes(kind: Kind) -> list[tuple[int, ...]]:
+    """Degrees of all chains whose residuals the engine can evaluate in the same opening, shortest first."""
+    inner = [k for k in range(1, LARGEST_DEGREE + 1) if _residual_degree(kind, k) <= LARGEST_DEGREE]
+    return [
+        (*front, last)
+        for length in range(LONGEST)
+        for front in itertools.product(inner, repeat=length)
+        for last in range(1, LARGEST_DEGREE + 1)
+        if length < 2 or len(set(front)) == 1  # longer fronts of one degree only: the rest gains nothing
+    ]
+
+
+def plan_chains(kind: Kind, low: float, high: float) -> list[Chain]:
+    """The chains worth having on [low, high], by number of stages: for each length the most accurate in fixed point.
+
+    A longer chain is kept only if it takes a third off the error.
+    """
+    kept: list[Chain] = []
+    for _, group in itertools.groupby(shapes(kind), key=len):
+        best = min((fit_chain(kind, low, high, degrees) for degrees in group), key=lambda chain: chain.fixed_error)
+        if not kept or best.fixed_error < kept[-1].fixed_error / 1.5:
+            kept.append(best)
+        if kept[-1].fixed_error < ENOUGH:
+            break
+    return kept
+
+
+def choose_chain(kind: Kind, low: float, high: float, tolerance: float) -> Chain:
+    """The shortest chain within the relative tolerance, or the most accurate one if none is."""
+    chains = plan_chains(kind, low, high)
+    return next((chain for chain in chains if chain.fixed_error <= tolerance), chains[-1])
+
+
+def options_of(chain: Chain) -> dict[str, Any]:
+    """The options that an approximation built on this chain records."""
+    return {"chain": chain.to_json()}

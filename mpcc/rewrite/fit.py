@@ -1,0 +1,123 @@
+"""Polynomial fits: minimax by Lawson's iteration, weighted by what the error costs where.
+
+    fit_polynomial(np.exp, -1.0, 1.0, 4)                       least maximum absolute error
+    fit_polynomial(np.exp, -1.0, 1.0, 4, relative=True)        least maximum relative error
+    fit_polynomial(gelu, -3.0, 3.0, 4, weight=density(samples))     error weighted by where the values are
+
+The fit is made in the variable centred and scaled to [-1, 1] and given in the original one, for `mpc.polynomial`.
+Method: C. L. Lawson (1961), iteratively reweighted least squares whose weights converge to the extremal points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import erf
+
+Array = npt.NDArray[np.float64]
+Function = Callable[[Array], Array]
+
+GRID = 1001
+ITERATIONS = 60
+DIGITS = 10
+POLYNOMIAL_BITS = 46.0
+"""The engine evaluates a polynomial of degree d of a value that has about 46/d significant bits over its range."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Coefficients, lowest power first, and the largest error on the grid (absolute, or relative if so asked)."""
+
+    coefficients: tuple[float, ...]
+    error: float
+
+
+def chebyshev_grid(low: float, high: float, count: int = GRID) -> Array:
+    """`count` points of [low, high], denser at the ends."""
+    return np.asarray(low + (high - low) * (1 - np.cos(np.linspace(0, np.pi, count))) / 2)
+
+
+def evaluate(coefficients: Sequence[float], x: Array) -> Array:
+    """coefficients[0] + coefficients[1] x + ..."""
+    return np.asarray(np.polynomial.Polynomial(np.asarray(coefficients))(x))
+
+
+def fit_polynomial(
+    function: Function,
+    low: float,
+    high: float,
+    degree: int,
+    *,
+    relative: bool = False,
+    weight: Function | None = None,
+    powers: Sequence[int] | None = None,
+    iterations: int = ITERATIONS,
+) -> Fit:
+    """The polynomial nearest to `function` on [low, high].
+
+    `weight(x)` multiplies the error; `powers` keeps only these powers of x (then it is fitted about 0, not centred);
+    one iteration is plain weighted least squares, many are minimax. The error is the unweighted maximum.
+    """
+    x = chebyshev_grid(low, high)
+    y = function(x)
+    base = 1 / np.abs(y) if relative else np.ones_like(x)
+    cost = base if weight is None else base * weight(x)
+    middle, half = ((low + high) / 2, (high - low) / 2) if powers is None else (0.0, max(abs(low), abs(high)))
+    terms = list(range(degree + 1)) if powers is None else list(powers)
+    basis = np.stack([((x - middle) / half) ** k for k in terms], axis=1)
+    coefficients = _in_original(_lawson(basis, y, cost, iterations), middle, half, terms)
+    return Fit(coefficients, float((np.abs(evaluate(coefficients, x) - y) * base).max()))
+
+
+def _lawson(basis: Array, y: Array, cost: Array, iterations: int) -> Array:
+    """The coefficients of least maximum `cost` * error; the best iterate seen."""
+    scaled, target = basis * cost[:, None], y * cost
+    q, r = np.linalg.qr(scaled)  # an orthogonal basis keeps the normal equations of every iteration well conditioned
+    weights = np.full_like(y, 1 / len(y))
+    best, least = np.zeros(basis.shape[1]), np.inf
+    for _ in range(iterations):
+        weighted = q * weights[:, None]
+        found = np.linalg.solve(weighted.T @ q, weighted.T @ target)
+        error = np.abs(q @ found - target)
+        if error.max() < least:
+            best, least = found, float(error.max())
+        weights = weights * (error + 1e-3 * error.max() + 1e-300)
+        weights /= weights.sum()
+    return np.asarray(np.linalg.solve(r, best))
+
+
+def _in_original(found: Array, middle: float, half: float, powers: Sequence[int]) -> tuple[float, ...]:
+    plain = np.zeros(max(powers) + 1)
+    plain[list(powers)] = found
+    shifted = np.polynomial.Polynomial(plain)(np.polynomial.Polynomial([-middle / half, 1 / half]))
+    return rounded(np.pad(shifted.coef, (0, len(plain) - len(shifted.coef))))
+
+
+def rounded(coefficients: Sequence[float] | Array) -> tuple[float, ...]:
+    """To `DIGITS` significant digits: far finer than any fixed point, and short in a plan."""
+    return tuple(float(f"{c:.{DIGITS}g}") for c in coefficients)
+
+
+def density(samples: Array, floor: float = 0.05, bins: int = 60) -> Function:
+    """Where the values are: a smooth histogram of `samples` as a weight, 1 at its peak and never under `floor`."""
+    counts, edges = np.histogram(samples, bins=bins)
+    kernel = np.exp(-(np.linspace(-2, 2, 9) ** 2) / 2)
+    smooth = np.convolve(np.pad(counts.astype(float), 4), kernel / kernel.sum(), mode="valid")
+    middles = (edges[1:] + edges[:-1]) / 2
+    peak = max(float(smooth.max()), 1e-300)
+    return lambda x: floor + (1 - floor) * np.sqrt(np.interp(x, middles, smooth / peak, left=0.0, right=0.0))
+
+
+def quantised(x: Array, degree: int, low: float | None = None, high: float | None = None) -> Array:
+    """`x` as the engine sees it in a polynomial of that degree: 46/degree bits over [low, high], at most 2^-14 fine."""
+    low, high = float(x.min()) if low is None else low, float(x.max()) if high is None else high
+    step = max((high - low) * 2.0 ** -(POLYNOMIAL_BITS / max(degree, 1)), 2.0**-14)
+    return np.asarray(np.round(x / step) * step)
+
+
+def gelu(x: Array) -> Array:
+    """x (1 + erf(x / sqrt 2)) / 2."""
+    return np.asarray(x * 0.5 * (1 + erf(x / np.sqrt(2.0))))

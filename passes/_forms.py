@@ -1,0 +1,106 @@
+"""Shapes of computation that several approximations share, over the mpc primitives. Shared code, not a plug-in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mpcc.ir import mpc
+
+aten = torch.ops.aten
+
+Stages = Sequence[Sequence[Sequence[float]]]
+
+
+def poly(x: Any, coefficients: Sequence[float]) -> Any:
+    """A polynomial with public coefficients; degree 0 and 1 are local, so they must not open `x`."""
+    if len(coefficients) <= 2:
+        return mpc.add(mpc.scale(x, coefficients[1] if len(coefficients) == 2 else 0.0), coefficients[0])
+    return mpc.polynomial(x, tuple(coefficients))
+
+
+def factors(d: Any, stages: Stages) -> list[Any]:
+    """The factors of a chain (see mpcc.rewrite.chains) at `d`; their product is 1/d or 1/sqrt(d)."""
+    made = []
+    for factor, residual in stages:
+        made.append(poly(d, factor))
+        if residual:
+            d = poly(d, residual)
+    return made
+
+
+def product(x: Any, terms: Sequence[Any], *, joined: bool) -> Any:
+    """x times every term, broadcast.
+
+    `joined` multiplies the (small) terms first: fewest bytes. Otherwise x takes one term after another while the later
+    terms are still being computed: one round less.
+    """
+    if not joined:
+        for term in terms:
+            x = mpc.mul(x, term)
+        return x
+    total = terms[0]
+    for term in terms[1:]:
+        total = mpc.mul(total, term)
+    return mpc.mul(x, total)
+
+
+def power(y: Any, exponents: Sequence[int]) -> Any:
+    """y to the product of `exponents`, one opening each."""
+    for exponent in exponents:
+        y = mpc.square(y) if exponent == 2 else mpc.polynomial(y, (*[0.0] * exponent, 1.0))
+    return y
+
+
+def positive_dim(x: Any, dim: int) -> int:
+    """`dim` counted from the front."""
+    return dim % len(x.shape)
+
+
+def clamped(x: Any, low: float | None, high: float | None) -> Any:
+    """x limited to [low, high]: [x < high] x - [x < low] x + low [x < low] + high (1 - [x < high])."""
+    y = x
+    if high is not None:
+        bit = mpc.less(x, float(high))
+        y = mpc.add(mpc.sub(mpc.select(bit, x), mpc.scale(bit, float(high))), float(high))
+    if low is not None:
+        bit = mpc.less(x, float(low))
+        y = mpc.add(mpc.sub(y, mpc.select(bit, x)), mpc.scale(bit, float(low)))
+    return y
+
+
+def piece(x: Any, dim: int, start: int, stop: int) -> Any:
+    """x[start:stop] along `dim`."""
+    return aten.slice.Tensor(x, dim, start, stop)
+
+
+def largest(x: Any, dims: Sequence[int], *, keepdim: bool) -> Any:
+    """The maximum over `dims` (all if empty) by halving; an odd element waits for the next level."""
+    rank = len(x.shape)
+    reduced = [positive_dim(x, dim) for dim in dims] or list(range(rank))
+    for dim in reduced:
+        while (count := int(x.shape[dim])) > 1:
+            half = count // 2
+            top = mpc.maximum(piece(x, dim, 0, half), piece(x, dim, half, 2 * half))
+            x = top if count == 2 * half else aten.cat.default([top, piece(x, dim, 2 * half, count)], dim)
+    if keepdim:
+        return x
+    return aten.reshape.default(x, [int(size) for dim, size in enumerate(x.shape) if dim not in reduced])
+
+
+def repeat_border(x: Any, dim: int, count: int) -> Any:
+    """x with its first and last slice along `dim` repeated `count` times on each side."""
+    if count == 0:
+        return x
+    size = int(x.shape[dim])
+    first, last = piece(x, dim, 0, 1), piece(x, dim, size - 1, size)
+    return aten.cat.default([first] * count + [x] + [last] * count, dim)
+
+
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) of torch's int, one-element or two-element argument."""
+    if isinstance(value, int):
+        return value, value
+    return (value[0], value[0]) if len(value) == 1 else (value[0], value[1])
