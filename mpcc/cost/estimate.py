@@ -106,7 +106,7 @@ class Estimate:
 
 
 def estimate_graph(graph: GraphModule, protocol: Protocol, network: Network | str) -> Estimate:
-    """The cost of a graph at the nn or mpc level, operator after operator. MissingCost names the site without a price."""
+    """The cost of a graph at the nn or mpc level, operator by operator. MissingCost names the site that lacks one."""
     return estimate_uses(uses(graph), protocol, network)
 
 

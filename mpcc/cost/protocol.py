@@ -29,6 +29,8 @@ class Compute:
     per_round: float = 0.0
     per_byte: float = 0.0
     per_mac: float = 0.0
+    per_kernel: float = 0.0
+    per_element: float = 0.0
 
 
 @dataclass(frozen=True)

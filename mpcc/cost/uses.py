@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from mpcc.errors import InvalidGraph
-from mpcc.ir import mpc
+from mpcc.ir import mpc, signs
 
 PUBLIC, WEIGHTS, SECRET = "public", "weights", "secret"
 """Visibility: known to all; known to the model's owner only; known to nobody."""
@@ -50,6 +50,7 @@ def uses(graph: GraphModule) -> list[Use]:
     """Every use of a primitive with a secret operand, in order of execution."""
     visible: dict[Node, str] = {}
     names: Counter[str] = Counter()
+    positive = signs.nonnegative(graph.graph)
     found: list[Use] = []
     for node in graph.graph.nodes:
         visible[node] = _visibility(graph, node, visible)
@@ -65,7 +66,7 @@ def uses(graph: GraphModule) -> list[Use]:
                 shapes=tuple(shape(operand) for operand in operands(node)),
                 visibility=tuple(visible[operand] for operand in operands(node)),
                 output=shape(node),
-                attrs=_attrs(node, primitive),
+                attrs=_attrs(node, primitive, positive),
                 node=node.name,
             )
         )
@@ -114,15 +115,18 @@ def _site(node: Node, layer: str, primitive: str, names: Counter[str]) -> str:
     return name if names[name] == 1 else f"{name}#{names[name]}"
 
 
-def _attrs(node: Node, primitive: str) -> dict[str, Any]:
-    """The arguments that are no tensors, by name."""
+def _attrs(node: Node, primitive: str, positive: set[Node]) -> dict[str, Any]:
+    """The arguments that are no tensors, by name; for what is inverted, whether it is proven positive."""
     schema = getattr(node.target, "_schema", None)
     if schema is not None:
         known = tuple(argument.name for argument in schema.arguments)
     else:
         known = _MPC_ARGUMENTS.get(primitive, ())
     named = dict(zip(known, node.args, strict=False)) | dict(node.kwargs)
-    return {key: value for key, value in named.items() if not _holds_nodes(value)}
+    attrs = {key: value for key, value in named.items() if not _holds_nodes(value)}
+    if primitive in ("div", "reciprocal"):
+        attrs["positive"] = node.args[-1] in positive
+    return attrs
 
 
 def _holds_nodes(value: Any) -> bool:

@@ -11,7 +11,6 @@ inputs and the shared outputs.
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import subprocess
 import sys
@@ -21,13 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.fx import GraphModule
 
-from mpcc.backend.crypten.stock_party import CLIENT, OWNER, Answer, Job, Row
+from mpcc.backend.crypten.stock_party import CLIENT, OWNER
 from mpcc.backend.crypten.stock_plan import StockProgram, stock_program
+from mpcc.backend.crypten.stock_wire import Answer, Job, Row, receive_answer, send_job
 from mpcc.errors import PartyError, ShapeError
 from mpcc.ir import nn
 
@@ -79,9 +78,9 @@ def run_stock(
 
 def _job(rank: int, rendezvous: str, program: StockProgram, inputs: Sequence[torch.Tensor], threads: int) -> Job:
     if rank == OWNER:
-        return Job(rank, rendezvous, program, [torch.zeros(tensor.shape) for tensor in inputs], threads)
+        return Job(rank, rendezvous, program, tuple(torch.zeros(tensor.shape) for tensor in inputs), threads)
     hidden = {name: torch.zeros(tensor.shape) for name, tensor in program.secrets.items()}
-    return Job(rank, rendezvous, replace(program, secrets=hidden), [t.detach().float() for t in inputs], threads)
+    return Job(rank, rendezvous, replace(program, secrets=hidden), tuple(t.detach().float() for t in inputs), threads)
 
 
 class _Party:
@@ -104,18 +103,18 @@ class _Party:
 
     def send(self, job: Job) -> None:
         try:
-            self.link.send_bytes(pickle.dumps(job))
+            send_job(self.link, job)
         except OSError:
             raise self.error() from None
 
     def receive(self) -> Answer:
         try:
-            reply: Any = pickle.loads(self.link.recv_bytes())
+            answer = receive_answer(self.link)
         except (EOFError, OSError):
             raise self.error() from None
-        if isinstance(reply, Answer):
-            return reply
-        raise PartyError(str(reply), where=f"party {self.rank} of the stock engine")
+        if answer.error is not None:
+            raise PartyError(answer.error, where=f"party {self.rank} of the stock engine")
+        return answer
 
     def error(self) -> PartyError:
         """What is known about a party that ended without a word."""

@@ -29,7 +29,7 @@ SOFTMAX_SUM = 32.0  # a softmax's sum is scaled to at most this before its recip
 
 
 def positive_reciprocal(y: Secret, factor: float = 1.0) -> Secret:
-    """1 / y for y > 0: 28 rounds, 640 B an element."""
+    """1 / y for y > 0: 28 rounds, 608 B an element."""
     with import_crypten().config.cfg.temp_override({"functions.reciprocal_all_pos": True}):
         return scaled(scaled(y, factor).reciprocal(), factor)
 

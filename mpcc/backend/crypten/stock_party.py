@@ -1,19 +1,16 @@
 """One party of the stock engine, a process of its own: runs CrypTen's functions and reports what its counters say.
 
 `main` is called in a fresh interpreter with the number of an inherited socket: the job comes through it from the
-process that started this one, and the answer goes back through it (pickled by value: both ends are this program, on a private
-socket; `Connection.send` would pass tensors through shared memory).
+process that started this one, and the answer goes back.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,44 +18,11 @@ import torch
 
 from mpcc.backend.crypten import stock_ops
 from mpcc.backend.crypten.shim import import_crypten
-from mpcc.backend.crypten.stock_plan import Ref, Step, StockProgram
+from mpcc.backend.crypten.stock_plan import Ref, Step
+from mpcc.backend.crypten.stock_wire import Answer, Job, Row, receive_job, send_answer
 
 OWNER, CLIENT = 0, 1
 """Party 0 brings the weights, party 1 the inputs."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one party is told. It gets its own secrets; of the other party's it gets zeros of the right shape."""
-
-    rank: int
-    rendezvous: str
-    program: StockProgram
-    inputs: Sequence[torch.Tensor]
-    threads: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one operator took, by CrypTen's counters (bytes: both directions together) and this party's clock."""
-
-    site: str
-    layer: str
-    kind: str
-    rounds: int
-    bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Outputs (opened after counting), totals and rows."""
-
-    outputs: tuple[torch.Tensor, ...]
-    rounds: int
-    bytes: int
-    seconds: float
-    rows: tuple[Row, ...]
 
 
 def run_party(job: Job) -> Answer:
@@ -92,7 +56,7 @@ def run_party(job: Job) -> Answer:
 def _shared(crypten: Any, job: Job) -> dict[str, Any]:
     program = job.program
     values: dict[str, Any] = dict(program.publics)
-    for name, tensor in program.secrets.items():
+    for name, tensor in sorted(program.secrets.items()):  # both parties draw their zero shares in one order
         values[name] = crypten.cryptensor(tensor, src=OWNER)
     for name, tensor in zip(program.inputs, job.inputs, strict=True):
         values[name] = crypten.cryptensor(tensor, src=CLIENT)
@@ -135,11 +99,11 @@ def _filled(value: Any, values: Mapping[str, Any]) -> Any:
 
 
 def main() -> None:
-    """Receive a Job, send back an Answer or the text of what went wrong."""
+    """Receive a Job, send back an Answer, also of what went wrong."""
     with Connection(int(sys.argv[1])) as parent:
         try:
-            reply: Answer | str = run_party(pickle.loads(parent.recv_bytes()))
+            answer = run_party(receive_job(parent))
         except BaseException as error:  # the parent has to learn of everything, and then ends this process
-            reply = "".join(traceback.format_exception_only(error)).strip()
-        parent.send_bytes(pickle.dumps(reply))
+            answer = Answer(error="".join(traceback.format_exception_only(error)).strip())
+        send_answer(parent, answer)
     os._exit(0)  # gloo's threads may still wait for a party that has died

@@ -17,7 +17,7 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from mpcc.backend.crypten.stock_ops import FUNCTIONS, SCALED, power_of_two
-from mpcc.cost.uses import primitive_name
+from mpcc.cost.uses import primitive_name, uses
 from mpcc.errors import RangeError, UnsupportedOperator
 from mpcc.ir import nn, signs
 
@@ -65,6 +65,7 @@ def stock_program(graph: GraphModule, calibration: Sequence[torch.Tensor]) -> St
     ranges = _Ranges(graph)
     ranges.run(*calibration)
     positive = signs.nonnegative(graph.graph)
+    sites = {use.node: use.site for use in uses(graph)}
     inputs: list[str] = []
     steps: list[Step] = []
     outputs: tuple[str, ...] = ()
@@ -81,14 +82,14 @@ def stock_program(graph: GraphModule, calibration: Sequence[torch.Tensor]) -> St
                 else:
                     publics[node.name] = tensor
             case "call_function":
-                steps.append(_step(node, ranges.factor.get(node), positive))
+                steps.append(_step(node, sites.get(node.name, node.name), ranges.factor.get(node), positive))
             case "output":
                 value = node.args[0]
                 outputs = tuple(out.name for out in (value if isinstance(value, list | tuple) else (value,)))
     return StockProgram(tuple(inputs), tuple(steps), outputs, secrets, publics)
 
 
-def _step(node: Node, factor: float | None, positive: set[Node]) -> Step:
+def _step(node: Node, site: str, factor: float | None, positive: set[Node]) -> Step:
     primitive = primitive_name(node.target)
     kwargs: dict[str, Any] = dict(node.kwargs)
     args: list[Any] = list(node.args)
@@ -108,7 +109,7 @@ def _step(node: Node, factor: float | None, positive: set[Node]) -> Step:
         primitive=primitive,
         args=tuple(_referred(args)),
         kwargs=_referred(kwargs),
-        site=str(node.meta.get("site", node.name)),
+        site=site,
         layer=str(node.meta.get("layer", "")),
         view=str(node.target).removeprefix("aten.") if is_view else None,
     )
