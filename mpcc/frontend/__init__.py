@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import fx
 from torch.export import ExportedProgram
+from torch.nn import Module
 
 from mpcc.errors import ModelFileError, UsageError
 
@@ -26,7 +26,7 @@ def capture(model: Any, example_inputs: Any = None, *, input_shapes: Shapes | No
     """
     if isinstance(model, (str, Path)):
         return _from_file(Path(model), example_inputs, input_shapes)
-    if isinstance(model, (torch.nn.Module, ExportedProgram)):
+    if isinstance(model, (Module, ExportedProgram)):
         from .torch import capture_module
 
         return capture_module(model, example_inputs, input_shapes)
@@ -55,4 +55,5 @@ def _from_file(path: Path, example_inputs: Any, input_shapes: Shapes | None) -> 
 def _from_onnx(model: Any, example_inputs: Any, input_shapes: Shapes | None) -> fx.GraphModule:
     from .onnx import capture_onnx
 
-    return capture_onnx(model, example_inputs, input_shapes=input_shapes)  # type: ignore[no-any-return,unused-ignore]
+    graph: fx.GraphModule = capture_onnx(model, example_inputs, input_shapes=input_shapes)
+    return graph

@@ -98,9 +98,9 @@ def _from_placeholders(module: fx.GraphModule) -> Inputs:
 def _described(node: fx.Node) -> Any:
     for key in ("val", "example_value", "tensor_meta"):
         value = node.meta.get(key)
-        shape = getattr(value, "shape", None)
-        if shape is None:
+        if value is None or not hasattr(value, "shape"):
             continue
+        shape = value.shape
         if any(not isinstance(size, int) for size in shape):
             raise ShapeError(
                 f"the shape {tuple(shape)} is dynamic",

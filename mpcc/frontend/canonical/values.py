@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import fx
@@ -48,6 +48,12 @@ def dtype(value: Value) -> torch.dtype:
     return found
 
 
+def common_shape(*values: Any) -> tuple[int, ...]:
+    """What broadcasting makes of the shapes of nodes and constants; numbers do not count."""
+    broadcast: Any = torch.broadcast_shapes
+    return tuple(broadcast(*(shape(value) for value in values if isinstance(value, (fx.Node, Constant)))))
+
+
 def rank(value: Value) -> int:
     return len(shape(value))
 
@@ -58,7 +64,7 @@ def axis(dim: int, of: Value | int) -> int:
     return dim + count if dim < 0 else dim
 
 
-def called(value: Any, *targets: Any) -> bool:
+def called(value: Any, *targets: Any) -> TypeGuard[fx.Node]:
     """Whether `value` is a node that calls one of `targets`."""
     return isinstance(value, fx.Node) and value.op == "call_function" and value.target in targets
 

@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from ..builder import Builder
-from ..values import Constant, Decline, Operand, Rules, Value, called, dtype, shape
+from ..values import Constant, Decline, Operand, Rules, Value, called, common_shape, dtype, shape
 
 aten = torch.ops.aten
 
@@ -32,7 +32,7 @@ def operand(x: Any) -> Any:
 def _grown(b: Builder, x: Any, other: Any) -> Any:
     """`x` as large as what an operator on both gives, for an operator that turned out to change nothing else."""
     if isinstance(other, Constant):
-        return b.expand(x, torch.broadcast_shapes(shape(x), shape(other)))
+        return b.expand(x, common_shape(x, other))
     return x
 
 
@@ -73,13 +73,13 @@ def rsub(b: Builder, x: Operand, y: Operand, alpha: float = 1) -> Any:
 def mul(b: Builder, x: Operand, y: Operand) -> Any:
     x, y = operand(x), operand(y)
     if x is y:
-        return power(b, x, 2)
+        return b.do(aten.pow.Tensor_Scalar, x, 2)
     if not isinstance(x, fx.Node):
         x, y = y, x
     if _is_all(y, 1):
         return _grown(b, x, y)
     if isinstance(y, (int, float)) and called(x, aten.mul.Tensor) and isinstance(x.args[1], (int, float)):
-        return mul(b, x.args[0], x.args[1] * y)
+        return b.mul(_first(x), x.args[1] * y)
     return b.emit(aten.mul.Tensor, x, y)
 
 
@@ -94,14 +94,19 @@ def div(b: Builder, x: Operand, y: Operand, *, rounding_mode: str | None = None)
     return mul(b, x, b.do(aten.reciprocal.default, y))
 
 
+def _first(x: fx.Node) -> fx.Node:
+    source = x.args[0]
+    assert isinstance(source, fx.Node)
+    return source
+
+
 def neg(b: Builder, x: Value) -> Any:
     return b.emit(aten.neg.default, x)
 
 
 def reciprocal(b: Builder, x: Value) -> Any:
     if called(x, aten.sqrt.default):
-        assert isinstance(x, fx.Node)
-        return b.emit(aten.rsqrt.default, x.args[0])
+        return b.emit(aten.rsqrt.default, _first(x))
     return b.emit(aten.reciprocal.default, x)
 
 
@@ -154,7 +159,7 @@ def where(b: Builder, condition: Any, x: Operand, y: Operand) -> Any:
     chosen = condition.value.bool()
     if chosen.all() or not chosen.any():
         picked = x if chosen.all() else y
-        sizes = torch.broadcast_shapes(*(shape(v) for v in (condition, x, y) if isinstance(v, (fx.Node, Constant))))
+        sizes = common_shape(condition, x, y)
         if isinstance(picked, (int, float)):
             return Constant(torch.full(sizes, float(picked)))
         return b.expand(picked, sizes)

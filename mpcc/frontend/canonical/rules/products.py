@@ -68,11 +68,11 @@ def einsum(b: Builder, equation: str, operands: Sequence[Value], *, path: Any = 
 def _terms(equation: str, operands: Sequence[Value]) -> tuple[list[list[str]], list[str]]:
     """The labels of each operand and of the result; `...` becomes digits."""
     left, arrow, right = equation.partition("->")
-    terms = []
+    terms: list[list[str]] = []
     for text, value in zip(left.split(","), operands, strict=True):
-        dots = rank(value) - len(text.replace("...", ""))
-        before, _, after = text.partition("...")
-        terms.append([*before, *map(str, range(dots)), *after] if "..." in text else list(text))
+        before, found, after = text.partition("...")
+        implied = [str(i) for i in range(rank(value) - len(before + after))] if found else []
+        terms.append([*before, *implied, *after])
     dots = sorted({label for term in terms for label in term if label.isdigit()})
     if arrow:
         before, found, after = right.partition("...")
@@ -167,7 +167,8 @@ def conv_transpose(
 
 RULES: Rules = {
     aten.linear.default: linear,
-    **dict.fromkeys((aten.matmul.default, aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default), matmul),
+    **dict.fromkeys((aten.matmul.default, aten.mm.default, aten.bmm.default), matmul),
+    **dict.fromkeys((aten.mv.default, aten.dot.default), matmul),
     **dict.fromkeys((aten.addmm.default, aten.baddbmm.default), addmm),
     aten.einsum.default: einsum,
     **dict.fromkeys((aten.convolution.default, aten._convolution.default), convolution),

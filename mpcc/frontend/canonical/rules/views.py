@@ -11,7 +11,6 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import fx
 
 from ..builder import Builder
 from ..values import Constant, Decline, Rules, Value, axis, called, dtype, rank, shape
@@ -28,7 +27,6 @@ def reshape(b: Builder, x: Value, to: Sequence[int]) -> Any:
     if tuple(new) == old:
         return x
     if called(x, aten.reshape.default):
-        assert isinstance(x, fx.Node)
         return reshape(b, x.args[0], new)  # type: ignore[arg-type]
     return b.emit(aten.reshape.default, x, new)
 
@@ -76,7 +74,6 @@ def view_as(b: Builder, x: Value, other: Value) -> Any:
 def permute(b: Builder, x: Value, order: Sequence[int]) -> Any:
     new = [axis(dim, x) for dim in order]
     if called(x, aten.permute.default):
-        assert isinstance(x, fx.Node)
         first: Any = x.args[1]
         return permute(b, x.args[0], [first[dim] for dim in new])  # type: ignore[arg-type]
     if new == sorted(new):
