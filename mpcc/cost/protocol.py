@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mpcc.cost.network import Network
-from mpcc.cost.price import Amount, Call, Price, Shape, Work, broadcast, elements
+from mpcc.cost.price import FREE, Amount, Call, Price, Shape, Work, broadcast, elements
 from mpcc.errors import MissingCost
 
 Formula = Callable[[Call], Price]
@@ -39,7 +39,8 @@ class Protocol:
 
     `rtt_per_round`: what one counted round takes, in round trips: 0.5 for messages sent when ready (SPU's hops and
     mpcc's exchange), 2 for CrypTen's all_reduce over gloo. `link_share`: part of the total bytes that the busiest
-    direction of a link carries, 1 / parties when all speak alike; `setup_link_share` likewise for set-up.
+    direction of a link carries, 1 / parties when all speak alike; `setup_link_share` likewise for set-up. `overlap`:
+    the part of the added-up rounds that whole programs were measured to take. `fixed`: paid once a program.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Protocol:
     ring_bits: int = 64
     fraction_bits: int = 16
     rtt_per_round: float = 0.5
+    overlap: float = 1.0
+    fixed: Price = FREE
     link_share: float = 0.5
     setup_link_share: float = 1.0
 
@@ -98,6 +101,13 @@ class Protocol:
         share = self.setup_link_share if phase == "setup" else self.link_share
         latency = work.rounds * (self.rtt_per_round * network.rtt_seconds)
         return work.local_seconds + latency + work.bytes * (share / network.bandwidth)
+
+    def chained(self, price: Price) -> Price:
+        """The price of an operator within a program, where its messages overlap with those of its neighbours."""
+        online = price.online
+        return (
+            price if self.overlap == 1 else replace(price, online=replace(online, rounds=online.rounds * self.overlap))
+        )
 
     def _with_local_work(self, price: Price, call: Call) -> Price:
         work = price.online

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-
 from ..ir import dealer, online
 from ..ir.ring import wrap
 from .caps import least_weight_bits

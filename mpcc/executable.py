@@ -1,0 +1,157 @@
+"""An executable: a program with its weights, run by separate processes, or emulated in this one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, fx
+
+from .cost import Network
+from .errors import ShapeError
+from .rewrite import Plan
+from .schedule import Program
+
+if TYPE_CHECKING:
+    from .backend.emulate import Emulator
+
+
+@dataclass(frozen=True)
+class Run:
+    """One private inference as measured. `outputs` are plain tensors, opened to the caller (the client).
+
+    `rounds`, `bytes` (both directions), `seconds` are the online phase; `setup` is the set-up of the session.
+    """
+
+    outputs: tuple[Tensor, ...]
+    rounds: int
+    bytes: int
+    seconds: float
+    setup: Any
+
+    @property
+    def output(self) -> Tensor:
+        return self.outputs[0]
+
+
+class Executable:
+    """What two parties run. Made by `mpcc.compile`, `Optimized.executable` or `mpcc.load`."""
+
+    def __init__(self, program: Program, plan: Plan, module: fx.GraphModule | None = None) -> None:
+        self.program, self.plan, self.module = program, plan, module
+
+    @cached_property
+    def _emulator(self) -> Emulator:
+        from .backend.emulate import Emulator
+
+        return Emulator(self.program)
+
+    @property
+    def input_shapes(self) -> list[tuple[int, ...]]:
+        return [tuple(n.meta["val"].shape) for n in self.program.inputs()]
+
+    def emulate(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The outputs in the engine's fixed point, without parties; a longer first dimension is cut into calls."""
+        import torch
+
+        calls = list(self._calls(inputs))
+        outputs = [self._emulator(*call) for call in calls]
+        joined = tuple(torch.cat(column) if len(calls) > 1 else column[0] for column in zip(*outputs, strict=True))
+        return joined[0] if len(joined) == 1 else joined
+
+    def run(
+        self, *inputs: Tensor, network: str | Network | None = None, insecure_dealer: bool = False
+    ) -> Run:
+        """Run once, privately: two party processes and a dealer process on this machine.
+
+        `network` emulates a link between them (default: the machine's own loopback).
+        """
+        with self.session(network=network, insecure_dealer=insecure_dealer) as session:
+            return session.run(*inputs)
+
+    @contextmanager
+    def session(
+        self, *, network: str | Network | None = None, insecure_dealer: bool = False, progress: Any = None
+    ) -> Iterator[RunningSession]:
+        """Party processes kept alive for several inferences; set-up is paid once."""
+        from .backend.session import Session
+        from .backend.transport import LinkModel
+
+        link = Network.parse(network) if isinstance(network, str) else network
+        model = None if link is None else LinkModel(link.rtt_seconds, link.bandwidth)
+        with Session(self.program, self.version, network=model, insecure_dealer=insecure_dealer, progress=progress) as opened:
+            yield RunningSession(self, opened)
+
+    @cached_property
+    def version(self) -> str:
+        """Hash of the weights and the plan: the parties compare it before they start."""
+        import hashlib
+
+        digest = hashlib.sha256(self.plan.to_json().encode())
+        for name in sorted(self.program.constants):
+            value = self.program.constants[name].detach().contiguous().float()
+            digest.update(name.encode())
+            digest.update(value.numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a bundle."""
+        from .bundle import save
+
+        return save(self, Path(folder))
+
+    def check(self, inputs: Sequence[Tensor]) -> None:
+        """ShapeError when the inputs are not what the program was compiled for."""
+        shapes = self.input_shapes
+        if len(inputs) != len(shapes):
+            raise ShapeError(f"{len(inputs)} inputs for a program of {len(shapes)}")
+        for value, shape in zip(inputs, shapes, strict=True):
+            if tuple(value.shape) != shape:
+                raise ShapeError(
+                    f"an input of shape {tuple(value.shape)} for a program of {shape}",
+                    hint="Compile the model for this shape, or reshape the input.",
+                )
+
+    def _calls(self, inputs: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        shapes = self.input_shapes
+        batch = shapes[0][0] if shapes and shapes[0] else 1
+        length = inputs[0].shape[0] if inputs and inputs[0].dim() else batch
+        for start in range(0, length, batch):
+            call = tuple(x[start : start + batch] for x in inputs)
+            self.check(call)
+            yield call
+
+
+class RunningSession:
+    """A session of an executable: `run` as often as you like."""
+
+    def __init__(self, executable: Executable, opened: Any) -> None:
+        self.executable, self.opened = executable, opened
+
+    @property
+    def setup(self) -> Any:
+        return self.opened.setup
+
+    def run(self, *inputs: Tensor) -> Run:
+        """One private inference."""
+        self.executable.check(inputs)
+        outcome = self.opened.run(*inputs)
+        return Run(tuple(outcome.outputs), outcome.rounds, outcome.bytes, outcome.seconds, self.opened.setup)
+
+
+class StockExecutable:
+    """The baseline: the same graph by CrypTen's own functions, two processes."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        self.module = module
+
+    def run(self, *inputs: Tensor) -> Run:
+        """Run once. Not private against a dealer that is a party: CrypTen's TFP provider (see docs)."""
+        from .backend.crypten.stock import run_stock
+
+        result = run_stock(self.module, inputs)
+        return Run(tuple(result.outputs), result.rounds, result.bytes, result.seconds, None)

@@ -1,0 +1,307 @@
+"""The order of things: capture -> nn passes -> calibration and choice -> expand -> mpc passes -> schedule -> executable.
+
+This is the only file that knows it. The faces below are what `import mpcc` offers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import fx, nn
+
+from . import registry
+from .cost import Budget, Estimate, Network, OpCounts, estimate_graph
+from .errors import BudgetError, UsageError
+from .executable import Executable, StockExecutable
+from .ir import nn as nn_level
+from .ir.ranges import record_ranges
+from .rewrite import LEVELS, Choice, Level, Pass, Plan, SiteStatistics
+from .rewrite.expand import expand
+from .schedule import Program, Settings, lower
+from .predict import program_estimate
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    Model = nn.Module | fx.GraphModule | ExportedProgram | str | Path
+
+Progress = Callable[[str, int, int], None]
+
+NN_ORDER = (
+    "fold_constants",
+    "cse",
+    "split_projection",
+    "slice_early",
+    "fold_scale",
+    "fuse_linear",
+    "fold_norm_affine",
+)
+MPC_ORDER = ("fold_constants_mpc", "centre_keys", "divide_after_matmul", "reassociate_attention", "cse_mpc")
+
+
+def capture(
+    model: Model, example_inputs: Sequence[Any] | None = None, *, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> fx.GraphModule:
+    """The nn-level graph of a PyTorch module, a torch.fx graph, an exported program, or a .onnx or .pt2 file."""
+    from .frontend import capture as front_end
+
+    return front_end(model, example_inputs, input_shapes=input_shapes)
+
+
+def transform(
+    graph: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    passes: Sequence[str | Pass] | None = None,
+    plan: Plan | None = None,
+) -> fx.GraphModule:
+    """The exact nn-level rewrites alone: nn level in (anything that `capture` takes), nn level out, trainable.
+
+    `passes` names the passes to run, in order (default: all exact ones). With a `plan`, its structural choices are
+    written into the graph as well.
+    """
+    result = capture(graph, example_inputs, input_shapes=input_shapes)
+    for rewrite in _ordered("nn", NN_ORDER) if passes is None else [_pass(p) for p in passes]:
+        result = rewrite(result).graph_module
+        nn_level.verify(result)
+    return result if plan is None else _written(result, plan)
+
+
+def _pass(named: str | Pass) -> Pass:
+    return named if isinstance(named, Pass) else registry.pass_(named)
+
+
+def _ordered(graph: str, order: Sequence[str]) -> list[Pass]:
+    """The passes of a level in their order; those of other packages come last."""
+    found = {name: p for name, p in registry.passes().items() if p.graph == graph and p.level == "exact"}
+    return [found.pop(name) for name in order if name in found] + list(found.values())
+
+
+def _written(graph: fx.GraphModule, plan: Plan) -> fx.GraphModule:
+    return expand(copy.deepcopy(graph), plan, registry.approximations())
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """What `optimize` made. `errors` compares the fixed-point emulation with the float model on the calibration inputs."""
+
+    module: fx.GraphModule
+    plan: Plan
+    estimate: Estimate
+    baseline: Estimate
+    program: Program
+    model: fx.GraphModule
+    errors: Mapping[str, float]
+    calibrated: bool
+
+    def executable(self) -> Executable:
+        """What two parties run."""
+        return Executable(self.program, self.plan, self.module)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a bundle: plan.json, model.onnx, program.json, weights.safetensors, report.html."""
+        from .bundle import save
+
+        return save(self, Path(folder))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model ready for choices: the rewritten nn-level graph, and what calibration saw."""
+
+    source: fx.GraphModule
+    graph: fx.GraphModule
+    inputs: Any
+    statistics: Mapping[str, SiteStatistics]
+    calibrated: bool
+
+
+def prepare(
+    model: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    calibration: Any = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Capture, rewrite and calibrate."""
+    from .search import calibrate, load_calibration, synthetic_inputs
+
+    tell = progress or (lambda stage, done, total: None)
+    tell("capture", 0, 1)
+    source = capture(model, example_inputs, input_shapes=input_shapes)
+    tell("capture", 1, 1)
+    tell("rewrite", 0, 1)
+    graph = transform(copy.deepcopy(source))
+    tell("rewrite", 1, 1)
+    shapes = [tuple(n.meta["val"].shape) for n in graph.graph.nodes if n.op == "placeholder"]
+    given = calibration is not None
+    inputs = load_calibration(calibration, shapes) if given else synthetic_inputs(shapes)
+    tell("calibrate", 0, 1)
+    statistics = calibrate(graph, inputs, synthetic=not given)
+    tell("calibrate", 1, 1)
+    return Prepared(source, graph, inputs, statistics, given)
+
+
+def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -> Program:
+    """Expand a plan, run the mpc-level passes, and write the online program."""
+    graph = expand(prepared.graph, plan, registry.approximations())
+    for rewrite in _ordered("mpc", MPC_ORDER):
+        graph = rewrite(graph).graph_module
+    record_ranges(graph, prepared.inputs)
+    return lower(graph, settings)
+
+
+def optimize(
+    model: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    budget: str | Budget | None = None,
+    protocol: str = "crypten",
+    network: str | Network = "lan",
+    calibration: Any = None,
+    level: Level = "bounded",
+    plan: Plan | None = None,
+    settings: Settings | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress | None = None,
+) -> Optimized:
+    """The rewritten model that meets the budget at the least loss, its plan, its cost and its executable.
+
+    `budget` bounds the predicted online phase of one inference: "2s", "30MB", "150rounds". BudgetError when no plan of
+    the level meets it. `calibration`: a tensor, an iterable of tensors, a .npy or .npz file, an image folder.
+    """
+    if level not in LEVELS:
+        raise UsageError(f"unknown level {level!r}", hint="One of: " + ", ".join(LEVELS))
+    wanted = Budget.parse(budget) if isinstance(budget, str) else budget
+    link = Network.parse(network) if isinstance(network, str) else network
+    prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
+    baseline = estimate_graph(prepared.source, registry.protocol("crypten-stock"), link)
+    tell = progress or (lambda stage, done, total: None)
+    plans = [plan] if plan is not None else _ladder(prepared, level)
+    best: tuple[Plan, Program, Estimate] | None = None
+    for step, candidate in enumerate(plans):
+        tell("choose", step, len(plans))
+        program = schedule(prepared, candidate, settings)
+        found = program_estimate(program, registry.protocol(protocol), link)
+        if best is None or found.seconds < best[2].seconds:
+            best = candidate, program, found
+        if wanted is None or wanted.met_by(found):
+            best = candidate, program, found
+            break
+    tell("choose", len(plans), len(plans))
+    assert best is not None
+    chosen, program, found = best
+    if wanted is not None and not wanted.met_by(found):
+        raise BudgetError(
+            f"the budget of {wanted} cannot be met at level {level}: the fastest plan found needs "
+            f"{float(found.seconds):.3g} s, {int(found.rounds)} rounds, {float(found.bytes) / 1e6:.3g} MB on {link.name}",
+            hint="Raise the budget, allow a deeper level (--level structural), or use a faster network.",
+        )
+    notes = {"protocol": protocol, "network": link.name, "level": level, "calibrated": prepared.calibrated}
+    chosen = replace(chosen, notes=notes)
+    tell("emulate", 0, 1)
+    errors = compare(prepared, program)
+    tell("emulate", 1, 1)
+    return Optimized(prepared.graph, chosen, found, baseline, program, prepared.source, errors, prepared.calibrated)
+
+
+def _ladder(prepared: Prepared, level: Level) -> list[Plan]:
+    """Plans from the most accurate to the cheapest of a level."""
+    from .search import default_plan
+
+    known = registry.approximations()
+    first = default_plan(prepared.graph, prepared.statistics, known, level)
+    plans = [first]
+    members = {
+        site: [Choice(choice.approximation, options) for options in known[choice.approximation].candidates(prepared.statistics[site])]
+        for site, choice in first.choices.items()
+    }
+    for step in range(1, max((len(m) for m in members.values()), default=1)):
+        plans.append(Plan({site: m[min(step, len(m) - 1)] if m else first.choices[site] for site, m in members.items()}))
+    return plans
+
+
+def compare(prepared: Prepared, program: Program, limit: int = 16) -> dict[str, float]:
+    """Errors of the fixed-point emulation against the float model on calibration inputs."""
+    from .backend.emulate import Emulator
+    from .search import calls
+
+    emulator = Emulator(program)
+    worst, total, agree, count = 0.0, 0.0, 0, 0
+    for inputs in list(calls(prepared.graph, prepared.inputs))[:limit]:
+        expected = prepared.source(*inputs)
+        expected = expected[0] if isinstance(expected, tuple) else expected
+        difference = (emulator(*inputs)[0] - expected).abs()
+        worst, total = max(worst, float(difference.max())), total + float(difference.mean())
+        found = expected + (emulator(*inputs)[0] - expected)
+        agree += int((found.argmax(-1) == expected.argmax(-1)).sum())
+        count += expected[..., 0].numel()
+    images = max(1, count)
+    return {"max_error": worst, "mean_error": total / images, "top1_agreement": agree / images, "images": float(count)}
+
+
+def estimate(
+    model_or_graph: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    protocol: str = "crypten",
+    network: str | Network = "lan",
+    plan: Plan | None = None,
+    calibration: Any = None,
+) -> Estimate:
+    """What one inference will cost. `crypten` is read off the scheduled program, the others off their price tables."""
+    link = Network.parse(network) if isinstance(network, str) else network
+    if protocol != "crypten":
+        graph = capture(model_or_graph, example_inputs)
+        return estimate_graph(graph if plan is None else _written(graph, plan), registry.protocol(protocol), link)
+    prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
+    program = schedule(prepared, plan or _ladder(prepared, "bounded")[0])
+    return program_estimate(program, registry.protocol(protocol), link)
+
+
+def compile(  # noqa: A001  (the public name)
+    model_or_graph: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    plan: Plan | None = None,
+    engine: str = "mpcc",
+    calibration: Any = None,
+    settings: Settings | None = None,
+) -> Executable | StockExecutable:
+    """An executable of a model: mpcc's engine, or CrypTen's own functions ("stock", the baseline)."""
+    if engine == "stock":
+        return StockExecutable(capture(model_or_graph, example_inputs))
+    if engine != "mpcc":
+        raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
+    prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
+    chosen = plan or _ladder(prepared, "bounded")[0]
+    return Executable(schedule(prepared, chosen, settings), chosen, prepared.graph)
+
+
+def load(folder: str | Path) -> Executable:
+    """The executable of a bundle."""
+    from .bundle import load as read
+
+    return read(Path(folder))
+
+
+def count(model_or_executable: Any, example_inputs: Sequence[Any] | None = None) -> OpCounts:
+    """Calls of each primitive, rounds and bytes, in total and by site."""
+    executable = model_or_executable
+    if not isinstance(executable, Executable):
+        made = compile(model_or_executable, example_inputs)
+        assert isinstance(made, Executable)
+        executable = made
+    found = program_estimate(executable.program, registry.protocol("crypten"), Network.parse("lan"))
+    return OpCounts.of(found, executable.program.failure_probability)
+
+
+__all__: Iterable[str] = (
+    "Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "transform",
+)  # fmt: skip

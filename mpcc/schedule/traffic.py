@@ -1,0 +1,95 @@
+"""What a program does, row by row: which openings travel in which message, and how much local work there is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from torch import fx
+
+from ..ir import dealer, online
+from .program import WORD, Program
+from .rounds import MUTUAL
+
+
+@dataclass(frozen=True)
+class Row:
+    """Openings of one primitive at one site: bytes both directions, and the messages that they travel in."""
+
+    site: str
+    layer: str
+    primitive: str
+    bytes: int
+    messages: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Local work of one phase: kernels called, elements written, multiply-adds of matrix products."""
+
+    kernels: int
+    elements: int
+    macs: int
+
+
+PRODUCTS = frozenset({online.product, online.weight_product, online.mask_weight_product, dealer.product})
+
+
+def rows(program: Program) -> list[Row]:
+    """One row per (site or layer, primitive), in the order of the graph."""
+    sizes: dict[tuple[str, str, str], int] = defaultdict(int)
+    depths: dict[tuple[str, str, str], set[int]] = defaultdict(set)
+    last = len(program.messages)
+    for node in program.online.graph.nodes:
+        if node.target in MUTUAL or node.target is online.reveal:
+            mutual = node.target in MUTUAL
+            key = (_site(node), str(node.meta.get("layer") or ""), str(node.meta.get("primitive") or "reveal"))
+            sizes[key] += (2 if mutual else 1) * WORD * int(node.meta["val"].numel())
+            depths[key].add(node.meta["level"] - 1 if mutual else last)
+    return [Row(*key, sizes[key], frozenset(depths[key])) for key in sizes]
+
+
+def _site(node: fx.Node) -> str:
+    return str(node.meta.get("site") or node.meta.get("layer") or "output")
+
+
+def attributed_rounds(found: list[Row]) -> list[int]:
+    """Rounds per row such that they add up to the program's: a message counts for the row with most bytes in it."""
+    owner: dict[int, int] = {}
+    for index, row in enumerate(found):
+        for message in row.messages:
+            best = owner.get(message)
+            if best is None or row.bytes / len(row.messages) > found[best].bytes / len(found[best].messages):
+                owner[message] = index
+    counts = [0] * len(found)
+    for index in owner.values():
+        counts[index] += 1
+    return counts
+
+
+def work(program: Program, phase: str, party: int) -> Work:
+    """The local work of a party in a phase. The owner (party 0) has the weights' products online."""
+    kernels = elements = macs = 0
+    for node in program.online.graph.nodes:
+        if node.op != "call_function" or node.meta.get("phase") != phase or node.target in online.COMMUNICATION:
+            continue
+        kernels += 1
+        elements += int(node.meta["val"].numel())
+        if node.target in PRODUCTS and not (node.target is online.weight_product and party == 1):
+            sides = 2 if node.target is online.product else 1
+            macs += sides * multiply_adds(node)
+    return Work(kernels, elements, macs)
+
+
+def multiply_adds(node: fx.Node) -> int:
+    """Multiply-adds of one bilinear map, from its kind and shapes."""
+    kind, left, right = node.args[0], node.args[1], node.args[2]
+    out = int(node.meta["val"].numel())
+    assert isinstance(left, fx.Node) and isinstance(right, fx.Node)
+    if kind == "mul":
+        return 0
+    if kind == "conv":
+        return out * int(right.meta["val"][0].numel())
+    if kind == "rmatmul":
+        return out * int(left.meta["val"].shape[-2])
+    return out * int(left.meta["val"].shape[-1])
