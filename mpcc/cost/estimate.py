@@ -114,10 +114,11 @@ def estimate_uses(found: Iterable[Use], protocol: Protocol, network: Network | s
     """The cost of uses that run one after the other."""
     link = Network.parse(network)
 
-    total = Price()
+    total = protocol.fixed
     rows: list[SiteCost] = []
     for use in found:
         price = protocol.price(use.primitive, use.shapes, use.visibility, output=use.output, site=use.site, **use.attrs)
+        price = protocol.chained(price)
         total = total + price
         seconds = protocol.seconds(price.online, link)
         rows.append(SiteCost(use.site, use.layer, use.primitive, price.online.rounds, price.online.bytes, seconds))
