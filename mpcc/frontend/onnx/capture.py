@@ -1,0 +1,52 @@
+"""An ONNX file or ModelProto -> a graph at the nn level, with named parameters, every node with its layer.
+
+    capture_onnx("vit.onnx")
+    capture_onnx("vit_dynamic.onnx", input_shapes={"x": (1, 3, 224, 224)})
+
+A batch dimension without a size becomes 1. float16, bfloat16 and float64 weights become float32. Weights are read once,
+never mapped: the file may be overwritten afterwards.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx.inliner
+from onnx import ModelProto
+from torch import fx
+
+from .check import check
+from .importer import Importer
+from .read import read
+from .shapes import InputShapes, inputs
+
+
+def capture_onnx(
+    source: str | Path | ModelProto,
+    example_inputs: Any = None,
+    *,
+    input_shapes: InputShapes | None = None,
+) -> fx.GraphModule:
+    """The model at the nn level.
+
+    Errors: ModelFileError (absent, cut off, not ONNX, external data missing, checker, opset, NaN), UnsupportedOperator
+    (all at once), ShapeError (a dynamic size that is not given), CaptureError (values that decide the graph).
+    """
+    from mpcc.frontend.canonical import canonicalise
+
+    return canonicalise(import_graph(source, example_inputs, input_shapes=input_shapes))
+
+
+def import_graph(
+    source: str | Path | ModelProto,
+    example_inputs: Any = None,
+    *,
+    input_shapes: InputShapes | None = None,
+) -> fx.GraphModule:
+    """The graph of the file as it stands, in ATen operators, before it is brought to canonical ones."""
+    model = read(source)
+    if model.proto.functions:
+        model.proto = onnx.inliner.inline_local_functions(model.proto)
+    check(model)
+    return Importer(model).run(inputs(model.proto.graph, example_inputs, input_shapes))

@@ -1,0 +1,101 @@
+"""Is this file one that mpcc can read? All complaints of one kind at once, before any weight is read."""
+
+from __future__ import annotations
+
+import re
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto
+
+from mpcc.errors import ModelFileError, UnsupportedOperator
+
+from .op import describe
+from .operators import unknown
+from .read import Model, is_external, tensors_of
+
+# Opsets of the standard domain. Before 7, broadcasting was not numpy's. 24 and 25 add only types to the operators of
+# the table (and Swish, and a length to Attention, which is refused).
+OLDEST, NEWEST = 7, 25
+CPU_LAYOUT = "com.microsoft.nchwc"
+
+
+def check(model: Model) -> None:
+    """ModelFileError for a version out of range or a broken graph, UnsupportedOperator for unknown operators."""
+    _check_versions(model)
+    check_operators(list(model.proto.graph.node), versions(model.proto), model.name, {})
+    _check_structure(model)
+
+
+def versions(proto: ModelProto) -> dict[str, int]:
+    """The opset of each domain."""
+    return {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in proto.opset_import}
+
+
+def _check_versions(model: Model) -> None:
+    version = versions(model.proto).get("")
+    if version is None or OLDEST <= version <= NEWEST:
+        return
+    raise ModelFileError(
+        f"the model uses opset {version} of ONNX; mpcc reads {OLDEST} to {NEWEST}",
+        where=model.name,
+        hint="export it with opset_version=18, or convert it with onnx.version_converter.convert_version",
+    )
+
+
+def check_operators(nodes: list[NodeProto], opsets: dict[str, int], where: str, layers: dict[int, str]) -> None:
+    """Raise UnsupportedOperator that lists every operator that is missing, with an example of each."""
+    missing: dict[tuple[str, str], list[NodeProto]] = {}
+    for node in unknown(nodes):
+        missing.setdefault((node.domain, node.op_type), []).append(node)
+    if not missing:
+        return
+    if any(domain == CPU_LAYOUT for domain, _ in missing):
+        raise UnsupportedOperator(
+            f"the file uses {CPU_LAYOUT}, the memory layout of onnxruntime on one CPU",
+            where=where,
+            hint="save the optimised model at the level ORT_ENABLE_EXTENDED, not ORT_ENABLE_ALL",
+        )
+    lines = []
+    for (domain, kind), found in missing.items():
+        version = opsets.get(domain, 1)
+        place = describe(found[0], layers.get(id(found[0]), ""))
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        lines.append(f"{kind} (domain {domain or 'ai.onnx'}, opset {version}): {place}{more}")
+    text = "\n  ".join(["operators that mpcc does not read:", *lines])
+    raise UnsupportedOperator(text, where=where, hint=_advice({kind for _, kind in missing}))
+
+
+def _advice(kinds: set[str]) -> str:
+    if any(re.match(r"Quantize|Dequantize|DynamicQuantize|QLinear|.*Integer$", kind) for kind in kinds):
+        return "this is a quantised model: export the float32 model, private inference has its own fixed point"
+    return "export the model with other operators, or fold that part before the export"
+
+
+def _check_structure(model: Model) -> None:
+    """onnx's own checker, on the graph without its weights (these are checked when they are read)."""
+    light = ModelProto()
+    light.CopyFrom(model.proto)
+    for tensor in tensors_of(light):
+        if is_external(tensor):
+            _empty(tensor)
+    for node in light.graph.node:
+        # The runtime writes this operator of its own into the standard domain.
+        if node.op_type == "SimplifiedLayerNormalization":
+            node.domain = "com.microsoft"
+    if "com.microsoft" not in versions(light):
+        light.opset_import.add(domain="com.microsoft", version=1)
+    try:
+        onnx.checker.check_model(light)
+    except onnx.checker.ValidationError as error:
+        raise ModelFileError(
+            f"the model does not pass onnx's checker: {str(error).strip()}",
+            where=model.name,
+            hint="onnx.checker.check_model says the same of the file; export it again",
+        ) from None
+
+
+def _empty(tensor: TensorProto) -> None:
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    del tensor.dims[:]
+    tensor.dims.append(0)

@@ -1,0 +1,142 @@
+"""Walks an ONNX graph node by node and appends what each becomes (operators/) to the recorder's graph."""
+
+from __future__ import annotations
+
+import re
+from collections import ChainMap
+from collections.abc import MutableMapping, Sequence
+from typing import Any
+
+import torch
+from onnx import GraphProto, NodeProto, TensorProto
+from torch import fx
+
+from mpcc.errors import CaptureError, ModelFileError, MpccError
+
+from .check import check_operators, versions
+from .names import is_checkpoint_name, layers, own_layer, parameter_name
+from .op import Op
+from .operators import LISTS, OPERATORS, domain_of
+from .read import Model
+from .recorder import Recorder, Value
+from .settle import settle
+from .shapes import Input
+
+# A one-element float is a number (a scale, an epsilon), unless it is named like something that was trained.
+LEARNED = re.compile(r"\.(\w*scale|weight|bias|gamma\w*|beta|alpha|temperature|tau)$")
+# A shared initialiser below this size gets a copy under each name that the checkpoint had for it.
+SMALL = 65536
+
+Scope = MutableMapping[str, Any]
+
+
+class Importer:
+    """One model on its way to a GraphModule."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.recorder = Recorder()
+        self.opsets = versions(model.proto)
+        self.made_up: set[str] = set()
+        self.not_numbers: list[str] = []
+
+    def run(self, given: Sequence[Input]) -> fx.GraphModule:
+        graph = self.model.proto.graph
+        scope: Scope = ChainMap({i.name: self.recorder.placeholder(_valid(i.name), i.shape, i.dtype) for i in given})
+        results = self.run_nodes(graph, scope, layers(graph))
+        if self.not_numbers:
+            some = ", ".join(self.not_numbers[:5]) + (" ..." if len(self.not_numbers) > 5 else "")
+            raise ModelFileError(f"{len(self.not_numbers)} weights hold NaN: {some}", where=self.model.name)
+        if not all(isinstance(result, (torch.Tensor, fx.Node)) for result in results):
+            raise CaptureError("an output of the model is a list of tensors", where=self.model.name)
+        nodes = tuple(self.recorder.lift(result) for result in results)
+        self.recorder.graph.output(nodes if len(nodes) > 1 else nodes[0])
+        settle(self.recorder, self.made_up)
+        return self.recorder.finish()
+
+    def run_nodes(self, graph: GraphProto, scope: Scope, layer_names: Sequence[str]) -> list[Any]:
+        """The values of the graph's outputs."""
+        stored = {tensor.name: tensor for tensor in graph.initializer}
+        for node, layer in zip(graph.node, layer_names, strict=True):
+            self.recorder.layer = layer
+            for name in node.input:
+                if name and name not in scope and name in stored:
+                    scope[name] = self.weight(stored[name], name)
+            self.run_node(node, scope)
+        for info in graph.output:
+            if info.name not in scope:
+                scope[info.name] = self.weight(stored[info.name], info.name)
+        return [scope[info.name] for info in graph.output]
+
+    def run_node(self, node: NodeProto, scope: Scope) -> None:
+        inputs = [scope[name] if name else None for name in node.input]
+        key = (domain_of(node), node.op_type)
+        if key == ("", "Identity"):
+            scope[node.output[0]] = self.named(node, inputs[0])
+            return
+
+        def run_branch(graph: GraphProto, bound: dict[str, Any]) -> list[Any]:
+            check_operators(list(graph.node), self.opsets, self.model.name, {})
+            inner = [own_layer(item) or layer for item in graph.node]
+            results = self.run_nodes(graph, ChainMap({**bound}, scope), inner)
+            self.recorder.layer = layer
+            return results
+
+        layer = self.recorder.layer
+
+        def read_constant(stored: TensorProto) -> Value:
+            return self.weight(stored, node.output[0])
+
+        op = Op(node, self.opsets.get(key[0], 1), self.recorder, read_constant, run_branch)
+        result = self.apply(op, OPERATORS[key], inputs)
+        outputs = result if isinstance(result, tuple) and key not in LISTS else (result,)
+        scope.update({name: value for name, value in zip(node.output, outputs, strict=False) if name})
+
+    def apply(self, op: Op, handler: Any, inputs: Sequence[Any]) -> Any:
+        try:
+            return handler(op, *inputs)
+        except MpccError as error:
+            if error.where is None:
+                raise type(error)(error.what, where=op.where, hint=error.hint) from None
+            raise
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise CaptureError(
+                f"{op.kind} does not fit its inputs: {str(error).splitlines()[0]}",
+                where=op.where,
+                hint="the file may be made for another input shape: give the shape that it was exported with",
+            ) from error
+
+    def weight(self, stored: TensorProto, name: str) -> Value:
+        """A parameter if it is a float tensor with several elements, else a known tensor."""
+        tensor = self.model.tensor(stored)
+        if not tensor.is_floating_point():
+            return tensor
+        if _has_nan(tensor):
+            self.not_numbers.append(name)
+        if tensor.numel() < 2 and not LEARNED.search(name):
+            return tensor
+        kept = parameter_name(name)
+        node = self.recorder.stored_node(kept or f"made up: {name}", tensor, trainable=True)
+        if kept is None:
+            self.made_up.add(str(node.target))
+        return node
+
+    def named(self, node: NodeProto, value: Any) -> Any:
+        """What Identity gives: exporters write it for weights that are equal, under the names of the checkpoint."""
+        name = node.output[0]
+        if not isinstance(value, fx.Node) or value.op != "get_attr" or not is_checkpoint_name(name):
+            return value
+        tensor = self.recorder.stored[str(value.target)]
+        if tensor.numel() > SMALL or "." not in name:
+            return value
+        return self.recorder.stored_node(name, tensor.clone(), trainable=True)
+
+
+def _has_nan(tensor: torch.Tensor) -> bool:
+    """The sum is a number unless a NaN is in it, or infinities: only then a second look is needed."""
+    return bool(tensor.numel()) and not bool(tensor.sum().isfinite()) and bool(tensor.isnan().any())
+
+
+def _valid(name: str) -> str:
+    cleaned = re.sub(r"\W", "_", name)
+    return cleaned if cleaned[:1].isalpha() or cleaned.startswith("_") else f"input_{cleaned}"

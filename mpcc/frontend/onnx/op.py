@@ -1,0 +1,175 @@
+"""One ONNX node while it is imported: its attributes, its version, and the means to append what it becomes.
+
+An operator of the table is a function `(op, *inputs) -> value`, or a tuple of values for several outputs; an input that
+the file leaves out is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NoReturn
+
+import torch
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
+from torch import fx
+
+from mpcc.errors import CaptureError, UnsupportedOperator
+
+from .recorder import Recorder, Value, aten
+
+Handler = Callable[..., Any]
+Table = dict[tuple[str, str], Handler]
+
+MICROSOFT = "com.microsoft"
+
+
+@dataclass
+class Op:
+    """A node of the file; `version` is the opset of its domain."""
+
+    node: NodeProto
+    version: int
+    recorder: Recorder
+    read_tensor: Callable[[TensorProto], Value]
+    run_graph: Callable[[GraphProto, dict[str, Any]], list[Any]]
+
+    # ------------------------------------------------------------------------------------------------- attributes
+
+    @cached_property
+    def attributes(self) -> dict[str, AttributeProto]:
+        return {attribute.name: attribute for attribute in self.node.attribute}
+
+    def has(self, name: str) -> bool:
+        return name in self.attributes
+
+    def integer(self, name: str, default: int = 0) -> int:
+        return int(self.attributes[name].i) if name in self.attributes else default
+
+    def number(self, name: str, default: float = 0.0) -> float:
+        return float(self.attributes[name].f) if name in self.attributes else default
+
+    def text(self, name: str, default: str = "") -> str:
+        return str(self.attributes[name].s.decode()) if name in self.attributes else default
+
+    def integers(self, name: str, default: Sequence[int] = ()) -> list[int]:
+        return list(self.attributes[name].ints) if name in self.attributes else list(default)
+
+    def numbers(self, name: str, default: Sequence[float] = ()) -> list[float]:
+        return list(self.attributes[name].floats) if name in self.attributes else list(default)
+
+    def wants(self, output: int) -> bool:
+        """Whether anyone may read that output."""
+        return output < len(self.node.output) and bool(self.node.output[output])
+
+    # ------------------------------------------------------------------------------------------------------ values
+
+    def known(self, value: Value, what: str) -> torch.Tensor:
+        """The tensor of an input that must not depend on the model's inputs."""
+        try:
+            return self.recorder.known(value)
+        except CaptureError as error:
+            raise CaptureError(
+                f"{what} is known only when the model runs: {error.what}",
+                where=self.where,
+                hint="export the model with static shapes and without data-dependent control flow",
+            ) from None
+
+    def known_ints(self, value: Value, what: str) -> list[int]:
+        return [int(item) for item in self.known(value, what).reshape(-1).tolist()]
+
+    def known_number(self, value: Value, what: str) -> float:
+        return float(self.known(value, what).reshape(-1)[0].item())
+
+    def axes(self, given: Value | None, rank: int) -> list[int] | None:
+        """The axes, an input since opset 13 or 18 and an attribute before; None when the file has neither."""
+        if given is not None:
+            found = self.known_ints(given, "the input axes")
+        elif self.has("axes"):
+            found = self.integers("axes")
+        else:
+            return None
+        return [axis % rank if rank else axis for axis in found]
+
+    # ---------------------------------------------------------------------------------------------- what it becomes
+
+    def call(self, target: Any, *args: Any, **kwargs: Any) -> Value:
+        return self.recorder.call(target, *args, **kwargs)
+
+    def add(self, x: Value, y: Value | float) -> Value:
+        return self.binary(aten.add.Tensor, x, y)
+
+    def sub(self, x: Value, y: Value | float) -> Value:
+        return self.binary(aten.sub.Tensor, x, y)
+
+    def mul(self, x: Value, y: Value | float) -> Value:
+        return self.binary(aten.mul.Tensor, x, y)
+
+    def binary(self, target: Any, x: Value, y: Value | float) -> Value:
+        """A broadcasting operator whose second operand becomes a Python number if it is one known number."""
+        return self.call(target, x, as_number(y, rank(x)) if isinstance(x, fx.Node) else as_tensor(y, x))
+
+    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
+        return x if list(shape_of(x)) == list(shape) else self.call(aten.reshape.default, x, list(shape))
+
+    def permute(self, x: Value, order: Sequence[int]) -> Value:
+        return x if list(order) == list(range(len(order))) else self.call(aten.permute.default, x, list(order))
+
+    def gather(self, x: Value, axis: int, indices: torch.Tensor) -> Value:
+        """`x` at known 1-D indices along `axis`."""
+        return self.call(aten.index.Tensor, x, [*[None] * axis, indices])
+
+    # ------------------------------------------------------------------------------------------------------ errors
+
+    @property
+    def kind(self) -> str:
+        return f"{self.node.domain}.{self.node.op_type}" if self.node.domain else str(self.node.op_type)
+
+    @property
+    def where(self) -> str:
+        return describe(self.node, self.recorder.layer)
+
+    def refuse(self, why: str, hint: str | None = None) -> NoReturn:
+        raise UnsupportedOperator(f"{self.kind} (opset {self.version}): {why}", where=self.where, hint=hint)
+
+
+def describe(node: NodeProto, layer: str) -> str:
+    """How messages call a node: by its name, or by what it gives, and by the user's layer."""
+    name = node.name or (f"the node that gives {node.output[0]}" if node.output else "a node without outputs")
+    return f"node {name}" + (f" in layer {layer}" if layer else "")
+
+
+def shape_of(value: Value) -> tuple[int, ...]:
+    return tuple(value.meta["val"].shape if isinstance(value, fx.Node) else value.shape)
+
+
+def dtype_of(value: Value) -> torch.dtype:
+    dtype = value.meta["val"].dtype if isinstance(value, fx.Node) else value.dtype
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def rank(value: Value) -> int:
+    return len(shape_of(value))
+
+
+def is_float(value: Value) -> bool:
+    return dtype_of(value).is_floating_point
+
+
+def is_call(value: Any, *targets: Any) -> bool:
+    """Whether `value` is a node that calls one of `targets`."""
+    return isinstance(value, fx.Node) and value.op == "call_function" and value.target in targets
+
+
+def as_number(value: Value | float, most_dims: int) -> Value | float:
+    """A known one-element tensor as a number, if dropping its dimensions changes no broadcast."""
+    if isinstance(value, torch.Tensor) and value.numel() == 1 and value.dim() <= most_dims:
+        return value.item()
+    return value
+
+
+def as_tensor(value: Value | float, like: torch.Tensor) -> Value:
+    """A number as a tensor of the type of `like`; a value as it is."""
+    return value if isinstance(value, (torch.Tensor, fx.Node)) else torch.tensor(value, dtype=like.dtype)

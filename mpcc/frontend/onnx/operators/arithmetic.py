@@ -1,0 +1,204 @@
+"""Elementwise arithmetic, comparison and logic. Broadcasting is numpy's, which is torch's."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import fx
+
+from ..op import Handler, Op, Table, as_number, dtype_of, is_call, is_float, rank
+from ..recorder import Value, aten
+
+
+def add(op: Op, x: Value, y: Value) -> Value:
+    """The node first, so that a known number stands second."""
+    return op.add(y, x) if isinstance(y, fx.Node) and not isinstance(x, fx.Node) else op.add(x, y)
+
+
+def mul(op: Op, x: Value, y: Value) -> Value:
+    return op.mul(y, x) if isinstance(y, fx.Node) and not isinstance(x, fx.Node) else op.mul(x, y)
+
+
+def sub(op: Op, x: Value, y: Value) -> Value:
+    """A known number minus a node is the negated node plus the number."""
+    if isinstance(y, fx.Node) and isinstance(as_number(x, rank(y)), (int, float)):
+        return op.add(op.call(aten.neg.default, y), x)
+    return op.sub(x, y)
+
+
+def div(op: Op, x: Value, y: Value) -> Value:
+    """Integers are divided towards zero."""
+    if not is_float(x):
+        return op.call(aten.div.Tensor_mode, x, y, rounding_mode="trunc")
+    if isinstance(y, fx.Node) and isinstance(as_number(x, rank(y)), (int, float)):
+        return op.mul(op.call(aten.reciprocal.default, y), x)
+    return op.binary(aten.div.Tensor, x, y)
+
+
+def power(op: Op, x: Value, y: Value) -> Value:
+    if not isinstance(x, fx.Node):
+        return op.call(aten.pow.Tensor_Tensor, x, y)
+    exponent = op.known(y, "the exponent") if op.recorder.is_known(y) else None
+    if exponent is None or exponent.numel() != 1:
+        return op.call(aten.pow.Tensor_Tensor, x, y)
+    special = {0.5: aten.sqrt.default, -0.5: aten.rsqrt.default, -1.0: aten.reciprocal.default}
+    number = float(exponent)
+    if number in special:
+        return op.call(special[number], x)
+    if number == 1.0:
+        return x
+    return op.call(aten.pow.Tensor_Scalar, x, int(number) if number.is_integer() else number)
+
+
+def modulo(op: Op, x: Value, y: Value) -> Value:
+    """`fmod` follows the sign of the dividend, the other form that of the divisor."""
+    return op.call(aten.fmod.Tensor if op.integer("fmod") else aten.remainder.Tensor, x, y)
+
+
+def maximum(op: Op, *inputs: Value) -> Value:
+    return reduce(lambda x, y: _extreme(op, x, y, low=True), inputs)
+
+
+def minimum(op: Op, *inputs: Value) -> Value:
+    return reduce(lambda x, y: _extreme(op, x, y, low=False), inputs)
+
+
+def _extreme(op: Op, x: Value, y: Value, *, low: bool) -> Value:
+    """With a known number it is a clamp."""
+    x, y = (y, x) if isinstance(y, fx.Node) and not isinstance(x, fx.Node) else (x, y)
+    bound = as_number(y, rank(x))
+    if isinstance(x, fx.Node) and isinstance(bound, (int, float)):
+        return op.call(aten.clamp.default, x, bound if low else None, None if low else bound)
+    return op.call(aten.maximum.default if low else aten.minimum.default, x, y)
+
+
+def total(op: Op, *inputs: Value) -> Value:
+    return reduce(lambda x, y: add(op, x, y), inputs)
+
+
+def average(op: Op, *inputs: Value) -> Value:
+    return op.mul(total(op, *inputs), 1.0 / len(inputs))
+
+
+def unary(target: Any) -> Handler:
+    return lambda op, x: op.call(target, x)
+
+
+def compare(target: Any) -> Handler:
+    return lambda op, x, y: op.call(target, x, y)
+
+
+def is_inf(op: Op, x: Value) -> Value:
+    if op.integer("detect_positive", 1) and op.integer("detect_negative", 1):
+        return op.call(aten.isinf.default, x)
+    return op.call(aten.eq.Scalar, x, math.inf if op.integer("detect_positive", 1) else -math.inf)
+
+
+def where(op: Op, condition: Value, x: Value, y: Value) -> Value:
+    """Exporters guard a softmax with `Where(IsNaN(s), 0, s)`, for rows that are masked whole: it is s elsewhere."""
+    if is_call(condition, aten.isnan.default):
+        (guarded,) = condition.args  # type: ignore[union-attr]
+        if guarded is y and is_call(y, aten.softmax.int):
+            return y
+    return op.call(aten.where.self, condition, x, y)
+
+
+def clip(op: Op, x: Value, low: Value | None = None, high: Value | None = None) -> Value:
+    """Bounds are attributes before opset 11, then inputs that may be left out."""
+    bounds: list[float | int | None] = []
+    for name, given in (("min", low), ("max", high)):
+        if given is not None:
+            bounds.append(op.known(given, f"the bound {name}").reshape(-1)[0].item())
+        else:
+            bounds.append(op.number(name) if op.has(name) else None)
+    lowest, highest = (_bound(bound, dtype_of(x)) for bound in bounds)
+    if lowest is None and highest is None:
+        return x
+    return op.call(aten.clamp.default, x, lowest, highest)
+
+
+def _bound(value: float | int | None, dtype: torch.dtype) -> float | int | None:
+    """None for a bound that no float32 reaches: old exporters write the largest number for `no bound`."""
+    if value is None or (dtype.is_floating_point and abs(value) >= torch.finfo(torch.float32).max):
+        return None
+    return value
+
+
+def cast(op: Op, x: Value) -> Value:
+    return cast_to(op, x, op.integer("to"))
+
+
+def cast_like(op: Op, x: Value, like: Value) -> Value:
+    dtype = dtype_of(like)
+    return x if dtype == dtype_of(x) else op.call(aten.to.dtype, x, dtype)
+
+
+def cast_to(op: Op, x: Value, data_type: int) -> Value:
+    """Among floats nothing happens to a node, all are float32; known numbers may become doubles."""
+    if data_type in FLOATS and is_float(x) and isinstance(x, fx.Node):
+        return x
+    dtype = CASTS.get(data_type)
+    if dtype is None:
+        op.refuse(f"casting to the type number {data_type} is not read", "export the model in float32")
+    if dtype == torch.float64 and isinstance(x, fx.Node):
+        dtype = torch.float32
+    return x if dtype_of(x) == dtype else op.call(aten.to.dtype, x, dtype)
+
+
+FLOATS = {1, 10, 11, 16}  # FLOAT, FLOAT16, DOUBLE, BFLOAT16
+CASTS = {
+    1: torch.float32,
+    10: torch.float32,
+    11: torch.float64,
+    16: torch.float32,
+    9: torch.bool,
+    **dict.fromkeys((2, 3, 4, 5, 6, 7, 12, 13), torch.int64),
+}
+
+OPERATORS: Table = {
+    ("", "Add"): add,
+    ("", "Sub"): sub,
+    ("", "Mul"): mul,
+    ("", "Div"): div,
+    ("", "Pow"): power,
+    ("", "Mod"): modulo,
+    ("", "Sum"): total,
+    ("", "Mean"): average,
+    ("", "Max"): maximum,
+    ("", "Min"): minimum,
+    ("", "Neg"): unary(aten.neg.default),
+    ("", "Abs"): unary(aten.abs.default),
+    ("", "Sqrt"): unary(aten.sqrt.default),
+    ("", "Exp"): unary(aten.exp.default),
+    ("", "Log"): unary(aten.log.default),
+    ("", "Reciprocal"): unary(aten.reciprocal.default),
+    ("", "Sin"): unary(aten.sin.default),
+    ("", "Cos"): unary(aten.cos.default),
+    ("", "Tan"): unary(aten.tan.default),
+    ("", "Atan"): unary(aten.atan.default),
+    ("", "Sinh"): unary(aten.sinh.default),
+    ("", "Cosh"): unary(aten.cosh.default),
+    ("", "Erf"): unary(aten.erf.default),
+    ("", "Floor"): unary(aten.floor.default),
+    ("", "Ceil"): unary(aten.ceil.default),
+    ("", "Round"): unary(aten.round.default),
+    ("", "Sign"): unary(aten.sign.default),
+    ("", "IsNaN"): unary(aten.isnan.default),
+    ("", "IsInf"): is_inf,
+    ("", "Not"): unary(aten.logical_not.default),
+    ("", "And"): compare(aten.logical_and.default),
+    ("", "Or"): compare(aten.logical_or.default),
+    ("", "Xor"): compare(aten.logical_xor.default),
+    ("", "Equal"): compare(aten.eq.Tensor),
+    ("", "Greater"): compare(aten.gt.Tensor),
+    ("", "GreaterOrEqual"): compare(aten.ge.Tensor),
+    ("", "Less"): compare(aten.lt.Tensor),
+    ("", "LessOrEqual"): compare(aten.le.Tensor),
+    ("", "Where"): where,
+    ("", "Clip"): clip,
+    ("", "Cast"): cast,
+    ("", "CastLike"): cast_like,
+}

@@ -1,0 +1,168 @@
+"""Gathers and scatters. With known indices all of them are one `index` on a reshaped tensor; the winner of a scatter is
+decided here."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import fx
+
+from ..op import Op, Table, dtype_of, rank, shape_of
+from ..recorder import Value, aten
+from .views import cut
+
+
+def gather(op: Op, x: Value, indices: Value) -> Value:
+    """x at `indices` of one axis: a select, a slice, or an index. Indices that are not known are an embedding."""
+    axis = op.integer("axis", 0) % rank(x)
+    size = shape_of(x)[axis]
+    if not op.recorder.is_known(indices):
+        if axis == 0 and rank(x) == 2:
+            return op.call(aten.embedding.default, x, indices)
+        return op.call(aten.index.Tensor, x, [*[None] * axis, indices])
+    places = _positive(op.known(indices, "the indices"), size)
+    if places.dim() == 0:
+        return op.call(aten.select.int, x, axis, int(places))
+    if places.dim() == 1 and len(places) and torch.equal(places, torch.arange(len(places)) + places[0]):
+        return cut(op, x, axis, int(places[0]), int(places[-1]) + 1)
+    return op.gather(x, axis, places)
+
+
+def _positive(indices: torch.Tensor, size: int) -> torch.Tensor:
+    return torch.where(indices < 0, indices + size, indices)
+
+
+def gather_elements(op: Op, x: Value, indices: Value) -> Value:
+    axis = op.integer("axis", 0) % rank(x)
+    if not isinstance(x, fx.Node) or not op.recorder.is_known(indices):
+        return op.call(aten.gather.default, x, axis, indices)
+    places = _positive(op.known(indices, "the indices"), shape_of(x)[axis])
+    return _at(op, x, _element_places(shape_of(x), places, axis))
+
+
+def gather_nd(op: Op, x: Value, indices: Value) -> Value:
+    """The last axis of `indices` is a place in x, behind `batch_dims` common axes."""
+    places = op.known(indices, "the indices")
+    batch, shape = op.integer("batch_dims"), shape_of(x)
+    reached = batch + places.shape[-1]
+    grid = torch.meshgrid(*(torch.arange(size) for size in shape[:batch]), indexing="ij") if batch else ()
+    lead = [part.reshape(*part.shape, *[1] * (places.dim() - 1 - batch)).expand(places.shape[:-1]) for part in grid]
+    columns = [*lead, *(_positive(column, shape[batch + i]) for i, column in enumerate(places.unbind(-1)))]
+    flat = _ravel(columns, shape[:reached])
+    rows = op.reshape(x, [math.prod(shape[:reached]), *shape[reached:]])
+    return op.call(aten.index.Tensor, rows, [flat])
+
+
+def scatter_nd(op: Op, x: Value, indices: Value, updates: Value) -> Value:
+    """x with slices replaced: of all slices with the updates below them, an index picks the last one written."""
+    if op.text("reduction", "none") != "none":
+        op.refuse(f"the reduction {op.text('reduction')} is not supported")
+    places = op.known(indices, "the indices")
+    shape, depth = shape_of(x), places.shape[-1]
+    columns = [_positive(column, shape[i]) for i, column in enumerate(places.unbind(-1))]
+    flat = _ravel(columns, shape[:depth]).reshape(-1)
+    rows = [math.prod(shape[:depth]), *shape[depth:]]
+    below = op.reshape(updates, [len(flat), *shape[depth:]])
+    return op.reshape(_replaced(op, op.reshape(x, rows), below, flat), shape)
+
+
+def scatter_elements(op: Op, x: Value, indices: Value, updates: Value) -> Value:
+    if op.text("reduction", "none") != "none":
+        op.refuse(f"the reduction {op.text('reduction')} is not supported")
+    axis, shape = op.integer("axis", 0) % rank(x), shape_of(x)
+    places = _positive(op.known(indices, "the indices"), shape[axis])
+    flat = _element_places(shape, places, axis).reshape(-1)
+    new = op.reshape(updates, [len(flat)])
+    return op.reshape(_replaced(op, op.reshape(x, [math.prod(shape)]), new, flat), shape)
+
+
+def _replaced(op: Op, rows: Value, updates: Value, places: torch.Tensor) -> Value:
+    count = shape_of(rows)[0]
+    source = torch.arange(count)
+    for number, place in enumerate(places.tolist()):
+        source[place] = count + number
+    both = op.call(aten.cat.default, [rows, updates], 0)
+    return op.call(aten.index.Tensor, both, [source])
+
+
+def _element_places(shape: tuple[int, ...], places: torch.Tensor, axis: int) -> torch.Tensor:
+    """The flat place of element [.., places[..], ..] in a tensor of `shape`."""
+    columns = list(torch.meshgrid(*(torch.arange(size) for size in places.shape), indexing="ij"))
+    columns[axis] = places
+    return _ravel(columns, shape)
+
+
+def _ravel(columns: list[torch.Tensor], shape: tuple[int, ...]) -> torch.Tensor:
+    flat = torch.zeros_like(columns[0])
+    for column, size in zip(columns, shape, strict=True):
+        flat = flat * size + column
+    return flat
+
+
+def _at(op: Op, x: Value, flat: torch.Tensor) -> Value:
+    return op.call(aten.index.Tensor, op.reshape(x, [math.prod(shape_of(x))]), [flat])
+
+
+def one_hot(op: Op, indices: Value, depth: Value, values: Value) -> Value:
+    count = op.known_ints(depth, "the depth")[0]
+    places = _positive(op.known(indices, "the indices"), count)
+    off, on = op.known(values, "the values").reshape(-1)
+    axis = op.integer("axis", -1) % (places.dim() + 1)
+    hot = torch.movedim(places.unsqueeze(-1) == torch.arange(count), -1, axis)
+    return torch.where(hot, on, off)
+
+
+def top_k(op: Op, x: Value, k: Value | None = None) -> tuple[Value, Value]:
+    if isinstance(x, fx.Node) and not op.recorder.is_known(x):
+        op.refuse("a choice by the size of secret values has no private form")
+    count = op.integer("k") if k is None else op.known_ints(k, "k")[0]
+    found = torch.topk(op.known(x, "x"), count, op.integer("axis", -1), bool(op.integer("largest", 1)), True)
+    return found.values, found.indices
+
+
+def non_zero(op: Op, x: Value) -> Value:
+    return op.known(x, "which elements are zero").nonzero().t()
+
+
+def arg_max(op: Op, x: Value) -> Value:
+    return _arg(op, x, aten.argmax.default)
+
+
+def arg_min(op: Op, x: Value) -> Value:
+    return _arg(op, x, aten.argmin.default)
+
+
+def _arg(op: Op, x: Value, target: object) -> Value:
+    axis, keep = op.integer("axis", 0) % rank(x), bool(op.integer("keepdims", 1))
+    if not op.integer("select_last_index"):
+        return op.call(target, x, axis, keep)
+    place = op.call(target, op.call(aten.flip.default, x, [axis]), axis, keep)
+    return op.add(op.call(aten.neg.default, place), shape_of(x)[axis] - 1)
+
+
+def cum_sum(op: Op, x: Value, axis: Value) -> Value:
+    """A product with a known triangle: sums are linear."""
+    along = op.known_ints(axis, "the axis")[0] % rank(x)
+    size = shape_of(x)[along]
+    before = torch.ones(size, size, dtype=dtype_of(x)).triu(1 if op.integer("exclusive") else 0)
+    triangle = before.t() if op.integer("reverse") else before
+    last = [*(i for i in range(rank(x)) if i != along), along]
+    moved = op.call(aten.matmul.default, op.permute(x, last), triangle)
+    return op.permute(moved, [last.index(i) for i in range(rank(x))])
+
+
+OPERATORS: Table = {
+    ("", "Gather"): gather,
+    ("", "GatherElements"): gather_elements,
+    ("", "GatherND"): gather_nd,
+    ("", "ScatterND"): scatter_nd,
+    ("", "ScatterElements"): scatter_elements,
+    ("", "Scatter"): scatter_elements,
+    ("", "OneHot"): one_hot,
+    ("", "TopK"): top_k,
+    ("", "NonZero"): non_zero,
+    ("", "ArgMax"): arg_max,
+    ("", "ArgMin"): arg_min,
+    ("", "CumSum"): cum_sum,
+}

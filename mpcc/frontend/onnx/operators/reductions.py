@@ -1,0 +1,96 @@
+"""Sums, means, extremes and norms over axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..op import Handler, Op, Table, rank
+from ..recorder import Value, aten
+
+
+def reduction(reduce: Any) -> Handler:
+    """The axes are an input or an attribute; none means all of them, or nothing if `noop_with_empty_axes`."""
+
+    def handler(op: Op, x: Value, axes: Value | None = None) -> Any:
+        found = op.axes(axes, rank(x))
+        if not found:
+            if op.integer("noop_with_empty_axes"):
+                return x
+            found = list(range(rank(x)))
+        return reduce(op, x, sorted(found), bool(op.integer("keepdims", 1)))
+
+    return handler
+
+
+def total(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
+    return op.call(aten.sum.dim_IntList, x, axes, keep)
+
+
+def mean(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
+    return op.call(aten.mean.dim, x, axes, keep)
+
+
+def greatest(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
+    return op.call(aten.amax.default, x, axes, keep)
+
+
+def least(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
+    negative = op.call(aten.neg.default, x)
+    return op.call(aten.neg.default, op.call(aten.amax.default, negative, axes, keep))
+
+
+def product(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
+    for axis in reversed(axes):
+        x = op.call(aten.prod.dim_int, x, axis, keep)
+    return x
+
+
+def l1(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
+    return total(op, op.call(aten.abs.default, x), axes, keep)
+
+
+def sum_square(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
+    return total(op, op.call(aten.pow.Tensor_Scalar, x, 2), axes, keep)
+
+
+def l2(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
+    return op.call(aten.sqrt.default, sum_square(op, x, axes, keep))
+
+
+def log_sum(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
+    return op.call(aten.log.default, total(op, x, axes, keep))
+
+
+def log_sum_exp(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
+    return op.call(aten.logsumexp.default, x, axes, keep)
+
+
+def lp_normalize(op: Op, x: Value) -> Value:
+    """x over its norm along one axis"""
+    axis = [op.integer("axis", -1) % rank(x)]
+    norm = l1(op, x, axis, True) if op.integer("p", 2) == 1 else l2(op, x, axis, True)
+    return op.call(aten.div.Tensor, x, norm)
+
+
+def mean_variance_normalize(op: Op, x: Value) -> Value:
+    """(x - mean) / (standard deviation + 1e-9), as the operator's own definition has it"""
+    axes = op.integers("axes", [0, 2, 3])
+    centred = op.sub(x, mean(op, x, axes, True))
+    deviation = op.call(aten.sqrt.default, mean(op, op.call(aten.pow.Tensor_Scalar, centred, 2), axes, True))
+    return op.call(aten.div.Tensor, centred, op.add(deviation, 1e-9))
+
+
+OPERATORS: Table = {
+    ("", "ReduceSum"): reduction(total),
+    ("", "ReduceMean"): reduction(mean),
+    ("", "ReduceMax"): reduction(greatest),
+    ("", "ReduceMin"): reduction(least),
+    ("", "ReduceProd"): reduction(product),
+    ("", "ReduceL1"): reduction(l1),
+    ("", "ReduceL2"): reduction(l2),
+    ("", "ReduceSumSquare"): reduction(sum_square),
+    ("", "ReduceLogSum"): reduction(log_sum),
+    ("", "ReduceLogSumExp"): reduction(log_sum_exp),
+    ("", "LpNormalization"): lp_normalize,
+    ("", "MeanVarianceNormalization"): mean_variance_normalize,
+}

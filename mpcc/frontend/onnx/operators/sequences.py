@@ -1,0 +1,96 @@
+"""Control flow that is settled while the file is read, and lists of tensors."""
+
+from __future__ import annotations
+
+import torch
+
+from ..op import Op, Table, rank, shape_of
+from ..recorder import Value, aten
+from .views import pieces
+
+List = tuple[Value, ...]
+
+
+def if_(op: Op, condition: Value) -> tuple[Value, ...]:
+    """The branch that the known condition chooses (exporters write one for every squeeze)."""
+    chosen = bool(op.known(condition, "the condition").reshape(-1)[0].item())
+    return tuple(op.run_graph(op.attributes["then_branch" if chosen else "else_branch"].g, {}))
+
+
+def loop(op: Op, trips: Value | None, condition: Value | None, *carried: Value) -> tuple[Value, ...]:
+    """Unrolled: the number of rounds and every condition must be known."""
+    body = op.attributes["body"].g
+    count = None if trips is None else op.known_ints(trips, "the number of rounds")[0]
+    going = condition is None or bool(op.known(condition, "the condition").item())
+    values, collected, done = list(carried), [], 0
+    while going and (count is None or done < count):
+        inputs = [torch.tensor(done), torch.tensor(True), *values]
+        condition, *outputs = op.run_graph(body, dict(zip((i.name for i in body.input), inputs, strict=True)))
+        going = bool(op.known(condition, "the condition of the next round").item())
+        values = outputs[: len(values)]
+        collected.append(outputs[len(values) :])
+        done += 1
+        if done > MOST_ROUNDS:
+            op.refuse(f"a loop of more than {MOST_ROUNDS} rounds")
+    stacked = [op.call(aten.stack.default, list(column), 0) for column in zip(*collected, strict=True)]
+    return (*values, *stacked)
+
+
+MOST_ROUNDS = 10_000
+
+
+def split_to_sequence(op: Op, x: Value, sizes: Value | None = None) -> List:
+    axis = op.integer("axis", 0) % rank(x)
+    total = shape_of(x)[axis]
+    if sizes is None:
+        parts = [1] * total
+    else:
+        found = op.known(sizes, "the sizes of the parts")
+        each = int(found) if found.dim() == 0 else 0
+        parts = [min(each, total - at) for at in range(0, total, each)] if each else found.tolist()
+    items = pieces(op, x, axis, parts)
+    if sizes is None and not op.integer("keepdims", 1):
+        items = [op.reshape(item, [*shape_of(x)[:axis], *shape_of(x)[axis + 1 :]]) for item in items]
+    return tuple(items)
+
+
+def sequence_construct(op: Op, *items: Value) -> List:
+    return items
+
+
+def sequence_empty(op: Op) -> List:
+    return ()
+
+
+def sequence_at(op: Op, items: List, place: Value) -> Value:
+    return items[op.known_ints(place, "the place")[0]]
+
+
+def sequence_insert(op: Op, items: List, item: Value, place: Value | None = None) -> List:
+    at = len(items) if place is None else op.known_ints(place, "the place")[0]
+    return (*items[:at], item, *items[at:])
+
+
+def sequence_length(op: Op, items: List) -> Value:
+    return torch.tensor(len(items))
+
+
+def concat_from_sequence(op: Op, items: List) -> Value:
+    target = aten.stack.default if op.integer("new_axis") else aten.cat.default
+    return op.call(target, list(items), op.integer("axis"))
+
+
+# Operators whose one output is a list.
+LISTS = {("", "SplitToSequence"), ("", "SequenceConstruct"), ("", "SequenceEmpty"), ("", "SequenceInsert")}
+
+OPERATORS: Table = {
+    ("", "If"): if_,
+    ("", "Loop"): loop,
+    ("", "SplitToSequence"): split_to_sequence,
+    ("", "SequenceConstruct"): sequence_construct,
+    ("", "SequenceEmpty"): sequence_empty,
+    ("", "SequenceAt"): sequence_at,
+    ("", "SequenceInsert"): sequence_insert,
+    ("", "SequenceLength"): sequence_length,
+    ("", "ConcatFromSequence"): concat_from_sequence,
+}

@@ -1,0 +1,191 @@
+"""Reading an ONNX file: the graph as light protobuf, and each weight read once, straight into its tensor.
+
+    model = read("vit.onnx")            # or a ModelProto
+    model.proto                         # no bulk weights inside: they are references (wire.py)
+    model.tensor(model.proto.graph.initializer[0])     # torch.Tensor, own memory
+
+Types: float16 and bfloat16 become float32 (a private program computes in fixed point, and torch trains in float32);
+all integers become int64. float64 stays until it becomes a parameter, so that constants fold exactly.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import ModelProto, TensorProto, numpy_helper
+
+from mpcc.errors import ModelFileError
+
+from .wire import strip
+
+# What a payload's bytes are, for the types that mpcc reads.
+STORED: dict[int, torch.dtype] = {
+    TensorProto.FLOAT: torch.float32,
+    TensorProto.DOUBLE: torch.float64,
+    TensorProto.FLOAT16: torch.float16,
+    TensorProto.BFLOAT16: torch.bfloat16,
+    TensorProto.BOOL: torch.bool,
+    TensorProto.UINT8: torch.uint8,
+    TensorProto.INT8: torch.int8,
+    TensorProto.UINT16: torch.uint16,
+    TensorProto.INT16: torch.int16,
+    TensorProto.INT32: torch.int32,
+    TensorProto.UINT32: torch.uint32,
+    TensorProto.INT64: torch.int64,
+    TensorProto.UINT64: torch.uint64,
+}
+
+
+@dataclass
+class Model:
+    """A model whose weights are still in its files."""
+
+    proto: ModelProto
+    name: str
+    source: Path | bytes
+    folder: Path | None
+    sizes: dict[Path, int] = field(default_factory=dict)
+
+    def tensor(self, stored: TensorProto) -> torch.Tensor:
+        """The tensor's values in their own memory, in one of the types of this file's first lines."""
+        if stored.data_type not in STORED:
+            raise ModelFileError(
+                f"the tensor {stored.name!r} has the type {type_name(stored.data_type)}, which mpcc does not read",
+                where=self.name,
+                hint="export the model in float32, without quantisation",
+            )
+        if not is_external(stored):
+            return widen(self._inline(stored))
+        tensor = torch.empty(tuple(stored.dims), dtype=STORED[stored.data_type])
+        if tensor.numel():
+            self._fill(stored, tensor)
+        return widen(tensor)
+
+    def _inline(self, stored: TensorProto) -> torch.Tensor:
+        try:
+            array = np.array(numpy_helper.to_array(stored))
+            if stored.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+                array = array.astype(np.float32)
+            return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+        except (ValueError, TypeError) as error:
+            raise ModelFileError(f"the tensor {stored.name!r} is broken: {error}", where=self.name) from error
+
+    def _fill(self, stored: TensorProto, tensor: torch.Tensor) -> None:
+        place = {entry.key: entry.value for entry in stored.external_data}
+        target = tensor.reshape(-1).view(torch.uint8).numpy()
+        offset, length = int(place.get("offset", 0)), int(place.get("length", target.size))
+        if length != target.size:
+            raise ModelFileError(
+                f"the tensor {stored.name!r} has {length} bytes, its shape {tuple(stored.dims)} needs {target.size}",
+                where=self.name,
+            )
+        location = place.get("location", "")
+        if location == "" and isinstance(self.source, bytes):
+            target[:] = np.frombuffer(self.source, np.uint8, length, offset)
+            return
+        path = self.source if location == "" else self._external(location, stored.name)
+        assert isinstance(path, Path)
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            if not _read_fully(file, target.data):
+                raise ModelFileError(f"the file ends inside the tensor {stored.name!r}", where=str(path))
+
+    def _external(self, location: str, tensor: str) -> Path:
+        if self.folder is None:
+            raise ModelFileError(
+                f"the tensor {tensor!r} is in the external file {location}, and a ModelProto does not say where",
+                hint="give the path of the .onnx file, or call onnx.load_external_data_for_model first",
+            )
+        path = self.folder / location
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise ModelFileError(
+                f"the tensor {tensor!r} is said to be in {location}, outside of the model's folder", where=self.name
+            )
+        if not path.is_file():
+            raise ModelFileError(
+                f"the external data file {location} is missing (the tensor {tensor!r} is in it)",
+                where=self.name,
+                hint=f"put {location} beside the .onnx file",
+            )
+        return path
+
+
+def read(source: str | Path | ModelProto) -> Model:
+    """Open a model; ModelFileError if it is absent, cut off or not ONNX. No bulk weight is read yet."""
+    if isinstance(source, ModelProto):
+        try:
+            content = source.SerializeToString()
+        except (ValueError, DecodeError) as error:
+            raise ModelFileError(
+                f"the ModelProto cannot be serialised: {error}", hint="save it and give the path of the .onnx file"
+            ) from error
+        return Model(_parse(strip(memoryview(content)), "ModelProto"), "ModelProto", content, None)
+    path = Path(source)
+    if not path.is_file():
+        raise ModelFileError("there is no such file", where=str(source))
+    if path.stat().st_size == 0:
+        raise ModelFileError("the file is empty", where=path.name)
+    return Model(_parse(_stripped(path), path.name), path.name, path, path.parent)
+
+
+def _stripped(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # unmapped with its last view
+    try:
+        return strip(memoryview(content))
+    except ModelFileError as error:
+        raise ModelFileError(error.what, where=path.name, hint=NOT_ONNX) from None
+
+
+NOT_ONNX = "is it a complete .onnx file? A Git LFS pointer or an .ort file is not one"
+
+
+def _parse(content: bytes, name: str) -> ModelProto:
+    proto = ModelProto()
+    try:
+        proto.ParseFromString(content)
+    except DecodeError:
+        raise ModelFileError("this is not an ONNX file, or it is cut off", where=name, hint=NOT_ONNX) from None
+    if not proto.opset_import or not proto.graph.output:
+        raise ModelFileError("this is not an ONNX model: it has no opset or no graph", where=name, hint=NOT_ONNX)
+    return proto
+
+
+def _read_fully(file: object, target: memoryview) -> bool:
+    done = 0
+    while done < len(target):
+        count = file.readinto(target[done:])  # type: ignore[attr-defined]
+        if not count:
+            return False
+        done += count
+    return True
+
+
+def widen(tensor: torch.Tensor) -> torch.Tensor:
+    """Half floats as float32, all integers as int64; the rest as it is."""
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        return tensor.float()
+    return tensor if tensor.dtype.is_floating_point or tensor.dtype == torch.bool else tensor.long()
+
+
+def is_external(stored: TensorProto) -> bool:
+    """Whether the values are outside of the message: in another file, or in this one behind a reference."""
+    return bool(stored.data_location == TensorProto.EXTERNAL)
+
+
+def type_name(data_type: int) -> str:
+    """FLOAT16 of 10."""
+    return str(TensorProto.DataType.Name(data_type)) if data_type in TensorProto.DataType.values() else str(data_type)
+
+
+def tensors_of(proto: ModelProto) -> Iterator[TensorProto]:
+    """All tensors of the main graph: initialisers and the values of Constant nodes."""
+    yield from proto.graph.initializer
+    for node in proto.graph.node:
+        yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
