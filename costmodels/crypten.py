@@ -54,7 +54,7 @@ def polynomial(call: Call) -> Price:
 
 
 def division(call: Call) -> Price:
-    """By a number only: a change of scale. Division by a secret is an approximation of the reciprocal, then a product."""
+    """By a number only: a change of scale. Dividing by a secret is an approximation of its reciprocal, then a product."""
     if len(call.shapes) > 1 or not isinstance(call.attrs.get("other"), int | float):
         raise CRYPTEN.missing("div", None, "the divisor is secret")
     return Price()

@@ -25,16 +25,14 @@ Formula = Callable[[Call], Price]
 class Compute:
     """Local work of one party, in seconds, and where it was measured.
 
-    Price tables count rounds, bytes and multiply-adds; a scheduled program also counts kernels (calls of a ring operation)
-    and the elements that they write.
+    Price tables count rounds, bytes and multiply-adds; a scheduled program also counts kernels (calls of a ring
+    operation) and the elements that they write.
     """
 
     source: str
     per_round: float = 0.0
     per_byte: float = 0.0
     per_mac: float = 0.0
-    per_kernel: float = 0.0
-    per_element: float = 0.0
     per_kernel: float = 0.0
     per_element: float = 0.0
 
