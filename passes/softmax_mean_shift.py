@@ -17,17 +17,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from mpcc.ir import mpc
-from mpcc.rewrite import Approximation, Options, SiteStatistics, chains, exponentials
-from mpcc.rewrite.fit import chebyshev_grid
+from mpcc.rewrite import Approximation, Options, SiteStatistics
+from mpcc.rewrite.chains import plan_chains
+from mpcc.rewrite.exponentials import plan_exponentials
+from mpcc.rewrite.fit import rounded_up
 
 from ._forms import Stages, factors, poly, positive_dim, power, product
+from ._members import softmax_error, softmax_members
 
 MARGIN = 1.25
-ROUGHEST = 0.1
 WIDEST = 60.0  # beyond this the rows are masked or saturated: no short polynomial spans them
+STEEPEST = 400.0  # beyond this the reciprocal needs five stages, and the sum has too many digits before the point
 
 
 def softmax_mean_shift(
@@ -52,28 +53,16 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """Accurate first; then cheaper exponentials and reciprocals. None where the rows are too wide."""
     centred = statistics.ranges["centred"].widened(MARGIN)
     ratio = 1 + (statistics.ranges["denominator"].high - 1) * MARGIN
-    if centred.high - centred.low > WIDEST:
+    if centred.high - centred.low > WIDEST or ratio > STEEPEST:
         return ()
-    low, high, ratio = round(centred.low, 3), round(centred.high, 3), round(ratio, 3)
-    exps = exponentials.plan_exponentials(low, high)
-    recips = chains.plan_chains("reciprocal", 1.0, ratio)
-    first = (exponentials.choose_exponential(low, high, 3e-3), chains.choose_chain("reciprocal", 1.0, ratio, 1e-3))
-    others = [(e, r) for e in exps for r in recips if (e, r) != first and e.error < ROUGHEST and r.error < ROUGHEST]
-    pairs = [first, *others]
+    low, high, ratio = rounded_up(centred.low), rounded_up(centred.high), rounded_up(ratio)
     ranges = {"low": low, "high": high, "ratio": ratio, "margin": MARGIN}
-    members = [{**exponentials.options_of(e), **chains.options_of(r), **ranges} for e, r in pairs]
-    return tuple({**member, "joined": joined} for member in members for joined in (True, False))
+    return softmax_members(plan_exponentials(low, high), plan_chains("reciprocal", 1.0, ratio), ranges)
 
 
 def error(options: Options) -> float:
-    """Bound on any weight's absolute error: 2 delta / (1 - 2 delta) from exp, and the reciprocal's relative error."""
-    x = chebyshev_grid(options["low"], options["high"], 4001)
-    delta = exponentials.error(options["start"], options["powers"], x, softmax=True)
-    d = chebyshev_grid(1.0, options["ratio"], 4001)
-    relative = float(np.abs(chains.value(options["chain"], d) * d - 1).max())
-    if delta >= 0.25:
-        return 1.0
-    return (1 + relative) * (1 + 2 * delta / (1 - 2 * delta)) - 1
+    """Bound on any weight's absolute error."""
+    return softmax_error(options, 1.0)
 
 
 SOFTMAX_MEAN_SHIFT = Approximation(

@@ -87,7 +87,7 @@ def error(options: Options) -> float:
     """Bound on any weight's absolute error: exp's error at the temperature, amplified, and the last reciprocal's."""
     t = len(options["steps"])
     x = chebyshev_grid(options["low"], options["high"], 4001)
-    delta = exponentials.error(options["start"], options["powers"], x, softmax=True)
+    delta = exponentials.error(options["start"], options["powers"], x, floor=1.0)
     amplified = (1 + delta) ** (2**t) / (1 - delta) ** (2**t) - 1
     d = chebyshev_grid(0.75, options["tokens"] * 1.25, 4001)
     last = float(np.abs(chains.value(options["steps"][-1], d) * d - 1).max())

@@ -7,7 +7,7 @@ static batch of 1 still sees images by the dozen); `record_ranges` notes smalles
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,10 +91,12 @@ def _cut(inputs: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
     return list(inputs[: len(inputs) // shape[0] * shape[0]].reshape(-1, *shape))
 
 
-def observe(
-    graph_module: fx.GraphModule, inputs: Inputs, look: Callable[[fx.Node, tuple[Any, ...], Any], Any]
-) -> dict[str, Any]:
-    """Run over all calls; `look(node, arguments, value)` sees one call and gives tensors (or a tree of them), or None.
+Look = Callable[[fx.Node, tuple[Any, ...], Mapping[str, Any], Any], Any]
+"""What is taken down of a node: look(node, args, kwargs, value) gives tensors (or a tree of them), or None."""
+
+
+def observe(graph_module: fx.GraphModule, inputs: Inputs, look: Look) -> dict[str, Any]:
+    """Run over all calls; `look` sees one call at a time.
 
     The result is node name -> what `look` gave, with a leading dimension for the calls.
     """
@@ -112,7 +114,7 @@ def observe(
 class _Watcher(fx.Interpreter):
     """Runs a graph and keeps what `look` makes of every node's value."""
 
-    def __init__(self, graph_module: fx.GraphModule, look: Callable[[fx.Node, tuple[Any, ...], Any], Any]) -> None:
+    def __init__(self, graph_module: fx.GraphModule, look: Look) -> None:
         super().__init__(graph_module)
         self.look = look
         self.seen: dict[str, Any] = {}
@@ -121,7 +123,7 @@ class _Watcher(fx.Interpreter):
         value = super().run_node(n)
         if n.op == "output":
             return value
-        seen = self.look(n, self.fetch_args_kwargs_from_env(n)[0], value)
+        seen = self.look(n, *self.fetch_args_kwargs_from_env(n), value)
         if seen is not None:
             self.seen[n.name] = seen
         return value
@@ -142,7 +144,7 @@ def merged(rows: Tensor) -> Range:
 def record_ranges(graph_module: fx.GraphModule, inputs: Inputs) -> None:
     """Set `node.meta["range"]` of every node that computes a tensor. RangeError if a value is not finite."""
 
-    def look(node: fx.Node, arguments: tuple[Any, ...], value: Any) -> Tensor | None:
+    def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Tensor | None:
         return summary(value) if isinstance(value, Tensor) else None
 
     seen = observe(graph_module, inputs, look)

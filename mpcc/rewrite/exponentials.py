@@ -2,9 +2,11 @@
 
 Each power (2, 3 or 4) is one opening, and so is p: [3, 3] is p, then a cube, then a cube, three rounds.
 
-What an error costs depends on the use. In a softmax over logits whose mean was subtracted the sum of exponentials is at
-least the number of terms (Jensen), so an error counts relative to max(1, exp(x)): `softmax=True`. Otherwise it counts
-relative to exp(x). With errors below delta of that kind, a softmax is off by at most 2 delta / (1 - 2 delta).
+What an error costs depends on the use: it counts relative to max(floor, exp(x)).
+    floor = 1      a softmax over logits whose mean was subtracted: the sum is at least the number of terms (Jensen)
+    floor = 1/N    a softmax over N logits whose maximum was subtracted: the sum is at least 1
+    floor = 0      exp by itself: relative
+With errors below delta of the first two kinds, a softmax is off by at most 2 delta / (1 - 2 delta).
 """
 
 from __future__ import annotations
@@ -48,16 +50,16 @@ def value(start: Sequence[float], powers: Sequence[int], x: Array, *, fixed_poin
 
 
 def error(
-    start: Sequence[float], powers: Sequence[int], x: Array, *, softmax: bool, fixed_point: bool = False
+    start: Sequence[float], powers: Sequence[int], x: Array, *, floor: float, fixed_point: bool = False
 ) -> float:
-    """The largest error at `x`, relative to max(1, exp(x)) for a softmax, else to exp(x)."""
+    """The largest error at `x`, relative to max(floor, exp(x))."""
     exact = np.exp(x)
-    cost = np.maximum(1.0, exact) if softmax else exact
+    cost = np.maximum(floor, exact)
     return float((np.abs(value(start, powers, x, fixed_point=fixed_point) - exact) / cost).max())
 
 
 @cache
-def fit_exponential(low: float, high: float, degree: int, powers: tuple[int, ...], softmax: bool = True) -> Exponential:
+def fit_exponential(low: float, high: float, degree: int, powers: tuple[int, ...], floor: float = 1.0) -> Exponential:
     """p fitted on [low, high] so that the error of p^m, not of p, is the least.
 
     p may be off by as much as moves p^m by delta: (exp(x) + delta)^(1/m) - exp(x/m) where the error is absolute. That
@@ -65,23 +67,23 @@ def fit_exponential(low: float, high: float, degree: int, powers: tuple[int, ...
     """
     m, x = math.prod(powers), chebyshev_grid(low, high)
     delta, best = 1e-3, None
-    for _ in range(REFITS if softmax else 1):
+    for _ in range(REFITS):
 
         def weight(at: Array, delta: float = delta) -> Array:
             exact = np.exp(at)
-            allowed = delta * (np.maximum(1.0, exact) if softmax else exact)
+            allowed = delta * np.maximum(floor, exact)
             return 1e-3 / ((exact + allowed) ** (1 / m) - np.exp(at / m))  # type: ignore[no-any-return]
 
         start = fit_polynomial(lambda at: np.exp(at / m), low, high, degree, weight=weight).coefficients
-        found = error(start, powers, x, softmax=softmax)
+        found = error(start, powers, x, floor=floor)
         if best is None or found < best.error:
-            best = Exponential(start, powers, found, error(start, powers, x, softmax=softmax, fixed_point=True))
+            best = Exponential(start, powers, found, error(start, powers, x, floor=floor, fixed_point=True))
         delta = min(max(found, 1e-7), 0.5)
     assert best is not None
     return best
 
 
-def plan_exponentials(low: float, high: float, softmax: bool = True) -> list[Exponential]:
+def plan_exponentials(low: float, high: float, floor: float = 1.0) -> list[Exponential]:
     """For each number of rounds the most accurate one in fixed point, fewest rounds first.
 
     A longer one is kept only if it takes a third off the error.
@@ -89,7 +91,7 @@ def plan_exponentials(low: float, high: float, softmax: bool = True) -> list[Exp
     kept: list[Exponential] = []
     for count in range(MOST_POWERS + 1):
         all_powers = itertools.combinations_with_replacement(range(LARGEST_POWER, 1, -1), count)
-        members = [fit_exponential(low, high, degree, powers, softmax) for powers in all_powers for degree in (2, 3, 4)]
+        members = [fit_exponential(low, high, degree, powers, floor) for powers in all_powers for degree in (2, 3, 4)]
         best = min(members, key=lambda member: member.fixed_error)
         if not kept or best.fixed_error < kept[-1].fixed_error / 1.5:
             kept.append(best)
@@ -98,9 +100,9 @@ def plan_exponentials(low: float, high: float, softmax: bool = True) -> list[Exp
     return kept
 
 
-def choose_exponential(low: float, high: float, tolerance: float, softmax: bool = True) -> Exponential:
+def choose_exponential(low: float, high: float, tolerance: float, floor: float = 1.0) -> Exponential:
     """The one with fewest rounds within the tolerance, or the most accurate one if none is."""
-    members = plan_exponentials(low, high, softmax)
+    members = plan_exponentials(low, high, floor)
     return next((member for member in members if member.fixed_error <= tolerance), members[-1])
 
 

@@ -10,6 +10,7 @@ Method: C. L. Lawson (1961), iteratively reweighted least squares whose weights 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -99,6 +100,14 @@ def _in_original(found: Array, middle: float, half: float, powers: Sequence[int]
 def rounded(coefficients: Sequence[float] | Array) -> tuple[float, ...]:
     """To `DIGITS` significant digits: far finer than any fixed point, and short in a plan."""
     return tuple(float(f"{c:.{DIGITS}g}") for c in coefficients)
+
+
+def rounded_up(bound: float, digits: int = 2) -> float:
+    """Away from zero to two significant digits: a short number in the plan, and sites share their fits."""
+    if bound == 0.0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(abs(bound))) + 1 - digits)
+    return math.copysign(round(math.ceil(abs(bound) / unit - 1e-9) * unit, 12), bound)
 
 
 def density(samples: Array, floor: float = 0.05, bins: int = 60) -> Function:

@@ -1,0 +1,15 @@
+"""Calibration, sensitivity, and the choice of an approximation for every site."""
+
+from .calibration import calibrate, calls
+from .default_plan import applicable, default_plan
+from .inputs import Preprocessing, load_calibration, synthetic_inputs
+
+__all__ = [
+    "Preprocessing",
+    "applicable",
+    "calibrate",
+    "calls",
+    "default_plan",
+    "load_calibration",
+    "synthetic_inputs",
+]

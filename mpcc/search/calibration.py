@@ -1,0 +1,73 @@
+"""Calibration: run an nn-level graph in float over example inputs and take down what each site sees.
+
+    statistics = calibrate(graph_module, load_calibration("images.npy", shapes))
+    statistics = calibrate(graph_module, synthetic_inputs(shapes), synthetic=True)      and every number says so
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from ..errors import RangeError
+from ..ir.nn import is_site, sites
+from ..ir.ranges import Inputs, merged, observe, stack_calls, summary
+from ..rewrite import SiteStatistics
+from .statistics import quantities, site_of
+
+SAMPLES_A_CALL = 512
+SAMPLES = 16384
+SEED = 0
+
+
+def calibrate(graph_module: fx.GraphModule, inputs: Inputs, synthetic: bool = False) -> dict[str, SiteStatistics]:
+    """Site name -> statistics over all the inputs, in the order of the graph.
+
+    `inputs` is a tensor [examples, ...] for a graph of one input, or an iterable of calls; a graph with a static batch
+    sees whole batches. `synthetic` marks numbers that do not come from the user's data.
+    """
+
+    def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Any:
+        if not is_site(node):
+            return None
+        return {name: (summary(q), _subsample(q)) for name, q in quantities(node, args, kwargs).items()}
+
+    seen = observe(graph_module, inputs, look)
+    return {name: _statistics(node, seen[node.name], synthetic) for name, node in sites(graph_module).items()}
+
+
+def _statistics(node: fx.Node, seen: Mapping[str, tuple[Tensor, Tensor]], synthetic: bool) -> SiteStatistics:
+    site = site_of(node)
+    for name, (rows, _) in seen.items():
+        if not torch.isfinite(rows).all():
+            raise RangeError(f"{name} is infinite or not a number on the calibration inputs", where=f"site {site.name}")
+    ranges = {name: merged(rows) for name, (rows, _) in seen.items()}
+    samples = {name: _thinned(values.reshape(-1), SAMPLES) for name, (_, values) in seen.items()}
+    return SiteStatistics(site, ranges, samples, calibrated=not synthetic)
+
+
+def _subsample(values: Tensor) -> Tensor:
+    return _thinned(values.double().reshape(-1), SAMPLES_A_CALL)
+
+
+def _thinned(values: Tensor, most: int) -> Tensor:
+    """At most `most` of the values, at fixed and evenly spread places (a stride would favour some columns)."""
+    if len(values) <= most:
+        return values
+    return values[_places(len(values), most)]
+
+
+@cache
+def _places(count: int, most: int) -> Tensor:
+    return torch.from_numpy(np.sort(np.random.default_rng(SEED).choice(count, most, replace=False)))
+
+
+
+def calls(graph_module: fx.GraphModule, inputs: Inputs) -> list[tuple[Tensor, ...]]:
+    """The calibration inputs one call at a time, each a tuple of tensors of the graph's static shapes."""
+    return list(zip(*stack_calls(graph_module, inputs), strict=True))

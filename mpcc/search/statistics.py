@@ -1,0 +1,92 @@
+"""What is measured at each kind of site, so that a fit can use it: named quantities of the operator's own arguments.
+
+    softmax      centred (row minus its mean), denominator (mean of exp of that), gap (row minus its maximum) ...
+    norms        variance (or mean_square), with eps, as it stands under the root
+    two operands difference
+    every site   input
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..ir.nn import operator_of, shape_of
+from ..rewrite import Site
+from ..rewrite.expand import ATTRIBUTES
+from ..rewrite.expand import _bind as bind
+
+QUAD_SHIFT = 5.0
+"""The c of 2Quad's (x + c)^2 (MPCFormer, arXiv 2211.01452)."""
+
+Arguments = Mapping[str, Any]
+Quantities = dict[str, Tensor]
+
+
+def site_of(node: fx.Node) -> Site:
+    """The site at a non-linear operator of an nn-level graph."""
+    operator = operator_of(node)
+    assert operator is not None and isinstance(node.args[0], fx.Node)
+    bound = bind(node.target, node.args, node.kwargs)
+    attributes = {name: bound[name] for name in ATTRIBUTES.get(operator.name, ()) if name in bound}
+    return Site(node.meta["site"], operator.name, node.meta["layer"], shape_of(node.args[0]), attributes)
+
+
+def quantities(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Quantities:
+    """The quantities at the site `node` for one call's arguments."""
+    bound = bind(node.target, args, kwargs)
+    operator = operator_of(node)
+    assert operator is not None
+    first = next(value for value in bound.values() if isinstance(value, Tensor))
+    return {"input": first, **MEASURES.get(operator.name, _nothing)(first, bound)}
+
+
+def _nothing(x: Tensor, bound: Arguments) -> Quantities:
+    return {}
+
+
+def _softmax(x: Tensor, bound: Arguments) -> Quantities:
+    dim = bound["dim"]
+    centred = x - x.mean(dim, keepdim=True)
+    gap = x - x.amax(dim, keepdim=True)
+    return {
+        "centred": centred,
+        "denominator": centred.exp().mean(dim),
+        "gap": gap,
+        "gap_denominator": gap.exp().sum(dim),
+        "relu_mean": x.relu().mean(dim),
+        "quad_mean": (x + QUAD_SHIFT).square().mean(dim),
+    }
+
+
+def _layer_norm(x: Tensor, bound: Arguments) -> Quantities:
+    dims = tuple(range(-len(bound["normalized_shape"]), 0))
+    return {"variance": x.var(dims, unbiased=False) + bound["eps"]}
+
+
+def _rms_norm(x: Tensor, bound: Arguments) -> Quantities:
+    dims = tuple(range(-len(bound["normalized_shape"]), 0))
+    eps = bound.get("eps")
+    return {"mean_square": x.square().mean(dims) + (torch.finfo(x.dtype).eps if eps is None else eps)}
+
+
+def _group_norm(x: Tensor, bound: Arguments) -> Quantities:
+    groups = x.reshape(x.shape[0], bound["num_groups"], -1)
+    return {"variance": groups.var(-1, unbiased=False) + bound["eps"]}
+
+
+def _two_operands(x: Tensor, bound: Arguments) -> Quantities:
+    return {"difference": x - bound["other"]}
+
+
+MEASURES: dict[str, Callable[[Tensor, Arguments], Quantities]] = {
+    "softmax": _softmax,
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
+    "maximum": _two_operands,
+    "minimum": _two_operands,
+}
