@@ -8,6 +8,8 @@ softmax or a layer_norm has no price here before an approximation has been chose
 
 from __future__ import annotations
 
+import sympy
+
 from mpcc.cost import WEIGHTS, Amount, Call, Compute, Price, Protocol, Work
 
 OPENED = 16  # bytes: a ring element, each way
@@ -54,7 +56,7 @@ def polynomial(call: Call) -> Price:
 
 
 def division(call: Call) -> Price:
-    """By a number only: a change of scale. Dividing by a secret is an approximation of its reciprocal, then a product."""
+    """By a number only: a change of scale. By a secret: an approximation of the reciprocal, then a product."""
     if len(call.shapes) > 1 or not isinstance(call.attrs.get("other"), int | float):
         raise CRYPTEN.missing("div", None, "the divisor is secret")
     return Price()
@@ -62,7 +64,7 @@ def division(call: Call) -> Price:
 
 def bits(count: Amount, planes: int) -> Work:
     """Open `planes` bits an element, packed into words."""
-    words = -(-count // WORD_BITS) if isinstance(count, int) else count / WORD_BITS
+    words = -(-count // WORD_BITS) if isinstance(count, int) else sympy.ceiling(count / WORD_BITS)
     return Work(1, OPENED * planes * words)
 
 

@@ -1,0 +1,66 @@
+"""Op counts: stable text, and a comparison that says what rose and where."""
+
+from __future__ import annotations
+
+import pytest
+
+from mpcc.cost import Estimate, OpCounts, SiteCost, table_of_rises
+from mpcc.errors import UsageError
+
+
+def estimate(**bytes_at: int) -> Estimate:
+    rows = [SiteCost(f"blocks.{site}", "blocks", "softmax", 3, size, 0.1) for site, size in bytes_at.items()]
+    return Estimate("p", "lan", 3 * len(rows), sum(bytes_at.values()), 0.1 * len(rows), sites=tuple(rows))
+
+
+GOLDEN = """{
+  "format": "mpcc op counts 1",
+  "protocol": "p",
+  "rounds": 6,
+  "bytes": 30,
+  "failure_probability": 1e-09,
+  "primitives": {
+    "softmax": 2
+  },
+  "sites": {
+    "blocks.a": {"bytes": 20, "kind": "softmax", "rounds": 3},
+    "blocks.b": {"bytes": 10, "kind": "softmax", "rounds": 3}
+  }
+}
+"""
+
+
+def test_the_text_is_stable_and_comes_back() -> None:
+    counts = OpCounts.of(estimate(b=10, a=20), failure_probability=1e-9)
+    assert counts.to_json() == GOLDEN
+    assert OpCounts.from_json(GOLDEN) == counts
+    assert counts.compare(OpCounts.from_json(GOLDEN)) == []
+
+
+def test_a_rise_is_named_with_its_site() -> None:
+    committed, now = OpCounts.of(estimate(a=20, b=10)), OpCounts.of(estimate(a=20, b=15, c=1))
+    rises = now.compare(committed)
+    assert [str(rise) for rise in rises] == [
+        "total online: rounds 6 -> 9",
+        "total online: bytes 30 -> 36",
+        "primitive softmax: calls 2 -> 3",
+        "site blocks.b: bytes 10 -> 15",
+        "site blocks.c: rounds 0 -> 3",
+        "site blocks.c: bytes 0 -> 1",
+    ]
+    assert table_of_rises(rises).row_count == 6
+    assert committed.compare(now) == []
+
+
+def test_a_tolerance_lets_small_rises_pass() -> None:
+    committed, now = OpCounts.of(estimate(a=100)), OpCounts.of(estimate(a=104))
+    assert now.compare(committed, tolerance=0.05) == []
+    assert now.compare(committed, tolerance={"rounds": 0.05}) != []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": "other"}', GOLDEN.replace('"bytes": 20', '"bytes": "many"')]
+)
+def test_another_file_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="this is no file of op counts"):
+        OpCounts.from_json(text, where="op-counts.json")
