@@ -15,12 +15,14 @@ ALL = (*SHIPPED, "tests", "examples", "benchmarks")
 MOST_LINES = 400
 
 PLUGINS = {"passes", "costmodels"}
-SEEN_BY_ALL = {"errors", "registry"}
+SEEN_BY_ALL = {"errors", "registry", "security"}
+ENGINES = {"frontend", "search", "backend"}
 CORE = {"ir", "rewrite", "cost", "schedule"}
 # What each room may import besides itself and what is seen by all. A new room is a failure until it stands here.
 MAY_SEE = {
     "errors": set[str](),
     "registry": {"rewrite", "cost"},
+    "security": set[str](),
     "ir": set[str](),
     "rewrite": {"ir"},
     "cost": {"ir"},
@@ -30,8 +32,11 @@ MAY_SEE = {
     "frontend": CORE,
     "search": CORE,
     "backend": CORE,
-    "pipeline": {*CORE, "frontend", "search", "backend"},
-    "cli": {*CORE, "frontend", "search", "backend", "pipeline"},
+    # `Executable` and `Optimized` are what a bundle keeps; their methods `save` call it, so these three see one another.
+    "executable": {*CORE, *ENGINES, "bundle"},
+    "pipeline": {*CORE, *ENGINES, "executable", "bundle"},
+    "bundle": {*CORE, "frontend", "executable", "pipeline"},
+    "cli": {*CORE, *ENGINES, "executable", "pipeline", "bundle"},
 }
 # A foreign package, and the only folder that imports it.
 HOMES = {
@@ -136,6 +141,8 @@ def size_faults(path: Path) -> Iterator[str]:
 
 def first_line_faults(path: Path) -> Iterator[str]:
     text = path.read_text(encoding="utf-8")
+    if path.name == "__init__.py" and not text:
+        return
     if ast.get_docstring(tree(path)) is None or not text.startswith(('"""', 'r"""')):
         yield f"{name(path)}: the first line is not a docstring that says what the file is for"
 
