@@ -1,0 +1,101 @@
+"""The manifest of a bundle: which files belong to it, with their hashes, and which program and model they hold.
+
+No dates, paths or names of people: the same model and plan give the same manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mpcc.errors import BundleError
+
+FORMAT = "mpcc bundle 1"
+MANIFEST, PLAN, MODEL, PROGRAM, WEIGHTS, REPORT = (
+    "manifest.json",
+    "plan.json",
+    "model.onnx",
+    "program.json",
+    "weights.safetensors",
+    "report.html",
+)
+MODEL_WEIGHTS = "model.onnx.data"
+"""Beside model.onnx when it is too large for one file."""
+FILES = (PLAN, MODEL, MODEL_WEIGHTS, PROGRAM, WEIGHTS, REPORT)
+REQUIRED = (PLAN, PROGRAM, WEIGHTS, REPORT)
+PUBLIC = (PLAN, PROGRAM)
+"""What the client and the dealer need; the rest holds weights or is for people."""
+
+AGAIN = "make the bundle again with `mpcc optimize`, or fetch it again"
+_HINTS = {PLAN: "to compile an edited plan: mpcc optimize MODEL --plan plan.json -o BUNDLE"}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`files` are name -> SHA-256. `model_version` hashes weights and plan: a new one needs new masks."""
+
+    program_digest: str
+    model_version: str
+    inputs: Sequence[Sequence[int]]
+    outputs: Sequence[Sequence[int]]
+    files: Mapping[str, str]
+    created_by: str
+    format: str = FORMAT
+
+    def to_json(self) -> str:
+        """Stable text."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a folder. BundleError when there is none, or one of another format."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        hint = "a bundle is what `mpcc optimize` writes"
+        raise BundleError(f"this is no bundle: {MANIFEST} is missing", where=str(folder), hint=hint)
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        version = found["format"]
+        if version != FORMAT:
+            raise BundleError(f"the format is {version!r}, this mpcc reads {FORMAT!r}", where=MANIFEST, hint=AGAIN)
+        manifest = Manifest(**found)
+        unknown = set(manifest.files) - set(FILES)
+        missing = set(REQUIRED) - set(manifest.files)
+        if unknown or missing:
+            raise ValueError(f"it names {sorted(unknown)} and leaves out {sorted(missing)}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"damaged: {error}", where=MANIFEST, hint=AGAIN) from None
+    return manifest
+
+
+def check_files(folder: Path, manifest: Manifest, *, public_only: bool = False) -> None:
+    """BundleError that names the first file that is missing or is not the one that was written."""
+    for name, expected in manifest.files.items():
+        if public_only and name not in PUBLIC:
+            continue
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{name} is missing", where=str(folder), hint=AGAIN)
+        if sha256(path) != expected:
+            raise BundleError(
+                f"{name} was changed after the bundle was made", where=str(folder), hint=_HINTS.get(name, AGAIN)
+            )
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def created_by() -> str:
+    """`mpcc 0.1.0`."""
+    try:
+        return f"mpcc {importlib.metadata.version('mpcc')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "mpcc"

@@ -1,0 +1,69 @@
+"""Reads a bundle: every file is checked against the manifest before it is looked into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from mpcc.errors import BundleError
+from mpcc.executable import Executable
+from mpcc.rewrite import Plan
+from mpcc.schedule import Program
+from mpcc.schedule.serialize import loads
+
+from . import manifest as names
+from .manifest import AGAIN, Manifest, check_files, read_manifest
+from .weights import read_weights
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle. Without the weights it is what the client and the dealer run."""
+
+    folder: Path
+    manifest: Manifest
+    plan: Plan
+    program: Program
+
+    @property
+    def model(self) -> Path:
+        """The rewritten model as ONNX. BundleError if the bundle has none."""
+        if names.MODEL not in self.manifest.files:
+            raise BundleError(
+                f"this bundle has no {names.MODEL}: the model has operators that ONNX lacks", where=str(self.folder)
+            )
+        return self.folder / names.MODEL
+
+    def executable(self) -> Executable:
+        """What two parties run."""
+        return Executable(self.program, self.plan)
+
+
+def open_bundle(folder: str | Path, *, weights: bool = True) -> Bundle:
+    """The bundle in a folder. `weights=False` reads, checks and needs the public files only: program and plan."""
+    place = Path(folder)
+    manifest = read_manifest(place)
+    check_files(place, manifest, public_only=not weights)
+    constants = read_weights(place / names.WEIGHTS) if weights else {}
+    program = loads((place / names.PROGRAM).read_text(encoding="utf-8"), constants, where=str(place / names.PROGRAM))
+    if program.digest != manifest.program_digest:
+        what = f"{names.PROGRAM} is not the program that {names.MANIFEST} names"
+        raise BundleError(what, where=str(place), hint=AGAIN)
+    if weights:
+        _check_weights(place, program, constants)
+    plan = Plan.from_json((place / names.PLAN).read_text(encoding="utf-8"), where=str(place / names.PLAN))
+    return Bundle(place, manifest, plan, program)
+
+
+def load(folder: str | Path) -> Executable:
+    """The executable of a bundle."""
+    return open_bundle(folder).executable()
+
+
+def _check_weights(place: Path, program: Program, constants: dict[str, Tensor]) -> None:
+    wanted = {str(node.meta["constant"]) for node in program.online.graph.nodes if node.meta.get("kind") == "weight"}
+    missing = sorted(wanted - set(constants))
+    if missing:
+        raise BundleError(f"{names.WEIGHTS} lacks {missing[0]!r}", where=str(place), hint=AGAIN)

@@ -1,0 +1,31 @@
+"""The weights of a bundle as safetensors: float32, one metadata entry (more than one would have no fixed order)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mpcc.errors import BundleError
+
+from .manifest import AGAIN
+
+METADATA = {"made_by": "mpcc: weights of program.json, float32"}
+
+
+def write_weights(constants: Mapping[str, Tensor], path: Path) -> None:
+    """The same weights give the same bytes."""
+    save_file(
+        {name: constants[name].detach().float().contiguous().clone() for name in sorted(constants)}, path, METADATA
+    )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors by name, or a BundleError."""
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BundleError(f"{path.name} is damaged: {error}", where=str(path.parent), hint=AGAIN) from None

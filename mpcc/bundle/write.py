@@ -1,0 +1,115 @@
+"""Writes a bundle: into a folder beside the place, then renamed, so that what stands there is whole at any time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpcc.errors import BundleError, MpccError
+from mpcc.executable import Executable
+from mpcc.schedule.serialize import dumps
+
+from . import manifest as names
+from .manifest import Manifest, created_by, sha256
+from .report import report
+from .weights import write_weights
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from mpcc.pipeline import Optimized
+
+
+def save(made: Optimized | Executable, folder: str | Path) -> Path:
+    """Write what `mpcc.optimize` or `mpcc.compile` made. An existing bundle is replaced, only when all went well;
+    any other folder with something in it is refused (BundleError)."""
+    place = Path(folder)
+    executable = made if isinstance(made, Executable) else made.executable()
+    optimized = None if isinstance(made, Executable) else made
+    with replaced(place) as new:
+        (new / names.PLAN).write_text(made.plan.to_json(), encoding="utf-8")
+        _write_model(made.module, new / names.MODEL)
+        (new / names.PROGRAM).write_text(dumps(made.program), encoding="utf-8")
+        write_weights(made.program.constants, new / names.WEIGHTS)
+        (new / names.REPORT).write_text(report(executable, optimized), encoding="utf-8")
+        (new / names.MANIFEST).write_text(_manifest(executable, new).to_json(), encoding="utf-8")
+    return place
+
+
+def _manifest(executable: Executable, folder: Path) -> Manifest:
+    program = executable.program
+    return Manifest(
+        program_digest=program.digest,
+        model_version=executable.version,
+        inputs=[list(node.meta["val"].shape) for node in program.inputs()],
+        outputs=[list(program.nodes[name].meta["val"].shape) for name, _ in program.outputs],
+        files={name: sha256(folder / name) for name in names.FILES if (folder / name).exists()},
+        created_by=created_by(),
+    )
+
+
+def _write_model(module: fx.GraphModule | None, path: Path) -> None:
+    """The rewritten model; left out when it holds an operator that has no ONNX form."""
+    if module is None:
+        return
+    from mpcc.frontend.export import export_onnx
+
+    try:
+        export_onnx(module, path)
+    except MpccError:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced(place: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `place` at the end, or vanishes when anything (also Ctrl-C) goes wrong."""
+    check_place(place)
+    parent = place.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=parent))
+    try:
+        yield new
+        new.chmod(0o777 & ~_umask())
+        _swap(new, place)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _swap(new: Path, place: Path) -> None:
+    if not place.exists():
+        new.rename(place)
+        return
+    old = new.with_suffix(".old")
+    place.rename(old)
+    try:
+        new.rename(place)
+    except BaseException:
+        old.rename(place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_place(place: Path) -> None:
+    """BundleError when something that is no bundle stands at `place`."""
+    if not place.exists():
+        return
+    if not place.is_dir():
+        raise BundleError("a file of that name is in the way", where=str(place), hint="choose another folder with -o")
+    if any(place.iterdir()) and not (place / names.MANIFEST).is_file():
+        raise BundleError(
+            "the folder holds something else than a bundle; it was left alone",
+            where=str(place),
+            hint="choose another folder with -o",
+        )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

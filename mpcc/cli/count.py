@@ -1,0 +1,117 @@
+"""mpcc count: op counts, rounds and bytes of a model; with --check, the guard of a user's continuous integration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options
+from .screen import console, progress, say
+
+if TYPE_CHECKING:
+    from mpcc.cost import OpCounts
+
+EPILOG = (
+    "Examples: mpcc count model.onnx --write op-counts.json      (commit the file)\n\n"
+    "mpcc count model.onnx --check op-counts.json      (exit 1 and a table when something rose)"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("count", epilog=EPILOG)(count)
+
+
+def count(
+    model: options.Model,
+    check: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Compare with these counts; a rise is exit 1.")
+    ] = None,
+    write: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the counts there.")] = None,
+    tolerance: Annotated[
+        float, typer.Option(metavar="0.05", min=0, help="The relative rise that --check lets pass.")
+    ] = 0.0,
+    calibration: options.Calibration = None,
+    input_shape: options.InputShape = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Count primitives, rounds and bytes of one private inference."""
+    from mpcc import pipeline
+    from mpcc.errors import CheckFailed, UsageError
+
+    from .model import source
+    from .profile import executable_of
+
+    if check is not None and write is not None:
+        raise UsageError("--check and --write exclude each other")
+    before = None if check is None else _read(check)
+    found = source(model)
+    with progress() as tell:
+        tell("compile", 0, 1)
+        counts = pipeline.count(executable_of(found, calibration, input_shape))
+        tell("compile", 1, 1)
+    if write is not None:
+        _write(write, counts.to_json())
+    if as_json:
+        typer.echo(counts.to_json(), nl=False)
+    else:
+        show(counts)
+    rises = [] if before is None else counts.compare(before, tolerance)
+    if rises:
+        from mpcc.cost import table_of_rises
+
+        from .screen import WIDTH
+
+        if not as_json:
+            console().print(table_of_rises(rises), width=WIDTH)
+        raise CheckFailed(
+            f"{len(rises)} count(s) rose, first: {rises[0]}",
+            where=str(check),
+            hint=f"if that is meant: mpcc count {model} --write {check}",
+        )
+    if check is not None:
+        say(f"nothing rose against {check}")
+    if write is not None:
+        say(f"written: {write}")
+
+
+def _read(path: Path) -> OpCounts:
+    from mpcc.cost import OpCounts
+    from mpcc.errors import UsageError
+
+    if not path.is_file():
+        raise UsageError(
+            "there is no such file",
+            where=str(path),
+            hint="write one with `mpcc count MODEL --write FILE` and commit it",
+        )
+    return OpCounts.from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def show(counts: OpCounts) -> None:
+    """Totals and a row a primitive."""
+    from rich.table import Table
+
+    from mpcc.bundle.units import size
+
+    table = Table(title=f"Op counts, {counts.protocol}", title_justify="left")
+    table.add_column("primitive")
+    for name in ("calls", "rounds", "bytes"):
+        table.add_column(name, justify="right")
+    for name, calls in sorted(counts.primitives.items()):
+        table.add_row(name, f"{calls:,}", "", "")
+    table.add_section()
+    table.add_row("online, one inference", "", f"{counts.rounds:,}", size(counts.bytes))
+    console().print(table)

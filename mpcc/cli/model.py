@@ -1,0 +1,120 @@
+"""What MODEL means on the command line: a file, a bundle folder, or a function that returns a module.
+
+graph(source("model.onnx"))                              nn-level graph
+source("examples/digits_vit/model.py:digits_vit")        (module, example_inputs) from your own code
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from mpcc.errors import ModelFileError, ShapeError, UsageError
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
+FORMS = "MODEL is x.onnx, x.pt2, a bundle folder, or package.module:function"
+
+
+@dataclass(frozen=True)
+class Source:
+    """`model` is what mpcc.capture takes; `bundle` is the folder of a bundle, `stem` names what is made."""
+
+    model: Any
+    example_inputs: Any
+    stem: str
+    bundle: Path | None = None
+
+
+def source(text: str) -> Source:
+    """What `text` names. ModelFileError or UsageError if there is no such thing."""
+    path = Path(text)
+    if path.is_dir():
+        from mpcc.bundle.manifest import read_manifest
+
+        read_manifest(path)
+        return Source(path / "model.onnx", None, path.resolve().stem, path)
+    if path.is_file():
+        return Source(path, None, path.stem)
+    if ":" in text:
+        model, inputs = _from_function(text)
+        return Source(model, inputs, text.rsplit(":", 1)[1])
+    raise ModelFileError("there is no such file or folder", where=text, hint=FORMS)
+
+
+def graph(found: Source, input_shapes: Sequence[str] | None) -> GraphModule:
+    """The nn-level graph. A dynamic shape is a ShapeError that says which option fixes it."""
+    from mpcc.pipeline import capture
+
+    if found.bundle is not None:
+        from mpcc.bundle import open_bundle
+
+        return capture(open_bundle(found.bundle).model)
+    try:
+        return capture(found.model, found.example_inputs, input_shapes=shapes(input_shapes))
+    except ShapeError as error:
+        hint = "on the command line: --input-shape NAME=1,3,224,224, with your model's sizes"
+        raise ShapeError(error.what, where=error.where, hint=hint if input_shapes is None else error.hint) from error
+
+
+def shapes(given: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
+    """{"image": (1, 3, 224, 224)} of ["image=1,3,224,224"]."""
+    if not given:
+        return None
+    found: dict[str, tuple[int, ...]] = {}
+    for text in given:
+        name, equals, sizes = text.partition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            shape = ()
+        if not (name and equals and shape and all(size > 0 for size in shape)):
+            raise UsageError(f"{text!r} is no input shape", where="--input-shape", hint="such as image=1,3,224,224")
+        found[name] = shape
+    return found
+
+
+def _from_function(text: str) -> tuple[Any, Any]:
+    home, _, name = text.rpartition(":")
+    module = _imported(home, text)
+    function: Callable[[], Any] | None = getattr(module, name, None)
+    if not callable(function):
+        raise UsageError(f"{home} has no function {name!r}", where=text, hint=FORMS)
+    made = _guarded(function, text)
+    if isinstance(made, tuple):
+        if len(made) != 2:
+            raise UsageError(f"{name} returned {len(made)} values, not (module, example_inputs)", where=text)
+        return made[0], made[1]
+    return made, None
+
+
+def _imported(home: str, text: str) -> ModuleType:
+    if home.endswith(".py"):
+        path = Path(home)
+        if not path.is_file():
+            raise ModelFileError("there is no such file", where=home, hint=FORMS)
+        spec = importlib.util.spec_from_file_location(f"mpcc_model_{path.stem}", path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        _guarded(lambda: spec.loader.exec_module(module), text)  # type: ignore[union-attr]
+        return module
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    found: ModuleType = _guarded(lambda: importlib.import_module(home), text)
+    return found
+
+
+def _guarded(call: Callable[[], Any], where: str) -> Any:
+    """The user's own code: what goes wrong in it is shown in one line."""
+    try:
+        return call()
+    except Exception as error:
+        raise UsageError(f"your code raised {type(error).__name__}: {error}", where=where, hint=FORMS) from error

@@ -1,0 +1,128 @@
+"""mpcc optimize: from a trained model to a bundle that two parties can run, and a table of what was changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from . import options
+from .screen import console, emit, progress
+
+if TYPE_CHECKING:
+    from mpcc.pipeline import Optimized
+    from mpcc.rewrite import Level, Plan
+
+EPILOG = (
+    "Examples: mpcc optimize model.onnx --calibration images.npy --budget 2s --network wan\n\n"
+    "mpcc optimize model.py:make_model --level structural -o private.mpcc\n\n"
+    "mpcc optimize model.onnx --plan edited-plan.json -o private.mpcc"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("optimize", epilog=EPILOG)(optimize)
+
+
+def optimize(
+    model: options.Model,
+    budget: Annotated[
+        str | None, typer.Option(metavar="2s", help="Most online seconds, bytes or rounds: 2s, 30MB, 150rounds.")
+    ] = None,
+    protocol: options.Protocol = "crypten",
+    network: options.Network = "lan",
+    calibration: options.Calibration = None,
+    level: Annotated[
+        str, typer.Option(metavar="L", help="How deep a change may go: exact, bounded, structural.")
+    ] = "bounded",
+    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Compile this plan.json, choose nothing.")] = None,
+    input_shape: options.InputShape = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Rewrite a trained model for private inference, within a budget, and write a bundle."""
+    from mpcc import registry
+    from mpcc.cost import Budget, Network
+
+    from .model import graph, source
+
+    wanted = None if budget is None else Budget.parse(budget)
+    link = Network.parse(network)
+    registry.protocol(protocol)
+    given = _plan(plan)
+    found = source(model)
+    place = output or Path(f"{found.stem}.mpcc")
+    with progress() as tell:
+        from mpcc.bundle.write import check_place
+        from mpcc.pipeline import optimize as run
+
+        check_place(place)
+        tell("capture", 0, 1)
+        captured = graph(found, input_shape)
+        tell("capture", 1, 1)
+        made = run(
+            captured,
+            budget=wanted,
+            protocol=protocol,
+            network=link,
+            calibration=calibration,
+            level=cast("Level", level),
+            plan=given,
+            progress=tell,
+        )
+        tell("write", 0, 1)
+        made.save(place)
+        tell("write", 1, 1)
+    if as_json:
+        emit(document(made, place))
+    else:
+        show(made, place)
+
+
+def _plan(path: Path | None) -> Plan | None:
+    from mpcc.errors import PlanError
+    from mpcc.rewrite import Plan
+
+    if path is None:
+        return None
+    if not path.is_file():
+        raise PlanError("there is no such file", where=str(path))
+    return Plan.from_json(path.read_text(encoding="utf-8", errors="replace"), where=str(path))
+
+
+def document(made: Optimized, place: Path) -> dict[str, Any]:
+    """The answer as JSON."""
+    import json
+
+    from mpcc import security
+
+    return {
+        "bundle": str(place),
+        "plan": json.loads(made.plan.to_json()),
+        "estimate": json.loads(made.estimate.to_json()),
+        "baseline": json.loads(made.baseline.to_json()),
+        "errors": dict(made.errors),
+        "calibrated": made.calibrated,
+        "security": security.statement(),
+    }
+
+
+def show(made: Optimized, place: Path) -> None:
+    """The table per site, the totals, the errors, the security statement, and how to run it."""
+    from mpcc import security
+
+    from .tables import comparison, errors, phases
+
+    out = console()
+    out.print(comparison(made))
+    out.print(phases(made.estimate), highlight=False)
+    out.print(errors(made), highlight=False)
+    out.print()
+    out.print(security.statement(), highlight=False)
+    out.print()
+    out.print(f"Bundle: {place}   (what was changed, with pictures: {place / 'report.html'})", highlight=False)
+    out.print(f"Run it: mpcc run {place} --input x.npy", highlight=False)

@@ -1,0 +1,34 @@
+"""mpcc protocols: who takes part in each protocol, who is trusted, and where its prices come from."""
+
+from __future__ import annotations
+
+import typer
+
+from . import options
+from .screen import console, emit
+
+EPILOG = "Example: mpcc protocols --json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("protocols", epilog=EPILOG)(protocols)
+
+
+def protocols(as_json: options.AsJson = False) -> None:
+    """List the protocols that `profile` can price. `crypten` is the one that `run` runs."""
+    from mpcc import registry
+
+    found = registry.protocols().values()
+    fields = ("name", "title", "parties", "adversary", "correlations", "ring_bits", "source")
+    if as_json:
+        emit([{key: getattr(one, key) for key in fields} | {"compute": one.compute.source} for one in found])
+        return
+    from rich.table import Table
+
+    table = Table(title="Protocols", title_justify="left", show_lines=True)
+    for column in ("name", "what", "parties", "adversary", "correlated randomness", "source of the prices"):
+        table.add_column(column, overflow="fold")
+    for one in found:
+        table.add_row(one.name, one.title, str(one.parties), one.adversary, one.correlations, one.source)
+    console().print(table)

@@ -1,0 +1,74 @@
+"""The tables and lines that several commands print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from mpcc.bundle.comparison import Line, lines
+from mpcc.bundle.units import count, duration, size, small, times
+
+if TYPE_CHECKING:
+    from mpcc.cost import Estimate
+    from mpcc.pipeline import Optimized
+
+
+def comparison(made: Optimized) -> Table:
+    """What was chosen at each site, before (stock CrypTen) -> after, in rounds, bytes and seconds."""
+    before, after = made.baseline, made.estimate
+    title = f"One private inference on {after.network}: {before.protocol} -> mpcc"
+    table = Table(title=title, title_justify="left", show_footer=True)
+    table.add_column("site", "online", overflow="fold")
+    table.add_column("chosen", overflow="fold")
+    ratios = [
+        times(float(before.rounds), float(after.rounds)),
+        times(float(before.bytes), float(after.bytes)),
+        times(float(before.seconds), float(after.seconds)),
+    ]
+    totals = (
+        f"{count(before.rounds)} -> {count(after.rounds)}",
+        f"{size(before.bytes)} -> {size(after.bytes)}",
+        f"{duration(before.seconds)} -> {duration(after.seconds)}",
+    )
+    for name, total, ratio in zip(("rounds", "bytes", "seconds"), totals, ratios, strict=True):
+        table.add_column(name, f"{total}\n{ratio}", justify="right", no_wrap=True)
+    for line in lines(made.plan, before, after):
+        table.add_row(*_cells(line))
+    return table
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    return (
+        line.name,
+        line.chosen,
+        f"{count(line.before.rounds)} -> {count(line.after.rounds)}",
+        f"{size(line.before.bytes)} -> {size(line.after.bytes)}",
+        f"{duration(line.before.seconds)} -> {duration(line.after.seconds)}",
+    )
+
+
+def phases(estimate: Estimate) -> str:
+    """Set-up and offline, in one line each."""
+    setup, offline = estimate.setup, estimate.offline
+    return (
+        f"Set-up, once a model: {count(setup.rounds)} round(s), {size(setup.bytes)}. "
+        f"From the dealer, each inference: {size(offline.bytes)}, ready before the input."
+    )
+
+
+def errors(made: Optimized) -> str:
+    """How far the fixed point is from the float model, and on what that was seen."""
+    found = made.errors
+    worst, mean, agree = found.get("max_error", 0.0), found.get("mean_error", 0.0), found.get("top1_agreement", 0.0)
+    images = int(found.get("images", 0))
+    text = (
+        f"Error in fixed point against the float model, {images} calibration input(s): "
+        f"largest {small(worst)}, mean {small(mean)}, same top-1 on {agree:.1%}."
+    )
+    if made.calibrated:
+        return text
+    return (
+        f"{text}\nCalibrated on SYNTHETIC inputs (random noise): ranges and errors say little about your inputs. "
+        "Give real ones with --calibration."
+    )
