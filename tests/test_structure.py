@@ -32,11 +32,12 @@ MAY_SEE = {
     "frontend": CORE,
     "search": CORE,
     "backend": CORE,
-    # `Executable` and `Optimized` are what a bundle keeps; their methods `save` call it, so these three see one another.
+    "predict": {"schedule", "cost"},
+    # A bundle keeps an `Executable` or an `Optimized`, and their methods `save` call it: these three see one another.
     "executable": {*CORE, *ENGINES, "bundle"},
-    "pipeline": {*CORE, *ENGINES, "executable", "bundle"},
+    "pipeline": {*CORE, *ENGINES, "predict", "executable", "bundle"},
     "bundle": {*CORE, "frontend", "executable", "pipeline"},
-    "cli": {*CORE, *ENGINES, "executable", "pipeline", "bundle"},
+    "cli": {*CORE, *ENGINES, "predict", "executable", "pipeline", "bundle"},
 }
 # A foreign package, and the only folder that imports it.
 HOMES = {
