@@ -77,7 +77,8 @@ class Inference:
         if self.party == 1:
             self.link.post(self._slot(self._rounds), self._final)
         elif not own_input:
-            self._state.start({n.name: torch.zeros_like(n.meta["val"], device="cpu") for n in self.program.inputs()})
+            shapes = {n.name: tuple(n.meta["val"].shape) for n in self.program.inputs()}
+            self._state.start({name: torch.zeros(shape, dtype=torch.int64) for name, shape in shapes.items()})
             self._sent = self._send(0) if self._rounds else None
         self.timing.offline = time.perf_counter() - start
 
