@@ -58,6 +58,7 @@ SITES: dict[str, Any] = {
     "softplus": aten.softplus.default,
     "elu": aten.elu.default,
     "mish": aten.mish.default,
+    "erf": aten.erf.default,
     "cos": aten.cos.default,
     "sin": aten.sin.default,
 }
@@ -164,6 +165,26 @@ def attribute(module: torch.nn.Module, name: str) -> Any:
 def copy_graph(graph_module: fx.GraphModule) -> fx.GraphModule:
     """A copy that shares neither nodes nor parameters; node metadata is copied one level deep."""
     return copy.deepcopy(graph_module)
+
+
+def insert(
+    graph: fx.Graph,
+    target: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    like: fx.Node,
+    made_by: str,
+) -> fx.Node:
+    """Call `target` at the insertion point: shape inferred, layer from `like`, `made_by` added to its history."""
+    node = graph.call_function(target, args, kwargs or {})
+    metas, named = fx.node.map_arg((node.args, node.kwargs), lambda n: n.meta["val"])
+    node.meta.update(
+        val=target(*metas, **named),
+        layer=like.meta.get("layer", ""),
+        made_by=(*like.meta.get("made_by", ()), made_by),
+    )
+    return node
 
 
 def meta_tensor(value: torch.Tensor) -> torch.Tensor:

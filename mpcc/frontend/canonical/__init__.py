@@ -44,7 +44,7 @@ def finish(root: torch.nn.Module, graph: fx.Graph) -> fx.GraphModule:
     """The last steps: fold, raise, drop what nothing reads, name the sites, check every rule of the level."""
     graph.eliminate_dead_code()
     fold_batch_norms(root, graph)
-    raise_patterns(root, graph)
+    raise_patterns(graph)
     graph.eliminate_dead_code()
     _refuse_foreign(graph)
     name_sites(graph)

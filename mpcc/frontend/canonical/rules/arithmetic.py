@@ -12,15 +12,16 @@ import torch
 from torch import fx
 
 from ..builder import Builder
-from ..values import Constant, Decline, Operand, Rules, Value, called, common_shape, dtype, shape
+from ..values import Constant, Decline, Operand, Rules, Value, called, common_shape, dtype, rank, shape
 
 aten = torch.ops.aten
 
 
-def operand(x: Any) -> Any:
-    """A number for a constant scalar, a float tensor for other constants, nodes as they are."""
+def operand(x: Any, other: Any = None) -> Any:
+    """A number for a constant that is one for all of `other`, float tensors for other constants, nodes as they are."""
     if isinstance(x, Constant):
-        if x.value.dim() == 0 and not x.trainable:
+        room = rank(other) if isinstance(other, (fx.Node, Constant)) else 0
+        if x.value.numel() == 1 and x.value.dim() <= room and not x.trainable:
             return x.value.item()
         if not x.value.is_floating_point():
             return Constant(x.value.float(), stem=x.stem)
@@ -45,7 +46,7 @@ def _is_all(x: Any, number: float) -> bool:
 def add(b: Builder, x: Operand, y: Operand, *, alpha: float = 1) -> Any:
     if alpha != 1:
         y = b.mul(y, alpha)
-    x, y = operand(x), operand(y)
+    x, y = operand(x, y), operand(y, x)
     if not isinstance(x, fx.Node):
         x, y = y, x
     if _is_all(y, 0):
@@ -56,7 +57,7 @@ def add(b: Builder, x: Operand, y: Operand, *, alpha: float = 1) -> Any:
 def sub(b: Builder, x: Operand, y: Operand, *, alpha: float = 1) -> Any:
     if alpha != 1:
         y = b.mul(y, alpha)
-    x, y = operand(x), operand(y)
+    x, y = operand(x, y), operand(y, x)
     if _is_all(y, 0):
         return _grown(b, x, y)
     if isinstance(y, (int, float)):
@@ -71,7 +72,7 @@ def rsub(b: Builder, x: Operand, y: Operand, alpha: float = 1) -> Any:
 
 
 def mul(b: Builder, x: Operand, y: Operand) -> Any:
-    x, y = operand(x), operand(y)
+    x, y = operand(x, y), operand(y, x)
     if x is y:
         return b.do(aten.pow.Tensor_Scalar, x, 2)
     if not isinstance(x, fx.Node):
@@ -86,7 +87,7 @@ def mul(b: Builder, x: Operand, y: Operand) -> Any:
 def div(b: Builder, x: Operand, y: Operand, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode is not None:
         raise Decline("rounds a secret value")
-    y = operand(y)
+    y = operand(y, x)
     if isinstance(y, (int, float)):
         return mul(b, x, 1 / y)
     if isinstance(x, (int, float)) or isinstance(operand(x), (int, float)):
@@ -155,7 +156,7 @@ def where(b: Builder, condition: Any, x: Operand, y: Operand) -> Any:
     """A constant choice: x c + y (1 - c), with c a 0/1 constant."""
     if isinstance(condition, fx.Node):
         raise Decline("chooses by a secret condition")
-    x, y = operand(x), operand(y)
+    x, y = operand(x, y), operand(y, x)
     chosen = condition.value.bool()
     if chosen.all() or not chosen.any():
         picked = x if chosen.all() else y

@@ -1,0 +1,115 @@
+"""Elementwise functions, recognised by their values: GELU (exact and tanh), SiLU, hardswish, sigmoid, softplus ...
+
+Before: x * 0.5 * (1 + erf(x / 1.41421354)) in any order of factors. After: gelu(x).
+A function is known if it agrees on a grid within `TOLERANCE`; the constants of exporters, rounded to float32, differ by
+1e-7, the two forms of GELU from one another by 5e-4, a GELU with 1.4 for sqrt 2 from the true one by 4e-3.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from mpcc.ir.nn import insert
+
+from .regions import Region
+
+aten = torch.ops.aten
+
+TOLERANCE = 1e-5  # of the larger of 1 and the value
+NEAR = 0.05  # a function this close is reported as a near miss
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of the table, and the operator it becomes."""
+
+    name: str
+    reference: Callable[[Tensor], Tensor]
+    target: Any
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+FUNCTIONS = (
+    Function("gelu", F.gelu, aten.gelu.default),
+    Function("gelu_tanh", functools.partial(F.gelu, approximate="tanh"), aten.gelu.default, (("approximate", "tanh"),)),
+    Function("silu", F.silu, aten.silu.default),
+    Function("hardswish", F.hardswish, aten.hardswish.default),
+    Function("hardsigmoid", F.hardsigmoid, aten.hardsigmoid.default),
+    Function("sigmoid", torch.sigmoid, aten.sigmoid.default),
+    Function("tanh", torch.tanh, aten.tanh.default),
+    Function("softplus", F.softplus, aten.softplus.default),
+    Function("mish", F.mish, aten.mish.default),
+    Function("relu", torch.relu, aten.relu.default),
+)
+
+# A region without one of these is plain arithmetic.
+ANCHORS = {
+    *(aten.erf.default, aten.erfc.default, aten.tanh.default, aten.sigmoid.default, aten.exp.default, aten.log.default),
+    *(aten.hardsigmoid.default, aten.clamp.default, aten.relu.default, aten.softplus.default),
+}
+
+
+@functools.cache
+def grid() -> Tensor:
+    """Dense where the functions bend, sparse out to where only their limits are seen."""
+    far = torch.logspace(1, 4, 13, dtype=torch.float64)
+    return torch.cat([torch.linspace(-12, 12, 1201, dtype=torch.float64), far, -far])
+
+
+def distance(found: Tensor, wanted: Tensor) -> tuple[float, float]:
+    """The largest difference, relative where values exceed 1, and the x where it is; overflow does not count."""
+    gap = (found - wanted).abs() / wanted.abs().clamp(min=1)
+    gap = torch.where(found.isfinite(), gap, 0.0)
+    worst = int(gap.argmax())
+    return float(gap[worst]), float(grid()[worst])
+
+
+def recognise(region: Region) -> tuple[Function, float] | None:
+    """The known function, and the factor a of x for a(x) = f(a x) / a; None if there is none."""
+    if len(region.nodes) < 2 or not region.has(*ANCHORS):
+        return None
+    found = region(grid())
+    if found.shape != grid().shape:
+        return None
+    for function in FUNCTIONS:
+        if distance(found, function.reference(grid()))[0] <= TOLERANCE:
+            return function, 1.0
+    for factor in region.numbers():  # x sigmoid(1.702 x) is silu(1.702 x) / 1.702
+        if factor not in (0.0, 1.0) and distance(found, F.silu(factor * grid()) / factor)[0] <= TOLERANCE:
+            return FUNCTIONS[2], factor
+    return None
+
+
+def near_misses(region: Region) -> Iterator[str]:
+    """Why a region that looks like a known function is not it."""
+    if len(region.nodes) < 2 or not region.has(*ANCHORS):
+        return
+    found = region(grid())
+    if found.shape != grid().shape or not found.isfinite().any():
+        return
+    for function in FUNCTIONS:
+        gap, place = distance(found, function.reference(grid()))
+        if TOLERANCE < gap <= NEAR:
+            yield f"close to {function.name}, but off by {gap:.1e} at x = {place:.3g} (allowed: {TOLERANCE:.0e})"
+
+
+def replace(graph: fx.Graph, region: Region, function: Function, factor: float) -> fx.Node:
+    """Put the operator in place of the region's output."""
+    anchor = next(node for node in region.nodes if node.target in ANCHORS)
+    made_by = f"raise_{function.name}"
+    with graph.inserting_before(region.output):
+        source = region.source
+        if factor != 1:
+            source = insert(graph, aten.mul.Tensor, (source, factor), like=anchor, made_by=made_by)
+        node = insert(graph, function.target, (source,), dict(function.options), like=anchor, made_by=made_by)
+        if factor != 1:
+            node = insert(graph, aten.mul.Tensor, (node, 1 / factor), like=anchor, made_by=made_by)
+    region.output.replace_all_uses_with(node)
+    return node
