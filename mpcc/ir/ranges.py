@@ -16,7 +16,7 @@ from torch import Tensor, fx
 
 from ..errors import RangeError, ShapeError
 
-CALLS_AT_ONCE = 16
+ELEMENTS_AT_ONCE = 1 << 22  # of the largest value: bounds the memory of a run over many calls
 Inputs = Tensor | Iterable[Any]
 """One tensor [examples, ...] for a graph of one input, or an iterable of calls: a tensor, or a tuple of tensors."""
 
@@ -107,8 +107,10 @@ def observe(graph_module: fx.GraphModule, inputs: Inputs, look: Look) -> dict[st
         watcher.run(*values)
         return watcher.seen
 
+    largest = max((n.meta["val"].numel() for n in graph_module.graph.nodes if "val" in n.meta), default=1)
+    chunk = max(1, ELEMENTS_AT_ONCE // max(largest, 1))
     with torch.no_grad():
-        return torch.func.vmap(one_call, chunk_size=CALLS_AT_ONCE, randomness="error")(*columns)
+        return torch.func.vmap(one_call, chunk_size=chunk, randomness="error")(*columns)
 
 
 class _Watcher(fx.Interpreter):
@@ -131,8 +133,9 @@ class _Watcher(fx.Interpreter):
 
 def summary(value: Tensor) -> Tensor:
     """[smallest, largest, mean of squares] of a tensor, as a tensor (so that it works inside vmap)."""
-    value = value.double().reshape(-1)
-    return torch.stack([value.amin(), value.amax(), value.square().mean()])
+    value = value.reshape(-1)
+    low, high = torch.aminmax(value)
+    return torch.stack([low, high, torch.dot(value, value) / max(1, value.shape[0])]).double()
 
 
 def merged(rows: Tensor) -> Range:

@@ -23,6 +23,7 @@ import numpy as np
 
 from .fit import Array, chebyshev_grid, evaluate, fit_polynomial, quantised, rounded
 
+Stage = tuple[tuple[float, ...], tuple[float, ...]]
 Kind = Literal["reciprocal", "rsqrt"]
 LARGEST_DEGREE = 4
 LONGEST = 8
@@ -37,7 +38,7 @@ class Chain:
     """
 
     degrees: tuple[int, ...]
-    stages: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
+    stages: tuple[Stage, ...]
     error: float
     fixed_error: float
 
@@ -55,22 +56,34 @@ def root(kind: Kind) -> float:
 def fit_chain(kind: Kind, low: float, high: float, degrees: tuple[int, ...]) -> Chain:
     """The chain with factors of these degrees, fitted on [low, high]."""
     d = chebyshev_grid(low, high)
-    argument, power, stages = d, root(kind), []
-    for position, degree in enumerate(degrees):
-        bottom, top = float(argument.min()), float(argument.max())
-        base = (lambda u: u) if position == 0 else (lambda u: 1 - u)
-        factor = fit_polynomial(lambda u, b=base: b(u) ** power, bottom, top, degree, relative=True)  # type: ignore[misc]
-        last = position == len(degrees) - 1
-        residual = () if last else _residual(factor.coefficients, kind, first=position == 0)
-        stages.append((factor.coefficients, residual))
-        argument = evaluate(residual, argument) if residual else argument
-    exact = d**power
+    front, argument = _front(kind, low, high, degrees[:-1])
+    factor = _factor(kind, argument, degrees[-1], first=len(degrees) == 1)
+    stages = (*front, (factor, ()))
+    exact = d ** root(kind)
     return Chain(
         degrees,
-        tuple(stages),
+        stages,
         float(np.abs(value(stages, d) / exact - 1).max()),
         float(np.abs(value(stages, d, fixed_point=True) / exact - 1).max()),
     )
+
+
+@cache
+def _front(kind: Kind, low: float, high: float, degrees: tuple[int, ...]) -> tuple[tuple[Stage, ...], Array]:
+    """All stages but the last, and the residual that they leave over the grid (the grid itself if there are none)."""
+    if not degrees:
+        return (), chebyshev_grid(low, high)
+    stages, argument = _front(kind, low, high, degrees[:-1])
+    factor = _factor(kind, argument, degrees[-1], first=not stages)
+    residual = _residual(factor, kind, first=not stages)
+    return (*stages, (factor, residual)), evaluate(residual, argument)
+
+
+def _factor(kind: Kind, argument: Array, degree: int, *, first: bool) -> tuple[float, ...]:
+    """The factor fitted where the argument lies: to d^power at first, to (1 - e)^power later."""
+    power = root(kind)
+    low, high = float(argument.min()), float(argument.max())
+    return fit_polynomial(lambda u: (u if first else 1 - u) ** power, low, high, degree, relative=True).coefficients
 
 
 def _residual(factor: Sequence[float], kind: Kind, *, first: bool) -> tuple[float, ...]:
@@ -101,7 +114,7 @@ def shapes(kind: Kind) -> list[tuple[int, ...]]:
         (*front, last)
         for length in range(LONGEST)
         for front in itertools.product(inner, repeat=length)
-        for last in range(1, LARGEST_DEGREE + 1)
+        for last in ((3, 4) if front else range(1, LARGEST_DEGREE + 1))
         if length < 2 or len(set(front)) == 1  # longer fronts of one degree only: the rest gains nothing
     ]
 

@@ -24,7 +24,8 @@ from .fit import Array, chebyshev_grid, evaluate, fit_polynomial, quantised
 
 LARGEST_POWER = 4
 MOST_POWERS = 4
-REFITS = 6
+REFITS = 3
+DEGREES = (3, 4)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def plan_exponentials(low: float, high: float, floor: float = 1.0) -> list[Expon
     kept: list[Exponential] = []
     for count in range(MOST_POWERS + 1):
         all_powers = itertools.combinations_with_replacement(range(LARGEST_POWER, 1, -1), count)
-        members = [fit_exponential(low, high, degree, powers, floor) for powers in all_powers for degree in (2, 3, 4)]
+        members = [fit_exponential(low, high, degree, powers, floor) for powers in all_powers for degree in DEGREES]
         best = min(members, key=lambda member: member.fixed_error)
         if not kept or best.fixed_error < kept[-1].fixed_error / 1.5:
             kept.append(best)

@@ -21,8 +21,8 @@ from scipy.special import erf
 Array = npt.NDArray[np.float64]
 Function = Callable[[Array], Array]
 
-GRID = 1001
-ITERATIONS = 60
+GRID = 401
+ITERATIONS = 30
 DIGITS = 10
 POLYNOMIAL_BITS = 46.0
 """The engine evaluates a polynomial of degree d of a value that has about 46/d significant bits over its range."""

@@ -1,8 +1,8 @@
-"""Where calibration inputs come from: a tensor, an iterable, a .npy or .npz file, an image folder, a function, or noise.
+"""Where calibration inputs come from: a tensor, an iterable, a NumPy file, an image folder, a function, or noise.
 
     load_calibration("images.npy", shapes)            array [examples, ...], already preprocessed
-    load_calibration("data.npz", shapes)              the array whose shape fits (its name does not matter)
-    load_calibration("photos/", shapes)               .png, .jpg ...: resized, cropped, normalised as `Preprocessing` says
+    load_calibration("data.npz", shapes)              the array whose shape fits
+    load_calibration("photos/", shapes)               .png, .jpg ... made into inputs as `Preprocessing` says
     load_calibration("my_data:images", shapes)        what that function returns: a tensor or an iterable
 
 `shapes` are the static shapes of the model's inputs. The result goes to `calibrate` and `record_ranges`.
@@ -62,7 +62,7 @@ def load_calibration(source: Any, shapes: Sequence[Shape], preprocessing: Prepro
         return _function(str(source), shapes, preprocessing)
     if not path.exists():
         raise UsageError("the calibration file does not exist", where=str(source), hint=KINDS)
-    raise UsageError(f"calibration inputs cannot be read from a {path.suffix or 'nameless'} file", where=path.name, hint=KINDS)
+    raise UsageError(f"a {path.suffix or 'nameless'} file holds no calibration inputs", where=path.name, hint=KINDS)
 
 
 def synthetic_inputs(shapes: Sequence[Shape], examples: int = SYNTHETIC_EXAMPLES) -> Inputs:
@@ -111,10 +111,10 @@ def _function(name: str, shapes: Sequence[Shape], preprocessing: Preprocessing |
 
 def _folder(path: Path, shapes: Sequence[Shape], preprocessing: Preprocessing) -> Tensor:
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] not in (1, 3):
-        raise ShapeError("an image folder fits a model with one input [batch, 1 or 3, height, width] only", where=str(path))
+        raise ShapeError("an image folder needs a model of one input [batch, 1 or 3, height, width]", where=path.name)
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)[:MOST_IMAGES]
     if not files:
-        raise UsageError("there are no images in the folder", where=str(path), hint=", ".join(sorted(IMAGES)))
+        raise UsageError("no images in the folder", where=path.name, hint=", ".join(sorted(IMAGES)))
     return torch.stack([_image(file, shapes[0][1:], preprocessing) for file in files])
 
 
