@@ -134,8 +134,7 @@ class _Watcher(fx.Interpreter):
 def summary(value: Tensor) -> Tensor:
     """[smallest, largest, mean of squares] of a tensor, as a tensor (so that it works inside vmap)."""
     value = value.reshape(-1)
-    low, high = torch.aminmax(value)
-    return torch.stack([low, high, torch.dot(value, value) / max(1, value.shape[0])]).double()
+    return torch.stack([value.amin(), value.amax(), value.square().mean()]).double()
 
 
 def merged(rows: Tensor) -> Range:
