@@ -75,6 +75,9 @@ def _check_structure(model: Model) -> None:
     """onnx's own checker, on the graph without its weights (these are checked when they are read)."""
     light = ModelProto()
     light.CopyFrom(model.proto)
+    del light.graph.value_info[:]
+    for info in (*light.graph.input, *light.graph.output):
+        info.type.tensor_type.shape.SetInParent()  # a shape that is not written: shapes.py asks for it where it matters
     for tensor in tensors_of(light):
         if is_external(tensor):
             _empty(tensor)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import ChainMap
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,7 +27,23 @@ LEARNED = re.compile(r"\.(\w*scale|weight|bias|gamma\w*|beta|alpha|temperature|t
 # A shared initialiser below this size gets a copy under each name that the checkpoint had for it.
 SMALL = 65536
 
-Scope = MutableMapping[str, Any]
+
+@dataclass
+class Scope:
+    """The values of a graph by name, and its initialisers until someone reads them; branches see the graph around."""
+
+    values: dict[str, Any]
+    stored: dict[str, TensorProto]
+    around: Scope | None = None
+
+    def find(self, name: str, load: Callable[[TensorProto, str], Value]) -> Any:
+        if name in self.values:
+            return self.values[name]
+        if name in self.stored:
+            self.values[name] = load(self.stored[name], name)
+            return self.values[name]
+        assert self.around is not None, name  # the checker has seen that every name is given
+        return self.around.find(name, load)
 
 
 class Importer:
@@ -42,8 +58,8 @@ class Importer:
 
     def run(self, given: Sequence[Input]) -> fx.GraphModule:
         graph = self.model.proto.graph
-        scope: Scope = ChainMap({i.name: self.recorder.placeholder(_valid(i.name), i.shape, i.dtype) for i in given})
-        results = self.run_nodes(graph, scope, layers(graph))
+        inputs = {i.name: self.recorder.placeholder(_valid(i.name), i.shape, i.dtype) for i in given}
+        results = self.run_nodes(graph, inputs, None, layers(graph))
         if self.not_numbers:
             some = ", ".join(self.not_numbers[:5]) + (" ..." if len(self.not_numbers) > 5 else "")
             raise ModelFileError(f"{len(self.not_numbers)} weights hold NaN: {some}", where=self.model.name)
@@ -54,31 +70,27 @@ class Importer:
         settle(self.recorder, self.made_up)
         return self.recorder.finish()
 
-    def run_nodes(self, graph: GraphProto, scope: Scope, layer_names: Sequence[str]) -> list[Any]:
+    def run_nodes(
+        self, graph: GraphProto, inputs: Mapping[str, Any], around: Scope | None, layer_names: Sequence[str]
+    ) -> list[Any]:
         """The values of the graph's outputs."""
-        stored = {tensor.name: tensor for tensor in graph.initializer}
+        scope = Scope({**inputs}, {tensor.name: tensor for tensor in graph.initializer}, around)
         for node, layer in zip(graph.node, layer_names, strict=True):
             self.recorder.layer = layer
-            for name in node.input:
-                if name and name not in scope and name in stored:
-                    scope[name] = self.weight(stored[name], name)
             self.run_node(node, scope)
-        for info in graph.output:
-            if info.name not in scope:
-                scope[info.name] = self.weight(stored[info.name], info.name)
-        return [scope[info.name] for info in graph.output]
+        return [scope.find(info.name, self.weight) for info in graph.output]
 
     def run_node(self, node: NodeProto, scope: Scope) -> None:
-        inputs = [scope[name] if name else None for name in node.input]
+        inputs = [scope.find(name, self.weight) if name else None for name in node.input]
         key = (domain_of(node), node.op_type)
         if key == ("", "Identity"):
-            scope[node.output[0]] = self.named(node, inputs[0])
+            scope.values[node.output[0]] = self.named(node, inputs[0])
             return
 
         def run_branch(graph: GraphProto, bound: dict[str, Any]) -> list[Any]:
             check_operators(list(graph.node), self.opsets, self.model.name, {})
             inner = [own_layer(item) or layer for item in graph.node]
-            results = self.run_nodes(graph, ChainMap({**bound}, scope), inner)
+            results = self.run_nodes(graph, bound, scope, inner)
             self.recorder.layer = layer
             return results
 
@@ -90,7 +102,7 @@ class Importer:
         op = Op(node, self.opsets.get(key[0], 1), self.recorder, read_constant, run_branch)
         result = self.apply(op, OPERATORS[key], inputs)
         outputs = result if isinstance(result, tuple) and key not in LISTS else (result,)
-        scope.update({name: value for name, value in zip(node.output, outputs, strict=False) if name})
+        scope.values.update({name: value for name, value in zip(node.output, outputs, strict=False) if name})
 
     def apply(self, op: Op, handler: Any, inputs: Sequence[Any]) -> Any:
         try:

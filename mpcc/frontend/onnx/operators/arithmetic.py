@@ -42,15 +42,18 @@ def power(op: Op, x: Value, y: Value) -> Value:
     if not isinstance(x, fx.Node):
         return op.call(aten.pow.Tensor_Tensor, x, y)
     exponent = op.known(y, "the exponent") if op.recorder.is_known(y) else None
-    if exponent is None or exponent.numel() != 1:
+    if exponent is None or exponent.numel() != 1 or not (2 * float(exponent)).is_integer() or float(exponent) == 0:
         return op.call(aten.pow.Tensor_Tensor, x, y)
-    special = {0.5: aten.sqrt.default, -0.5: aten.rsqrt.default, -1.0: aten.reciprocal.default}
-    number = float(exponent)
-    if number in special:
-        return op.call(special[number], x)
-    if number == 1.0:
-        return x
-    return op.call(aten.pow.Tensor_Scalar, x, int(number) if number.is_integer() else number)
+    return _half_power(op, x, round(2 * float(exponent)))
+
+
+def _half_power(op: Op, x: Value, halves: int) -> Value:
+    """x^(halves / 2) by square root, whole power and reciprocal, as far as each is needed."""
+    if halves == -1:
+        return op.call(aten.rsqrt.default, x)
+    base, whole = (x, abs(halves) // 2) if halves % 2 == 0 else (op.call(aten.sqrt.default, x), abs(halves))
+    power = base if whole == 1 else op.call(aten.pow.Tensor_Scalar, base, whole)
+    return power if halves > 0 else op.call(aten.reciprocal.default, power)
 
 
 def modulo(op: Op, x: Value, y: Value) -> Value:

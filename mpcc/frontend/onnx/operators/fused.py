@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..op import MICROSOFT, Op, Table, shape_of
+from ..op import MICROSOFT, Op, Table
 from ..recorder import Value, aten
 from .products import conv, gemm
 from .views import trilu
@@ -39,22 +39,8 @@ def _activated(op: Op, x: Value, numbers: list[float]) -> Value:
     op.refuse(f"the fused activation {name} is not known", "optimise the file at the level basic")
 
 
-def bias_add(op: Op, x: Value, bias: Value, skip: Value) -> Value:
-    return op.add(op.add(x, bias), skip)
-
-
-def bias_softmax(op: Op, x: Value, bias: Value) -> Value:
-    """softmax(x + bias) over all axes from `axis` on; the bias repeats over the inner or the outer batch axes."""
-    axis, dims = op.integer("axis", 1) % len(shape_of(x)), len(shape_of(x))
-    if axis != dims - 1 or not op.integer("is_inner_broadcast", 1):
-        op.refuse("only the last axis, with a bias that repeats over the first ones, is supported")
-    return op.call(aten.softmax.int, op.add(x, bias), dims - 1)
-
-
 OPERATORS: Table = {
     (MICROSOFT, "FusedConv"): fused_conv,
     (MICROSOFT, "FusedGemm"): fused_gemm,
-    (MICROSOFT, "BiasAdd"): bias_add,
-    (MICROSOFT, "BiasSoftmax"): bias_softmax,
     (MICROSOFT, "Trilu"): trilu,
 }

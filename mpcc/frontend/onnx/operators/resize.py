@@ -93,14 +93,13 @@ def _nearest(op: Op, places: Tensor, size: int, default: str) -> Tensor:
 
 def _weights(op: Op, mode: str, places: Tensor, size: int, factor: float) -> Tensor:
     """[output, input]: how much of each input an output takes."""
-    antialias = bool(op.integer("antialias")) and factor < 1
-    squeeze = factor if antialias else 1.0
+    squeeze = factor if op.integer("antialias") and factor < 1 else 1.0
     reach = math.ceil((1 if mode == "linear" else 2) / squeeze)
     taps = torch.arange(-reach, reach + 1, dtype=torch.float64)
     inputs = torch.floor(places)[:, None] + taps[None, :]
     distance = ((inputs - places[:, None]) * squeeze).abs()
     weight = (1 - distance).clamp(min=0) if mode == "linear" else _cubic(distance, op.number("cubic_coeff_a", -0.75))
-    if op.integer("exclude_outside") or antialias:
+    if op.integer("exclude_outside"):
         weight = torch.where((inputs < 0) | (inputs > size - 1), 0.0, weight)
     weight = weight / weight.sum(1, keepdim=True)
     rows = torch.zeros(len(places), size, dtype=torch.float64)

@@ -1,0 +1,1 @@
+"""The ONNX front end, held against onnxruntime: one small graph an operator variant, then whole models."""
