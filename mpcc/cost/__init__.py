@@ -6,6 +6,7 @@ from mpcc.cost.estimate import Estimate, PhaseCost, SiteCost, estimate_graph, es
 from mpcc.cost.network import LAN, NETWORKS, WAN, Network
 from mpcc.cost.price import FREE, Amount, Call, Price, Shape, Work, broadcast, ceil_log2, elements, larger
 from mpcc.cost.protocol import Compute, Formula, Protocol
+from mpcc.cost.symbolic import Formulas, symbolic
 from mpcc.cost.uses import PUBLIC, SECRET, WEIGHTS, Use, uses
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Compute",
     "Estimate",
     "Formula",
+    "Formulas",
     "Network",
     "OpCounts",
     "PhaseCost",
@@ -40,6 +42,7 @@ __all__ = [
     "estimate_of",
     "estimate_uses",
     "larger",
+    "symbolic",
     "table_of_rises",
     "uses",
 ]

@@ -63,7 +63,8 @@ def stock_program(graph: GraphModule, calibration: Sequence[torch.Tensor]) -> St
     """The program of a graph at the nn level. UnsupportedOperator lists all operators without a CrypTen function."""
     _check_supported(graph)
     ranges = _Ranges(graph)
-    ranges.run(*calibration)
+    with torch.no_grad():
+        ranges.run(*calibration)
     positive = signs.nonnegative(graph.graph)
     sites = {use.node: use.site for use in uses(graph)}
     inputs: list[str] = []
@@ -156,8 +157,7 @@ class _Ranges(Interpreter):
         self.factor: dict[Node, float] = {}
 
     def run_node(self, n: Node) -> Any:
-        with torch.no_grad():
-            value = super().run_node(n)
+        value = super().run_node(n)
         if n.op == "call_function":
             args, _ = self.fetch_args_kwargs_from_env(n)
             self._note(n, primitive_name(n.target), args, value)
