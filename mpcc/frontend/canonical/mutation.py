@@ -36,9 +36,8 @@ def conflicts(node: fx.Node) -> bool:
     assert isinstance(written, fx.Node)
     order = {other: place for place, other in enumerate(node.graph.nodes)}
     for alias in _aliases(written):
-        if alias in (written, node):
-            continue
-        if any(order[user] > order[node] and user is not node for user in alias.users):
+        older = alias is not written and order[alias] < order[node]  # what comes after the write sees its result
+        if older and any(order[user] > order[node] for user in alias.users):
             return True
     return False
 

@@ -15,15 +15,13 @@ aten = torch.ops.aten
 def absorb_constants(graph: fx.Graph) -> None:
     """linear(x, w) + b -> linear(x, w, b); norm(x) * w + b -> norm(x, w, b), for parameters of the fitting shape."""
     for node in list(graph.nodes):
-        if node.target is aten.add.Tensor:
-            _absorb(node, aten.linear.default, 2, _out_features)
-            _absorb(node, aten.layer_norm.default, 3, _normalised)
-        elif node.target is aten.mul.Tensor:
-            _absorb(node, aten.layer_norm.default, 2, _normalised)
-            _absorb(node, aten.rms_norm.default, 2, _normalised)
+        for operator, target, place, wanted in _PLACES:
+            if node.target is operator and _absorb(node, target, place, wanted):
+                graph.erase_node(node)
+                break
 
 
-def _absorb(node: fx.Node, target: Any, place: int, wanted: Any) -> None:
+def _absorb(node: fx.Node, target: Any, place: int, wanted: Any) -> bool:
     """Move the constant operand of `node` to argument `place` of the call of `target` that is its other operand."""
     for call, constant in (node.args, node.args[::-1]):
         if not isinstance(call, fx.Node) or not isinstance(constant, fx.Node) or constant.op != "get_attr":
@@ -38,6 +36,8 @@ def _absorb(node: fx.Node, target: Any, place: int, wanted: Any) -> None:
             call.prepend(constant)
         call.args = tuple(args)
         node.replace_all_uses_with(call)
+        return True
+    return False
 
 
 def _at(args: list[Any], place: int) -> Any:
@@ -51,3 +51,12 @@ def _out_features(call: fx.Node) -> tuple[int, ...]:
 def _normalised(call: fx.Node) -> tuple[int, ...]:
     sizes: Any = call.args[1]
     return tuple(sizes)
+
+
+# operator, the call that is its one operand, the argument that the other operand becomes, its shape
+_PLACES = (
+    (aten.add.Tensor, aten.linear.default, 2, _out_features),
+    (aten.add.Tensor, aten.layer_norm.default, 3, _normalised),
+    (aten.mul.Tensor, aten.layer_norm.default, 2, _normalised),
+    (aten.mul.Tensor, aten.rms_norm.default, 2, _normalised),
+)
