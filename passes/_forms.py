@@ -21,11 +21,11 @@ def poly(x: Any, coefficients: Sequence[float]) -> Any:
     return mpc.polynomial(x, tuple(coefficients))
 
 
-def factors(d: Any, stages: Stages) -> list[Any]:
-    """The factors of a chain (see mpcc.rewrite.chains) at `d`; their product is 1/d or 1/sqrt(d)."""
+def factors(d: Any, stages: Stages, gain: float = 1.0) -> list[Any]:
+    """The factors of a chain (see mpcc.rewrite.chains) at `d`; their product is gain/d or gain/sqrt(d)."""
     made = []
     for factor, residual in stages:
-        made.append(poly(d, factor))
+        made.append(poly(d, factor if residual else [gain * c for c in factor]))
         if residual:
             d = poly(d, residual)
     return made

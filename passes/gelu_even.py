@@ -25,24 +25,22 @@ REACH = 12.0  # beyond it gelu(x) is 0 or x to 1e-30
 
 
 def gelu_even(x: Any, *, threshold: float, coefficients: Sequence[float]) -> Any:
-    """gelu(x), any shape; coefficients of E in u = (x / threshold)^2, which is in [0, 1] where it counts."""
-    u = mpc.scale(mpc.square(x), 1.0 / threshold**2)
-    even = poly(u, coefficients)
+    """gelu(x), any shape; coefficients of E in x^2."""
+    even = poly(mpc.square(x), coefficients)
     below, inside = mpc.less(x, -threshold), mpc.less(x, threshold)
     halves = mpc.scale(mpc.add(mpc.select(inside, x), mpc.select(below, x)), -0.5)
     return mpc.add(x, mpc.add(mpc.sub(mpc.select(inside, even), mpc.select(below, even)), halves))
 
 
-def even_part(threshold: float, u: Array) -> Array:
-    """gelu(x) - x/2 at x = threshold sqrt(u)."""
-    x = threshold * np.sqrt(u)
-    return gelu(x) - x / 2
+def even_part(u: Array) -> Array:
+    """gelu(x) - x/2 at x = sqrt(u)."""
+    return gelu(np.sqrt(u)) - np.sqrt(u) / 2
 
 
 @cache
 def fitted(threshold: float, degree: int) -> tuple[float, ...]:
     """E by minimax on the whole interval."""
-    return fit_polynomial(lambda u: even_part(threshold, u), 0.0, 1.0, degree).coefficients
+    return fit_polynomial(even_part, 0.0, threshold**2, degree).coefficients
 
 
 def member(threshold: float, coefficients: Sequence[float]) -> Options:
@@ -52,7 +50,7 @@ def member(threshold: float, coefficients: Sequence[float]) -> Options:
 @cache
 def best_threshold(degree: int) -> float:
     """The T with the least maximum error."""
-    choices = np.round(np.arange(1.8, 4.21, 0.05), 2)
+    choices = np.round(np.arange(2.0, 3.61, 0.05), 2)
     return float(min(choices, key=lambda t: error(member(float(t), fitted(float(t), degree)))))
 
 
@@ -60,11 +58,11 @@ def weighted(statistics: SiteStatistics, degree: int) -> Options:
     """The T and E with the least mean square error over the site's own values."""
     values = statistics.samples["input"].numpy()
     best, least = None, np.inf
-    for threshold in np.round(np.arange(1.8, 4.21, 0.1), 2):
+    for threshold in np.round(np.arange(2.0, 3.61, 0.2), 2):
         t = float(threshold)
-        spread = density(np.abs(values[np.abs(values) < t]) / t, floor=0.1) if (np.abs(values) < t).any() else None
+        spread = density(np.abs(values[np.abs(values) < t]), floor=0.1) if (np.abs(values) < t).any() else None
         weight = None if spread is None else (lambda u, s=spread: s(np.sqrt(u)))  # noqa: E731
-        fit = fit_polynomial(lambda u, t=t: even_part(t, u), 0.0, 1.0, degree, weight=weight, iterations=1)  # type: ignore[misc]
+        fit = fit_polynomial(even_part, 0.0, t**2, degree, weight=weight, iterations=1)
         options = member(t, fit.coefficients)
         mean_square = float(np.square(plain(options, values) - gelu(values)).mean())
         if mean_square < least:
@@ -76,7 +74,7 @@ def weighted(statistics: SiteStatistics, degree: int) -> Options:
 def plain(options: Options, x: Array) -> Array:
     """What the approximation computes, in numpy."""
     t = options["threshold"]
-    inside = x / 2 + evaluate(options["coefficients"], (x / t) ** 2)
+    inside = x / 2 + evaluate(options["coefficients"], x**2)
     return np.where(x < -t, 0.0, np.where(x < t, inside, x))
 
 

@@ -46,7 +46,7 @@ def softmax_mean_shift(
     centred = mpc.sub(x, mpc.mean(x, dims, keepdim=True))
     e = power(poly(centred, start), powers)
     d = mpc.mean(e, dims, keepdim=True)
-    return mpc.scale(product(e, factors(d, chain), joined=joined), 1.0 / int(x.shape[dims[0]]))
+    return product(e, factors(d, chain, 1.0 / int(x.shape[dims[0]])), joined=joined)
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:

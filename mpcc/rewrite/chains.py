@@ -14,6 +14,7 @@ This is Goldschmidt's division with fitted instead of Taylor factors (R. E. Gold
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -58,7 +59,7 @@ def fit_chain(kind: Kind, low: float, high: float, degrees: tuple[int, ...]) -> 
     d = chebyshev_grid(low, high)
     front, argument = _front(kind, low, high, degrees[:-1])
     factor = _factor(kind, argument, degrees[-1], first=len(degrees) == 1)
-    stages = (*front, (factor, ()))
+    stages = _tidy((*front, (factor, ())))
     exact = d ** root(kind)
     return Chain(
         degrees,
@@ -66,6 +67,21 @@ def fit_chain(kind: Kind, low: float, high: float, degrees: tuple[int, ...]) -> 
         float(np.abs(value(stages, d) / exact - 1).max()),
         float(np.abs(value(stages, d, fixed_point=True) / exact - 1).max()),
     )
+
+
+def _tidy(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The same product, with a power of two for the slope of every straight factor: the last factor takes the rest.
+
+    A straight factor is a scaling, whose scale then stays a power of two and meets others without rounding.
+    """
+    tidied, rest = [], 1.0
+    for factor, residual in stages[:-1]:
+        if len(factor) == 2:
+            gain = 2.0 ** round(math.log2(abs(factor[1]))) / abs(factor[1])
+            factor, rest = (factor[0] * gain, math.copysign(abs(factor[1]) * gain, factor[1])), rest / gain
+        tidied.append((factor, residual))
+    last = rounded([c * rest for c in stages[-1][0]])
+    return (*tidied, (last, ()))
 
 
 @cache

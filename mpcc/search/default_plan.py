@@ -11,7 +11,9 @@ from ..ir.nn import sites
 from ..rewrite import LEVELS, Approximation, Choice, Level, Options, Plan, SiteStatistics
 
 PREFERRED = {"softmax": ("softmax_mean_shift", "softmax_renormalised", "softmax_max"), "gelu": ("gelu_even",)}
-"""Where several approximations of an operator keep the function, the first to take. Others go by declared error."""
+"""Where several approximations of an operator keep the function: the cheapest first."""
+GOOD = 0.02
+"""The declared error up to which a preferred approximation is taken."""
 
 
 def default_plan(
@@ -24,7 +26,7 @@ def default_plan(
     choices: dict[str, Choice] = {}
     missing: list[str] = []
     for name in sites(graph_module):
-        choice = _first(applicable(statistics[name], approximations.values(), level))
+        choice = _first(statistics[name], approximations, level)
         if choice is None:
             missing.append(name)
         else:
@@ -52,16 +54,25 @@ def applicable(
     return found
 
 
-def _first(found: Mapping[str, tuple[Approximation, tuple[Options, ...]]]) -> Choice | None:
+def _first(seen: SiteStatistics, approximations: Mapping[str, Approximation], level: Level) -> Choice | None:
+    """The first preferred one that is accurate enough there, else the most accurate of all."""
+    for name in PREFERRED.get(seen.site.operator, ()):
+        found = applicable(seen, [approximations[name]] if name in approximations else [], level)
+        for approximation, members in found.values():
+            if _declared(approximation, members[0]) <= GOOD:
+                return Choice(name, dict(members[0]))
+    found = applicable(seen, approximations.values(), level)
     if not found:
         return None
-    preferred = PREFERRED.get(next(iter(found.values()))[0].operator, ())
 
-    def order(name: str) -> tuple[int, int, float]:
+    def order(name: str) -> tuple[int, float]:
         approximation, members = found[name]
-        declared = approximation.error(members[0])
-        place = preferred.index(name) if name in preferred else len(preferred)
-        return place, LEVELS.index(approximation.level), float("inf") if declared is None else declared
+        return LEVELS.index(approximation.level), _declared(approximation, members[0])
 
     best = min(found, key=order)
     return Choice(best, dict(found[best][1][0]))
+
+
+def _declared(approximation: Approximation, options: Options) -> float:
+    error = approximation.error(options)
+    return float("inf") if error is None else error
