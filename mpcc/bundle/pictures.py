@@ -37,6 +37,6 @@ def bars(found: Sequence[Line], legend: tuple[str, str] = LEGEND) -> str:
         panels[0].invert_yaxis()
         panels[1].legend(frameon=False, loc="lower right")
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = text.getvalue()
     return svg[svg.index("<svg") :]
