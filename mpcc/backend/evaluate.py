@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,9 @@ from torch import Tensor, fx
 from ..ir import mpc, online
 from ..schedule.program import Program, encode_tensor
 
+Env = dict[str, Any]
+"""The values of nodes by name. A share that is absent (None) stands for zero."""
+
 
 def takes_lead(target: Any) -> bool:
     return target not in mpc.VIEWS and "lead" in inspect.signature(target).parameters
@@ -20,79 +23,112 @@ def takes_lead(target: Any) -> bool:
 
 @dataclass(frozen=True)
 class Step:
-    """One local kernel: env[name] = target(...). `dead` are the values that nothing later reads."""
+    """One local kernel, made ready: env[name] = target(...). `dead` are the values that nothing later reads."""
 
     name: str
     target: Callable[..., Any]
-    args: Any
-    kwargs: dict[str, Any]
+    arguments: tuple[Callable[[Env], Any], ...]
+    kwargs: Mapping[str, Any]
     dead: tuple[str, ...]
+    view: bool
+
+    def run(self, env: Env) -> None:
+        """A view of an absent share is absent."""
+        arguments = [get(env) for get in self.arguments]
+        if self.view and arguments[0] is None:
+            env[self.name] = None
+        else:
+            env[self.name] = self.target(*arguments, **self.kwargs)
+        for name in self.dead:
+            env.pop(name, None)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One opening of an exchange: what is sent, what is made of it, and where in the message it lies."""
+
+    name: str
+    source: str
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+    bits: bool
 
 
 @dataclass
 class Compiled:
-    """A program as lists of steps: set-up, offline, and one online segment before each message and before the output."""
+    """A program as lists of steps: set-up, offline, one online segment before each exchange and before the output."""
 
     setup: list[Step] = field(default_factory=list)
     offline: list[Step] = field(default_factory=list)
     segments: list[list[Step]] = field(default_factory=list)
+    exchanges: list[list[Opening]] = field(default_factory=list)
 
 
 def compile_steps(program: Program, party: int) -> Compiled:
     """Order the nodes by phase and level; after each step say what can be freed (only within the online phase)."""
-    compiled = Compiled(segments=[[] for _ in range(len(program.messages) + 1)])
-    chosen: list[tuple[list[Step], fx.Node]] = []
+    exchanges = [_openings(program, message.opens) for message in program.messages]
+    compiled = Compiled(segments=[[] for _ in range(len(exchanges) + 1)], exchanges=exchanges)
+    places: list[list[Step]] = [compiled.setup, compiled.offline, *compiled.segments]
+    chosen: list[tuple[int, fx.Node]] = []
     for node in program.online.graph.nodes:
-        if node.op != "call_function" or node.target in online.COMMUNICATION:
-            continue
-        phase, level = node.meta["phase"], node.meta["level"]
-        where = compiled.setup if phase == "setup" else compiled.offline if phase == "offline" else compiled.segments[level]
-        chosen.append((where, node))
-    order = {id(compiled.setup): -2, id(compiled.offline): -1} | {id(s): i for i, s in enumerate(compiled.segments)}
-    chosen.sort(key=lambda pair: order[id(pair[0])])
+        if node.op == "call_function" and node.target not in online.COMMUNICATION:
+            phase, level = node.meta["phase"], node.meta["level"]
+            chosen.append((0 if phase == "setup" else 1 if phase == "offline" else 2 + level, node))
+    chosen.sort(key=lambda pair: pair[0])
     last: dict[fx.Node, fx.Node] = {}
     for _, node in chosen:
         for source in node.all_input_nodes:
             last[source] = node
-    kept = {n for n in program.online.graph.nodes for u in n.users if u.target in online.COMMUNICATION or u.op == "output"}
-    for where, node in chosen:
+    nodes = program.online.graph.nodes
+    kept = {n for n in nodes for u in n.users if u.target in online.COMMUNICATION or u.op == "output"}
+    for place, node in chosen:
         online_phase = node.meta["phase"] == "online"
         dead = tuple(
             s.name for s in node.all_input_nodes
             if online_phase and last[s] is node and s not in kept and s.meta["phase"] != "setup"
         )  # fmt: skip
         kwargs = dict(node.kwargs) | ({"lead": party == 0} if takes_lead(node.target) else {})
-        where.append(Step(node.name, node.target, _named(node.args), kwargs, dead))  # type: ignore[arg-type]
+        getters = tuple(_getter(argument) for argument in node.args)
+        target: Callable[..., Any] = node.target  # type: ignore[assignment]
+        places[place].append(Step(node.name, target, getters, kwargs, dead, target in mpc.VIEWS))
     return compiled
 
 
-@dataclass(frozen=True)
-class Ref:
-    name: str
+def _openings(program: Program, names: Sequence[str]) -> list[Opening]:
+    openings, start = [], 0
+    for name in names:
+        node = program.nodes[name]
+        stop = start + int(node.meta["val"].numel())
+        bits = node.target is online.open_bits
+        openings.append(Opening(name, str(node.args[0]), start, stop, tuple(node.meta["val"].shape), bits))
+        start = stop
+    return openings
 
 
-def _named(args: Any) -> Any:
-    return fx.node.map_arg(args, lambda n: Ref(n.name))
+def _getter(argument: Any) -> Callable[[Env], Any]:
+    """How an argument of a node is found among the values."""
+    if isinstance(argument, fx.Node):
+        name = argument.name
+        return lambda env: env[name]
+    if isinstance(argument, (tuple, list)):
+        if not _mentions_node(argument):
+            constant = tuple(argument)
+            return lambda env: constant
+        parts = [_getter(part) for part in argument]
+        return lambda env: tuple(part(env) for part in parts)
+    return lambda env: argument
 
 
-def _resolve(value: Any, env: Mapping[str, Any]) -> Any:
-    if isinstance(value, Ref):
-        return env[value.name]
-    if isinstance(value, (tuple, list)):
-        return tuple(_resolve(v, env) for v in value)
-    return value
+def _mentions_node(argument: Any) -> bool:
+    if isinstance(argument, (tuple, list)):
+        return any(_mentions_node(part) for part in argument)
+    return isinstance(argument, fx.Node)
 
 
-def execute(steps: list[Step], env: dict[str, Any]) -> None:
-    """Run the steps. A view of an absent share (None stands for zero) is absent."""
+def execute(steps: Sequence[Step], env: Env) -> None:
     for step in steps:
-        args = _resolve(step.args, env)
-        if args and args[0] is None and step.target in mpc.VIEWS:
-            env[step.name] = None
-        else:
-            env[step.name] = step.target(*args, **step.kwargs)
-        for name in step.dead:
-            env.pop(name, None)
+        step.run(env)
 
 
 def encode_weights(program: Program) -> dict[str, Tensor]:
@@ -110,10 +146,11 @@ class Party:
     def __init__(self, program: Program, party: int) -> None:
         self.program, self.party = program, party
         self.steps = compile_steps(program, party)
-        weights: dict[str, Any] = {n.name: None for n in program.online.graph.nodes if n.meta.get("kind") == "weight"}
-        self.fixed: dict[str, Any] = weights | (encode_weights(program) if party == 0 else {})
-        self.env: dict[str, Any] = {}
+        weights: Env = {n.name: None for n in program.online.graph.nodes if n.meta.get("kind") == "weight"}
+        self.fixed: Env = weights | (encode_weights(program) if party == 0 else {})
+        self.env: Env = {}
         self.opened_weights = [n for n in program.online.graph.nodes if n.target is online.open_weight]
+        self.revealed = [str(program.nodes[name].args[0]) for name, _ in program.outputs]
 
     # -- set-up --
 
@@ -150,23 +187,19 @@ class Party:
     def message(self, index: int) -> Tensor:
         """Run up to exchange `index`; give what is sent."""
         execute(self.steps.segments[index], self.env)
-        nodes = self.program.nodes
-        return torch.cat([self.env[str(nodes[name].args[0])].reshape(-1) for name in self.program.messages[index].opens])
+        return torch.cat([self.env.pop(opening.source).reshape(-1) for opening in self.steps.exchanges[index]])
 
     def receive(self, index: int, sent: Tensor, received: Tensor) -> None:
         """Open: sums for arithmetic values, xor for bits."""
-        position = 0
-        for name in self.program.messages[index].opens:
-            node = self.program.nodes[name]
-            count, shape = int(node.meta["val"].numel()), tuple(node.meta["val"].shape)
-            mine, theirs = sent[position : position + count], received[position : position + count]
-            self.env[name] = (mine ^ theirs if node.target is online.open_bits else mine + theirs).reshape(shape)
-            position += count
+        for opening in self.steps.exchanges[index]:
+            mine, theirs = sent[opening.start : opening.stop], received[opening.start : opening.stop]
+            total = mine ^ theirs if opening.bits else mine + theirs
+            self.env[opening.name] = total.reshape(opening.shape)
 
     def outputs(self) -> list[Tensor]:
         """This party's shares of the outputs."""
         execute(self.steps.segments[-1], self.env)
-        shares = [self.env[str(self.program.nodes[name].args[0])] for name, _ in self.program.outputs]
+        shares = [self.env[name] for name in self.revealed]
         self.env = {}
         return shares
 

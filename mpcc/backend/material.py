@@ -38,7 +38,8 @@ class Recipe:
 
     def __init__(self, program: Program) -> None:
         self.sources = {n.name: n for n in program.dealer.graph.nodes}
-        self.entries: list[tuple[str, fx.Node, bool, bool]] = []  # share name, dealer node, fixed for the model, boolean
+        # share name, dealer node, fixed for the model, boolean
+        self.entries: list[tuple[str, fx.Node, bool, bool]] = []
         for share, source in program.correlations:
             meta = program.nodes[share].meta
             self.entries.append((share, self.sources[source], meta["phase"] == "setup", bool(meta.get("boolean"))))
@@ -66,7 +67,10 @@ class Recipe:
         return shares
 
     def deal(self, seeds: tuple[Seeds, Seeds], own: Seeds, setup: bool) -> Iterator[Tensor]:
-        """What party 1 needs beyond its seeds, in the order of `travelling`. `own` seeds what neither party may know."""
+        """What party 1 needs beyond its seeds, in the order of `travelling`. `own` seeds what neither party may know.
+
+        Values that later ones need are kept until the end.
+        """
         env: dict[fx.Node, Any] = {}
         for _, source, boolean in self.travelling(setup):
             value = self._value(source, env, seeds, own)

@@ -7,9 +7,9 @@ ever drawn twice. Keys are derived with HMAC-SHA-256.
 from __future__ import annotations
 
 import hmac
+import math
 import secrets
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -32,26 +32,33 @@ def derive(seed: bytes, label: str) -> bytes:
 
 def uniform(seed: bytes, label: str, shape: Sequence[int]) -> Tensor:
     """Uniform 64-bit words [shape], as int64."""
-    count = 1
-    for s in shape:
-        count *= s
+    count = math.prod(shape)
+    if count == 0:
+        return torch.empty(tuple(shape), dtype=torch.int64)
+    words = torch.empty(count + 2, dtype=torch.int64)  # the cipher asks for room for one more block
     encryptor = Cipher(AES256(derive(seed, label)), CTR(bytes(16))).encryptor()
-    output = bytearray(8 * count + 15)
-    written = encryptor.update_into(_zeros(8 * count), output)
+    written = encryptor.update_into(_zeros(8 * count), words.numpy().view("uint8").data)
     assert written == 8 * count
-    return torch.frombuffer(output, dtype=torch.int64, count=count).reshape(tuple(shape)) if count else torch.empty(tuple(shape), dtype=torch.int64)
+    return words[:count].reshape(tuple(shape))
 
 
-@lru_cache(maxsize=64)
-def _zeros(count: int) -> bytes:
-    return bytes(count)
+class _Zeros:
+    """What is encrypted to get the key stream: one block of zeros, as long as the longest value so far."""
+
+    block = bytes(1 << 16)
+
+    def __call__(self, count: int) -> memoryview:
+        if len(self.block) < count:
+            self.block = bytes(count)
+        return memoryview(self.block)[:count]
+
+
+_zeros = _Zeros()
 
 
 def uniform_bits(seed: bytes, label: str, shape: Sequence[int]) -> Tensor:
     """Uniform 0/1 values [shape], as int64."""
     from ..ir.ring import unpack, words
 
-    count = 1
-    for s in shape:
-        count *= s
+    count = math.prod(shape)
     return unpack(uniform(seed, label, (words(count),)), count).reshape(tuple(shape))
