@@ -57,15 +57,28 @@ def numbered(sizes: tuple[int, ...], dim: int) -> Tensor:
 
 def readers(value: fx.Node, user: fx.Node, numbers: Tensor) -> Iterator[Product | Refusal]:
     """Everything that reads `value` by way of its reader `user`: products, or a Refusal where something else does."""
-    if user.target not in VIEWS or not user.users:
+    if not user.users or user.target not in (*VIEWS, aten.mean.dim):
         yield product(user, value, numbers)
         return
-    if user.target is aten.constant_pad_nd.default:
-        numbers = aten.constant_pad_nd.default(numbers, arguments(user)["pad"], PADDED)
-    else:
-        numbers = run(user, numbers)
+    seen = through(user, numbers)
+    if isinstance(seen, Refusal):
+        yield seen
+        return
     for reader in user.users:
-        yield from readers(user, reader, numbers)
+        yield from readers(user, reader, seen)
+
+
+def through(node: fx.Node, numbers: Tensor) -> Tensor | Refusal:
+    """The channel numbers behind a view, or behind a mean of values of one channel each."""
+    if node.target is aten.constant_pad_nd.default:
+        padded: Tensor = aten.constant_pad_nd.default(numbers, arguments(node)["pad"], PADDED)
+        return padded
+    if node.target is not aten.mean.dim:
+        return run(node, numbers)
+    given = arguments(node)
+    dims, keepdim = given["dim"] or list(range(numbers.dim())), given["keepdim"]
+    least, most = numbers.amin(dims, keepdim), numbers.amax(dims, keepdim)
+    return most if torch.equal(least, most) else Refusal(node, "a mean over several channels, or over padded zeros")
 
 
 def product(node: fx.Node, value: fx.Node, numbers: Tensor) -> Product | Refusal:

@@ -215,6 +215,14 @@ def _turn(node: fx.Node, cut: Cut) -> Pulled | Refusal:
     return _first(node, cut)
 
 
+def keeps_rows(view: fx.Node) -> bool:
+    """Whether a view leaves the last dimension alone, so that it acts on rows and on a factor per row alike."""
+    if view.target is aten.reshape.default:
+        return shape_of(view)[-1:] == shape_of(view.args[0])[-1:]  # type: ignore[arg-type]
+    order: Any = view.args[1] if view.target is aten.permute.default else None
+    return order is not None and order[-1] % len(order) == len(order) - 1
+
+
 # Every other non-linear operator works on each value by itself.
 NOT_ELEMENTWISE = {"softmax", "layer_norm", "rms_norm", "group_norm", "amax", "max_pool2d"}
 

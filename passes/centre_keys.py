@@ -4,7 +4,8 @@
 
 since the mean over the keys of q . k is q . (mean of k). A sum is local in secure computation, so rounds and bytes
 stay; but the sums run over a key's few values a token instead of all pairs of tokens, and the scores are opened
-centred, in fewer bits. An added constant (a position bias, a mask) is centred beside it. Runs first on the mpc level.
+centred, in fewer bits. An added constant (a position bias, a mask) is centred beside it; scales and views of the
+other dimensions may stand between. Runs first on the mpc level.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from mpcc.ir.nn import shape_of
 from mpcc.rewrite import Pass
 from mpcc.rewrite.edit import Edit, Refusal, is_constant
 from mpcc.rewrite.match import Pattern
+
+from ._slices import keeps_rows
 
 aten = torch.ops.aten
 NAME = "centre_keys"
@@ -56,8 +59,8 @@ def uncentrable(x: fx.Node) -> Refusal | None:
         if not isinstance(keys, fx.Node) or len(shape_of(keys)) < 2:
             return Refusal(x, "its right operand is a vector")
         return None
-    if x.target is mpc.scale and isinstance(x.args[0], fx.Node):
-        return uncentrable(x.args[0])
+    if x.target is mpc.scale or keeps_rows(x):
+        return uncentrable(x.args[0])  # type: ignore[arg-type]
     if x.target is mpc.add and any(is_constant(a) for a in x.args):
         other = next((a for a in x.args if isinstance(a, fx.Node) and not is_constant(a)), None)
         if other is None or shape_of(other) != shape_of(x):
@@ -70,8 +73,8 @@ def centred(edit: Edit, anchor: fx.Node, x: Any) -> fx.Node:
     """x minus its mean over the last dimension, pushed up to the keys."""
     if x.target is mpc.matmul:
         return edit.call(anchor, mpc.matmul, x.args[0], minus_mean(edit, anchor, x.args[1]), like=x)
-    if x.target is mpc.scale:
-        return edit.call(anchor, mpc.scale, centred(edit, anchor, x.args[0]), x.args[1], like=x)
+    if x.target is mpc.scale or keeps_rows(x):
+        return edit.call(anchor, x.target, centred(edit, anchor, x.args[0]), *x.args[1:], like=x)
     constant, rest = sorted(x.args, key=lambda a: not is_constant(a))
     inner = centred(edit, anchor, rest)
     # A constant with one value for all keys is all mean.

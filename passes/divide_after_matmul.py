@@ -12,8 +12,8 @@ together no bigger than it is. Runs after `centre_keys`, before `cse_mpc`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import fx
@@ -22,6 +22,8 @@ from mpcc.ir import mpc
 from mpcc.ir.nn import shape_of
 from mpcc.rewrite import Pass
 from mpcc.rewrite.edit import Edit, Refusal
+
+from ._slices import keeps_rows
 
 aten = torch.ops.aten
 NAME = "divide_after_matmul"
@@ -37,20 +39,28 @@ class Reader:
 
 def rewrite(graph_module: fx.GraphModule) -> list[str]:
     edit = Edit(graph_module, NAME)
-    for node in graph_module.graph.nodes:  # also those that it makes: a factor may move on
-        if node.target is not mpc.mul or not node.users:
-            continue
-        operands = rows_and_factor(node)
+    while divide_once(edit, allowed=smaller):
+        pass
+    return edit.finish()
+
+
+def divide_once(edit: Edit, allowed: Callable[[fx.Node, list[Reader]], Refusal | None]) -> bool:
+    """Move the factors of one sweep; whether there were any. Each may free another (as in e * r1 * r2)."""
+    moved = False
+    for node in list(edit.graph.nodes):
+        operands = rows_and_factor(node) if node.target is mpc.mul and node.users else None  # users: not dropped yet
         if operands is None:
             continue
         found = readers(node, node, ())
-        refusal = found if isinstance(found, Refusal) else too_big(node, found)
+        refusal = found if isinstance(found, Refusal) else allowed(node, found)
         if isinstance(found, Refusal) or refusal is not None:
             edit.refuse(refusal)  # type: ignore[arg-type]
             continue
         for reader in found:
             move(edit, *operands, reader)
-    return edit.finish()
+            edit.drop(reader.way[-1] if reader.way else node)
+        moved = True
+    return moved
 
 
 def rows_and_factor(product: fx.Node) -> tuple[fx.Node, fx.Node] | None:
@@ -82,15 +92,8 @@ def readers(value: fx.Node, node: fx.Node, way: tuple[fx.Node, ...]) -> list[Rea
     return found
 
 
-def keeps_rows(view: fx.Node) -> bool:
-    """Whether a view leaves the last dimension alone, so that it acts on rows and on a factor per row alike."""
-    if view.target is aten.reshape.default:
-        return shape_of(view)[-1:] == shape_of(view.args[0])[-1:]  # type: ignore[arg-type]
-    order: Any = view.args[1] if view.target is aten.permute.default else None
-    return order is not None and order[-1] % len(order) == len(order) - 1
-
-
-def too_big(product: fx.Node, found: list[Reader]) -> Refusal | None:
+def smaller(product: fx.Node, found: list[Reader]) -> Refusal | None:
+    """Why the values that the products give are more than those of e * r; None if they are not."""
     own, after = math.prod(shape_of(product)), sum(math.prod(shape_of(r.product)) for r in found)
     if after <= own:
         return None

@@ -2,8 +2,9 @@
 
     linear(layer_norm(x, w, b), W, c)  ->  linear(layer_norm(x), W * w, c + W b)
 
-also for rms_norm and group_norm, through views, and into convolutions without padding. A secure product by w would
-open the normalised value and then open it again for W: one round and 16 bytes a value more than this.
+also for rms_norm and group_norm, through views, means over tokens, and into convolutions (one that pads zeros gets x
++ b / w, and its weight the scale). A secure product by w would open the normalised value and then open it again for
+W: one round and 16 bytes a value more than this.
 
 Where something else reads the norm too (the residual of a post-norm block, or of MPCViT, whose blocks add the
 normalised value), it gets `layer_norm(x) * w + b` as two nodes of its own: they share the opening of `layer_norm(x)`
@@ -14,6 +15,7 @@ before expansion.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,6 +33,19 @@ NAME = "fold_norm_affine"
 NORMS: Mapping[Any, int] = {aten.layer_norm.default: -1, aten.rms_norm.default: -1, aten.group_norm.default: 1}
 
 
+# How much bigger than the normalised value the term shift / scale may make it.
+WIDEST_TERM = 16.0
+
+
+@dataclass(frozen=True)
+class Readers:
+    """The direct readers of a norm by what is behind them: products only, products with padded zeros, anything else."""
+
+    products: list[Product]
+    padded: list[tuple[fx.Node, list[Product]]]
+    others: list[fx.Node]
+
+
 def rewrite(graph_module: fx.GraphModule) -> list[str]:
     edit = Edit(graph_module, NAME)
     for node in list(graph_module.graph.nodes):
@@ -40,9 +55,9 @@ def rewrite(graph_module: fx.GraphModule) -> list[str]:
         if refusal is not None:
             edit.refuse(refusal)
             continue
-        products, others = sort_readers(edit, node)
-        if products:
-            fold(edit, node, products, others)
+        found = sort_readers(edit, node)
+        if found.products or found.padded:
+            fold(edit, node, found)
     return edit.finish()
 
 
@@ -61,40 +76,52 @@ def foldable(norm: fx.Node) -> Refusal | None:
     return None
 
 
-def sort_readers(edit: Edit, norm: fx.Node) -> tuple[list[Product], list[fx.Node]]:
-    """The products behind those readers of the norm that lead to products only, and its other readers."""
+def sort_readers(edit: Edit, norm: fx.Node) -> Readers:
     sizes = shape_of(norm)
-    dim = NORMS[norm.target] % len(sizes)
-    shifted = affine_of(norm)[1] is not None
-    products: list[Product] = []
-    others: list[fx.Node] = []
+    numbers = numbered(sizes, NORMS[norm.target] % len(sizes))
+    term = shift_over_scale(edit, norm)
+    sorted_readers = Readers([], [], [])
     for user in norm.users:
-        found = list(readers(norm, user, numbered(sizes, dim)))
-        refusals = [f for f in found if isinstance(f, Refusal)]
-        own = [f for f in found if isinstance(f, Product)]
-        padded = [p.node for p in own if shifted and p.padded]
-        refusals += [Refusal(node, f"zeros are padded to {norm.name}, which has a shift") for node in padded]
-        if refusals:
-            others.append(user)
-            edit.refuse(refusals[0])
+        found = list(readers(norm, user, numbers))
+        products = [f for f in found if isinstance(f, Product)]
+        refusal = next((f for f in found if isinstance(f, Refusal)), None)
+        padded = next((p.node for p in products if p.padded), None) if affine_of(norm)[1] is not None else None
+        if refusal is None and padded is not None and (term is None or bool(term.abs().max() > WIDEST_TERM)):
+            refusal = Refusal(padded, f"zeros are padded to {norm.name}, whose shift is large beside its scale")
+        if refusal is not None:
+            sorted_readers.others.append(user)
+            edit.refuse(refusal)
+        elif padded is not None:
+            sorted_readers.padded.append((user, products))
         else:
-            products += own
-    return products, others
+            sorted_readers.products.extend(products)
+    return sorted_readers
 
 
-def fold(edit: Edit, norm: fx.Node, products: list[Product], others: list[fx.Node]) -> None:
+def shift_over_scale(edit: Edit, norm: fx.Node) -> Tensor | None:
+    """b / w in x * w + b = (x + b / w) * w; None without either."""
+    weight, bias = affine_of(norm)
+    return edit.tensor(bias).double() / edit.tensor(weight).double() if weight and bias else None
+
+
+def fold(edit: Edit, norm: fx.Node, found: Readers) -> None:
     weight, bias = affine_of(norm)
     scale, shift = (edit.tensor(p) if p is not None else None for p in (weight, bias))
-    given: dict[str, Any] = {**arguments(norm), "weight": None}
-    if "bias" in given:
-        given["bias"] = None
-    given.pop("cudnn_enabled", None)
+    term = shift_over_scale(edit, norm)
+    given = {name: None if name in ("weight", "bias") else value for name, value in arguments(norm).items()}
+    given = {name: value for name, value in given.items() if not name.startswith("cudnn")}
     plain = edit.call(norm, norm.target, *given.values(), like=norm)  # type: ignore[arg-type]
-    if others:
+    if found.others:
         full = _affine(edit, norm, plain, scale, shift)
-        for user in others:
+        for user in found.others:
             user.replace_input_with(norm, full)
-    for product in products:
+    if found.padded and term is not None:
+        moved = _affine(edit, norm, plain, None, term)
+        for user, products in found.padded:
+            user.replace_input_with(norm, moved)
+            for product in products:
+                scale_inputs(edit, product, scale, None)
+    for product in found.products:
         scale_inputs(edit, product, scale, shift)
     edit.replace(norm, plain)
 

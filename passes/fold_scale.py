@@ -1,8 +1,9 @@
 """A constant factor or term per channel moves into the product before or behind it. Exact.
 
     mul(linear(x, W, b), gamma)   ->  linear(x, W * gamma, b * gamma)          LayerScale; also div, also a convolution
-    linear(mul(x, gamma), W, b)   ->  linear(x, W * gamma, b)                  if products are all that reads it
     add(linear(x, W, b), c)       ->  linear(x, W, b + c)                      also sub
+    linear(mul(x, gamma), W, b)   ->  linear(x, W * gamma, b)                  if products are all that reads it
+    linear(add(x, c), W, b)       ->  linear(x, W, b + W c)                    likewise
 
 A secure product by a parameter opens the value once more: a round and 16 bytes a value. Factors that are plain
 numbers are free and stay where they are (`scale` keeps their bits). Between the two there may be views and plain
@@ -39,17 +40,26 @@ class Way:
 
 def rewrite(graph_module: fx.GraphModule) -> list[str]:
     edit = Edit(graph_module, NAME)
-    for node in list(graph_module.graph.nodes):
+    while fold_once(edit):  # a term that has gone may have stood in the way of a factor
+        pass
+    return edit.finish()
+
+
+def fold_once(edit: Edit) -> bool:
+    """Fold what can be folded in one sweep; whether there was anything."""
+    folded = False
+    for node in list(edit.graph.nodes):
         operands = value_and_constant(node)
         if operands is None:
             continue
-        refusal = fold_up(edit, node, *operands)
-        if refusal is not None and node.target is aten.mul.Tensor:
-            edit.refuse(refusal)
-            refusal = fold_down(edit, node, *operands)
-        if refusal is not None:
-            edit.refuse(refusal)
-    return edit.finish()
+        up = fold_up(edit, node, *operands)
+        down = fold_down(edit, node, *operands) if up is not None else None
+        if up is None or down is None:
+            folded = True
+        else:
+            edit.refuse(up)
+            edit.refuse(down)
+    return folded
 
 
 def value_and_constant(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
@@ -122,7 +132,7 @@ def per_channel(numbers: Tensor, constant: Tensor, product: Product, missing: fl
 
 
 def fold_down(edit: Edit, node: fx.Node, value: fx.Node, constant: fx.Node) -> Refusal | None:
-    """Into all the products that read value * constant; why not, else None."""
+    """Into all the products that read the value with its factor or term; why not, else None."""
     sizes, factors = shape_of(node), edit.tensor(constant)
     wide = [d for d in range(-len(shape_of(constant)), 0) if shape_of(constant)[d] > 1]
     if len(wide) > 1:
@@ -132,8 +142,15 @@ def fold_down(edit: Edit, node: fx.Node, value: fx.Node, constant: fx.Node) -> R
     products = [f for f in found if isinstance(f, Product)]
     if len(products) < len(found) or not products:
         return next((f for f in found if isinstance(f, Refusal)), Refusal(node, "nothing reads it"))
+    is_sum = node.target is not aten.mul.Tensor
+    padded = [p.node for p in products if p.padded and is_sum]
+    if padded:
+        return Refusal(padded[0], f"zeros are padded to {node.name}, which has a term")
     for product in products:
-        scale_inputs(edit, product, factors.reshape(-1), None)
+        if is_sum:
+            scale_inputs(edit, product, None, (-factors if node.target is aten.sub.Tensor else factors).reshape(-1))
+        else:
+            scale_inputs(edit, product, factors.reshape(-1), None)
     edit.replace(node, value)
     return None
 

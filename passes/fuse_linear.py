@@ -91,6 +91,7 @@ def fuse(edit: Edit, first: fx.Node, views: list[fx.Node], second: fx.Node) -> N
         named = (two["bias"],) if two["bias"] is not None else (two["weight"], bias_name(two["weight"]))
         parameters.append(edit.parameter(second, b1 + b2, *named))
     edit.replace(second, edit.call(second, aten.linear.default, value, *parameters, like=second))
+    edit.drop(views[-1] if views else first)
 
 
 FUSE_LINEAR = Pass(

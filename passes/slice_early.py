@@ -39,7 +39,7 @@ def rewrite(graph_module: fx.GraphModule) -> list[str]:
         if isinstance(span, Refusal):
             edit.refuse(span)
             continue
-        pulled = pull(node, span)
+        pulled = worth_pulling(node, span)
         if isinstance(pulled, Refusal):
             edit.refuse(pulled)
         else:
@@ -62,6 +62,18 @@ def spanned(node: fx.Node) -> Cut | Refusal | None:
     if span.size == shape_of(node)[span.dim]:
         return Refusal(node, f"its slices {', '.join(u.name for u in cuts)} together need all of it")
     return span
+
+
+def worth_pulling(node: fx.Node, span: Cut) -> Pulled | Refusal:
+    """How the operands of `node` are cut; a slice passes a slice of another dimension only to go on from there."""
+    pulled = pull(node, span)
+    if isinstance(pulled, Refusal) or pulled.target is None or cut_of(node) is None:
+        return pulled
+    (part, *_) = pulled.args
+    if part.node.op != "call_function" or len(part.node.users) > 1:
+        return Refusal(node, "above this slice there is no way on")
+    above = worth_pulling(part.node, part.cut)
+    return above if isinstance(above, Refusal) else pulled
 
 
 def cut_node(edit: Edit, made: Slices, node: fx.Node, span: Cut, pulled: Pulled) -> None:

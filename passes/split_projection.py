@@ -40,10 +40,8 @@ class Leaf:
 
 def rewrite(graph_module: fx.GraphModule) -> list[str]:
     edit = Edit(graph_module, NAME)
-    for node in list(graph_module.graph.nodes):
-        if node.target is not aten.linear.default:
-            continue
-        found = leaves(node)
+    for node in graph_module.graph.nodes:  # also the parts that it makes, which may be sliced again
+        found = leaves(node) if node.target is aten.linear.default else []
         if isinstance(found, Refusal):
             edit.refuse(found)
         elif found:
@@ -129,8 +127,9 @@ def _replay(leaf: Leaf, value: Tensor) -> Tensor:
 def split(edit: Edit, linear: fx.Node, found: list[Leaf]) -> None:
     """One product for each set of channels, then the views of each slice on it."""
     products: dict[tuple[int, ...], fx.Node] = {}
+    behind = linear.next  # so that the walk meets the new products
     for rows in sorted({leaf.rows for leaf in found}):
-        products[rows] = _product(edit, linear, rows, len(products))
+        products[rows] = _product(edit, linear, behind, rows, len(products))
     for leaf in found:
         value = products[leaf.rows]
         for view, sizes in zip(leaf.views, leaf.sizes, strict=True):
@@ -141,7 +140,7 @@ def split(edit: Edit, linear: fx.Node, found: list[Leaf]) -> None:
         edit.replace(leaf.slice, value)
 
 
-def _product(edit: Edit, linear: fx.Node, rows: tuple[int, ...], number: int) -> fx.Node:
+def _product(edit: Edit, linear: fx.Node, behind: fx.Node, rows: tuple[int, ...], number: int) -> fx.Node:
     """The product of some output channels; its parameters are `<layer>.part<number>.weight` and `.bias`."""
     given, index = arguments(linear), torch.tensor(rows)
     parameters = []
@@ -150,8 +149,8 @@ def _product(edit: Edit, linear: fx.Node, rows: tuple[int, ...], number: int) ->
         if old is not None:
             home, _, leaf = str(old.target).rpartition(".")
             name = ".".join(filter(None, (home, f"part{number}", leaf)))
-            parameters.append(edit.parameter(linear, edit.tensor(old)[index], old, name))
-    return edit.call(linear, aten.linear.default, given["input"], *parameters, like=linear)
+            parameters.append(edit.parameter(behind, edit.tensor(old)[index], old, name))
+    return edit.call(behind, aten.linear.default, given["input"], *parameters, like=linear)
 
 
 SPLIT_PROJECTION = Pass(

@@ -68,6 +68,15 @@ class Edit:
         self.graph.erase_node(old)
         self._changed.append(new.name)
 
+    def drop(self, node: fx.Node) -> None:
+        """Remove `node` if nothing reads it, and then what it alone read."""
+        if node.users or node.op != "call_function":
+            return
+        operands = node.all_input_nodes
+        self.graph.erase_node(node)
+        for operand in operands:
+            self.drop(operand)
+
     def refuse(self, refusal: Refusal) -> None:
         """Note that a rule does not fire here."""
         self.refusals.append(refusal)
