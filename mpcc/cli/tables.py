@@ -41,7 +41,7 @@ def comparison(made: Optimized) -> Table:
 def _cells(line: Line) -> tuple[str, ...]:
     return (
         line.name,
-        line.chosen,
+        line.chosen.split(" ")[0],
         f"{count(line.before.rounds)} -> {count(line.after.rounds)}",
         f"{size(line.before.bytes)} -> {size(line.after.bytes)}",
         f"{duration(line.before.seconds)} -> {duration(line.after.seconds)}",
