@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, fx
 
+from mpcc.ir.nn import shape_of
 from mpcc.rewrite.edit import Edit
 
 
@@ -36,10 +39,15 @@ def fold(graph_module: fx.GraphModule, name: str, worth: Callable[[fx.Node], boo
 
 
 def source_of(edit: Edit, node: fx.Node) -> fx.Node:
-    """The parameter of its dtype that `node` depends on: one that is trained, if there is one."""
+    """The parameter of its dtype that `node` depends on: one that is trained, the biggest one."""
     sources = sources_of(node)
     same = [s for s in sources if s.meta["val"].dtype == node.meta["val"].dtype] or sources
-    return next((s for s in same if edit.trains(s)), same[0])
+    return max(same, key=lambda s: (edit.trains(s), math.prod(shape_of(s)), str(s.target)))
+
+
+def is_constant(value: Any) -> bool:
+    """Whether a value depends on parameters only."""
+    return isinstance(value, fx.Node) and all(n.op in ("get_attr", "call_function") for n in cone(value))
 
 
 def sources_of(node: fx.Node) -> list[fx.Node]:

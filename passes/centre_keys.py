@@ -18,9 +18,10 @@ from torch import fx
 from mpcc.ir import mpc
 from mpcc.ir.nn import shape_of
 from mpcc.rewrite import Pass
-from mpcc.rewrite.edit import Edit, Refusal, is_constant
+from mpcc.rewrite.edit import Edit, Refusal
 from mpcc.rewrite.match import Pattern
 
+from ._constants import is_constant
 from ._slices import keeps_rows
 
 aten = torch.ops.aten
