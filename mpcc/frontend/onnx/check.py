@@ -9,8 +9,9 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from mpcc.errors import ModelFileError, UnsupportedOperator
 
+from .names import own_layer
 from .op import describe
-from .operators import unknown
+from .operators import domain_of, unknown
 from .read import Model, is_external, tensors_of
 
 # Opsets of the standard domain. Before 7, broadcasting was not numpy's. 24 and 25 add only types to the operators of
@@ -22,7 +23,7 @@ CPU_LAYOUT = "com.microsoft.nchwc"
 def check(model: Model) -> None:
     """ModelFileError for a version out of range or a broken graph, UnsupportedOperator for unknown operators."""
     _check_versions(model)
-    check_operators(list(model.proto.graph.node), versions(model.proto), model.name, {})
+    check_operators(list(model.proto.graph.node), versions(model.proto), model.name)
     _check_structure(model)
 
 
@@ -42,7 +43,7 @@ def _check_versions(model: Model) -> None:
     )
 
 
-def check_operators(nodes: list[NodeProto], opsets: dict[str, int], where: str, layers: dict[int, str]) -> None:
+def check_operators(nodes: list[NodeProto], opsets: dict[str, int], where: str) -> None:
     """Raise UnsupportedOperator that lists every operator that is missing, with an example of each."""
     missing: dict[tuple[str, str], list[NodeProto]] = {}
     for node in unknown(nodes):
@@ -58,7 +59,7 @@ def check_operators(nodes: list[NodeProto], opsets: dict[str, int], where: str, 
     lines = []
     for (domain, kind), found in missing.items():
         version = opsets.get(domain, 1)
-        place = describe(found[0], layers.get(id(found[0]), ""))
+        place = describe(found[0], own_layer(found[0]) or "")
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         lines.append(f"{kind} (domain {domain or 'ai.onnx'}, opset {version}): {place}{more}")
     text = "\n  ".join(["operators that mpcc does not read:", *lines])
@@ -81,9 +82,10 @@ def _check_structure(model: Model) -> None:
     for tensor in tensors_of(light):
         if is_external(tensor):
             _empty(tensor)
+    version = versions(light).get("", 1)
     for node in light.graph.node:
-        # The runtime writes this operator of its own into the standard domain.
-        if node.op_type == "SimplifiedLayerNormalization":
+        # The runtime's optimiser writes operators into the standard domain that it has not, or not yet at that opset.
+        if domain_of(node) == "" and not onnx.defs.has(node.op_type, version, ""):
             node.domain = "com.microsoft"
     if "com.microsoft" not in versions(light):
         light.opset_import.add(domain="com.microsoft", version=1)

@@ -88,7 +88,7 @@ class Importer:
             return
 
         def run_branch(graph: GraphProto, bound: dict[str, Any]) -> list[Any]:
-            check_operators(list(graph.node), self.opsets, self.model.name, {})
+            check_operators(list(graph.node), self.opsets, self.model.name)
             inner = [own_layer(item) or layer for item in graph.node]
             results = self.run_nodes(graph, bound, scope, inner)
             self.recorder.layer = layer

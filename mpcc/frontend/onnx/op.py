@@ -114,6 +114,9 @@ class Op:
         return x if list(shape_of(x)) == list(shape) else self.call(aten.reshape.default, x, list(shape))
 
     def permute(self, x: Value, order: Sequence[int]) -> Value:
+        if is_call(x, aten.permute.default):
+            source, first = x.args  # type: ignore[union-attr]
+            return self.permute(source, [first[axis] for axis in order])  # type: ignore[arg-type, index, misc]
         return x if list(order) == list(range(len(order))) else self.call(aten.permute.default, x, list(order))
 
     def gather(self, x: Value, axis: int, indices: torch.Tensor) -> Value:
@@ -136,8 +139,8 @@ class Op:
 
 def describe(node: NodeProto, layer: str) -> str:
     """How messages call a node: by its name, or by what it gives, and by the user's layer."""
-    name = node.name or (f"the node that gives {node.output[0]}" if node.output else "a node without outputs")
-    return f"node {name}" + (f" in layer {layer}" if layer else "")
+    name = f"node {node.name}" if node.name else f"the node that gives {', '.join(node.output)}"
+    return f"{name} in layer {layer}" if layer else name
 
 
 def shape_of(value: Value) -> tuple[int, ...]:

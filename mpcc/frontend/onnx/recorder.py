@@ -123,7 +123,7 @@ def _register(root: torch.nn.Module, name: str, tensor: torch.Tensor, *, trainab
     *path, last = name.split(".")
     place, taken = root, []
     for part in path:
-        while part not in place._modules and hasattr(place, part):
+        while part not in place._modules and _is_taken(place, part, root):
             part += "_"
         if part not in place._modules:
             place.add_module(part, torch.nn.Module())
@@ -132,13 +132,18 @@ def _register(root: torch.nn.Module, name: str, tensor: torch.Tensor, *, trainab
     known = place._parameters.get(last, place._buffers.get(last))
     if known is not None and known.data_ptr() == tensor.data_ptr() and known.shape == tensor.shape:
         return name
-    while hasattr(place, last):
+    while _is_taken(place, last, root):
         last += "_"
     if trainable and tensor.is_floating_point():
         place.register_parameter(last, torch.nn.Parameter(tensor))
     else:
         place.register_buffer(last, tensor)
     return ".".join([*taken, last])
+
+
+def _is_taken(place: torch.nn.Module, part: str, root: torch.nn.Module) -> bool:
+    """The root becomes a GraphModule, which has a graph and code of its own."""
+    return hasattr(place, part) or (place is root and hasattr(fx.GraphModule, part))
 
 
 def _meta(tensor: torch.Tensor) -> torch.Tensor:
