@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import sys
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,23 +60,32 @@ def _boot() -> str:
         return socket.gethostname()
 
 
-def greet(wire: Wire, me: str, peer: str, terms: Terms, *, timeout: float = 20.0) -> Terms:
-    """Exchange hellos with `peer`; the terms with the session id that one of both knew. SecurityError, PartyError."""
-    where = f"{title(me)}: handshake with {title(peer)}"
+def greet(
+    wire: Wire, me: str, expected: Collection[str], terms: Terms, *, timeout: float = 20.0
+) -> tuple[str, Terms]:
+    """Exchange hellos with one of the roles `expected`: which, and the terms with the session id that one of both knew.
+
+    SecurityError names what differs, on both sides; PartyError when the peer is silent, gone or refuses.
+    """
+    names = " or ".join(title(role) for role in expected)
+    where = f"{title(me)}: handshake with {names}"
     mine = terms.hello(me)
     wire.socket.settimeout(timeout)
     try:
         _say(wire, mine)
         theirs = _hear(wire)
     except TimeoutError:
-        raise PartyError(f"{title(peer)} has been silent for {timeout:g} s", where=where) from None
+        raise PartyError(f"{names} has been silent for {timeout:g} s", where=where) from None
     except (EOFError, OSError) as error:
-        raise PartyError(f"{title(peer)} closed the connection ({error or 'without a word'})", where=where) from None
+        raise PartyError(f"{names} closed the connection ({error or 'without a word'})", where=where) from None
     wire.socket.settimeout(None)
     if "refused" in theirs:
-        raise PartyError(f"{title(peer)} refuses: {theirs['refused']}", where=where)
-    compare(mine, theirs, peer, where)
-    return replace(terms, session=terms.session or theirs["session id"])
+        raise PartyError(f"{names} refuses: {theirs['refused']}", where=where)
+    role = str(theirs.get("role"))
+    if role not in expected or wire.peer not in (None, role):
+        raise SecurityError(f"{role!r} answered, {' or '.join(expected)} was expected", where=where)
+    compare(mine, theirs, where)
+    return role, replace(terms, session=terms.session or theirs["session id"])
 
 
 def refuse(wire: Wire, reason: str) -> None:
@@ -84,10 +94,8 @@ def refuse(wire: Wire, reason: str) -> None:
     _say(wire, {"refused": reason})
 
 
-def compare(mine: dict[str, Any], theirs: dict[str, Any], peer: str, where: str) -> None:
+def compare(mine: dict[str, Any], theirs: dict[str, Any], where: str) -> None:
     """SecurityError that names all that differs."""
-    if theirs.get("role") != peer:
-        raise SecurityError(f"{theirs.get('role')!r} answered, {peer!r} was expected", where=where)
     session = "session id"
     differing = [
         key

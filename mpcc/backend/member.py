@@ -14,17 +14,13 @@ from torch import Tensor
 from ..errors import PartyError
 from ..schedule.program import Program
 from .dealing import Dealer, FromDealer, Material, OwnerDeals
-from .handshake import CLIENT, DEALER, OWNER, Terms, greet, title
+from .handshake import CLIENT, DEALER, OWNER, Terms, title
 from .inference import Inference, Progress
 from .transport import Channel, PeerLeft, Peers, Phase, Tap, Traffic
 from .wire import Wire
 
 PEERS = {OWNER: (CLIENT, DEALER), CLIENT: (OWNER, DEALER), DEALER: (OWNER, CLIENT)}
 """With whom a role talks, in the order of their greetings."""
-
-
-def peers_of(role: str, *, insecure_dealer: bool) -> tuple[str, ...]:
-    return tuple(peer for peer in PEERS[role] if not (insecure_dealer and peer == DEALER))
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Report:
 
 
 class Member:
-    """A role in a session, joined to its peers over connected wires."""
+    """A role in a session, joined to its peers over wires that have been greeted."""
 
     def __init__(
         self,
@@ -70,9 +66,6 @@ class Member:
     ) -> None:
         self.role, self.program, self.terms = role, program, terms
         self.peers = Peers(title(role))
-        for peer in PEERS[role]:
-            if peer in wires:
-                self.terms = greet(wires[peer], role, peer, self.terms)
         self.channels = {
             peer: Channel(wire, title(peer), self.peers, link=terms.link, timeout=timeout, tap=tap)
             for peer, wire in wires.items()

@@ -22,8 +22,8 @@ from .. import errors
 from ..errors import MpccError, PartyError
 from ..schedule.program import Program
 from ..schedule.serialize import loads
-from .handshake import DEALER, Terms, title
-from .member import Member
+from .handshake import DEALER, Terms, greet, title
+from .member import PEERS, Member
 from .pipe import Child
 from .transport import LinkModel, Slot
 from .wire import Wire
@@ -60,7 +60,10 @@ class Job:
         """Load the program and meet the peers. The digest compared is that of the program which this process has."""
         program: Program = loads(self.program, self.constants)
         terms = replace(self.terms, program=hashlib.sha256(self.program.encode()).hexdigest())
-        wires = {peer: Wire(socket.socket(fileno=number)) for peer, number in self.sockets.items()}
+        met = [peer for peer in PEERS[self.role] if peer in self.sockets]
+        wires = {peer: Wire(socket.socket(fileno=self.sockets[peer])) for peer in met}
+        for peer, wire in wires.items():
+            greet(wire, self.role, (peer,), terms)
         tap = None if self.record is None else _Recorder(self.record)
         return Member(self.role, program, terms, wires, ahead=self.ahead, timeout=self.timeout, tap=tap)
 

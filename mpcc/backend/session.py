@@ -26,6 +26,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import MpccError, PartyError, ShapeError
+from ..schedule.check import check_masks
 from ..schedule.program import Program
 from ..schedule.serialize import dumps
 from . import pipe
@@ -80,6 +81,7 @@ class Session:
         record: Mapping[str, str] | None = None,
     ) -> None:
         """`network`: delay messages as this link would. `record`: per role, a file for all that it receives (tests)."""
+        check_masks(program)
         self.program, self.network, self.progress = program, network, progress or (lambda *_: None)
         self.terms = Terms(program.digest, model_version, secrets.token_hex(16), insecure_dealer, network)
         self.threads, self.ahead, self.timeout, self.record = threads, ahead, timeout, dict(record or {})

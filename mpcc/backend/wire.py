@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..errors import SecurityError
 Buffer = bytes | bytearray | memoryview
 CHUNK = 1 << 20
 SEND_BUFFER = 4 << 20
+KEYS = "All certificates must come from one authority: make a set with `mpcc keys`."
 NO_WAIT = socket.MSG_DONTWAIT
 
 
@@ -44,7 +45,8 @@ def _limit(name: str) -> int:
 class Wire:
     """A plain byte pipe. `sent` and `received` count the bytes on the socket."""
 
-    secure = False
+    peer: str | None = None
+    """The role that the other end has proved, if it has."""
 
     def __init__(self, sock: socket.socket) -> None:
         tune(sock)
@@ -101,6 +103,12 @@ class Identity:
     key: Path
     authority: Path
 
+    @staticmethod
+    def of(folder: Path, role: str) -> Identity:
+        """The files that `mpcc keys` makes: `folder` is a role's own, or the one that holds a folder a role."""
+        place = folder / role if (folder / role).is_dir() else folder
+        return Identity(place / "certificate.pem", place / "key.pem", place / "authority.pem")
+
     def context(self, *, server: bool) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -113,24 +121,26 @@ class Identity:
             raise SecurityError(
                 f"the certificate files cannot be used: {error}",
                 where=str(self.certificate.parent),
-                hint="Make a set with `mpcc keys`.",
+                hint=KEYS,
             ) from None
         return context
 
 
 class TlsWire(Wire):
-    """A byte pipe under TLS. The peer's certificate must come from our authority and name the role `peer`."""
+    """A byte pipe under TLS. The peer's certificate must come from our authority and name one of the roles `expected`.
 
-    secure = True
+    `peer` is the role that it names.
+    """
 
-    def __init__(self, sock: socket.socket, identity: Identity, peer: str, *, server: bool) -> None:
+    def __init__(self, sock: socket.socket, identity: Identity, expected: Collection[str], *, server: bool) -> None:
         super().__init__(sock)
         self._lock = threading.Lock()
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = identity.context(server=server).wrap_bio(self._in, self._out, server_side=server)
-        self._greet(peer)
+        self.peer = self._authenticate(expected)
 
-    def _greet(self, peer: str) -> None:
+    def _authenticate(self, expected: Collection[str]) -> str:
+        names = " or ".join(expected)
         try:
             while True:
                 try:
@@ -142,14 +152,13 @@ class TlsWire(Wire):
         except ssl.SSLError as error:
             self._flush()  # the alert that tells the peer
             raise SecurityError(
-                f"{peer} could not be authenticated: {error.reason or error}",
-                where=f"TLS with {peer}",
-                hint="All certificates must come from the same authority (`mpcc keys`).",
+                f"{names} could not be authenticated: {error.reason or error}", where=f"TLS with {names}", hint=KEYS
             ) from None
         self._flush()
         name = role_of(self._tls.getpeercert() or {})
-        if name != peer:
-            raise SecurityError(f"the certificate is that of {name!r}, {peer!r} was expected", where=f"TLS with {peer}")
+        if name not in expected:
+            raise SecurityError(f"the certificate is that of {name!r}, {names} was expected", where=f"TLS with {names}")
+        return name
 
     def _flush(self) -> None:
         data = self._out.read()
