@@ -16,7 +16,7 @@ from mpcc.rewrite.exponentials import options_of as exponential_options
 from mpcc.rewrite.fit import chebyshev_grid
 
 ROUGHEST = 0.05  # a member further off than this is not worth its rounds
-EXPONENTIAL_TOLERANCE, RECIPROCAL_TOLERANCE = 3e-3, 1e-3  # of the default member
+EXPONENTIAL_TOLERANCE, RECIPROCAL_TOLERANCE = 4.5e-3, 1e-3  # of the default member
 POINTS = 4001
 Member = TypeVar("Member", Exponential, Chain)
 
@@ -40,9 +40,14 @@ def _first(members: Sequence[Member], tolerance: float) -> Member:
 
 
 def softmax_error(options: Options, floor: float) -> float:
-    """Bound on a weight's error: 2 delta / (1 - 2 delta) from exp, and 1/d's relative error on [1, ratio]."""
-    x = chebyshev_grid(options["low"], options["high"], POINTS)
-    delta = error(options["start"], options["powers"], x, floor=floor)
+    """Bound on a weight's error, from exp's error and 1/d's relative error on [1, ratio]."""
     d = chebyshev_grid(1.0, options["ratio"], POINTS)
     relative = float(np.abs(chain_value(options["chain"], d) * d - 1).max())
+    return exponential_error(options, options["powers"], floor, relative)
+
+
+def exponential_error(options: Options, powers: Sequence[int], floor: float, relative: float) -> float:
+    """2 delta / (1 - 2 delta) with exp's error delta against max(floor, exp), and a division's relative error."""
+    x = chebyshev_grid(options["low"], options["high"], POINTS)
+    delta = error(options["start"], powers, x, floor=floor)
     return 1.0 if delta >= 0.25 else (1 + relative) * (1 + 2 * delta / (1 - 2 * delta)) - 1

@@ -52,7 +52,10 @@ def _softmax(x: Tensor, bound: Arguments) -> Quantities:
     dim = bound["dim"]
     centred = x - x.mean(dim, keepdim=True)
     gap = x - x.amax(dim, keepdim=True)
+    half = (centred / 2).exp().mean(dim)
     return {
+        "half_denominator": half,
+        "sharpness": centred.exp().mean(dim) / half.square(),
         "centred": centred,
         "denominator": centred.exp().mean(dim),
         "gap": gap,
