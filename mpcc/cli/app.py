@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+import warnings
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -82,6 +83,8 @@ for command in (optimize, run, profile, count, verify, passes, protocols, networ
 def main() -> NoReturn:
     """The console script."""
     signal.signal(signal.SIGTERM, _stop)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what libraries tell their developers
     app()
     sys.exit(0)
 

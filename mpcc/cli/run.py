@@ -1,9 +1,10 @@
-"""mpcc run: one private inference, on this machine or as one of the three parties on machines of their own."""
+"""mpcc run: private inference, on this machine or as one of the three parties on machines of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -13,15 +14,30 @@ from .screen import console, emit, progress, say
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mpcc.executable import Executable, Run
+    from mpcc.cost import Network
+    from mpcc.executable import Executable
     from mpcc.schedule.program import Cost
 
 EPILOG = (
     "Examples: mpcc run model.mpcc --input image.npy --output logits.npy      (three processes on this machine)\n\n"
     "mpcc run model.mpcc --input image.npy --network 20ms,100MB/s      (the same over an emulated network)\n\n"
-    "On three machines: mpcc run model.mpcc --party 0|1|dealer --peers owner:7000,client:7001,dealer:7002 --tls keys"
+    "Three machines: mpcc run model.mpcc --party 0 --peers owner:7000,client:7001,dealer:7002 --tls keys; "
+    "likewise --party dealer, and --party 1 with --input."
 )
 LARGEST_SHOWN = 20
+
+
+class Measured(Protocol):
+    """One inference as it was measured: an executable's Run, or the Outcome of a party."""
+
+    @property
+    def outputs(self) -> Sequence[Tensor]: ...
+    @property
+    def rounds(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
 
 
 def register(app: typer.Typer) -> None:
@@ -32,84 +48,137 @@ def register(app: typer.Typer) -> None:
 def run(
     bundle: options.Bundle,
     inputs: Annotated[
-        list[Path] | None, typer.Option("--input", metavar="x.npy", help="An input; repeat, in order, for several.")
+        list[Path] | None,
+        typer.Option(
+            "--input", metavar="x.npy", help="An input; repeat for a model of several. More rows are more inferences."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="y.npy", help="Where the client's output goes.")] = None,
     network: Annotated[
         str | None, typer.Option(metavar="N", help=f"Emulate a network between the processes: {options.NETWORK_HELP}")
     ] = None,
+    party: Annotated[
+        str | None, typer.Option(metavar="0|1|dealer", help="Be this party: 0 the owner, 1 the client, or the dealer.")
+    ] = None,
+    peers: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT,...", help="Where party 0, party 1 and the dealer are.")
+    ] = None,
+    tls: Annotated[Path | None, typer.Option(metavar="FOLDER", help="This party's folder of `mpcc keys`.")] = None,
+    sessions: Annotated[
+        int, typer.Option(metavar="N", min=0, help="How many sessions party 0 or the dealer serves; 0: until stopped.")
+    ] = 1,
     insecure_dealer: Annotated[
-        bool, typer.Option("--insecure-dealer", help="The dealer inside a party, which can then read EVERYTHING.")
+        bool, typer.Option("--insecure-dealer", help="The dealer inside party 0, which can then read EVERYTHING.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Run a bundle privately and open the answer to the client."""
     from mpcc import security
-    from mpcc.bundle import load
     from mpcc.cost import Network
     from mpcc.errors import UsageError
 
     link = None if network is None else Network.parse(network)
-    if not inputs:
-        raise UsageError("there is no input", hint="give one with --input x.npy")
-    executable = load(bundle)
-    values = read_inputs(executable, inputs)
     if insecure_dealer:
         say(f"NOT PRIVATE: {security.INSECURE_DEALER}")
+    if party is None:
+        if peers is not None or tls is not None:
+            raise UsageError("--peers and --tls need --party", hint="say which one this is: --party 0, 1 or dealer")
+        done, predicted = here(bundle, _given(inputs), link, insecure_dealer)
+    else:
+        from . import party as remote
+
+        if link is not None:
+            raise UsageError("--network emulates a link on one machine; with --party the link is real")
+        role = remote.role_of(party)
+        asked = _given(inputs) if role == remote.CLIENT else _none(inputs, party)
+        place = remote.Place(role, remote.addresses(peers), tls, sessions or None, insecure_dealer)
+        done, predicted = remote.take_part(bundle, place, asked)
+        if role != remote.CLIENT:
+            return
+    finish(done, predicted, output, as_json)
+    if not as_json and party is None:
+        typer.echo(f"NOT PRIVATE: {security.INSECURE_DEALER}" if insecure_dealer else security.ONE_MACHINE)
+
+
+def here(
+    bundle: Path, inputs: list[Path], link: Network | None, insecure_dealer: bool
+) -> tuple[Sequence[Measured], Cost]:
+    """All three parties as processes of this machine."""
+    from mpcc.bundle import load
+
+    from .tensors import calls
+
+    executable: Executable = load(bundle)
+    asked = calls(inputs, executable.input_shapes)
+    done = []
     with progress() as tell:
         with executable.session(network=link, insecure_dealer=insecure_dealer, progress=tell) as session:
-            done = session.run(*values)
+            for step, call in enumerate(asked):
+                tell("inference", step, len(asked))
+                done.append(session.run(*call))
+    return done, executable.program.cost
+
+
+def _given(inputs: list[Path] | None) -> list[Path]:
+    from mpcc.errors import UsageError
+
+    if not inputs:
+        raise UsageError("there is no input", hint="give one with --input x.npy")
+    return inputs
+
+
+def _none(inputs: list[Path] | None, party: str) -> list[Path]:
+    from mpcc.errors import UsageError
+
+    if inputs:
+        raise UsageError(f"party {party} has no input: it belongs to the client", hint="give it with --party 1")
+    return []
+
+
+def finish(done: Sequence[Measured], predicted: Cost, output: Path | None, as_json: bool) -> None:
+    """Write and print the answers, joined along their first dimension, and what one inference took."""
+    import torch
+
+    from .tensors import write
+
+    outputs = [torch.cat(list(column)) for column in zip(*(one.outputs for one in done), strict=True)]
     if output is not None:
-        from .tensors import write
-
-        write(output, done.outputs)
+        write(output, outputs)
     if as_json:
-        emit(document(done, executable.program.cost))
+        emit(document(outputs, done, predicted))
     else:
-        show(done, executable.program.cost, output, insecure_dealer)
+        show(outputs, done, predicted, output)
 
 
-def read_inputs(executable: Executable, paths: list[Path]) -> list[Tensor]:
-    """One tensor a file, each of the shape that the program takes."""
-    from mpcc.errors import ShapeError
-
-    from .tensors import read
-
-    shapes = executable.input_shapes
-    if len(paths) != len(shapes):
-        wanted = ", ".join(str(shape) for shape in shapes)
-        raise ShapeError(f"the program takes {len(shapes)} input(s) of shape {wanted}; {len(paths)} were given")
-    return [read(path, shape) for path, shape in zip(paths, shapes, strict=True)]
-
-
-def document(done: Run, predicted: Cost) -> dict[str, Any]:
-    """The answer as JSON."""
+def document(outputs: list[Tensor], done: Sequence[Measured], predicted: Cost) -> dict[str, Any]:
+    """The answers as JSON; counts are those of one inference."""
     return {
-        "outputs": [value.tolist() for value in done.outputs],
-        "rounds": done.rounds,
-        "bytes": done.bytes,
-        "seconds": done.seconds,
+        "outputs": [value.tolist() for value in outputs],
+        "inferences": len(done),
+        "rounds": done[0].rounds,
+        "bytes": done[0].bytes,
+        "seconds": [one.seconds for one in done],
         "predicted": {"rounds": predicted.rounds, "bytes": predicted.bytes},
     }
 
 
-def show(done: Run, predicted: Cost, output: Path | None, insecure_dealer: bool) -> None:
-    """The answer, what it took, and who could have seen what."""
-    from mpcc import security
+def show(outputs: list[Tensor], done: Sequence[Measured], predicted: Cost, output: Path | None) -> None:
+    """The answers, and what one inference took."""
     from mpcc.bundle.units import count, duration, size
 
     out = console()
-    for index, value in enumerate(done.outputs):
-        name = "output" if len(done.outputs) == 1 else f"output {index}"
+    for index, value in enumerate(outputs):
+        name = "output" if len(outputs) == 1 else f"output {index}"
         if value.dim() == 2:
             out.print(f"{name}: top-1 {', '.join(str(int(i)) for i in value.argmax(1))}", highlight=False)
         if value.numel() <= LARGEST_SHOWN:
             out.print(f"{name}: {[round(float(v), 4) for v in value.flatten()]}", highlight=False)
     if output is not None:
         out.print(f"written: {output}", highlight=False)
+    middle = sorted(one.seconds for one in done)[len(done) // 2]
+    each = "measured" if len(done) == 1 else f"measured, each of {len(done)} inferences"
     out.print(
-        f"measured: {count(done.rounds)} rounds, {size(done.bytes)}, {duration(done.seconds)}; "
+        f"{each}: {count(done[0].rounds)} rounds, {size(done[0].bytes)}, {duration(middle)}; "
         f"predicted: {count(predicted.rounds)} rounds, {size(predicted.bytes)}",
         highlight=False,
     )
-    out.print(f"NOT PRIVATE: {security.INSECURE_DEALER}" if insecure_dealer else security.ONE_MACHINE, highlight=False)

@@ -14,27 +14,37 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def read(path: Path, shape: Sequence[int], batch: bool = False) -> Tensor:
-    """The float32 tensor in a .npy file, of exactly that shape; with `batch`, any multiple of its first dimension."""
+def calls(paths: Sequence[Path], shapes: Sequence[Sequence[int]]) -> list[tuple[Tensor, ...]]:
+    """The inferences that these files ask for: one file an input of the program, a longer first dimension is cut."""
+    if len(paths) != len(shapes):
+        wanted = ", ".join(str(tuple(shape)) for shape in shapes)
+        raise ShapeError(f"the program takes {len(shapes)} input(s) of shape {wanted}; {len(paths)} were given")
+    cut = [read(path, shape) for path, shape in zip(paths, shapes, strict=True)]
+    lengths = {len(pieces) for pieces in cut}
+    if len(lengths) > 1:
+        raise ShapeError("the inputs hold different numbers of inferences: " + ", ".join(str(len(p)) for p in cut))
+    return list(zip(*cut, strict=True))
+
+
+def read(path: Path, shape: Sequence[int]) -> list[Tensor]:
+    """The float32 tensors of `shape` in a .npy file: one, or several behind each other along the first dimension."""
     import torch
 
     array = load(path)
     wanted = tuple(shape)
-    fits = array.shape == wanted
-    if batch and array.ndim == len(wanted) and array.shape[1:] == wanted[1:]:
-        fits = array.shape[0] > 0 and array.shape[0] % wanted[0] == 0
-    if not fits:
+    more = len(wanted) > 0 and array.ndim == len(wanted) and array.shape[1:] == wanted[1:] and array.shape[0] > 0
+    if array.shape != wanted and not (more and array.shape[0] % wanted[0] == 0):
         raise ShapeError(
             f"the array has shape {array.shape}, the program takes {wanted}",
             where=str(path),
-            hint=f"reshape it, e.g. x[None] for a batch of one, or compile the model for {array.shape}",
+            hint="reshape it (x[None] adds a batch of one), or compile the model for this shape",
         )
     if array.dtype.kind not in "fiub":
         raise ShapeError(f"the array has type {array.dtype}, the program takes numbers (float32)", where=str(path))
     values = torch.from_numpy(array.astype(np.float32))
     if not torch.isfinite(values).all():
         raise RangeError("the array holds infinite values or NaN", where=str(path))
-    return values
+    return [values[start : start + wanted[0]] for start in range(0, len(values), wanted[0])] if wanted else [values]
 
 
 def load(path: Path) -> np.ndarray[Any, Any]:

@@ -128,6 +128,15 @@ def test_run_writes_the_output(mpcc: Mpcc, bundle: Path, image: Path, tmp_path: 
 
 
 @pytest.mark.slow
+def test_more_rows_are_more_inferences(mpcc: Mpcc, bundle: Path, tmp_path: Path) -> None:
+    """In one session, the answers behind each other."""
+    np.save(tmp_path / "x.npy", np.zeros((3, 4), np.float32))
+    answer = mpcc("run", bundle, "--input", "x.npy", "--output", "y.npy")
+    assert answer.code == 0 and "each of 3 inferences" in answer.out
+    assert np.load(tmp_path / "y.npy").shape == (3, 3)
+
+
+@pytest.mark.slow
 def test_run_says_what_the_insecure_dealer_means(mpcc: Mpcc, bundle: Path, image: Path) -> None:
     answer = mpcc("run", bundle, "--input", image, "--insecure-dealer")
     assert answer.code == 0, answer.err

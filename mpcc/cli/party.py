@@ -1,0 +1,79 @@
+"""mpcc run --party: this machine is the owner, the client or the dealer, and meets the others over the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpcc.errors import UsageError
+
+from .screen import say
+
+if TYPE_CHECKING:
+    from mpcc.backend.member import Report
+    from mpcc.backend.session import Outcome
+    from mpcc.schedule.program import Cost
+
+SERVER, CLIENT, DEALER = "server", "client", "dealer"
+NAMES = {"0": SERVER, "1": CLIENT, "dealer": DEALER}
+PEERS = "--peers host:port,host:port,host:port, of party 0, party 1 and the dealer"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Who this is, where the others are, and how it proves itself."""
+
+    role: str
+    peers: Mapping[str, tuple[str, int]]
+    tls: Path | None
+    sessions: int | None
+    insecure_dealer: bool
+
+
+def role_of(text: str) -> str:
+    """`server` of 0, `client` of 1; UsageError for anything else."""
+    if text not in NAMES:
+        raise UsageError(f"there is no party {text!r}", where="--party", hint="0 (the owner), 1 (the client) or dealer")
+    return NAMES[text]
+
+
+def addresses(text: str | None) -> Mapping[str, tuple[str, int]]:
+    """The addresses of the three, by role."""
+    from mpcc.backend.standalone import parse_peers
+
+    if text is None:
+        raise UsageError("--party needs the others' addresses", hint=PEERS)
+    return parse_peers(text)
+
+
+def take_part(bundle: Path, place: Place, inputs: list[Path]) -> tuple[list[Outcome], Cost]:
+    """A session in one role. Only the owner reads the weights; client and dealer need the public files alone."""
+    from mpcc.backend.standalone import run_party
+    from mpcc.backend.wire import Identity
+    from mpcc.bundle import open_bundle
+
+    from .tensors import calls
+
+    opened = open_bundle(bundle, weights=place.role == SERVER)
+    shapes = [tuple(node.meta["val"].shape) for node in opened.program.inputs()]
+    outcomes = run_party(
+        opened.program,
+        opened.manifest.model_version,
+        place.role,
+        place.peers,
+        identity=None if place.tls is None else Identity.of(place.tls, place.role),
+        inputs=calls(inputs, shapes) if inputs else (),
+        insecure_dealer=place.insecure_dealer,
+        sessions=place.sessions,
+        report=_served,
+        notice=say,
+    )
+    return outcomes, opened.program.cost
+
+
+def _served(report: Report) -> None:
+    from mpcc.bundle.units import count, duration, size
+
+    say(f"inference {report.number}: {count(report.rounds)} rounds, {size(report.bytes)}, {duration(report.seconds)}")

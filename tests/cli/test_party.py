@@ -1,0 +1,92 @@
+"""mpcc run --party: three commands that meet over TLS, of which two never see the weights; and wrong use."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+Mpcc = Callable[..., Any]
+COMMAND = [sys.executable, "-c", "from mpcc.cli import main; main()"]
+
+
+def free_ports() -> str:
+    """Three addresses of this machine."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+@pytest.fixture
+def public(bundle: Path, tmp_path: Path) -> Path:
+    """What client and dealer get: no weights, no model, no report."""
+    (tmp_path / "public").mkdir()
+    for name in ("manifest.json", "plan.json", "program.json"):
+        shutil.copy(bundle / name, tmp_path / "public" / name)
+    return tmp_path / "public"
+
+
+@pytest.mark.slow
+def test_three_commands_meet(mpcc: Mpcc, bundle: Path, public: Path, tmp_path: Path) -> None:
+    """Owner, client and dealer in processes of their own; two inferences; counts as predicted."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(2).normal(size=(2, 4)).astype(np.float32))
+    assert mpcc("keys", "keys").code == 0
+    peers = ["--peers", free_ports()]
+    commands = {
+        "dealer": [str(public), "--party", "dealer", "--tls", "keys/dealer"],
+        "owner": [str(bundle), "--party", "0", "--tls", "keys/server"],
+        "client": [str(public), "--party", "1", "--tls", "keys/client", "--input", "x.npy", "--json"],
+    }
+    started = {
+        name: subprocess.Popen(
+            [*COMMAND, "run", *arguments, *peers],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name, arguments in commands.items()
+    }
+    said = {name: process.communicate(timeout=120) for name, process in started.items()}
+    assert {name: process.returncode for name, process in started.items()} == dict.fromkeys(commands, 0), said
+    found = json.loads(said["client"][0])
+    assert found["inferences"] == 2 and np.shape(found["outputs"][0]) == (2, 3)
+    assert {key: found[key] for key in ("rounds", "bytes")} == found["predicted"]
+    assert said["owner"][0] == "" and said["owner"][1].count("inference") == 2
+
+    from mpcc.pipeline import load
+
+    emulated = load(bundle).emulate(torch.from_numpy(np.load(tmp_path / "x.npy")))
+    np.testing.assert_allclose(np.array(found["outputs"][0]), emulated, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--party", "2", "--peers", "a:1,b:2,c:3"], ["no party '2'", "dealer"]),
+        (["--party", "0"], ["--peers"]),
+        (["--party", "0", "--peers", "a:1"], ["host:port"]),
+        (["--party", "0", "--peers", "a,b,c"], ["host:port"]),
+        (["--party", "1", "--peers", "a:1,b:2,c:3"], ["--input"]),
+        (["--party", "0", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["--party 1"]),
+        (["--party", "0", "--peers", "a:1,b:2,c:3", "--network", "wan"], ["--network"]),
+        (["--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["--party"]),
+        (["--party", "0", "--peers", "10.0.0.1:1,10.0.0.2:2,10.0.0.3:3"], ["TLS", "mpcc keys"]),
+        (["--party", "0", "--peers", "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", "--tls", "none"], ["certificate"]),
+    ],
+)
+def test_wrong_use(mpcc: Mpcc, bundle: Path, image: Path, arguments: list[str], words: list[str]) -> None:
+    answer = mpcc("run", bundle, *arguments)
+    assert answer.code == 2 and answer.out == "" and "Traceback" not in answer.err
+    assert all(word in answer.err for word in words), answer.err
