@@ -5,7 +5,8 @@
 This is how a norm ends: c are the centred values, r one over their deviation. The layers meet c while r is still
 being computed, so y is not opened, but each layer's result is opened once more. That is `divide_after_matmul` without
 its bound on size: worth it where a round costs more than those bytes (a slow link that is not thin), so a price
-decides, and this pass is not in the usual order. Runs in place of `divide_after_matmul`.
+decides, and the pass runs only when asked for, in place of `divide_after_matmul`. Level `bounded`: the function stays,
+but the layers now give values that were not normalised, whose range only calibration knows.
 """
 
 from __future__ import annotations
@@ -33,4 +34,5 @@ DIVIDE_LATE = Pass(
     rewrite=rewrite,
     source="as `divide_after_matmul`, rounds before bytes",
     summary="Multiplies by a factor per row behind every product that reads it: fewer rounds, more bytes.",
+    level="bounded",
 )
