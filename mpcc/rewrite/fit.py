@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import erf
+from scipy.special import erf, expit
 
 Array = npt.NDArray[np.float64]
 Function = Callable[[Array], Array]
@@ -130,3 +130,33 @@ def quantised(x: Array, degree: int, low: float | None = None, high: float | Non
 def gelu(x: Array) -> Array:
     """x (1 + erf(x / sqrt 2)) / 2."""
     return np.asarray(x * 0.5 * (1 + erf(x / np.sqrt(2.0))))
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x))."""
+    return np.asarray(expit(x))
+
+
+def silu(x: Array) -> Array:
+    """x / (1 + exp(-x))."""
+    return np.asarray(x * expit(x))
+
+
+def tanh(x: Array) -> Array:
+    """The hyperbolic tangent."""
+    return np.asarray(np.tanh(x))
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x))."""
+    return np.asarray(np.logaddexp(0.0, x))
+
+
+def mish(x: Array) -> Array:
+    """x tanh(log(1 + exp(x)))."""
+    return np.asarray(x * np.tanh(np.logaddexp(0.0, x)))
+
+
+def expm1_below(x: Array) -> Array:
+    """exp(x) - 1 below 0, x above: an ELU of alpha 1."""
+    return np.asarray(np.where(x < 0, np.expm1(np.minimum(x, 0.0)), x))
