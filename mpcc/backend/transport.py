@@ -112,18 +112,26 @@ class Peers:
         raise failure
 
     def leave(self) -> None:
-        """Say goodbye to all."""
+        """Say goodbye to all, and wait a moment for theirs."""
         for channel in self.channels:
-            channel.leave()
-        self.close()
+            channel.end(LEAVE)
+        self._drain(2.0)
 
     def abort(self, error: BaseException) -> None:
         """Tell all why this process ends. Only errors made for users travel: others might say too much."""
         text = error.what if isinstance(error, MpccError) else f"internal error ({type(error).__name__})"
         if not isinstance(error, PartyError | SecurityError):
             text = f"{self.me} failed: {text}"
+        data = json.dumps({"what": text[: MOST_TEXT // 8], "security": isinstance(error, SecurityError)}).encode()
         for channel in self.channels:
-            channel.abort(text, isinstance(error, SecurityError))
+            channel.end(ABORT, data)
+        self._drain(0.5)
+
+    def _drain(self, seconds: float) -> None:
+        """Closing while the peer still sends would take back what was said last."""
+        deadline = time.monotonic() + seconds
+        for channel in self.channels:
+            channel.drain(deadline)
         self.close()
 
     def close(self) -> None:
@@ -204,21 +212,17 @@ class Channel:
             if wait > 0:
                 time.sleep(wait)
 
-    def leave(self) -> None:
-        """Say goodbye and wait a moment for the peer's."""
+    def end(self, kind: int, data: bytes = b"") -> None:
+        """The last message: LEAVE, or ABORT with the reason. What still comes is thrown away."""
         self._closing = True
         self._posted.put(None)
-        self._send([HEADER.pack(LEAVE, 0, 0, 0, 0, 0, 0.0)], False)
-        self._reader.join(2.0)
+        self._send([HEADER.pack(kind, 0, 0, 0, 0, len(data), 0.0), data], False)
 
-    def abort(self, text: str, security: bool) -> None:
-        """Tell the peer why this end stops."""
-        self._closing = True
-        data = json.dumps({"what": text[: MOST_TEXT // 8], "security": security}).encode()
-        self._send([HEADER.pack(ABORT, 0, 0, 0, 0, len(data), 0.0), data], False)
-        deadline = time.monotonic() + 1.0
+    def drain(self, deadline: float) -> None:
+        """Wait until all is sent and the peer has ended too."""
         while self._pending and time.monotonic() < deadline:
-            time.sleep(0.01)
+            time.sleep(0.002)
+        self._reader.join(max(0.0, deadline - time.monotonic()))
 
     def close(self) -> None:
         self._closing = True
@@ -293,7 +297,9 @@ class Channel:
             return False
         posted = self._posted.get()
         if posted is None:
-            return False
+            self._posted.put(None)
+            self.wire.read_into(memoryview(bytearray(size)))
+            return True
         slot, buffer = posted
         if kind != DATA or (phase, number, place, size) != (slot.phase, slot.number, slot.place, 8 * buffer.numel()):
             self.peers.fail(self._unexpected(slot, buffer, phase, number, place, size))

@@ -185,6 +185,8 @@ class TlsWire(Wire):
             except ssl.SSLError as error:
                 if isinstance(error, ssl.SSLZeroReturnError | ssl.SSLEOFError):
                     raise EOFError from None
+                if "ALERT" in (error.reason or ""):
+                    raise SecurityError(f"the other side refused: {error.reason}", where="TLS", hint=KEYS) from None
                 raise ConnectionError(f"TLS: {error.reason or error}") from None
             if not count:
                 raise EOFError

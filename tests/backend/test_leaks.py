@@ -54,7 +54,8 @@ def test_streams_are_distinct() -> None:
         shares = recipe.expand(party, Seeds.of(session[party], 0), True)
         drawn = [value for value in shares.values() if value is not None]
         for number in range(3):
-            drawn += [v for v in recipe.expand(party, Seeds.of(session[party], number), False).values() if v is not None]
+            shares = recipe.expand(party, Seeds.of(session[party], number), False)
+            drawn += [value for value in shares.values() if value is not None]
         for value in drawn:
             seen.add(value.reshape(-1)[:2].numpy().tobytes())
         assert len(drawn) > 10
