@@ -99,12 +99,9 @@ def entries() -> Iterator[Entry]:
         "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "deit3_small_patch16_224", "beit_base_patch16_224",
         "beitv2_base_patch16_224", "eva02_tiny_patch14_336", "cait_xxs24_224", "vit_base_patch16_siglip_224",
         "vit_small_patch14_reg4_dinov2", "vit_relpos_small_patch16_224", "vit_medium_patch16_gap_240",
-        "mixer_s16_224",
     ):  # fmt: skip
         if name in ("eva02_tiny_patch14_336", "vit_small_patch14_reg4_dinov2"):
             yield Entry("timm", name, (1, 3, 56, 56), {"img_size": 56, "depth": 2})
-        elif name == "mixer_s16_224":
-            yield Entry("timm", name, SMALL, {"img_size": 64, "num_blocks": 2})
         else:
             yield Entry("timm", name, SMALL, PLAIN)
     yield Entry("timm", "swin_tiny_patch4_window7_224", options={"depths": (2, 1, 2, 1)})
@@ -114,7 +111,7 @@ def entries() -> Iterator[Entry]:
     yield Entry("timm", "convit_tiny", (1, 3, 64, 64), {**PLAIN, "local_up_to_layer": 1})
     yield Entry("timm", "visformer_tiny", options={"depth": (1, 1, 1)})
     yield Entry("timm", "tnt_s_patch16_224", (1, 3, 224, 224), {"depth": 2})
-    yield Entry("timm", "volo_d1_224", options={"layers": (1, 1, 1, 1)})
+    yield Entry("timm", "volo_d1_224")
     yield Entry("timm", "maxvit_rmlp_pico_rw_256", (1, 3, 256, 256))
     for name in (
         "pvt_v2_b0", "twins_svt_small", "twins_pcpvt_small", "levit_128s", "mobilevit_xxs", "mobilevitv2_050",

@@ -50,6 +50,8 @@ ACTIVATIONS = [
     *(case(kind, x(2, 3, low=-4, high=4)) for kind in ("Relu", "Sigmoid", "Tanh", "HardSwish", "Softplus")),
     *(case(kind, x(2, 3)) for kind in ("Softsign", "LeakyRelu", "Elu", "Celu", "Selu", "ThresholdedRelu", "Dropout")),
     case("Mish", x(2, 3), opset=18),
+    case("Swish", x(2, 3), opset=24),
+    case("Swish", x(2, 3), opset=24, alpha=0.5),
     case("HardSigmoid", x(2, 3, low=-4, high=4), alpha=1 / 6, beta=0.5),
     case("HardSigmoid", x(2, 3, low=-4, high=4), alpha=0.3, beta=0.4),
     case("LeakyRelu", x(2, 3), alpha=0.2),

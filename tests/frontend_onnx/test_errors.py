@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from mpcc.errors import CaptureError, ModelFileError, ShapeError, UnsupportedOperator
-from mpcc.frontend.onnx import import_graph
+from mpcc.frontend.onnx import capture_onnx, import_graph
 
 from .build import agree, f, i, model, weights
 
@@ -159,6 +159,15 @@ def test_other_floats_become_float32(kind: int) -> None:
     assert torch.allclose(graph(x), x @ torch.from_numpy(LARGE), atol=0.3)
 
 
+def test_bytes_of_an_image_are_captured_as_floats() -> None:
+    """The model's own cast says that the numbers count, not their type."""
+    nodes = [helper.make_node("Cast", ["x"], ["c"], to=TensorProto.FLOAT), helper.make_node("Div", ["c", "k"], ["y"])]
+    proto = model(nodes, {"x": [2, 4]}, ["y"], {"k": f(255)})
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    pixels = torch.arange(8.0).reshape(2, 4)
+    assert torch.allclose(capture_onnx(proto)(pixels), pixels / 255)
+
+
 def test_weights_that_are_not_numbers() -> None:
     broken = LARGE.copy()
     broken[3, 5] = np.nan
@@ -257,6 +266,35 @@ def test_training_mode(kind: str) -> None:
         node = helper.make_node(kind, ["x", "s", "b", "m", "v"], ["y", "m2", "v2"], training_mode=1)
     with pytest.raises(UnsupportedOperator, match="training mode"):
         import_graph(model([node], {"x": [2, 3]}, ["y"], known))
+
+
+def test_an_unknown_form_of_an_operator() -> None:
+    node = helper.make_node("FastGelu", ["x", "x", "x", "x"], ["y"], domain="com.microsoft")
+    with pytest.raises(UnsupportedOperator, match="a form of it with 4 inputs"):
+        import_graph(model([node], {"x": [2]}, ["y"]))
+
+
+def test_sparse_weights() -> None:
+    proto = linear_model()
+    sparse = helper.make_sparse_tensor(
+        helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0]),
+        helper.make_tensor("i", TensorProto.INT64, [1], [2]),
+        [4],
+    )
+    proto.graph.sparse_initializer.append(sparse)
+    with pytest.raises(ModelFileError, match="sparse"):
+        import_graph(proto)
+
+
+def test_functions_of_the_model_are_inlined() -> None:
+    """Exports of torch 2.1 to 2.4 make a function of every module."""
+    body = [helper.make_node("MatMul", ["a", "w"], ["h"]), helper.make_node("Softmax", ["h"], ["b"], axis=-1)]
+    function = helper.make_function("pkg.vit", "Attn", ["a", "w"], ["b"], body, [helper.make_opsetid("", 17)])
+    call = helper.make_node("Attn", ["x", "blocks.0.attn.qkv.weight"], ["y"], domain="pkg.vit")
+    proto = model([call], {"x": [2, 4]}, ["y"], {"blocks.0.attn.qkv.weight": weights(4, 4)})
+    proto.opset_import.append(helper.make_opsetid("pkg.vit", 1))
+    proto.functions.append(function)
+    agree(proto, [weights(2, 4)])
 
 
 def test_a_condition_on_the_input() -> None:

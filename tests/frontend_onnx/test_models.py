@@ -162,6 +162,10 @@ def test_parameters_are_those_of_the_model(vit: ViT, folder: Path) -> None:
         assert torch.equal(ours[name], theirs[name]), name
 
 
+def test_the_torch_front_end_finds_the_same_sites(vit: ViT) -> None:
+    assert list(sites(mpcc.frontend.capture(vit, torch.randn(1, 3, 8, 8)))) == SITES
+
+
 def test_the_captured_graph_trains(vit: ViT, folder: Path) -> None:
     graph = check(export(vit, folder, False, 17))
     graph(torch.randn(1, 3, 8, 8)).square().sum().backward()

@@ -34,6 +34,7 @@ MATRICES = [
     case("FusedMatMul", x(2, 3, 4), x(2, 5, 4), domain=MICROSOFT, transB=1),
     case("FusedMatMul", x(2, 3), weights(4, 3), domain=MICROSOFT, transB=1, alpha=2.0),
     case("FusedMatMul", x(3, 2, 4), x(3, 2, 4), domain=MICROSOFT, transB=1, transBatchA=1, transBatchB=1),
+    case("TransposeMatMul", x(2, 3, 4), x(2, 5, 4), domain=MICROSOFT, transB=1),
     case("FusedGemm", x(2, 3), weights(3, 4), weights(4), domain=MICROSOFT, activation="Relu"),
     case("FusedGemm", x(2, 3), weights(3, 4), domain=MICROSOFT, activation="LeakyRelu", activation_alpha=0.1),
     *(

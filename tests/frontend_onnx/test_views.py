@@ -90,6 +90,8 @@ GATHERS = [
     case("ScatterND", x(4, 3), i([1, 0], [-1, 2]), x(2)),
     case("ScatterND", np.zeros((4, 3), np.float32), i([[0, 0], [0, 1]]), x(1, 2)),
     case("ScatterElements", x(3, 3), i([1, 0, 2]), x(1, 3)),
+    case("Scatter", x(3, 3), i([1, 0, 2]), x(1, 3), opset=9),
+    case("Trilu", x(2, 4, 4), domain="com.microsoft"),
     case("ScatterElements", x(3, 3), i([1, -1]), x(1, 2), axis=1),
 ]
 
@@ -197,6 +199,19 @@ def test_a_loop_of_known_length_is_unrolled() -> None:
     nodes = [helper.make_node("Loop", ["three", "yes", "a"], ["y", "all"], body=body)]
     known = {"three": np.int64(3), "yes": np.array(True), "half": np.float32(0.5)}
     agree(model(nodes, {"a": [2]}, ["y", "all"], known), [weights(2)])
+
+
+def test_an_empty_list_grows() -> None:
+    nodes = [
+        helper.make_node("SequenceEmpty", [], ["none"]),
+        helper.make_node("SequenceInsert", ["none", "a"], ["one"]),
+        helper.make_node("SequenceInsert", ["one", "a", "zero"], ["two"]),
+        helper.make_node("SequenceLength", ["two"], ["n"]),
+        helper.make_node("CastLike", ["n", "a"], ["nf"]),
+        helper.make_node("ConcatFromSequence", ["two"], ["both"], axis=0),
+        helper.make_node("Mul", ["both", "nf"], ["y"]),
+    ]
+    agree(model(nodes, {"a": [2, 3]}, ["y"], {"zero": np.int64(0)}), [weights(2, 3)])
 
 
 def test_lists_of_tensors() -> None:

@@ -3,8 +3,9 @@
     capture_onnx("vit.onnx")
     capture_onnx("vit_dynamic.onnx", input_shapes={"x": (1, 3, 224, 224)})
 
-A batch dimension without a size becomes 1. float16, bfloat16 and float64 weights become float32. Weights are read once,
-never mapped: the file may be overwritten afterwards.
+A batch dimension without a size becomes 1. float16, bfloat16 and float64 weights become float32; so does an input of
+integers that the model itself casts to floats (bytes of an image). Weights are read once, never mapped: the file may be
+overwritten afterwards.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def import_graph(
 ) -> fx.GraphModule:
     """The graph of the file as it stands, in ATen operators, before it is brought to canonical ones."""
     model = read(source)
-    if model.proto.functions:
+    if model.proto.functions:  # older dynamo exports: every module is a function
         model.proto = onnx.inliner.inline_local_functions(model.proto)
     check(model)
     return Importer(model).run(inputs(model.proto.graph, example_inputs, input_shapes))

@@ -23,6 +23,8 @@ CPU_LAYOUT = "com.microsoft.nchwc"
 def check(model: Model) -> None:
     """ModelFileError for a version out of range or a broken graph, UnsupportedOperator for unknown operators."""
     _check_versions(model)
+    if model.proto.graph.sparse_initializer:
+        raise ModelFileError("sparse weights are not supported", where=model.name, hint="export them as dense tensors")
     check_operators(list(model.proto.graph.node), versions(model.proto), model.name)
     _check_structure(model)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,6 +112,10 @@ class Importer:
             if error.where is None:
                 raise type(error)(error.what, where=op.where, hint=error.hint) from None
             raise
+        except TypeError:
+            if _fits(handler, op, inputs):
+                raise
+            op.refuse(f"mpcc does not know a form of it with {len(inputs)} inputs")
         except (RuntimeError, IndexError, ValueError) as error:
             raise CaptureError(
                 f"{op.kind} does not fit its inputs: {str(error).splitlines()[0]}",
@@ -142,6 +147,14 @@ class Importer:
         if tensor.numel() > SMALL or "." not in name:
             return value
         return self.recorder.stored_node(name, tensor.clone(), trainable=True)
+
+
+def _fits(handler: Callable[..., Any], op: Op, inputs: Sequence[Any]) -> bool:
+    try:
+        inspect.signature(handler).bind(op, *inputs)
+    except TypeError:
+        return False
+    return True
 
 
 def _has_nan(tensor: torch.Tensor) -> bool:

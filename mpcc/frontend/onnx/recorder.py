@@ -129,9 +129,6 @@ def _register(root: torch.nn.Module, name: str, tensor: torch.Tensor, *, trainab
             place.add_module(part, torch.nn.Module())
         taken.append(part)
         place = place._modules[part]  # type: ignore[assignment]
-    known = place._parameters.get(last, place._buffers.get(last))
-    if known is not None and known.data_ptr() == tensor.data_ptr() and known.shape == tensor.shape:
-        return name
     while _is_taken(place, last, root):
         last += "_"
     if trainable and tensor.is_floating_point():

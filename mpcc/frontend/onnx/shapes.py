@@ -17,6 +17,7 @@ from mpcc.errors import ShapeError
 from .read import STORED, type_name
 
 InputShapes = Mapping[str, Sequence[int]] | Sequence[Sequence[int]] | Sequence[int]
+FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 HALF = (torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -38,7 +39,7 @@ def inputs(graph: GraphProto, example_inputs: Any, input_shapes: InputShapes | N
     infos = [info for info in graph.input if info.name not in stored]
     names = [info.name for info in infos]
     given = _by_name(names, _shapes_of_examples(example_inputs)) | _by_name(names, _shapes(input_shapes))
-    return [Input(info.name, _shape(info, given.get(info.name)), _dtype(info)) for info in infos]
+    return [Input(info.name, _shape(info, given.get(info.name)), _dtype(info, graph)) for info in infos]
 
 
 Shapes = Mapping[str, tuple[int, ...]] | list[tuple[int, ...]]
@@ -119,9 +120,17 @@ def _unknown(info: ValueInfoProto, why: str, guess: tuple[int, ...]) -> ShapeErr
     )
 
 
-def _dtype(info: ValueInfoProto) -> torch.dtype:
+def _dtype(info: ValueInfoProto, graph: GraphProto) -> torch.dtype:
     kind = info.type.tensor_type.elem_type
     if kind not in STORED:
         raise ShapeError(f"the input {info.name} has the type {type_name(kind)}, which mpcc does not read")
     dtype = STORED[kind]
-    return torch.float32 if dtype in HALF or kind == TensorProto.FLOAT else dtype
+    return torch.float32 if dtype in HALF or _only_cast(info.name, graph) else dtype
+
+
+def _only_cast(name: str, graph: GraphProto) -> bool:
+    """Whether all that the model does with an input is to cast it to floats (the bytes of an image)."""
+    readers = [node for node in graph.node if name in node.input]
+    return bool(readers) and all(
+        node.op_type == "Cast" and any(attribute.i in FLOATS for attribute in node.attribute) for node in readers
+    )

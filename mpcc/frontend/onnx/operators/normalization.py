@@ -82,16 +82,6 @@ def group_normalization(op: Op, x: Value, scale: Value, bias: Value) -> Value:
     return _group_norm(op, x, groups, scale, bias, op.number("epsilon", 1e-5))
 
 
-def group_norm_last(op: Op, x: Value, gamma: Value, beta: Value) -> Value:
-    """The runtime's GroupNorm: channels may be last, and SiLU may follow."""
-    last = bool(op.integer("channels_last", 1))
-    count = rank(x)
-    x = op.permute(x, [0, count - 1, *range(1, count - 1)]) if last else x
-    y = _group_norm(op, x, op.integer("groups"), gamma, beta, op.number("epsilon", 1e-5))
-    y = op.permute(y, [0, *range(2, count), 1]) if last else y
-    return op.call(aten.silu.default, y) if op.integer("activation") else y
-
-
 def _group_norm(op: Op, x: Value, groups: int, scale: Value, bias: Value, epsilon: float) -> Value:
     return op.call(aten.group_norm.default, x, groups, scale, bias, epsilon)
 
@@ -111,11 +101,9 @@ OPERATORS: Table = {
     ("", "LayerNormalization"): layer_normalization,
     ("", "RMSNormalization"): rms_normalization,
     ("", "SimplifiedLayerNormalization"): rms_normalization,
-    (MICROSOFT, "SimplifiedLayerNormalization"): rms_normalization,
     (MICROSOFT, "SkipLayerNormalization"): skip_layer_normalization,
     (MICROSOFT, "SkipSimplifiedLayerNormalization"): skip_rms_normalization,
     ("", "InstanceNormalization"): instance_normalization,
     ("", "GroupNormalization"): group_normalization,
-    (MICROSOFT, "GroupNorm"): group_norm_last,
     ("", "BatchNormalization"): batch_normalization,
 }
