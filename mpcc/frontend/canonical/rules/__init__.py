@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from ..values import Rules
-from . import activations, arithmetic, attention, creation, gathers, norms, pooling, products, reductions, resize, views
+from . import (
+    activations,
+    arithmetic,
+    attention,
+    creation,
+    fourier,
+    gathers,
+    norms,
+    pooling,
+    products,
+    reductions,
+    resize,
+    views,
+)
 
 RULES: Rules = {
     **views.RULES,
@@ -17,4 +30,5 @@ RULES: Rules = {
     **pooling.RULES,
     **resize.RULES,
     **creation.RULES,
+    **fourier.RULES,
 }

@@ -95,6 +95,19 @@ def constant_pad(b: Builder, x: Value, pads: Sequence[int], value: float = 0.0) 
     return b.emit(aten.constant_pad_nd.default, x, grown, value) if any(grown) else x
 
 
+def pad_sequence(
+    b: Builder, parts: Sequence[Value], batch_first: bool = False, value: float = 0.0, side: str = "right"
+) -> Any:
+    """Sequences [length, ..] of differing length, padded to the longest and stacked."""
+    longest = max(shape(part)[0] for part in parts)
+    padded = []
+    for part in parts:
+        missing = longest - shape(part)[0]
+        ends = [0, missing] if side == "right" else [missing, 0]
+        padded.append(b.do(aten.constant_pad_nd.default, part, [0, 0] * (rank(part) - 1) + ends, value))
+    return b.do(aten.stack.default, padded, 0 if batch_first else 1)
+
+
 def unfold(b: Builder, x: Value, dim: int, size: int, step: int) -> Any:
     """Tensor.unfold: [.., n, ..] -> [.., windows, .., size]."""
     at = axis(dim, x)
@@ -189,6 +202,7 @@ RULES: Rules = {
     aten.constant_pad_nd.default: constant_pad,
     **dict.fromkeys((aten.reflection_pad1d.default, aten.reflection_pad2d.default), pad_mode("reflect")),
     **dict.fromkeys((aten.replication_pad1d.default, aten.replication_pad2d.default), pad_mode("replicate")),
+    aten.pad_sequence.default: pad_sequence,
     aten.unfold.default: unfold,
     aten.im2col.default: im2col,
     aten.col2im.default: col2im,

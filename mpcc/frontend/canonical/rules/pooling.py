@@ -122,24 +122,34 @@ def max_pool1d(
     return b.reshape(made, [*shape(x)[:-1], shape(made)[-1]])
 
 
-def avg_pool3d(b: Builder, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, *rest: Any) -> Any:
-    """As a pool over the last two axes, then one over the first."""
-    kernel = [kernel] * 3 if isinstance(kernel, int) else list(kernel)
-    stride = [stride] * 3 if isinstance(stride, int) else list(stride) or kernel
-    padding = [padding] * 3 if isinstance(padding, int) else list(padding) * (3 // len(padding))
-    if any(rest) and list(rest)[:1] != [False]:
-        raise Decline("a 3-D average pool in ceil mode")
-    *front, d, h, w = shape(x)
-    flat = avg_pool2d(b, b.reshape(x, [-1, d, h, w]), kernel[1:], stride[1:], padding[1:])
-    h, w = shape(flat)[-2:]
-    deep = avg_pool2d(b, b.reshape(flat, [-1, 1, d, h * w]), [kernel[0], 1], [stride[0], 1], [padding[0], 0])
-    return b.reshape(deep, [*front, shape(deep)[-2], h, w])
+def pool3d(pool2d: Any) -> Any:
+    """A pool over three axes: over the last two, then over the first."""
+
+    def rule(b: Builder, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, *rest: Any) -> Any:
+        if any(item not in (False, 1, [1], [1, 1, 1]) for item in rest[:2]) or any(rest[2:]):
+            raise Decline("a pool over three axes with dilation or in ceil mode")
+        kernel, padding = _triple(kernel), _triple(padding)
+        stride = _triple(stride) or kernel
+        *front, d, h, w = shape(x)
+        flat = pool2d(b, b.reshape(x, [-1, d, h, w]), kernel[1:], stride[1:], padding[1:])
+        h, w = shape(flat)[-2:]
+        deep = pool2d(b, b.reshape(flat, [-1, 1, d, h * w]), [kernel[0], 1], [stride[0], 1], [padding[0], 0])
+        return b.reshape(deep, [*front, shape(deep)[-2], h, w])
+
+    return rule
+
+
+def _triple(value: Any) -> list[int]:
+    if isinstance(value, int):
+        return [value] * 3
+    return list(value) * 3 if len(value) == 1 else list(value)
 
 
 RULES: Rules = {
     aten.avg_pool1d.default: avg_pool1d,
     aten.avg_pool2d.default: avg_pool2d,
-    aten.avg_pool3d.default: avg_pool3d,
+    aten.avg_pool3d.default: pool3d(avg_pool2d),
+    aten.max_pool3d.default: pool3d(max_pool2d),
     aten.adaptive_avg_pool1d.default: adaptive_avg_pool1d,
     aten.adaptive_avg_pool2d.default: adaptive_avg_pool2d,
     aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,

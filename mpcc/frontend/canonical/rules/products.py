@@ -118,8 +118,6 @@ def convolution(
     dilation: Sequence[int], transposed: bool = False, output_padding: Sequence[int] = (0,), groups: int = 1,
     *rest: Any,
 ) -> Any:  # fmt: skip
-    if isinstance(weight, fx.Node) and not is_weight(weight):
-        raise Decline("a convolution whose weight depends on the input")
     space = rank(weight) - 2
     if rank(x) == space + 1:
         whole = convolution(
@@ -133,9 +131,31 @@ def convolution(
     stride, dilation, output_padding = each(stride), each(dilation), each(output_padding)
     if isinstance(padding, str):
         x, padding = _named_padding(b, x, padding, shape(weight)[2:], dilation)
+    if isinstance(weight, fx.Node) and not is_weight(weight):
+        if transposed or space != 2:
+            raise Decline("a convolution whose weight depends on the input")
+        return dynamic_convolution(b, x, weight, bias, stride, each(padding), dilation, groups)
     return b.emit(
         aten.convolution.default, x, weight, bias, stride, each(padding), dilation, transposed, output_padding, groups
     )
+
+
+def dynamic_convolution(
+    b: Builder, x: Value, weight: Value, bias: Value | None, stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], groups: int,
+) -> Any:  # fmt: skip
+    """A weight that depends on the input: a product of each group's windows [c k, places] with [out, c k]."""
+    n, _, high, wide = shape(x)
+    out, _, *kernel = shape(weight)
+    sizes = [
+        (size + 2 * p - d * (k - 1) - 1) // s + 1
+        for size, p, d, k, s in zip((high, wide), padding, dilation, kernel, stride, strict=True)
+    ]
+    windows = b.do(aten.im2col.default, x, kernel, list(dilation), list(padding), list(stride))
+    windows = b.reshape(windows, [n, groups, -1, sizes[0] * sizes[1]])
+    made = b.matmul(b.reshape(weight, [groups, out // groups, -1]), windows)
+    made = b.reshape(made, [n, out, *sizes])
+    return made if bias is None else b.add(made, b.reshape(bias, [-1, 1, 1]))
 
 
 def _named_padding(

@@ -1,0 +1,154 @@
+"""Coverage: which published Vision Transformers mpcc captures. Writes docs/coverage.json and docs/coverage.md.
+
+Each model in its own process with a time limit; rows that exist are kept, so an interrupted run goes on where it was.
+    python benchmarks/coverage/run.py [--library timm] [--match swin] [--again] [--limit-seconds 300]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+ROWS = ROOT / "docs" / "coverage.json"
+TABLE = ROOT / "docs" / "coverage.md"
+LIBRARIES = {"timm": "timm", "transformers": "transformers", "torchvision": "torchvision", "vit_pytorch": "vit-pytorch"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", choices=LIBRARIES, action="append")
+    parser.add_argument("--match", default="", help="only models whose name contains this")
+    parser.add_argument("--again", action="store_true", help="measure rows anew that exist")
+    parser.add_argument("--failed", action="store_true", help="measure rows anew that are not captured")
+    parser.add_argument("--limit-seconds", type=float, default=300)
+    options = parser.parse_args()
+    rows = read()
+    for library in options.library or LIBRARIES:
+        for name in listed(library):
+            known = rows.get((library, name))
+            stale = known is None or options.again or options.failed and known["status"] != "captured"
+            if options.match in name and stale:
+                rows[library, name] = row = measured(library, name, options.limit_seconds)
+                print(f"{library} {name}: {row['status']} {row.get('reason', row.get('relative_error'))}", flush=True)
+                write(rows)
+    write(rows)
+    failed = [row for row in rows.values() if row["status"] not in ("captured", "cannot be built")]
+    return 1 if failed else 0
+
+
+def listed(library: str) -> list[str]:
+    script = f"import json\nfrom {library}_models import names\nprint(json.dumps(names()))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    if done.returncode:
+        print(f"{library}: not installed here\n{done.stderr[-500:]}", file=sys.stderr)
+        return []
+    names: list[str] = json.loads(done.stdout.strip().splitlines()[-1])
+    return names
+
+
+def measured(library: str, name: str, limit_seconds: float) -> dict[str, Any]:
+    command = [sys.executable, str(HERE / "measure.py"), library, name]
+    row = {"library": library, "model": name, "status": "failed"}
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=limit_seconds
+        )
+    except subprocess.TimeoutExpired:
+        return row | {"reason": f"took more than {limit_seconds:.0f} seconds"}
+    if done.returncode:
+        last = [line for line in done.stderr.strip().splitlines() if line.strip()][-1:]
+        return row | {"reason": "".join(last)[:300] or f"exit code {done.returncode}"}
+    measured_row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return measured_row
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"}
+
+
+def read() -> dict[tuple[str, str], dict[str, Any]]:
+    if not ROWS.exists():
+        return {}
+    return {(row["library"], row["model"]): row for row in json.loads(ROWS.read_text())["rows"]}
+
+
+def write(rows: dict[tuple[str, str], dict[str, Any]]) -> None:
+    ordered = [clean(rows[key]) for key in sorted(rows)]
+    versions = {package: version(package) for package in ("torch", *LIBRARIES.values())}
+    ROWS.write_text(json.dumps({"versions": versions, "rows": ordered}, indent=1) + "\n")
+    TABLE.write_text(table(ordered, versions))
+
+
+def version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package).partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def clean(row: dict[str, Any]) -> dict[str, Any]:
+    """No path of this machine in what is written."""
+    if "reason" in row:
+        row["reason"] = row["reason"].replace(str(ROOT), "").replace(sys.prefix, "").replace(str(Path.home()), "")
+    return row
+
+
+def table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
+    lines = [
+        "# Which Vision Transformers mpcc captures",
+        "",
+        "Made by `python benchmarks/coverage/run.py`; do not edit. Models are listed by the libraries themselves, the",
+        "smallest of each family, with random weights. *Error*: the largest difference of any output to eager PyTorch,",
+        "relative to that output's largest value (allowed: 1e-4). *Sites*: the non-linear operators found; a number in",
+        "brackets is missing against what eager mode runs. *Secure*: whether the graph lowers to the secure engine.",
+        "",
+        "Versions: " + ", ".join(f"{package} {number}" for package, number in versions.items()) + ".",
+        "",
+        "| library | models | captured | lowered | cannot be built here |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for library in LIBRARIES:
+        mine = [row for row in rows if row["library"] == library]
+        if not mine:
+            continue
+        states = Counter(row["status"] for row in mine)
+        tried = len(mine) - states["cannot be built"]
+        asked = any(row.get("lowers", "not asked") != "not asked" for row in mine)
+        lowered = sum(row.get("lowers", "not asked") is None for row in mine) if asked else "not asked"
+        lines.append(f"| {library} | {tried} | {states['captured']} | {lowered} | {states['cannot be built']} |")
+    for library in LIBRARIES:
+        lines += [
+            "",
+            f"## {library}",
+            "",
+            "| model | captured | error | sites | secure |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        lines += [line(row) for row in rows if row["library"] == library]
+    return "\n".join(lines) + "\n"
+
+
+def line(row: dict[str, Any]) -> str:
+    if row["status"] not in ("captured", "differs"):
+        reason = " ".join(str(row.get("reason", "")).split()).replace("|", "\\|")
+        return f"| {row['model']} | {row['status']}: {reason[:400]} | | | |"
+    missing = row.get("missing_sites", {})
+    found = ", ".join(
+        f"{count} {kind}" + (f" (-{missing[kind]})" if kind in missing else "") for kind, count in row["sites"].items()
+    )
+    secure = {None: "yes", "not asked": ""}.get(row["lowers"], row["lowers"])
+    status = "yes" if row["status"] == "captured" else "differs"
+    return f"| {row['model']} | {status} | {row['relative_error']:.0e} | {found} | {secure} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

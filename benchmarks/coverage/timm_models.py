@@ -1,0 +1,67 @@
+"""timm: the smallest model of each family of each module that has attention or token mixing, from timm's own lists."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from typing import Any
+
+import torch
+from torchvision_stub import declare
+
+declare()
+import timm  # noqa: E402
+
+# A module is a ViT module if its source says so.
+_MARKS = re.compile(r"\bsoftmax\(|scaled_dot_product|class \w*Attention\b|VisionTransformer|\bMlp\b|LiteMLA|halonet")
+
+# Words of a name that say how large, not what kind; from small to large.
+_SIZES = (
+    "test zepto atto femto pico nano n t xxxt xxt xt ti tiny xxs xs xx x s small mini m medium mediumd little betwixt"
+    " lite b base plus so150m so400m l large h huge xlarge xxlarge xl xxl g giant gigantic enormous 1b 7b"
+).split()
+
+
+def names() -> list[str]:
+    """`module/model`, one for each family."""
+    found = []
+    for module in timm.list_modules():
+        if not _MARKS.search(inspect.getsource(importlib.import_module(f"timm.models.{module}"))):
+            continue
+        families: dict[str, list[str]] = {}
+        for model in timm.list_models(module=module):
+            families.setdefault(_family(model), []).append(model)
+        found += [f"{module}/{min(models, key=_size)}" for models in families.values()]
+    return found
+
+
+def _family(model: str) -> str:
+    words = model.split("_")
+    number = r"(patch|window|p|in|r|w|reg|gap|d|cls|clip)?\d+[a-z]?(x\d+)?"
+    kept = [word for word in words if word not in _SIZES and not re.fullmatch(number, word)]
+    return re.sub(r"\d+", "", "_".join(kept))
+
+
+def _size(model: str) -> tuple[int, int, int, str]:
+    ranks = [_SIZES.index(word) for word in model.split("_") if word in _SIZES]
+    resolution = max((int(number) for number in re.findall(r"\d{3,}", model)), default=0)
+    first = int(next(iter(re.findall(r"\d+", model)), 0))
+    return min(ranks, default=len(_SIZES) // 2), resolution, first, model
+
+
+def build(name: str) -> tuple[torch.nn.Module, tuple[Any, ...]]:
+    model = _shallow(name.partition("/")[2])
+    size = model.default_cfg.get("input_size") or (3, 224, 224)
+    return model, (torch.randn(1, *size),)
+
+
+def _shallow(name: str) -> Any:
+    """With two blocks, and narrow if it is a giant, where the family can be cut like that; else as it is."""
+    giant = any(word in name for word in ("_3b", "_5b", "giant", "so150m", "large", "huge"))
+    for cut in ([{"depth": 2, "embed_dim": 384, "num_heads": 6}] if giant else []) + [{"depth": 2}, {}]:
+        try:
+            return timm.create_model(name, pretrained=False, **cut)
+        except (TypeError, AssertionError, RuntimeError, ValueError):
+            continue
+    raise ValueError(f"{name} cannot be made")

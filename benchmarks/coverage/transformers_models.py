@@ -1,0 +1,72 @@
+"""transformers: one model of each vision architecture in its own mappings, configurations cut to two layers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import transformers  # noqa: E402
+from transformers.models.auto import modeling_auto  # noqa: E402
+
+_MAPPINGS = (
+    "IMAGE_CLASSIFICATION",
+    "VIDEO_CLASSIFICATION",
+    "IMAGE",
+    "BACKBONE",
+    "DEPTH_ESTIMATION",
+    "SEMANTIC_SEGMENTATION",
+)
+
+# Convolutional networks, wrappers of other libraries, detectors on a convolutional backbone, language models.
+_OTHERS = set(
+    "bit convnext convnextv2 dinov3_convnext efficientnet hgnet_v2 mobilenet_v1 mobilenet_v2 pp_lcnet pp_lcnet_v3"
+    " pp_lcnet_v4 regnet resnet rt_detr_resnet textnet timm_wrapper timm_backbone uvdoc_backbone conditional_detr"
+    " dab-detr deformable_detr detr table-transformer llama4 mllama cohere2_vision shieldgemma2 upernet".split()
+)
+
+
+def names() -> list[str]:
+    """`architecture/class`."""
+    found: dict[str, str] = {}
+    for mapping in _MAPPINGS:
+        for architecture, model in getattr(modeling_auto, f"MODEL_FOR_{mapping}_MAPPING_NAMES").items():
+            name = model if isinstance(model, str) else model[0]
+            if architecture not in _OTHERS:
+                found.setdefault(architecture, name)
+    return [f"{architecture}/{name}" for architecture, name in sorted(found.items())]
+
+
+def build(name: str) -> tuple[torch.nn.Module, dict[str, Any]]:
+    architecture, _, model = name.partition("/")
+    kind = getattr(transformers, model)
+    config = kind.config_class()
+    for part in (config, getattr(config, "vision_config", None), getattr(config, "backbone_config", None)):
+        if part is not None:
+            _shrink(part)
+    made = kind(config)
+    vision = getattr(config, "vision_config", config)
+    return made, {made.main_input_name: _input(vision, made.main_input_name)}
+
+
+def _shrink(config: Any) -> None:
+    for key in ("num_hidden_layers", "encoder_layers", "num_layers", "n_layer", "num_self_attends_per_block"):
+        value = getattr(config, key, None)
+        if isinstance(value, int) and value > 2:
+            setattr(config, key, 2)
+    depths = getattr(config, "depths", None)
+    if isinstance(depths, (list, tuple)) and depths and isinstance(depths[0], int):
+        config.depths = type(depths)(min(depth, 2) for depth in depths)
+
+
+def _input(config: Any, name: str) -> torch.Tensor:
+    size = getattr(config, "image_size", 224) or 224
+    high, wide = size if isinstance(size, (list, tuple)) else (size, size)
+    channels = getattr(config, "num_channels", 3) or 3
+    frames = getattr(config, "num_frames", None)
+    if name == "input_ids":
+        return torch.randint(0, config.vocab_size - 1, (1, min(getattr(config, "n_positions", 64), 64)))
+    return torch.randn(1, frames, channels, high, wide) if frames else torch.randn(1, channels, high, wide)
