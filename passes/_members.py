@@ -16,7 +16,7 @@ from mpcc.rewrite.exponentials import options_of as exponential_options
 from mpcc.rewrite.fit import chebyshev_grid
 
 ROUGHEST = 0.05  # a member further off than this is not worth its rounds
-EXPONENTIAL_TOLERANCE, RECIPROCAL_TOLERANCE = 4.5e-3, 1e-3  # of the default member
+EXPONENTIAL_TOLERANCE, RECIPROCAL_TOLERANCE = 7e-3, 1e-3  # of the default member
 POINTS = 4001
 Member = TypeVar("Member", Exponential, Chain)
 

@@ -55,7 +55,8 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
 def chain_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ...]:
     """Members that differ in their chain for 1/sqrt of the named quantity."""
     seen = statistics.ranges[quantity]
-    low, high = _digits(seen.low / MARGIN), _digits(seen.high * MARGIN)
+    few = 1 + 2.5 * min(1.0, (64 / max(1, len(statistics.samples[quantity]))) ** 0.5)  # few samples, wide margin
+    low, high = _digits(seen.low / (MARGIN * few)), _digits(seen.high * MARGIN * few**0.5)
     chosen = chains.choose_chain("rsqrt", low, high, 1e-3)
     members = [chosen, *(chain for chain in chains.plan_chains("rsqrt", low, high) if chain != chosen)]
     ranges = {"low": low, "high": high, "margin": MARGIN}

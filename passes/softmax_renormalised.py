@@ -27,7 +27,7 @@ from ._forms import Stages, factors, poly, positive_dim, power, product
 
 MARGIN = 1.25
 RATIO_MARGIN = 4.0  # on the plain denominator; its 2^t-th root is what is fitted
-ROUGH, FINE = 0.12, 1e-3
+ROUGH, FINE = (0.12, 0.25, 0.4, 0.55), 1e-3  # of the reciprocals before the last one, and of the last one
 EXP_TOLERANCE = 6e-3
 WIDEST_FIRST = 200.0
 
@@ -51,29 +51,36 @@ def _normalised(q: Any, dims: tuple[int, ...], chain: Stages) -> Any:
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
-    """One member per useful number of halvings, fewest rounds first."""
+    """Per number of halvings and roughness of the first reciprocals one member, fewest rounds first."""
     centred = statistics.ranges["centred"].widened(MARGIN)
     shape, dim = statistics.site.shape, int(str(statistics.site.attributes.get("dim", -1)))
-    members = [_member(centred.low, centred.high, statistics.ranges["denominator"].high, shape[dim], t) for t in (1, 2, 3, 4)]
+    ratio = statistics.ranges["denominator"].high
+    members = [_member(centred.low, centred.high, ratio, shape[dim], t, rough) for t in (1, 2, 3, 4) for rough in ROUGH]
     usable = sorted((m for m in members if m is not None), key=lambda m: (m[1] > 2 * EXP_TOLERANCE, m[0]))
     return tuple(m[2] for m in usable)
 
 
-def _member(low: float, high: float, ratio: float, tokens: int, t: int) -> tuple[int, float, Options] | None:
+def _member(
+    low: float, high: float, ratio: float, tokens: int, t: int, rough: float
+) -> tuple[int, float, Options] | None:
     """(rounds, error of exp, options) with t halvings; None when the first denominator is out of reach."""
     first = (ratio * RATIO_MARGIN) ** (0.5**t)
     if first > WIDEST_FIRST:
         return None
     low, high, first = round(low / 2**t, 3), round(high / 2**t, 3), round(max(first, 1.5), 3)
     exponential = exponentials.choose_exponential(low, high, EXP_TOLERANCE / 2**t)
-    chain = chains.choose_chain("reciprocal", 1.0, first, ROUGH)
+    chain = chains.choose_chain("reciprocal", 1.0, first, rough)
     steps, slack = [], chain.fixed_error
     for k in range(t):
+        if slack > 0.75:
+            return None
         bottom, top = round((1 - slack) ** 2, 3), round(tokens * (1 + slack) ** 2, 3)
-        step = chains.choose_chain("reciprocal", bottom, top, FINE if k == t - 1 else ROUGH)
+        step = chains.choose_chain("reciprocal", bottom, top, FINE if k == t - 1 else rough)
         steps.append(step)
         slack = step.fixed_error
-    rounds = exponential.rounds + sum(2 + 2 * len(c.stages) for c in (chain, *steps))
+    if slack > 10 * FINE:
+        return None
+    rounds = exponential.rounds + t + sum(len(c.stages) + 1 + (len(c.stages) > 1) for c in (chain, *steps))
     options: dict[str, Any] = {
         **exponentials.options_of(exponential),
         **chains.options_of(chain),
@@ -89,9 +96,20 @@ def error(options: Options) -> float:
     x = chebyshev_grid(options["low"], options["high"], 4001)
     delta = exponentials.error(options["start"], options["powers"], x, floor=1.0)
     amplified = (1 + delta) ** (2**t) / (1 - delta) ** (2**t) - 1
-    d = chebyshev_grid(0.75, options["tokens"] * 1.25, 4001)
+    slack = _slack(options)
+    d = chebyshev_grid((1 - slack) ** 2, options["tokens"] * (1 + slack) ** 2, 4001)
     last = float(np.abs(chains.value(options["steps"][-1], d) * d - 1).max())
     return min(1.0, (1 + amplified) * (1 + last) - 1)
+
+
+def _slack(options: Options) -> float:
+    """The relative error of the last reciprocal but one."""
+    ranges, slack = [(1.0, options["ratio"])], 0.0
+    for chain in (options["chain"], *options["steps"][:-1]):
+        d = chebyshev_grid(*ranges[-1], 4001)
+        slack = float(np.abs(chains.value(chain, d) * d - 1).max())
+        ranges.append(((1 - slack) ** 2, options["tokens"] * (1 + slack) ** 2))
+    return slack
 
 
 SOFTMAX_RENORMALISED = Approximation(

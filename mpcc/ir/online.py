@@ -7,12 +7,13 @@ that is None stands for zero (emulation with zero masks).
 Notation: a value X (an integer modulo 2^64) is opened as c = X + r. Truncated by f bits it is
     u = C - rho + w M,  C = ((c + 2^62 + 2^(f-1)) mod 2^63) >> f) - 2^(62-f),  rho = (r mod 2^63) >> f,  M = 2^(63-f),
     w = t xor b,  t and b the top bits of c + 2^62 + 2^(f-1) and of r,
-which is round(X / 2^f) up to one unit for |X| < 2^62; with f = 0, u = X = c - r exactly. As M * M = 0 modulo 2^64
-(f <= 31), u^k = (C - rho)^k + k M w (C - rho)^(k-1).
+which is round(X / 2^f) up to one unit for |X| < 2^62; with f = 0, u = X = c - r exactly. As w is 0 or 1, a polynomial is
+P(u) = P(C - rho) + w (P(C - rho + M) - P(C - rho)).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from math import comb
 from typing import Any
@@ -182,42 +183,42 @@ def truncated(c: Tensor, f: int, rho: Share, b: Share, *, lead: bool = True) -> 
     return result.add_(C).add_(t * M) if lead else result
 
 
-def elementwise(
-    cx: Tensor,
-    cy: Tensor,
-    fx: int,
-    fy: int,
-    rho_x: Share,
-    rho_y: Share,
-    b_x: Share,
-    b_y: Share,
-    rho_xy: Share,
-    bx_rho_y: Share,
-    by_rho_x: Share,
+def multilinear(
+    openings: Sequence[Tensor],
+    shifts: Sequence[int],
+    terms: Sequence[Sequence[int]],
+    shares: Sequence[Share],
     *,
     lead: bool = True,
 ) -> Tensor:
-    """The share of u_x u_y, broadcast. b_x and bx_rho_y are unused (None) when fx = 0; likewise for y."""
-    Cx, tx = public_part(cx, fx)
-    Cy, ty = public_part(cy, fy)
-    Mx, My = 1 << (63 - fx), 1 << (63 - fy)
-    if rho_x is None or rho_y is None:
-        ux = Cx + tx * Mx if fx else Cx
-        uy = Cy + ty * My if fy else Cy
-        return ux * uy
-    result = (Cx * (Cy - rho_y)) if lead else Cx * -rho_y
-    result -= rho_x * Cy
-    result += rho_xy
-    if fx:  # M_x w_x (C_y - rho_y), w_x = t + (1 - 2t) b
-        assert b_x is not None and bx_rho_y is not None
-        flipped = b_x * Cy - bx_rho_y
-        part = (1 - 2 * tx) * flipped + tx * (Cy - rho_y if lead else -rho_y)
-        result += part * Mx
-    if fy:
-        assert b_y is not None and by_rho_x is not None
-        flipped = b_y * Cx - by_rho_x
-        part = (1 - 2 * ty) * flipped + ty * (Cx - rho_x if lead else -rho_x)
-        result += part * My
+    """The share of the product of truncated values u_i = P_i - rho_i + Q_i b_i, broadcast; P = C + t M, Q = (1 - 2t) M.
+
+    `shares[k]` shares the product over i of: 1, rho_i or b_i as terms[k][i] is 0, 1 or 2.
+    """
+    parts = [public_part(c, f) for c, f in zip(openings, shifts, strict=True)]
+    P = [C + t * (1 << (63 - f)) if f else C for (C, t), f in zip(parts, shifts, strict=True)]
+    Q = [(1 - 2 * t) * (1 << (63 - f)) if f else None for (_, t), f in zip(parts, shifts, strict=True)]
+    if shares[0] is None:
+        return math.prod(P[1:], start=P[0])
+    result: Tensor | None = None
+    if lead:
+        result = math.prod(P[1:], start=P[0])
+    grouped: dict[tuple[int, ...], Tensor] = {}  # by which factors stay public: fewer products of full-size tensors
+    for term, share in zip(terms, shares, strict=True):
+        assert share is not None
+        sign = -1 if sum(c == 1 for c in term) % 2 else 1
+        for c, q in zip(term, Q, strict=True):
+            if c == 2:
+                assert q is not None
+                share = share * q
+        public = tuple(i for i, c in enumerate(term) if c == 0)
+        share = share if sign == 1 else -share
+        grouped[public] = grouped[public] + share if public in grouped else share
+    for public, value in grouped.items():
+        for i in public:
+            value = value * P[i]
+        result = value if result is None else result + value
+    assert result is not None
     return result
 
 
@@ -242,18 +243,20 @@ def power_sum(
         inner = _horner([(-1) ** j * comb(k, j) * coefficients[k] for k in range(j, degree + 1)], C)
         result += inner * share
     if f:
-        derivative = [k * coefficients[k] for k in range(1, degree + 1)]
+        step = [
+            sum(comb(k, j) * M ** (k - j) * coefficients[k] for k in range(j + 1, degree + 1)) for j in range(degree)
+        ]  # P(y + M) - P(y)
         first = b_rho[0]
         assert first is not None
-        plain = _horner(derivative, C) if lead else torch.zeros_like(C)  # P'(C - rho)
-        flipped = _horner(derivative, C) * first  # b P'(C - rho)
+        plain = _horner(step, C) if lead else torch.zeros_like(C)
+        flipped = _horner(step, C) * first
         for j in range(1, degree):
             share, b_share = rho[j], b_rho[j]
             assert share is not None and b_share is not None
-            inner = _horner([(-1) ** j * comb(k, j) * derivative[k] for k in range(j, degree)], C)
+            inner = _horner([(-1) ** j * comb(k, j) * step[k] for k in range(j, degree)], C)
             plain = plain + inner * share
             flipped = flipped + inner * b_share
-        result += (t * plain + (1 - 2 * t) * flipped) * M
+        result += t * plain + (1 - 2 * t) * flipped
     return result
 
 

@@ -91,7 +91,9 @@ def plan_exponentials(low: float, high: float, floor: float = 1.0) -> list[Expon
     """
     kept: list[Exponential] = []
     for count in range(MOST_POWERS + 1):
-        all_powers = itertools.combinations_with_replacement(range(LARGEST_POWER, 1, -1), count)
+        # The last power is a square: its result fits the scale of a matrix product, a cube's would be opened twice.
+        every = itertools.combinations_with_replacement(range(LARGEST_POWER, 1, -1), count)
+        all_powers = [powers for powers in every if powers[-1:] in ((), (2,))]
         members = [fit_exponential(low, high, degree, powers, floor) for powers in all_powers for degree in DEGREES]
         best = min(members, key=lambda member: member.fixed_error)
         if not kept or best.fixed_error < kept[-1].fixed_error / 1.5:

@@ -14,7 +14,7 @@ from torch import fx
 from ..ir import mpc
 from .values import LIMIT
 
-HEADROOM = 1.0
+HEADROOM = 0.25
 """Bits kept free above the calibrated bound (which is itself widened, see `bound_of`)."""
 ELEMENTWISE = frozenset({mpc.mul, mpc.square, mpc.polynomial, mpc.less})
 PRODUCTS = frozenset({mpc.matmul, mpc.linear, mpc.conv})
@@ -32,7 +32,7 @@ def rms_of(node: fx.Node) -> float:
 
 def least_weight_bits(rms: float) -> float:
     """Fraction bits below which a weight of this root mean square loses more than 0.1 % of itself."""
-    return 9.5 - math.log2(rms)
+    return 9.0 - math.log2(rms)
 
 
 def caps(graph: fx.Graph, constants: dict[fx.Node, float], margin: float) -> dict[fx.Node, float]:
@@ -63,12 +63,27 @@ def _asked(node: fx.Node, user: fx.Node, done: dict[fx.Node, float], constants: 
         weights = [constants[n] for n in user.all_input_nodes[:2] if n in constants and n is not node]
         if weights:
             return cap - least_weight_bits(weights[0])
-        return min(cap, natural(user, margin)) / 2 if user.target is mpc.matmul else float(LIMIT)
+        return _half(node, user, min(cap, natural(user, margin))) if user.target is mpc.matmul else float(LIMIT)
     if user.target in ELEMENTWISE or (user.target is mpc.select and user.args[0] is not node):
         return float(LIMIT)
-    if user.target in (mpc.add, mpc.sub):
-        return cap - _pending(node, user)
+    if user.target in (mpc.add, mpc.sub):  # a summand that is opened anyway is cut there, exactly and for free
+        return float(LIMIT) if multiplied(node) and node.target is not mpc.scale else cap - _pending(node, user)
     return cap
+
+
+def _half(node: fx.Node, user: fx.Node, total: float) -> float:
+    """One operand's part of the bits of a matrix product, such that what lies before both keeps equally many."""
+    losses = {n: _loss(n) for n in user.all_input_nodes}
+    return (total - sum(losses.values())) / 2 + losses[node] if len(losses) == 2 else total / 2
+
+
+def _loss(node: fx.Node) -> float:
+    """Bits that centring costs between a value's producer and its use in a product."""
+    while node.op == "call_function" and (node.target in mpc.VIEWS or node.target is mpc.scale) and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+    if node.target in (mpc.add, mpc.sub) and node.all_input_nodes:
+        return _pending(node.all_input_nodes[0], node)
+    return 0.0
 
 
 def _pending(node: fx.Node, user: fx.Node) -> float:
@@ -91,10 +106,20 @@ def _argument(node: fx.Node, position: int) -> Any:
 
 
 def multiplied(node: fx.Node) -> bool:
-    """Whether the value itself is opened by some use (so that truncating it exactly costs no further opening)."""
+    """Whether an element-wise use opens the value as it is, so that truncating it exactly costs no further opening."""
     for user in node.users:
-        if user.target in ELEMENTWISE | PRODUCTS or (user.target is mpc.select and user.args[0] is not node):
+        if user.target in ELEMENTWISE or (user.target is mpc.select and user.args[0] is not node):
             return True
         if user.target is mpc.scale and multiplied(user):
+            return True
+    return False
+
+
+def multiplied_whole(node: fx.Node) -> bool:
+    """Whether a matrix product, linear layer or convolution uses the value untruncated."""
+    for user in node.users:
+        if user.target in PRODUCTS:
+            return True
+        if (user.target is mpc.scale or user.target in mpc.VIEWS) and multiplied_whole(user):
             return True
     return False

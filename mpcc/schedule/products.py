@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,15 +19,13 @@ WEIGHT_BITS = 13
 COEFFICIENT_BITS = 11
 """Bits by which the result of a polynomial is finer than its highest power, so that rounded coefficients do not show."""
 MOST_POWER_BITS = 15
+LEAST_OPERAND = 12.0
+"""Fraction bits that an operand of an element-wise product keeps at least."""
 
 
 def multiply(s: Scaler, x: Secret, y: Secret, out: tuple[float, float], cap: float) -> Secret:
     """Element-wise product; each operand truncated at its opening to its own precision."""
-    px, py = min(s.precision(x), x.bits), min(s.precision(y), y.bits)
-    excess = px + py - min(cap, 34)
-    if excess > 0:  # take bits evenly, but leave 11 each
-        room = max(0.0, min(excess, px - 11 + py - 11))
-        px, py = px - room / 2, py - room / 2
+    px, py = operand_bits(s, (x, y), cap)
     fx, fy = s.shift_to(x, px), s.shift_to(y, py)
     ox, oy = s.openings.open(x.node), s.openings.open(y.node)
     scale = x.scale / 2**fx * (y.scale / 2**fy)
@@ -34,16 +33,58 @@ def multiply(s: Scaler, x: Secret, y: Secret, out: tuple[float, float], cap: flo
     if fx == 0 and fy == 0:
         rxy = s.b.correlation(s.b.deal(dealer.product, "mul", ox.mask, oy.mask))
         node = s.b.on(online.product, "mul", ox.c, oy.c, o.mask_share(ox), o.mask_share(oy), rxy)
-    else:
-        rho_x, rho_y = o.rho(ox.mask, fx), o.rho(oy.mask, fy)
-        cross = s.b.correlation(s.b.deal(dealer.multiply, rho_x, rho_y))
-        bx_rho_y = s.b.correlation(s.b.deal(dealer.multiply, s.b.deal(dealer.top, ox.mask), rho_y)) if fx else None
-        by_rho_x = s.b.correlation(s.b.deal(dealer.multiply, s.b.deal(dealer.top, oy.mask), rho_x)) if fy else None
-        bx, by = o.top(ox) if fx else None, o.top(oy) if fy else None
-        node = s.b.on(
-            online.elementwise, ox.c, oy.c, fx, fy, o.high(ox, fx), o.high(oy, fy), bx, by, cross, bx_rho_y, by_rho_x
-        )
-    return Secret(node, scale, *out)
+        return Secret(node, scale, *out)
+    return Secret(multilinear(s, (ox, oy), (fx, fy)), scale, *out)
+
+
+def multiply_three(s: Scaler, factors: tuple[Secret, Secret, Secret], out: tuple[float, float], cap: float) -> Secret:
+    """The product of three values in the round in which the last of them is opened."""
+    bits = operand_bits(s, factors, cap)
+    shifts = tuple(s.shift_to(x, p) for x, p in zip(factors, bits, strict=True))
+    scale = math.prod(x.scale / 2**f for x, f in zip(factors, shifts, strict=True))
+    return Secret(multilinear(s, tuple(s.openings.open(x.node) for x in factors), shifts), scale, *out)
+
+
+def operand_bits(s: Scaler, factors: Sequence[Secret], cap: float) -> list[float]:
+    """Fraction bits of each factor. Where the product will be cut to a low cap anyway they are few: a local cut is then safe."""
+    wanted = [min(float(s.precision(x)), x.bits) for x in factors]
+    most = max(min(cap, 17.0 * len(factors)), LEAST_OPERAND * len(factors))
+    excess = sum(wanted) - most
+    if excess > 0:
+        slack = [max(0.0, w - LEAST_OPERAND) for w in wanted]
+        share = min(1.0, excess / sum(slack)) if sum(slack) else 0.0
+        wanted = [w - k * share for w, k in zip(wanted, slack, strict=True)]
+    return wanted
+
+
+def multilinear(s: Scaler, openings: Sequence[Opening], shifts: Sequence[int]) -> Any:
+    """The product of truncated values u_i = P_i - rho_i + Q_i b_i (P, Q public): the dealer gives every product of rho's and b's.
+
+    A product of two or more b's is left out where 2^(63-f) * 2^(63-f') ... vanishes modulo 2^64.
+    """
+    o = s.openings
+    terms, shares = [], []
+    for choice in itertools.product((0, 1, 2), repeat=len(openings)):
+        if not any(choice) or any(c == 2 and f == 0 for c, f in zip(choice, shifts, strict=True)):
+            continue
+        tops = [63 - f for c, f in zip(choice, shifts, strict=True) if c == 2]
+        if len(tops) > 1 and sum(tops) >= 64:
+            continue
+        chosen = [i for i, c in enumerate(choice) if c]
+        if len(chosen) == 1:
+            i = chosen[0]
+            share = o.high(openings[i], shifts[i]) if choice[i] == 1 else o.top(openings[i])
+        else:
+            value = None
+            for i in chosen:
+                mask = openings[i].mask
+                part = o.rho(mask, shifts[i]) if choice[i] == 1 else s.b.deal(dealer.top, mask)
+                value = part if value is None else s.b.deal(dealer.multiply, value, part)
+            assert value is not None
+            share = s.b.correlation(value)
+        terms.append(choice)
+        shares.append(share)
+    return s.b.on(online.multilinear, tuple(x.c for x in openings), tuple(shifts), tuple(terms), tuple(shares))
 
 
 def square(s: Scaler, x: Secret, out: tuple[float, float], cap: float) -> Secret:

@@ -14,6 +14,8 @@ from .builder import Builder, shape_of
 from .openings import Openings
 from .values import LIMIT, Secret
 
+MOST_SHIFT = 60
+
 
 @dataclass
 class Ledger:
@@ -43,7 +45,7 @@ class Scaler:
 
     def shift_to(self, x: Secret, bits: float) -> int:
         """How many bits to drop so that about `bits` fraction bits are left (0 when there are no more)."""
-        return max(0, min(31, math.floor(x.bits - bits + 1e-9)))
+        return max(0, min(MOST_SHIFT, round(x.bits - bits)))
 
     def reduce(self, x: Secret, bits: float, *, opened_anyway: bool) -> Secret:
         """x at a scale of at most 2^bits."""
@@ -53,11 +55,7 @@ class Scaler:
         failure = self._failure(x)
         self._check(x)
         if opened_anyway or failure > self.local_budget:
-            while drop > 0:  # one opening gives any shift up to 31
-                step = min(drop, 31)
-                x = self.truncated(x, step)
-                drop -= step
-            return x
+            return self.truncated(x, drop)
         self.ledger.entries.append((self.where[0], math.prod(shape_of(x.node)), failure))
         node = self.b.on(online.truncate_locally, x.node, drop)
         return Secret(node, x.scale / 2**drop, x.bound, x.rms)
