@@ -28,7 +28,14 @@ NN_ORDER = (
     "fold_norm_affine",
     "slice_early",  # again: the affine part of a norm that was left for a residual
 )
-MPC_ORDER = ("centre_keys", "divide_after_matmul", "reassociate_attention", "cse_mpc", "fold_constants_mpc")
+MPC_ORDER = (
+    "centre_keys",
+    "divide_after_matmul",
+    "reassociate_attention",
+    "weights_first",
+    "cse_mpc",
+    "fold_constants_mpc",
+)
 NN_PASSES = [name for name, p in registry.passes().items() if p.graph == "nn"]
 MPC_PASSES = [name for name, p in registry.passes().items() if p.graph == "mpc"]
 OPTIONAL = {"divide_late"}
