@@ -39,6 +39,8 @@ class Inference:
     party: int
     link: Link
     material: Material
+    shared: bool = False
+    """Whether inputs come and outputs stay as shares: then nothing is sent ahead and nothing is revealed."""
     timing: Timing = field(default_factory=Timing)
     number: int = -1
     """The inference that is prepared or was run last."""
@@ -67,23 +69,23 @@ class Inference:
         self._state.finish_setup(message)
         self.timing.setup = time.perf_counter() - start
 
-    def prepare(self, *, own_input: bool = False) -> None:
-        """All of the next inference that needs no input. `own_input`: party 0 will bring a share of the input."""
+    def prepare(self) -> None:
+        """All of the next inference that needs no input."""
         start = time.perf_counter()
         self.number += 1
         self._state.prepare(self.material.inference(self.number))
         for index, buffer in enumerate(self._buffers):
             self.link.post(self._slot(index), buffer)
-        if self.party == 1:
+        if self.party == 1 and not self.shared:
             self.link.post(self._slot(self._rounds), self._final)
-        elif not own_input:
+        if self.party == 0 and not self.shared:
             shapes = {n.name: tuple(n.meta["val"].shape) for n in self.program.inputs()}
             self._state.start({name: torch.zeros(shape, dtype=torch.int64) for name, shape in shapes.items()})
             self._sent = self._send(0) if self._rounds else None
         self.timing.offline = time.perf_counter() - start
 
     def run(self, shares: Sequence[Tensor] | None = None, progress: Progress | None = None) -> list[Tensor]:
-        """The outputs: party 1 gets the totals, party 0 its own shares. `shares`: of the inputs, as ring integers.
+        """The outputs: party 1 gets the totals, otherwise own shares. `shares`: of the inputs, as ring integers.
 
         The wait for the first message has no limit: until it comes, party 0 is idle.
         """
@@ -94,18 +96,19 @@ class Inference:
         for index, buffer in enumerate(self._buffers):
             sent = self._send(index) if self._sent is None else self._sent
             self._sent = None
-            self.link.receive(self._slot(index), forever=index == 0 and self.party == 0)
+            self.link.receive(self._slot(index), forever=index == 0 and self.party == 0 and not self.shared)
             if index == 0 and shares is None:
                 start = time.perf_counter()
             self._state.receive(index, sent, buffer)
             if progress is not None:
                 progress(index + 1, self._rounds + 1)
-        outputs = self.finish(self._state.outputs())
+        shares = self._state.outputs()
+        outputs = shares if self.shared else self._open(shares)
         self.timing.online = time.perf_counter() - start
         self.material.finished(self.number)
         return outputs
 
-    def finish(self, shares: list[Tensor]) -> list[Tensor]:
+    def _open(self, shares: list[Tensor]) -> list[Tensor]:
         """Open the outputs to party 1."""
         slot = self._slot(self._rounds)
         if self.party == 0:
