@@ -144,7 +144,7 @@ class PartyState:
 def run_in_party(state: PartyState, *inputs: Any) -> Any:
     """The program on CrypTensors: one CrypTensor, or a tuple where the program has several outputs.
 
-    Inputs at CrypTen's default 16 fraction bits fit as they are. Outputs have CrypTen's own scale of 16 bits, reached by
+    Inputs at CrypTen's default 16 fraction bits fit as they are. Outputs have its own scale of 16 bits too, reached by
     an exact truncation, never off by more than one unit.
     """
     crypten = import_crypten()
