@@ -155,6 +155,35 @@ def test_every_exporter_and_opset(vit: ViT, folder: Path, dynamo: bool, opset: i
     assert PARAMETERS - names <= {"cls"}
 
 
+def anonymous(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """As files of torch before 1.13 look: nodes and values are numbered, weights of products too."""
+    last = {info.name for info in proto.graph.output}
+    numbers: dict[str, str] = {}
+    for place, node in enumerate(proto.graph.node):
+        node.name = f"{node.op_type}_{place}"
+        del node.metadata_props[:]
+        for name in set(node.output) - last:
+            numbers[name] = str(1000 + len(numbers))
+    for tensor in proto.graph.initializer:
+        if tensor.name.startswith(("onnx::", "val_")):
+            numbers[tensor.name] = str(1000 + len(numbers))
+        tensor.name = numbers.get(tensor.name, tensor.name)
+    for node in proto.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [numbers.get(name, name) for name in names]
+    return proto
+
+
+@pytest.mark.parametrize(("dynamo", "opset"), [(False, 13), (False, 17), (True, 20)])
+def test_a_file_without_names(vit: ViT, folder: Path, dynamo: bool, opset: int) -> None:
+    """Names come back from the biases and norm weights alone; only a GELU's own module cannot."""
+    proto = anonymous(onnx.load(export(vit, folder, dynamo, opset)))
+    graph = capture_onnx(proto)
+    compare(run(graph, image()), run_onnxruntime(proto, image()), 1e-5)
+    assert list(sites(graph)) == [name.replace("mlp.1.gelu", "mlp.gelu") for name in SITES]
+    assert PARAMETERS - {name for name, _ in graph.named_parameters()} <= {"cls", "patch.weight", "patch.bias"}
+
+
 def test_parameters_are_those_of_the_model(vit: ViT, folder: Path) -> None:
     graph = check(export(vit, folder, False, 17))
     ours, theirs = dict(graph.named_parameters()), dict(vit.named_parameters())

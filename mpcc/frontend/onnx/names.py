@@ -4,7 +4,7 @@ In this order:
 1. `pkg.torch.onnx.name_scopes` or `namespace` among the node's properties (torch's newer exporter);
 2. a path in the node's name, or in the name of what it gives: `/blocks/blocks.0/attn/MatMul` (torch's older exporter,
    TensorFlow's), also behind an optimiser's additions;
-3. the dotted name of a weight that it reads: `blocks.0.attn.qkv.weight`;
+3. the dotted name of a weight that it reads, `blocks.0.attn.qkv.weight`, or that is applied to what it gives;
 4. what the layers before and behind have in common: a softmax between blocks.0.attn.qkv and blocks.0.attn.proj is in
    blocks.0.attn.
 """
@@ -15,18 +15,19 @@ import ast
 import re
 from collections.abc import Sequence
 
+import onnx.defs
 import torch
 from onnx import GraphProto, NodeProto
 
 SCOPES = "pkg.torch.onnx.name_scopes"
-# The last part of a path is the operator: MatMul_3, LayerNormalization; optimisers append MatMulAddFusion and the like.
-OPERATOR = re.compile(r"^([A-Z]\w*|\w*_token_\d+|\w*Fusion\w*)?$")
+PRODUCTS = ("MatMul", "Gemm", "Conv")
+NORM_PARTS = ("Div", "Sqrt", "Reciprocal", "Pow", "ReduceMean", "Sub", "Cast")
 CHECKPOINT = re.compile(r"^[A-Za-z_]\w*(\.\w+)+$")
 IDENTIFIER = re.compile(r"^[A-Za-z_]\w*$")
 # Names that exporters and optimisers make up.
 MADE_UP = re.compile(
-    r"^(val_\d+|_?v_?\d+|tmp_\d+|_to_copy\w*|Constant_?\d*|const\w*|ortshared\w*|auto_\w+|p2o\..*|onnx_\w+|t_\d+|t|.*_token_\d+"
-    r"|[a-z]+_\d+)$"
+    r"^(val_\d+|_?v_?\d+|tmp_\d+|_to_copy\w*|[Cc]onst\w*|ortshared\w*|auto_\w+|p2o\..*|onnx_\w+|t_\d+|t|.*_token_\d+"
+    r"|[a-z]+_\d+|\w+__\d+)$"
 )
 
 
@@ -34,6 +35,7 @@ def layers(graph: GraphProto) -> list[str]:
     """The dotted layer of each node, in the graph's order; empty for the model itself and where nothing is known."""
     weights = {tensor.name for tensor in graph.initializer}
     found = [_first(own_layer(node), _of_weights(node, weights)) for node in graph.node]
+    _claim(graph, found)
     before, behind = _before(graph.node, found), _behind(graph.node, found)
     return [_between(b, a) if own is None else own for own, b, a in zip(found, before, behind, strict=True)]
 
@@ -63,11 +65,14 @@ def _of_properties(properties: dict[str, str]) -> str | None:
 
 
 def of_path(name: str) -> str | None:
-    """blocks.0.attn of /blocks/blocks.0/attn/MatMul_1: a part that repeats the one before it replaces that one."""
+    """blocks.0.attn of /blocks/blocks.0/attn/MatMul_1: a part that repeats the one before it replaces that one.
+
+    The last part is the operator; more of them are dropped where optimisers and Keras append their own.
+    """
     if "/" not in name:
         return None
-    parts = [part for part in name.split(":")[0].split("/") if part]
-    while parts and OPERATOR.match(re.sub(r"_output_\d+$", "", parts[-1])):
+    parts = [part for part in name.split(":")[0].split("/") if part and not part.endswith("PartitionedCall")][:-1]
+    while parts and _is_operator(parts[-1]):
         parts.pop()
     kept: list[str] = []
     for part in parts:
@@ -77,11 +82,41 @@ def of_path(name: str) -> str | None:
     return ".".join(kept)
 
 
+def _is_operator(part: str) -> bool:
+    stem = re.sub(r"_\d+$", "", part)
+    return stem in ("Tensordot", "moments", "batchnorm") or onnx.defs.has(stem)
+
+
 def _of_weights(node: NodeProto, weights: set[str]) -> str | None:
     for name in node.input:
         if name in weights and is_checkpoint_name(name) and "." in name:
             return str(name).rpartition(".")[0]
     return None
+
+
+def _claim(graph: GraphProto, found: list[str | None]) -> None:
+    """Give the parts of a decomposed norm, and a product, the layer of the weight or bias that is applied to them."""
+    makers = {name: place for place, node in enumerate(graph.node) for name in node.output}
+    fixed = {tensor.name for tensor in graph.initializer}
+    fixed |= {name for node in graph.node if node.op_type == "Constant" for name in node.output}
+    waiting = [place for place, node in enumerate(graph.node) if found[place] and node.op_type in ("Add", "Mul")]
+    while waiting:
+        place = waiting.pop()
+        for name in graph.node[place].input:
+            maker = makers.get(name)
+            if maker is None or found[maker] is not None or not _is_part(graph.node[maker], fixed):
+                continue
+            found[maker] = found[place]
+            if graph.node[maker].op_type not in PRODUCTS:
+                waiting.append(maker)
+
+
+def _is_part(node: NodeProto, fixed: set[str]) -> bool:
+    """Of a norm; or a product with a weight. A sum of two values is a residual connection, not part of a norm."""
+    varying = {name for name in node.input if name not in fixed}
+    if node.op_type in (*PRODUCTS, "Add", "Mul"):
+        return len(varying) < 2
+    return node.op_type in NORM_PARTS
 
 
 def is_checkpoint_name(name: str) -> bool:
@@ -132,4 +167,4 @@ def parameter_name(name: str) -> str | None:
         return None
     parts = [re.sub(r"\W", "_", part) for part in name.split(":")[0].split("/") if part]
     dotted = ".".join(parts)
-    return dotted if CHECKPOINT.match(dotted) and not OPERATOR.match(parts[-1]) else None
+    return dotted if CHECKPOINT.match(dotted) and not parts[-1][:1].isupper() else None

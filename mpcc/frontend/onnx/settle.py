@@ -34,14 +34,14 @@ def settle(recorder: Recorder, made_up: set[str]) -> None:
     recorder.graph.eliminate_dead_code()
     for node in list(recorder.graph.nodes):
         if is_call(node, aten.add.Tensor):
-            _absorb_bias(recorder, node)
+            _absorb_bias(recorder, node, made_up)
     for node in list(recorder.graph.nodes):
         if node.op == "get_attr":
             _absorb_view(recorder, node)
     _rename(recorder, made_up)
 
 
-def _absorb_bias(recorder: Recorder, node: fx.Node) -> None:
+def _absorb_bias(recorder: Recorder, node: fx.Node, made_up: set[str]) -> None:
     for product, bias in (node.args[:2], node.args[1::-1]):
         if not is_call(product, aten.linear.default) or not isinstance(bias, fx.Node) or bias.op != "get_attr":
             continue
@@ -55,10 +55,18 @@ def _absorb_bias(recorder: Recorder, node: fx.Node) -> None:
         with recorder.graph.inserting_before(product):
             flat = _flat(recorder, bias, width)
         product.args = (*product.args, flat)
-        product.meta["layer"] = product.meta["layer"] or node.meta["layer"]
+        product.meta["layer"] = _layer(product, node, bias, made_up)
         node.replace_all_uses_with(product)
         recorder.graph.erase_node(node)
         return
+
+
+def _layer(product: fx.Node, addition: fx.Node, bias: fx.Node, made_up: set[str]) -> str:
+    """The bias says it best where the file has its name: a nameless product was placed by its neighbours only."""
+    parent = str(bias.target).rpartition(".")[0]
+    if parent and bias.target not in made_up and set(bias.users) <= {product, addition}:
+        return parent
+    return str(product.meta["layer"] or addition.meta["layer"])
 
 
 def _flat(recorder: Recorder, bias: fx.Node, width: int) -> fx.Node:
