@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from mpcc.rewrite import Options
-from mpcc.rewrite.chains import Chain
+from mpcc.rewrite import Options, SiteStatistics
+from mpcc.rewrite.chains import Chain, plan_chains
 from mpcc.rewrite.chains import options_of as chain_options
 from mpcc.rewrite.chains import value as chain_value
 from mpcc.rewrite.exponentials import Exponential, error
@@ -18,6 +19,10 @@ from mpcc.rewrite.fit import chebyshev_grid
 ROUGHEST = 0.05  # a member further off than this is not worth its rounds
 EXPONENTIAL_TOLERANCE, RECIPROCAL_TOLERANCE = 7e-3, 1e-3  # of the default member
 POINTS = 4001
+NORM_MARGIN = 1.25
+NORM_TOLERANCE, NORM_ROUGHEST = 1.5e-3, 0.15
+FEW = 64  # rows: an extreme seen among so few says little about the next ones
+CORE = 0.002  # the share of rows at either end that may be less accurate
 Member = TypeVar("Member", Exponential, Chain)
 
 
@@ -29,14 +34,18 @@ def softmax_members(
     recips = [chain for chain in recips if chain.error < ROUGHEST]
     if not exps or not recips:
         return ()
-    first = (_first(exps, EXPONENTIAL_TOLERANCE), _first(recips, RECIPROCAL_TOLERANCE))
+    first = (first_within(exps, EXPONENTIAL_TOLERANCE)[0], first_within(recips, RECIPROCAL_TOLERANCE)[0])
     pairs = [first, *((e, r) for e in exps for r in recips if (e, r) != first)]
     members = [{**exponential_options(e), **chain_options(r), **recorded} for e, r in pairs]
     return tuple({**member, "joined": joined} for member in members for joined in (True, False))
 
 
-def _first(members: Sequence[Member], tolerance: float) -> Member:
-    return next((member for member in members if member.fixed_error <= tolerance), members[-1])
+def first_within(members: Sequence[Member], tolerance: float) -> list[Member]:
+    """The members, shortest first as given, but before all the shortest one within the tolerance (else the last)."""
+    if not members:
+        return []
+    first = next((member for member in members if member.fixed_error <= tolerance), members[-1])
+    return [first] + [member for member in members if member != first]
 
 
 def softmax_error(options: Options, floor: float) -> float:
@@ -51,3 +60,32 @@ def exponential_error(options: Options, powers: Sequence[int], floor: float, rel
     x = chebyshev_grid(options["low"], options["high"], POINTS)
     delta = error(options["start"], powers, x, floor=floor)
     return 1.0 if delta >= 0.25 else (1 + relative) * (1 + 2 * delta / (1 - 2 * delta)) - 1
+
+
+def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ...]:
+    """Members that differ in their chain for 1/sqrt of the named quantity: the shortest accurate one first.
+
+    The range is the calibrated one widened by the factor NORM_MARGIN, further where few rows were seen (variances have
+    longer tails below than above). The fit is closest where nearly all calibrated rows are.
+    """
+    seen, rows = statistics.ranges[quantity], statistics.samples[quantity].numpy()
+    few = 1 + 2.5 * min(1.0, math.sqrt(FEW / len(rows)))
+    low, high = _digits(seen.low / (NORM_MARGIN * few)), _digits(seen.high * NORM_MARGIN * math.sqrt(few))
+    core = (_digits(float(np.quantile(rows, CORE)) / 1.02), _digits(float(np.quantile(rows, 1 - CORE)) * 1.02))
+    chains = [chain for chain in plan_chains("rsqrt", low, high, core) if chain.error < NORM_ROUGHEST]
+    ranges = {"low": low, "high": high, "margin": NORM_MARGIN}
+    return tuple(
+        {**chain_options(chain), **ranges, "joined": joined}
+        for chain in first_within(chains, NORM_TOLERANCE)
+        for joined in ((True, False) if len(chain.stages) > 1 else (True,))
+    )
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def norm_error(options: Options) -> float:
+    """Largest absolute error of an element within 8 standard deviations, weight 1: 8 times the relative error."""
+    v = np.exp(chebyshev_grid(math.log(options["low"]), math.log(options["high"]), POINTS))
+    return 8 * float(np.abs(chain_value(options["chain"], v) * np.sqrt(v) - 1).max())

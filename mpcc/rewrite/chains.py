@@ -22,10 +22,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .fit import Array, chebyshev_grid, evaluate, fit_polynomial, quantised, rounded
+from .fit import Array, chebyshev_grid, evaluate, fit_points, quantised, rounded
 
 Stage = tuple[tuple[float, ...], tuple[float, ...]]
 Kind = Literal["reciprocal", "rsqrt"]
+Core = tuple[float, float]
+OUTSIDE = 10.0
 LARGEST_DEGREE = 4
 LONGEST = 8
 ENOUGH = 2e-4  # what the bits of a degree-4 argument leave anyway
@@ -35,7 +37,8 @@ ENOUGH = 2e-4  # what the bits of a degree-4 argument leave anyway
 class Chain:
     """Stages of (factor, residual) coefficients; the last residual is empty. Errors are relative.
 
-    `error` is that of the formula, `fixed_error` also counts the bits that a polynomial's argument keeps.
+    `error` is that of the formula on the whole range; `fixed_error` that on the core only, but it also counts the bits
+    that a polynomial's argument keeps.
     """
 
     degrees: tuple[int, ...]
@@ -54,19 +57,28 @@ def root(kind: Kind) -> float:
 
 
 @cache
-def fit_chain(kind: Kind, low: float, high: float, degrees: tuple[int, ...]) -> Chain:
-    """The chain with factors of these degrees, fitted on [low, high]."""
+def fit_chain(kind: Kind, low: float, high: float, degrees: tuple[int, ...], core: Core | None = None) -> Chain:
+    """The chain with factors of these degrees, fitted on [low, high].
+
+    In `core`, where the calibrated values are, an error counts `OUTSIDE` times as much as in the margins around it.
+    """
     d = chebyshev_grid(low, high)
-    front, argument = _front(kind, low, high, degrees[:-1])
-    factor = _factor(kind, argument, degrees[-1], first=len(degrees) == 1)
+    front, argument = _front(kind, low, high, degrees[:-1], core)
+    factor = _factor(kind, argument, degrees[-1], _weights(d, core), first=len(degrees) == 1)
     stages = _tidy((*front, (factor, ())))
-    exact = d ** root(kind)
+    exact, inside = d ** root(kind), _weights(d, core) == 1.0
     return Chain(
         degrees,
         stages,
         float(np.abs(value(stages, d) / exact - 1).max()),
-        float(np.abs(value(stages, d, fixed_point=True) / exact - 1).max()),
+        float((np.abs(value(stages, d, fixed_point=True) / exact - 1) * inside).max()),
     )
+
+
+def _weights(d: Array, core: Core | None) -> Array:
+    if core is None:
+        return np.ones_like(d)
+    return np.where((d >= core[0]) & (d <= core[1]), 1.0, 1.0 / OUTSIDE)
 
 
 def _tidy(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
@@ -85,21 +97,23 @@ def _tidy(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
 
 
 @cache
-def _front(kind: Kind, low: float, high: float, degrees: tuple[int, ...]) -> tuple[tuple[Stage, ...], Array]:
+def _front(
+    kind: Kind, low: float, high: float, degrees: tuple[int, ...], core: Core | None
+) -> tuple[tuple[Stage, ...], Array]:
     """All stages but the last, and the residual that they leave over the grid (the grid itself if there are none)."""
+    d = chebyshev_grid(low, high)
     if not degrees:
-        return (), chebyshev_grid(low, high)
-    stages, argument = _front(kind, low, high, degrees[:-1])
-    factor = _factor(kind, argument, degrees[-1], first=not stages)
+        return (), d
+    stages, argument = _front(kind, low, high, degrees[:-1], core)
+    factor = _factor(kind, argument, degrees[-1], np.ones_like(d), first=not stages)
     residual = _residual(factor, kind, first=not stages)
     return (*stages, (factor, residual)), evaluate(residual, argument)
 
 
-def _factor(kind: Kind, argument: Array, degree: int, *, first: bool) -> tuple[float, ...]:
+def _factor(kind: Kind, argument: Array, degree: int, weights: Array, *, first: bool) -> tuple[float, ...]:
     """The factor fitted where the argument lies: to d^power at first, to (1 - e)^power later."""
-    power = root(kind)
-    low, high = float(argument.min()), float(argument.max())
-    return fit_polynomial(lambda u: (u if first else 1 - u) ** power, low, high, degree, relative=True).coefficients
+    exact = (argument if first else 1 - argument) ** root(kind)
+    return fit_points(argument, exact, weights / exact, degree)
 
 
 def _residual(factor: Sequence[float], kind: Kind, *, first: bool) -> tuple[float, ...]:
@@ -135,14 +149,15 @@ def shapes(kind: Kind) -> list[tuple[int, ...]]:
     ]
 
 
-def plan_chains(kind: Kind, low: float, high: float) -> list[Chain]:
+def plan_chains(kind: Kind, low: float, high: float, core: Core | None = None) -> list[Chain]:
     """The chains worth having on [low, high], by number of stages: for each length the most accurate in fixed point.
 
     A longer chain is kept only if it takes a third off the error.
     """
     kept: list[Chain] = []
     for _, group in itertools.groupby(shapes(kind), key=len):
-        best = min((fit_chain(kind, low, high, degrees) for degrees in group), key=lambda chain: chain.fixed_error)
+        chains = (fit_chain(kind, low, high, degrees, core) for degrees in group)
+        best = min(chains, key=lambda chain: chain.fixed_error)
         if not kept or best.fixed_error < kept[-1].fixed_error / 1.5:
             kept.append(best)
         if kept[-1].fixed_error < ENOUGH:

@@ -66,11 +66,25 @@ def fit_polynomial(
     y = function(x)
     base = 1 / np.abs(y) if relative else np.ones_like(x)
     cost = base if weight is None else base * weight(x)
+    coefficients = fit_points(x, y, cost, degree, powers=powers, iterations=iterations)
+    return Fit(coefficients, float((np.abs(evaluate(coefficients, x) - y) * base).max()))
+
+
+def fit_points(
+    x: Array,
+    y: Array,
+    cost: Array,
+    degree: int,
+    *,
+    powers: Sequence[int] | None = None,
+    iterations: int = ITERATIONS,
+) -> tuple[float, ...]:
+    """Coefficients of the polynomial with the least maximum of cost * |p(x) - y| over the points."""
+    low, high = float(x.min()), float(x.max())
     middle, half = ((low + high) / 2, (high - low) / 2) if powers is None else (0.0, max(abs(low), abs(high)))
     terms = list(range(degree + 1)) if powers is None else list(powers)
     basis = np.stack([((x - middle) / half) ** k for k in terms], axis=1)
-    coefficients = _in_original(_lawson(basis, y, cost, iterations), middle, half, terms)
-    return Fit(coefficients, float((np.abs(evaluate(coefficients, x) - y) * base).max()))
+    return _in_original(_lawson(basis, y, cost, iterations), middle, half, terms)
 
 
 def _lawson(basis: Array, y: Array, cost: Array, iterations: int) -> Array:

@@ -62,6 +62,7 @@ def _softmax(x: Tensor, bound: Arguments) -> Quantities:
         "gap_denominator": gap.exp().sum(dim),
         "relu_mean": x.relu().mean(dim),
         "quad_mean": (x + QUAD_SHIFT).square().mean(dim),
+        "ramp_mean": (x / 2 + 1).relu().pow(3).mean(dim),
     }
 
 

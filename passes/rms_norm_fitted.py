@@ -1,0 +1,55 @@
+"""RMSNorm with an inverse root fitted to this very layer's mean squares.
+
+    m = mean(x^2) + eps;  y = x / sqrt(m) * weight
+
+As `layer_norm_fitted`, without the mean: x is opened once for its square and for the product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mpcc.ir import mpc
+from mpcc.rewrite import Approximation, Options, SiteStatistics
+
+from ._forms import Stages, factors, product
+from ._members import norm_error, norm_members
+
+
+def rms_norm_fitted(
+    x: Any,
+    weight: Any = None,
+    *,
+    normalized_shape: Sequence[int],
+    eps: float | None = None,
+    chain: Stages,
+    joined: bool = True,
+    **recorded: Any,
+) -> Any:
+    """rms_norm over the last len(normalized_shape) dimensions; weight may be absent."""
+    rank = len(x.shape)
+    dims = tuple(range(rank - len(normalized_shape), rank))
+    small = torch.finfo(x.dtype).eps if eps is None else eps
+    mean_square = mpc.add(mpc.mean(mpc.square(x), dims, keepdim=True), small)
+    y = product(x, factors(mean_square, chain), joined=joined)
+    return y if weight is None else mpc.mul(y, weight)
+
+
+def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
+    """By the number of stages, the accurate default first."""
+    return norm_members(statistics, "mean_square")
+
+
+RMS_NORM_FITTED = Approximation(
+    name="rms_norm_fitted",
+    operator="rms_norm",
+    level="bounded",
+    source="fitted to the site",
+    function=rms_norm_fitted,
+    candidates=candidates,
+    error=norm_error,
+    summary="1/sqrt(mean square) by polynomials on the calibrated range",
+)

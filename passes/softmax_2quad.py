@@ -1,0 +1,58 @@
+"""Softmax replaced by a normalised parabola ("2Quad"), as in MPCFormer. Wants training.
+
+    y = (x + c)^2 / sum (x + c)^2,   c = 5 in the paper
+
+1/sum is a chain of polynomials on the calibrated range of the mean square (widened by the factor `margin`).
+Source: Li et al., MPCFormer, arXiv 2211.01452. MPCViT's code uses c = 0 and an eps in the sum.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mpcc.ir import mpc
+from mpcc.rewrite import Approximation, Options, SiteStatistics
+from mpcc.rewrite.chains import options_of, plan_chains
+
+from ._forms import Stages, factors, positive_dim, product
+from ._members import first_within
+
+MARGIN = 1.5
+SHIFT = 5.0
+TOLERANCE, ROUGHEST = 1e-3, 0.1
+
+
+def softmax_2quad(
+    x: Any, dim: int, *, chain: Stages, shift: float = SHIFT, joined: bool = True, **recorded: Any
+) -> Any:
+    """(x + shift)^2 over its sum along `dim`, any shape."""
+    dims = (positive_dim(x, dim),)
+    e = mpc.square(mpc.add(x, shift))
+    d = mpc.mean(e, dims, keepdim=True)
+    return product(e, factors(d, chain, 1.0 / int(x.shape[dims[0]])), joined=joined)
+
+
+def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
+    """c = 5, by the length of the reciprocal's chain."""
+    seen = statistics.ranges["quad_mean"]
+    low, high = float(f"{seen.low / MARGIN:.3g}"), float(f"{seen.high * MARGIN:.3g}")
+    if low <= 0:
+        return ()
+    chains = [chain for chain in plan_chains("reciprocal", low, high) if chain.error < ROUGHEST]
+    recorded = {"shift": SHIFT, "low": low, "high": high, "margin": MARGIN}
+    return tuple(
+        {**options_of(chain), **recorded, "joined": joined}
+        for chain in first_within(chains, TOLERANCE)
+        for joined in (True, False)
+    )
+
+
+SOFTMAX_2QUAD = Approximation(
+    name="softmax_2quad",
+    operator="softmax",
+    level="structural",
+    source="MPCFormer, arXiv 2211.01452",
+    function=softmax_2quad,
+    candidates=candidates,
+    summary="(x + 5)^2 over its sum",
+)

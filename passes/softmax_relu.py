@@ -1,0 +1,55 @@
+"""Softmax replaced by ReLU over its sum ("RSAttn", "2ReLU"), with a floor under the sum. Wants training.
+
+    y = relu(x) / (sum relu(x) + floor N)
+
+The sum has no lower bound, so `floor` (a share of the calibrated mean) gives it one; 1/sum is a chain of polynomials on
+[floor, high + floor], high calibrated and widened by `margin`.
+Source: MPCViT, arXiv 2211.13955 ("ReLU softmax attention"); MPCFormer, arXiv 2211.01452 ("2ReLU").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mpcc.ir import mpc
+from mpcc.rewrite import Approximation, Options, SiteStatistics
+from mpcc.rewrite.chains import options_of, plan_chains
+
+from ._forms import Stages, factors, positive_dim, product
+from ._members import first_within
+
+MARGIN = 1.5
+FLOORS = (0.05, 0.2)  # of the root mean square of the calibrated means
+TOLERANCE, ROUGHEST = 1e-3, 0.1
+
+
+def softmax_relu(x: Any, dim: int, *, chain: Stages, floor: float, joined: bool = True, **recorded: Any) -> Any:
+    """relu(x) over its sum along `dim`, any shape."""
+    dims = (positive_dim(x, dim),)
+    e = mpc.relu(x)
+    d = mpc.add(mpc.mean(e, dims, keepdim=True), floor)
+    return product(e, factors(d, chain, 1.0 / int(x.shape[dims[0]])), joined=joined)
+
+
+def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
+    """A low floor and a high one."""
+    seen = statistics.ranges["relu_mean"]
+    members: list[Options] = []
+    for share in FLOORS:
+        floor = float(f"{max(share * seen.rms, 1e-3):.3g}")
+        high = float(f"{seen.high * MARGIN + floor:.3g}")
+        chains = [chain for chain in plan_chains("reciprocal", floor, high) if chain.error < ROUGHEST]
+        recorded = {"floor": floor, "high": high, "margin": MARGIN}
+        members += [{**options_of(chain), **recorded} for chain in first_within(chains, TOLERANCE)[:1]]
+    return tuple({**member, "joined": joined} for member in members for joined in (True, False))
+
+
+SOFTMAX_RELU = Approximation(
+    name="softmax_relu",
+    operator="softmax",
+    level="structural",
+    source="MPCViT, arXiv 2211.13955; MPCFormer, arXiv 2211.01452",
+    function=softmax_relu,
+    candidates=candidates,
+    summary="relu(x) over its sum, with a floor",
+)
