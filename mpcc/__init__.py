@@ -1,1 +1,61 @@
-"""mpcc: a compiler for private inference of Vision Transformers."""
+"""mpcc: a compiler for private inference of Vision Transformers.
+
+    made = mpcc.optimize("model.onnx", calibration="images.npy", budget="2s", network="wan")
+    made.save("private.mpcc")
+    run = mpcc.load("private.mpcc").run(image)
+
+Nothing is imported before it is asked for: `import mpcc` takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cost import Budget, Estimate, Network, OpCounts
+    from .errors import MpccError
+    from .executable import Executable, Run
+    from .pipeline import Optimized, capture, compile, count, estimate, load, optimize, transform
+    from .rewrite import Choice, Plan
+
+__all__ = [
+    "Budget",
+    "Choice",
+    "Estimate",
+    "Executable",
+    "MpccError",
+    "Network",
+    "OpCounts",
+    "Optimized",
+    "Plan",
+    "Run",
+    "capture",
+    "compile",
+    "count",
+    "estimate",
+    "load",
+    "optimize",
+    "transform",
+]
+
+_HOMES = {
+    "cost": ("Budget", "Estimate", "Network", "OpCounts"),
+    "errors": ("MpccError",),
+    "executable": ("Executable", "Run"),
+    "pipeline": ("Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "transform"),
+    "rewrite": ("Choice", "Plan"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"mpcc.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'mpcc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -43,11 +43,11 @@ def lines(plan: Plan, before: Estimate, after: Estimate) -> list[Line]:
 
 
 def by_operator(found: list[Line], plan: Plan) -> list[Line]:
-    """The same lines with the sites added up by their operator: `softmax (5)`."""
+    """The same lines with the sites added up by their operator (`softmax (5)`), the dearest before first."""
     groups: dict[str, list[Line]] = {}
     for line in found:
         groups.setdefault(_operator(line.name) if line.name in plan.choices else line.name, []).append(line)
-    return [
+    joined = [
         Line(
             f"{name} ({len(group)})" if group[0].name in plan.choices else name,
             ", ".join(dict.fromkeys(line.chosen.split(" ")[0] for line in group if line.chosen)),
@@ -56,6 +56,7 @@ def by_operator(found: list[Line], plan: Plan) -> list[Line]:
         )
         for name, group in groups.items()
     ]
+    return sorted(joined, key=lambda line: -float(line.before.bytes))
 
 
 def describe(plan: Plan, site: str) -> str:
