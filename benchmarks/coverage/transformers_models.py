@@ -6,8 +6,10 @@ import os
 from typing import Any
 
 import torch
+from torchvision_stub import declare
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+declare()
 
 import transformers  # noqa: E402
 from transformers.models.auto import modeling_auto  # noqa: E402

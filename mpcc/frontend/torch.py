@@ -20,7 +20,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from mpcc.errors import CaptureError, InvalidGraph, ModelFileError
-from mpcc.frontend.canonical import canonicalise
+from mpcc.frontend.canonical import canonicalise_program
 from mpcc.frontend.canonical.mutation import NeedsFunctional
 from mpcc.frontend.examples import Inputs, Shapes, resolve_inputs
 from mpcc.frontend.failures import capture_error
@@ -129,7 +129,7 @@ def export(module: torch.nn.Module, inputs: Inputs) -> ExportedProgram:
 
 
 def _canonical(program: ExportedProgram) -> fx.GraphModule:
-    return canonicalise(program.module(check_guards=False))
+    return canonicalise_program(program)
 
 
 def _functional(program: ExportedProgram) -> ExportedProgram:

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
 
 from mpcc.errors import ShapeError, UnsupportedOperator
 from mpcc.frontend.raising import raise_patterns
@@ -19,23 +21,44 @@ from mpcc.ir.nn import OPERATORS, describe, name_sites, verify
 from .batch_norm import fold_batch_norms
 from .builder import Builder
 from .rules import RULES
-from .walk import Walk, tensors
+from .walk import Walk, constant_of, tensors
 
-__all__ = ["canonicalise"]
+__all__ = ["canonicalise", "canonicalise_program"]
 
 
 def canonicalise(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """A new nn-level graph that computes what `graph_module` computes, with the parameters of `graph_module` (shared).
+    """A new nn-level graph that computes what `graph_module` computes, in float32, with copies of its parameters.
 
     Its nodes are ATen overloads with `meta["val"]` on the placeholders (what `torch.export` gives after `.module()`);
     layers come from `meta["layer"]` or `meta["nn_module_stack"]`. Raises UnsupportedOperator with all operators that
-    have no canonical form, ShapeError for dynamic shapes.
+    have no canonical form, ShapeError for dynamic shapes, CaptureError for NaN weights.
     """
     builder = Builder(RULES)
     inputs = [_input(builder, node) for node in graph_module.graph.nodes if node.op == "placeholder"]
-    outputs = tensors(Walk(builder, graph_module).run(inputs))
+    return _finished(builder, Walk(builder, graph_module).run(inputs))
+
+
+def canonicalise_program(program: ExportedProgram) -> fx.GraphModule:
+    """As `canonicalise`, for an exported program, whose parameters are inputs of its graph."""
+    builder = Builder(RULES)
+    specs = program.graph_signature.input_specs
+    placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+    inputs = []
+    for node, spec in zip(placeholders, specs, strict=True):
+        if spec.kind is InputKind.USER_INPUT:
+            inputs.append(_input(builder, node))
+        else:
+            assert spec.target is not None
+            stored = program.state_dict if spec.target in program.state_dict else program.constants
+            inputs.append(constant_of(stored[spec.target], spec.target))
+    results = Walk(builder, program.graph_module).run(inputs)
+    wanted = [spec.kind is OutputKind.USER_OUTPUT for spec in program.graph_signature.output_specs]
+    return _finished(builder, [result for result, kept in zip(results, wanted, strict=True) if kept])
+
+
+def _finished(builder: Builder, results: Any) -> fx.GraphModule:
     builder.layer = ""
-    nodes = [builder.node(value) for value in outputs]
+    nodes = [builder.node(value) for value in tensors(results)]
     builder.graph.output(nodes[0] if len(nodes) == 1 else tuple(nodes))
     return finish(builder.root, builder.graph)
 

@@ -44,6 +44,7 @@ class Builder:
         self.made_by: tuple[str, ...] = ()
         self._attributes: dict[str, fx.Node] = {}
         self._constants: dict[int, tuple[Constant, fx.Node]] = {}
+        self._shapes: dict[Any, Any] = {}
 
     # ------------------------------------------------------------------------------------------------- operators
 
@@ -110,9 +111,16 @@ class Builder:
         node = self.graph.call_function(target, args, kwargs)
         node.meta["layer"] = self.layer
         node.meta["made_by"] = self.made_by
-        metas, named = fx.node.map_arg((args, kwargs), lambda n: n.meta["val"])
-        node.meta["val"] = target(*metas, **named) if target in OPERATORS else _foreign(target, metas, named)
+        node.meta["val"] = self._inferred(target, args, kwargs)
         return node
+
+    def _inferred(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Shape and type of a call; equal calls are inferred once, for a network repeats its blocks."""
+        key = (target, _signature(args), _signature(kwargs))
+        if key not in self._shapes:
+            metas, named = fx.node.map_arg((args, kwargs), lambda n: n.meta["val"])
+            self._shapes[key] = target(*metas, **named) if target in OPERATORS else _foreign(target, metas, named)
+        return self._shapes[key]
 
     def _nodes(self, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
@@ -207,6 +215,18 @@ class Builder:
     def gather(self, x: Value, dim: int, indices: torch.Tensor) -> Any:
         """`x` at constant 1-D `indices` along `dim`."""
         return self.do(aten.index.Tensor, x, [*[None] * dim, Constant(indices.to(torch.int64))])
+
+
+def _signature(value: Any) -> Any:
+    """What of an argument decides about shapes, hashable."""
+    if isinstance(value, fx.Node):
+        meta = value.meta["val"]
+        return ("node", tuple(meta.shape), meta.dtype) if isinstance(meta, torch.Tensor) else ("node", id(value))
+    if isinstance(value, (list, tuple)):
+        return tuple(_signature(item) for item in value)
+    if isinstance(value, dict):
+        return tuple((key, _signature(item)) for key, item in value.items())
+    return (type(value).__name__, str(value))
 
 
 def operator_name(target: Any) -> str:

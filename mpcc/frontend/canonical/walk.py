@@ -36,7 +36,7 @@ class Walk:
         self.parameters: dict[str, Any] = {}
 
     def run(self, inputs: Sequence[Any]) -> Any:
-        """The values of the output node's argument, given those of the placeholders."""
+        """The values of the output node's argument, given those of the placeholders in order."""
         given = iter(inputs)
         for node in self.graph_module.graph.nodes:
             if node.op == "output":
@@ -81,11 +81,7 @@ class Walk:
 
     def read(self, name: str) -> Any:
         if name not in self.parameters:
-            value = attribute(self.graph_module, name)
-            if isinstance(value, torch.Tensor):
-                trainable = isinstance(value, torch.nn.Parameter) and value.is_floating_point()
-                value = Constant(_single(value.detach()), name, name, trainable)
-            self.parameters[name] = value
+            self.parameters[name] = constant_of(attribute(self.graph_module, name), name)
         return self.parameters[name]
 
     def item(self, value: Any, index: Any) -> Any:
@@ -119,6 +115,14 @@ class Walk:
         assert isinstance(written, fx.Node)
         self.values[written] = result
         return result
+
+
+def constant_of(value: Any, name: str) -> Any:
+    """A parameter or buffer as a constant under its own name; what is no tensor stays."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    trainable = isinstance(value, torch.nn.Parameter) and value.is_floating_point()
+    return Constant(_single(value.detach()), name, name, trainable)
 
 
 def _single(value: torch.Tensor) -> torch.Tensor:
