@@ -62,6 +62,7 @@ class _Transformers(torch.nn.Module):
 
 
 def _transformers(name: str, options: dict[str, Any]) -> torch.nn.Module:
+    declare_torchvision_operators()
     library = importlib.import_module("transformers")
     settings = {"attn_implementation": "eager", **options}
     answer = settings.pop("answer", "logits")

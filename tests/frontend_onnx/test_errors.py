@@ -268,6 +268,20 @@ def test_training_mode(kind: str) -> None:
         import_graph(model([node], {"x": [2, 3]}, ["y"], known))
 
 
+def test_nodes_in_any_order_are_sorted() -> None:
+    """onnxruntime does not mind, and its float16 converter puts casts at the end."""
+    nodes = [
+        helper.make_node(kind, [i], [o]) for kind, i, o in (("Exp", "b", "c"), ("Neg", "c", "y"), ("Abs", "x", "b"))
+    ]
+    agree(model(nodes, {"x": [2]}, ["y"]), [weights(2)])
+
+
+def test_a_cycle_is_an_error() -> None:
+    nodes = [helper.make_node("Add", ["x", "y"], ["b"]), helper.make_node("Neg", ["b"], ["y"])]
+    with pytest.raises(ModelFileError, match="topologically"):
+        import_graph(model(nodes, {"x": [2]}, ["y"]))
+
+
 def test_an_unknown_form_of_an_operator() -> None:
     node = helper.make_node("FastGelu", ["x", "x", "x", "x"], ["y"], domain="com.microsoft")
     with pytest.raises(UnsupportedOperator, match="a form of it with 4 inputs"):

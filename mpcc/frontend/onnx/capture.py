@@ -19,6 +19,7 @@ from torch import fx
 
 from .check import check
 from .importer import Importer
+from .order import sort_nodes
 from .read import read
 from .shapes import InputShapes, inputs
 
@@ -49,5 +50,6 @@ def import_graph(
     model = read(source)
     if model.proto.functions:  # older dynamo exports: every module is a function
         model.proto = onnx.inliner.inline_local_functions(model.proto)
+    sort_nodes(model.proto.graph)
     check(model)
     return Importer(model).run(inputs(model.proto.graph, example_inputs, input_shapes))

@@ -5,11 +5,13 @@
     model.tensor(model.proto.graph.initializer[0])     # torch.Tensor, own memory
 
 Types: float16 and bfloat16 become float32 (a private program computes in fixed point, and torch trains in float32);
-all integers become int64. float64 stays until it becomes a parameter, so that constants fold exactly.
+all integers become int64. float64 stays until it becomes a parameter, so that constants fold exactly. A half-precision
+number that is the rounding of a constant of GELU (sqrt 2 and the like) is read as that constant.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -40,6 +42,9 @@ STORED: dict[int, torch.dtype] = {
     TensorProto.INT64: torch.int64,
     TensorProto.UINT64: torch.uint64,
 }
+HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+# Of the erf, tanh and sigmoid forms: a GELU with sqrt 2 rounded to 1.4141 would not be recognised as one.
+GELU_CONSTANTS = (math.sqrt(2), math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715, 1.702)
 
 
 @dataclass
@@ -61,7 +66,7 @@ class Model:
                 hint="export the model in float32, without quantisation",
             )
         if not is_external(stored):
-            return widen(self._inline(stored))
+            return restore(self._inline(stored), stored.data_type)
         tensor = torch.empty(tuple(stored.dims), dtype=STORED[stored.data_type])
         if tensor.numel():
             self._fill(stored, tensor)
@@ -70,7 +75,7 @@ class Model:
     def _inline(self, stored: TensorProto) -> torch.Tensor:
         try:
             array = np.array(numpy_helper.to_array(stored))
-            if stored.data_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16):
+            if stored.data_type in HALF:
                 array = array.astype(np.float32)
             return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
         except (ValueError, TypeError) as error:
@@ -172,6 +177,17 @@ def widen(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.dtype in (torch.float16, torch.bfloat16):
         return tensor.float()
     return tensor if tensor.dtype.is_floating_point or tensor.dtype == torch.bool else tensor.long()
+
+
+def restore(tensor: torch.Tensor, data_type: int) -> torch.Tensor:
+    """`tensor` widened; one half-precision number also loses the rounding of a constant that it stands for."""
+    wide = widen(tensor)
+    if data_type not in HALF or wide.numel() != 1:
+        return wide
+    for number in GELU_CONSTANTS:
+        if wide.item() == torch.tensor(number, dtype=STORED[data_type]).item():
+            return torch.full_like(wide, number)
+    return wide
 
 
 def is_external(stored: TensorProto) -> bool:
