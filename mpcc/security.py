@@ -38,8 +38,8 @@ POINTS: tuple[tuple[str, str], ...] = (
 )
 
 INSECURE_DEALER = (
-    "The dealer runs inside one of the two parties, which can therefore read everything: the weights, the input and "
-    "the output. For trying things out on one machine only; nothing is private in this mode."
+    "party 0 makes the correlated randomness itself (insecure dealer), so it knows every mask and can read the client's "
+    "input and output. For trials and measurements on one machine only."
 )
 
 ONE_MACHINE = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,13 @@ from .pictures import bars
 if TYPE_CHECKING:
     from mpcc.executable import Executable
     from mpcc.pipeline import Optimized
+
+ERRORS = {
+    "max_error": "largest difference of an output",
+    "mean_error": "mean difference",
+    "top1_agreement": "part with the same top-1",
+    "images": "calibration inputs",
+}
 
 
 def report(executable: Executable, optimized: Optimized | None) -> str:
@@ -54,11 +60,7 @@ def _comparison(optimized: Optimized) -> dict[str, Any]:
                 for name in ("rounds", "bytes", "seconds")
             },
             "picture": bars(by_operator(found, optimized.plan)),
-            "errors": _errors(optimized.errors),
+            "errors": {ERRORS.get(name, name): value for name, value in optimized.errors.items()},
             "calibrated": optimized.calibrated,
         }
     }
-
-
-def _errors(errors: Mapping[str, float]) -> dict[str, float]:
-    return dict(errors)

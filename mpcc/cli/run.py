@@ -68,7 +68,7 @@ def run(
         int, typer.Option(metavar="N", min=0, help="How many sessions party 0 or the dealer serves; 0: until stopped.")
     ] = 1,
     insecure_dealer: Annotated[
-        bool, typer.Option("--insecure-dealer", help="The dealer inside party 0, which can then read EVERYTHING.")
+        bool, typer.Option("--insecure-dealer", help="The dealer inside party 0, which can then read the INPUT.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -78,8 +78,6 @@ def run(
     from mpcc.errors import UsageError
 
     link = None if network is None else Network.parse(network)
-    if insecure_dealer:
-        say(f"NOT PRIVATE: {security.INSECURE_DEALER}")
     if party is None:
         if peers is not None or tls is not None:
             raise UsageError("--peers and --tls need --party", hint="say which one this is: --party 0, 1 or dealer")
@@ -90,6 +88,8 @@ def run(
         if link is not None:
             raise UsageError("--network emulates a link on one machine; with --party the link is real")
         role = remote.role_of(party)
+        if insecure_dealer:
+            say(f"NOT PRIVATE: {security.INSECURE_DEALER}")
         asked = _given(inputs) if role == remote.CLIENT else _none(inputs, party)
         place = remote.Place(role, remote.addresses(peers), tls, sessions or None, insecure_dealer)
         done, predicted = remote.take_part(bundle, place, asked)

@@ -140,7 +140,7 @@ def test_more_rows_are_more_inferences(mpcc: Mpcc, bundle: Path, tmp_path: Path)
 def test_run_says_what_the_insecure_dealer_means(mpcc: Mpcc, bundle: Path, image: Path) -> None:
     answer = mpcc("run", bundle, "--input", image, "--insecure-dealer")
     assert answer.code == 0, answer.err
-    assert "NOT PRIVATE" in answer.err and "NOT PRIVATE" in answer.out
+    assert "insecure dealer" in answer.err and "NOT PRIVATE" in answer.out and "every mask" in answer.out
 
 
 @pytest.mark.slow

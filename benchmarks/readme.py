@@ -1,0 +1,88 @@
+"""Puts what the commands print on this commit into README.md: the session's output, the results, the security summary.
+
+python benchmarks/readme.py                    compute everything and write README.md and docs/digits_vit.svg
+python benchmarks/readme.py --session-only     run the README's session and rewrite its output alone
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DEMO = [sys.executable, "examples/digits_vit/demo.py", "--images", "100", "--network", "wan"]
+SESSION = re.compile(r"```python\n(?P<code>.*?)```\n```\n(?P<output>.*?)```\n", re.S)
+RESULTS = re.compile(r"(?<=\| --- \| ---: \| ---: \| ---: \| --- \|\n).*?(?=Bytes count)", re.S)
+SECURITY = re.compile(r"(?<=## Who can see what\n).*?(?=## The commands)", re.S)
+
+
+def session_output(text: str) -> str:
+    """What the README's session prints, run from the root of the repository."""
+    found = SESSION.search(text)
+    assert found is not None, "README.md has no python block followed by its output"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", found["code"]], cwd=ROOT, stdout=-1, text=True, check=True
+    )
+    return done.stdout
+
+
+def with_session(text: str, output: str) -> str:
+    """`text` with another output below its session."""
+    return SESSION.sub(lambda found: f"```python\n{found['code']}```\n```\n{output}```\n", text)
+
+
+def with_results(text: str, printed: str) -> str:
+    """`text` with a row for each figure that the demo printed."""
+
+    def cells(name: str) -> list[str]:
+        (line,) = (line for line in printed.splitlines() if line.startswith("│") and name in line)
+        return [cell.strip() for cell in line.strip("│").split("│")]
+
+    def line(start: str) -> str:
+        (found,) = (line.strip() for line in printed.splitlines() if line.strip().startswith(start))
+        return found[len(start) :].strip()
+
+    command = "`python examples/digits_vit/demo.py --images 100 --network wan`"
+    rows = []
+    for title, name in (
+        ("online rounds", "online rounds, measured"),
+        ("online bytes", "online bytes, measured"),
+        ("seconds on the WAN (40 ms, 44 MB/s), predicted", "seconds on wan, predicted"),
+        ("seconds on the WAN, emulated and measured", "seconds on an emulated wan, measured"),
+        ("set-up bytes, once a model", "set-up bytes, once a model, measured"),
+        ("from the dealer, before the input", "from the dealer, before the input"),
+    ):
+        _, old, new, ratio = cells(name)
+        rows.append((title, old, new, ratio, command))
+        command = "the same"
+    rows.append(("largest logit difference, 100 held-out digits", "", line("largest logit difference"), "", command))
+    rows.append(("private top-1, 100 held-out digits", "", line("private top-1"), "", command))
+    return RESULTS.sub(lambda _: "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n\n", text)
+
+
+def with_security(text: str) -> str:
+    """`text` with the statement that every face prints."""
+    from mpcc import security
+
+    points = "\n".join(f"* **{name}**: {said}" for name, said in security.POINTS)
+    return SECURITY.sub(lambda _: f"{security.SUMMARY}\n{points}\n\n", text)
+
+
+def main() -> int:
+    before = README.read_text(encoding="utf-8")
+    text = with_session(before, session_output(before))
+    printed = subprocess.run(DEMO, cwd=ROOT, stdout=-1, text=True, check=True).stdout
+    print(printed)
+    text = with_security(with_results(text, printed))
+    if "--write" in sys.argv[1:]:
+        README.write_text(text, encoding="utf-8")
+        subprocess.run([sys.executable, "benchmarks/readme_picture.py"], cwd=ROOT, check=True)
+    print("README.md is current" if text == before else "README.md is not what is printed now: --write changes it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
