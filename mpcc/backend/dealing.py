@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..errors import SecurityError
+from ..errors import PartyError, SecurityError
 from ..schedule.program import WORD, Program
 from .material import Recipe, Seeds
 from .randomness import SEED_BYTES, fresh_seed
@@ -218,6 +218,10 @@ class OwnerDeals:
 
     def finished(self, number: int) -> None:
         pass
+
+
+class UsedUp(PartyError):
+    """There is no material for another inference."""
 
 
 class Once:

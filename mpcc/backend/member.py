@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import PartyError
 from ..schedule.program import Program
-from .dealing import Dealer, FromDealer, Material, OwnerDeals
+from .dealing import Dealer, FromDealer, Material, OwnerDeals, UsedUp
 from .handshake import CLIENT, DEALER, OWNER, Terms, title
 from .inference import Inference, Progress
 from .transport import Channel, PeerLeft, Peers, Phase, Tap, Traffic
@@ -63,6 +63,7 @@ class Member:
         ahead: int = 1,
         timeout: float = 120.0,
         tap: Tap | None = None,
+        material: Material | None = None,
     ) -> None:
         self.role, self.program, self.terms = role, program, terms
         self.peers = Peers(title(role))
@@ -71,13 +72,14 @@ class Member:
             for peer, wire in wires.items()
         }
         self.setup_report = PhaseReport(0, 0, 0.0, 0)
-        self._inference: Inference | None = None if role == DEALER else self._party(ahead)
+        self._inference: Inference | None = None if role == DEALER else self._party(ahead, material)
 
-    def _party(self, ahead: int) -> Inference:
+    def _party(self, ahead: int, material: Material | None) -> Inference:
         other = self.channels[CLIENT if self.role == OWNER else OWNER]
         party = 0 if self.role == OWNER else 1
-        material: Material
-        if not self.terms.insecure_dealer:
+        if material is not None:
+            pass
+        elif not self.terms.insecure_dealer:
             material = FromDealer(self.program, party, self.channels[DEALER], ahead=ahead)
         elif party == 0:
             material = OwnerDeals(self.program, other)
@@ -133,7 +135,10 @@ class Member:
         """The owner's work after the set-up: one inference after another, until the client leaves."""
         try:
             while True:
-                self.prepare()
+                try:
+                    self.prepare()
+                except UsedUp:
+                    self._between().await_leave()
                 report(self.run()[1])
         except PeerLeft:
             self.peers.leave()
@@ -145,7 +150,7 @@ class Member:
         return self.channels[CLIENT if self.role == OWNER else OWNER]
 
     def _dealt(self) -> Channel:
-        return self._between() if self.terms.insecure_dealer else self.channels[DEALER]
+        return self.channels.get(DEALER, self._between())
 
 
 def as_header(report: PhaseReport | Report) -> dict[str, Any]:

@@ -18,6 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +28,7 @@ from ..errors import MpccError, PartyError, SecurityError, UsageError
 from ..schedule.check import check_masks
 from ..schedule.program import Program
 from .evaluate import decode
+from .files import FromFile
 from .handshake import CLIENT, DEALER, OWNER, Terms, greet, refuse, title
 from .member import Member, Report
 from .session import Outcome
@@ -167,6 +170,7 @@ def run_party(
     identity: Identity | None = None,
     inputs: Inputs = (),
     insecure_dealer: bool = False,
+    material: Path | None = None,
     allow_plain: bool = False,
     connect_seconds: float = 60.0,
     timeout: float = 120.0,
@@ -181,11 +185,14 @@ def run_party(
 
     `inputs`: what the client asks, one inference each. `sessions`: how many the owner and the dealer serve (None: until
     they are stopped; a failed one is reported by `notice` and the next begins). `ahead`: how many inferences the dealer
-    prepares ahead. SecurityError, PartyError, ShapeError.
+    prepares ahead. `material`: this party's file of `deal_to_files`, instead of a dealer. SecurityError, PartyError,
+    ShapeError.
     """
     if role not in ROLES:
         raise UsageError(f"{role!r} is no role", hint=f"one of {', '.join(ROLES)}")
-    wanted = [r for r in ROLES if not (insecure_dealer and r == DEALER)]
+    if material is not None and (insecure_dealer or role == DEALER or sessions != 1):
+        raise UsageError("a file of material serves one session of the owner or the client, without a dealer")
+    wanted = [r for r in ROLES if not ((insecure_dealer or material) and r == DEALER)]
     if missing := [r for r in wanted if r not in peers]:
         raise UsageError(f"no address for {', '.join(title(r) for r in missing)}")
     check_masks(program)
@@ -193,13 +200,14 @@ def run_party(
     sys.setswitchinterval(5e-4)
     reach = Reach(role, {r: peers[r] for r in wanted}, identity, allow_plain, connect_seconds, notice)
     reach.check()
-    terms = Terms(program.digest, model_version, None, insecure_dealer)
+    source = None if material is None else FromFile(program, ROLES.index(role), material, model_version)
+    terms = Terms(program.digest, model_version, None if source is None else source.session, insecure_dealer)
     if role == CLIENT:
-        return _client(reach, program, terms, inputs, ahead, timeout, result)
+        return _client(reach, program, terms, inputs, {"ahead": ahead, "timeout": timeout, "material": source}, result)
     done = 0
     while sessions is None or done < sessions:
         try:
-            _serve(reach, program, terms, timeout, report, patient=sessions is None)
+            _serve(reach, program, terms, {"timeout": timeout, "material": source}, report, patient=sessions is None)
         except MpccError as error:
             if sessions is not None:
                 raise
@@ -209,24 +217,30 @@ def run_party(
 
 
 def _serve(
-    reach: Reach, program: Program, terms: Terms, timeout: float, report: Callable[[Report], None], *, patient: bool
+    reach: Reach,
+    program: Program,
+    terms: Terms,
+    options: dict[str, Any],
+    report: Callable[[Report], None],
+    *,
+    patient: bool,
 ) -> None:
     """One session of the owner or the dealer. `patient`: wait for the others without a limit."""
     deadline = None if patient else time.monotonic() + reach.connect_seconds
     door = Door(reach)
     wires: dict[str, Wire] = {}
     try:
-        if reach.role == DEALER or terms.insecure_dealer:
-            terms = replace(terms, session=secrets.token_hex(16))
+        if DEALER not in reach.peers or reach.role == DEALER:
+            terms = terms if terms.session else replace(terms, session=secrets.token_hex(16))
         expected = [OWNER, CLIENT] if reach.role == DEALER else [CLIENT]
-        if reach.role == OWNER and not terms.insecure_dealer:
+        if reach.role == OWNER and DEALER in reach.peers:
             wires[DEALER] = _knock(reach, DEALER, patient)
             terms = greet(wires[DEALER], reach.role, (DEALER,), terms)[1]
         while expected:
             peer, wires[peer], terms = door.admit(expected, terms, deadline)
             expected.remove(peer)
         door.busy()
-        member = Member(reach.role, program, terms, wires, timeout=timeout)
+        member = Member(reach.role, program, terms, wires, **options)
         try:
             if reach.role == DEALER:
                 member.deal()
@@ -256,18 +270,17 @@ def _client(
     program: Program,
     terms: Terms,
     inputs: Inputs,
-    ahead: int,
-    timeout: float,
+    options: dict[str, Any],
     result: Callable[[Outcome], None],
 ) -> list[Outcome]:
     from .crypten.borders import encode_inputs
 
     wires: dict[str, Wire] = {}
     try:
-        for peer in (OWNER,) if terms.insecure_dealer else (DEALER, OWNER):
+        for peer in (DEALER, OWNER) if DEALER in reach.peers else (OWNER,):
             wires[peer] = reach.connect(peer)
             terms = greet(wires[peer], reach.role, (peer,), terms)[1]
-        member = Member(reach.role, program, terms, wires, ahead=ahead, timeout=timeout)
+        member = Member(reach.role, program, terms, wires, **options)
         try:
             member.set_up()
             outcomes = []

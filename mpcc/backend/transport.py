@@ -212,6 +212,12 @@ class Channel:
             if wait > 0:
                 time.sleep(wait)
 
+    def await_leave(self) -> None:
+        """Nothing more is due: PeerLeft when the peer says goodbye."""
+        nothing = Slot(Phase.CREDIT, 2**63)
+        self.post(nothing, empty(0))
+        self.receive(nothing, forever=True)
+
     def end(self, kind: int, data: bytes = b"") -> None:
         """The last message: LEAVE, or ABORT with the reason. What still comes is thrown away."""
         self._closing = True
