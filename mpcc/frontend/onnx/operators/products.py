@@ -109,6 +109,8 @@ def _crops(op: Op, full: Sequence[int], strides: Sequence[int], inputs: Sequence
     if not wanted:
         wanted = [size * stride for size, stride in zip(inputs, strides, strict=True)]
     totals = [size - want for size, want in zip(full, wanted[-len(full) :], strict=True)]
+    if min(totals) < 0:
+        op.refuse("an output larger than what the kernel reaches: implementations disagree on what it means")
     small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
     return (small, large) if mode == "SAME_UPPER" else (large, small)
 

@@ -36,9 +36,12 @@ def explicit_pads(op: Op, at: Window, sizes: Sequence[int]) -> tuple[list[int], 
         pads = op.integers("pads") or [0] * (2 * dims)
         return pads[:dims], pads[dims:]
     totals = [
-        max((-(-size // stride) - 1) * stride + at.reach(axis) - size, 0)
+        (-(-size // stride) - 1) * stride + at.reach(axis) - size
         for axis, (size, stride) in enumerate(zip(sizes, at.strides, strict=True))
     ]
+    if min(totals) < 0 and op.node.op_type.endswith("Pool"):
+        op.refuse(f"{mode} with a window smaller than its stride: implementations disagree on what it means")
+    totals = [max(total, 0) for total in totals]
     small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
     return (small, large) if mode == "SAME_UPPER" else (large, small)
 
