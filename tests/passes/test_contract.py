@@ -32,7 +32,6 @@ MPC_ORDER = (
     "centre_keys",
     "divide_after_matmul",
     "reassociate_attention",
-    "weights_first",
     "cse_mpc",
     "fold_constants_mpc",
 )

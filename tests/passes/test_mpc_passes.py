@@ -150,35 +150,6 @@ def test_reassociates_not(function, shapes_) -> None:  # type: ignore[no-untyped
     assert not changed_by(graph_of(function, shapes_), "reassociate_attention")
 
 
-# -------------------------------------------------------------------------------------------------- weights_first
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda e, r, w: mpc.mul(mpc.mul(e, r), w),
-        lambda e, r, w: mpc.mul(w, mpc.mul(r, e)),
-        lambda e, r, w: mpc.mul(mpc.mul(mpc.mul(e, r), mpc.square(r)), w),
-    ],
-)
-def test_the_weight_comes_first(function) -> None:  # type: ignore[no-untyped-def]
-    after = rewritten(graph_of(function, {"e": E, "r": R}, w=torch.randn(9)), "weights_first")
-    assert [n.name for n in calls(after, mpc.mul)[0].args] == ["e", "w"]
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda e, r, w: mpc.add(y := mpc.mul(e, r), mpc.mul(y, w)),  # the layers read e * r, which is opened anyway
-        lambda e, r, w: mpc.mul(mpc.mul(e, w), r),
-        lambda e, r, w: mpc.mul(mpc.mul(e, e), w),
-        lambda e, r, w: mpc.mul(mpc.mul(e, r), e),
-    ],
-)
-def test_the_weight_stays(function) -> None:  # type: ignore[no-untyped-def]
-    assert not changed_by(graph_of(function, {"e": E, "r": R}, w=torch.randn(9)), "weights_first")
-
-
 # --------------------------------------------------------------------------------------- cse and constants
 
 
