@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from mpcc.rewrite import Approximation, Options, SiteStatistics
-from mpcc.rewrite.fit import silu
 
-from ._pieces import largest_error, piecewise, spline_members
+from ._curves import spline_members
+from ._pieces import largest_error, piecewise
 
 REACH = 30.0
 
@@ -29,7 +29,7 @@ def silu_spline(x: Any, *, thresholds: Sequence[float], pieces: Sequence[Sequenc
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """Quadratic splines, then straight ones; the finer first."""
-    return spline_members(silu, (0.0,), (0.0, 1.0))
+    return spline_members("silu")
 
 
 def error(options: Options) -> float:

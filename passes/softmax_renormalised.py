@@ -57,7 +57,7 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     ratio = statistics.ranges["denominator"].high
     members = [_member(centred.low, centred.high, ratio, shape[dim], t, rough) for t in (1, 2, 3, 4) for rough in ROUGH]
     usable = sorted((m for m in members if m is not None), key=lambda m: (m[1] > 2 * EXP_TOLERANCE, m[0]))
-    return tuple(m[2] for m in usable)
+    return tuple({str(m[2]): m[2] for m in usable}.values())  # two roughnesses may give one member
 
 
 def _member(

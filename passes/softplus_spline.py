@@ -15,9 +15,9 @@ import torch
 
 from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
-from mpcc.rewrite.fit import softplus
 
-from ._pieces import largest_error, piecewise, spline_members
+from ._curves import spline_members
+from ._pieces import largest_error, piecewise
 
 REACH = 30.0
 
@@ -36,7 +36,7 @@ def softplus_spline(
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """Quadratic splines, then straight ones; the finer first."""
-    return spline_members(softplus, (0.0,), (0.0, 1.0))
+    return spline_members("softplus")
 
 
 def error(options: Options) -> float:
