@@ -8,7 +8,7 @@ from onnx import NodeProto, helper
 from mpcc.frontend.onnx import import_graph
 from mpcc.frontend.onnx.names import is_checkpoint_name, of_path, own_layer, parameter_name
 
-from .build import model, weights
+from .build import agree, model, weights
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,17 @@ def test_a_weight_that_two_layers_read_both_ways_keeps_its_form() -> None:
     ]
     graph = import_graph(model(nodes, {"x": [2, 4]}, ["y"], {"tied.weight": weights(4, 6)}))
     assert [tuple(value.shape) for value in graph.parameters()] == [(4, 6)]
+
+
+@pytest.mark.parametrize(("producer", "shape"), [("pytorch", (4, 6)), ("paddle", (6, 4))])
+def test_a_named_matrix_keeps_the_shape_of_torchs_checkpoint(producer: str, shape: tuple[int, int]) -> None:
+    """`x @ self.weight` in torch; a linear layer of another framework."""
+    proto = model(
+        [helper.make_node("MatMul", ["x", "own.weight"], ["y"])], {"x": [2, 4]}, ["y"], {"own.weight": weights(4, 6)}
+    )
+    proto.producer_name = producer
+    assert [tuple(value.shape) for value in import_graph(proto).parameters()] == [shape]
+    agree(proto, [weights(2, 4)])
 
 
 def test_equal_weights_behind_identity_get_their_own_names() -> None:

@@ -68,7 +68,7 @@ class Importer:
             raise CaptureError("an output of the model is a list of tensors", where=self.model.name)
         nodes = tuple(self.recorder.lift(result) for result in results)
         self.recorder.graph.output(nodes if len(nodes) > 1 else nodes[0])
-        settle(self.recorder, self.made_up)
+        settle(self.recorder, self.made_up, from_torch=self.model.proto.producer_name == "pytorch")
         return self.recorder.finish()
 
     def run_nodes(

@@ -1,7 +1,8 @@
 """Weights in the form in which torch keeps them: matrices as [out, in], biases inside of `linear`, telling names.
 
 1. add(linear(x, w), b)                       -> linear(x, w, b)
-2. a weight that is only read through one view (a transpose, a reshape) -> the weight is stored so, without a copy
+2. a weight that is only read through one view (a transpose, a reshape) -> the weight is stored so, without a copy,
+   unless torch's exporter kept its name: then it has the checkpoint's shape
 3. a made-up name (onnx::MatMul_1098)         -> its reader's layer and role: blocks.0.attn.qkv.weight
 """
 
@@ -29,14 +30,14 @@ ROLES: dict[Any, dict[int, str]] = {
 }
 
 
-def settle(recorder: Recorder, made_up: set[str]) -> None:
+def settle(recorder: Recorder, made_up: set[str], *, from_torch: bool) -> None:
     """Rewrite the recorded graph in place; `made_up` are the stored names that no checkpoint has."""
     recorder.graph.eliminate_dead_code()
     for node in list(recorder.graph.nodes):
         if is_call(node, aten.add.Tensor):
             _absorb_bias(recorder, node, made_up)
     for node in list(recorder.graph.nodes):
-        if node.op == "get_attr":
+        if node.op == "get_attr" and (node.target in made_up or not from_torch):
             _absorb_view(recorder, node)
     _rename(recorder, made_up)
 
