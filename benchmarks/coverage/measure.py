@@ -1,4 +1,4 @@
-"""One model: build it, run it, capture it, compare. Prints a row as JSON on the last line of standard output."""
+"""For each `library model` on standard input: build it, run it, capture it, compare; one row of JSON a line."""
 
 from __future__ import annotations
 
@@ -20,11 +20,19 @@ from mpcc.frontend import capture
 from mpcc.ir.nn import OPERATORS, sites
 
 # What eager mode calls when a model computes a softmax, a GELU, a layer norm.
-_KERNELS = {"_softmax": "softmax", "_safe_softmax": "softmax", "gelu": "gelu", "native_layer_norm": "layer_norm"}
+_KERNELS = {
+    "_softmax": "softmax",
+    "_safe_softmax": "softmax",
+    "gelu": "gelu",
+    "native_layer_norm": "layer_norm",
+    "flex_attention": "softmax",
+}
 
 
 class Counting(TorchDispatchMode):
     """Counts the non-linear kernels that run on what depends on the inputs, independently of any capture."""
+
+    supports_higher_order_operators = True
 
     def __init__(self, inputs: Any) -> None:
         super().__init__()
@@ -40,23 +48,24 @@ class Counting(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if any(tensor in self.dependent for tensor in tensors((args, kwargs))):
             self.mark(result)
-            name = func._schema.name.removeprefix("aten::")
+            name = func.name().removeprefix("aten::").partition(".")[0]
             name = "softmax" if name.startswith("_scaled_dot_product") else _KERNELS.get(name, "")
             self.found[name] += 1 if name else 0
         return result
 
 
-def main(library: str, name: str) -> dict[str, Any]:
+def measured(library: str, name: str) -> dict[str, Any]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    torch._dynamo.reset()
     row: dict[str, Any] = {"library": library, "model": name, "status": "cannot be built"}
     try:
         model, inputs = importlib.import_module(f"{library}_models").build(name)
         model.eval()
         unsettle(model)
         row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-        with torch.no_grad(), Counting(inputs) as counting:
-            expected = flat(model(**inputs) if isinstance(inputs, dict) else model(*inputs))
+        with torch.no_grad():
+            expected = flat(call(model, inputs))
     except Exception as error:
         row["reason"] = f"{type(error).__name__}: {first_line(error)}"
         return row
@@ -66,12 +75,11 @@ def main(library: str, name: str) -> dict[str, Any]:
     except MpccError as error:
         return row | {"status": "not captured", "reason": str(error)}
     row["capture_seconds"] = round(time.process_time() - start, 1)
-    values = list(inputs.values()) if isinstance(inputs, dict) else list(inputs)
     with torch.no_grad():
-        found = flat(graph(*[value for value in values if isinstance(value, torch.Tensor)]))
+        found = flat(graph(*tensors(inputs)))
     error = relative_error(found, expected)
     counts = Counter(OPERATORS[node.target].name for node in sites(graph).values())
-    missing = {kind: count - counts[kind] for kind, count in counting.found.items() if counts[kind] < count}
+    missing = {kind: count - counts[kind] for kind, count in kernels(model, inputs).items() if counts[kind] < count}
     row |= {"relative_error": error, "sites": dict(sorted(counts.items())), "missing_sites": missing}
     row["status"] = "captured" if error <= 1e-4 else "differs"
     try:
@@ -79,6 +87,20 @@ def main(library: str, name: str) -> dict[str, Any]:
     except NotImplementedError:
         row["lowers"] = "not asked"
     return row
+
+
+def call(model: torch.nn.Module, inputs: Any) -> Any:
+    return model(**inputs) if isinstance(inputs, dict) else model(*inputs)
+
+
+def kernels(model: torch.nn.Module, inputs: Any) -> Counter[str]:
+    """How often eager mode computes each non-linear function; nothing where it cannot be watched."""
+    try:
+        with torch.no_grad(), Counting(inputs) as counting:
+            call(model, inputs)
+    except RuntimeError:
+        return Counter()
+    return counting.found
 
 
 def unsettle(model: torch.nn.Module) -> None:
@@ -117,4 +139,5 @@ def first_line(error: BaseException) -> str:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    print(json.dumps(main(*sys.argv[1:])))
+    for request in sys.stdin:
+        print(json.dumps(measured(*request.split())), flush=True)

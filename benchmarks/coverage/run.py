@@ -1,6 +1,6 @@
 """Coverage: which published Vision Transformers mpcc captures. Writes docs/coverage.json and docs/coverage.md.
 
-Each model in its own process with a time limit; rows that exist are kept, so an interrupted run goes on where it was.
+Models run in another process, each with a time limit. Rows that exist are kept: an interrupted run goes on.
     python benchmarks/coverage/run.py [--library timm] [--match swin] [--again] [--limit-seconds 300]
 """
 
@@ -15,6 +15,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from worker import Worker
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -32,14 +34,17 @@ def main() -> int:
     parser.add_argument("--limit-seconds", type=float, default=300)
     options = parser.parse_args()
     rows = read()
+    worker = Worker(options.limit_seconds, environment())
     for library in options.library or LIBRARIES:
         for name in listed(library):
             known = rows.get((library, name))
             stale = known is None or options.again or options.failed and known["status"] != "captured"
             if options.match in name and stale:
-                rows[library, name] = row = measured(library, name, options.limit_seconds)
+                row = worker.measure(library, name)
                 print(f"{library} {name}: {row['status']} {row.get('reason', row.get('relative_error'))}", flush=True)
+                rows = read() | {(library, name): row}  # another run may have written meanwhile
                 write(rows)
+    worker.stop()
     write(rows)
     failed = [row for row in rows.values() if row["status"] not in ("captured", "cannot be built")]
     return 1 if failed else 0
@@ -53,22 +58,6 @@ def listed(library: str) -> list[str]:
         return []
     names: list[str] = json.loads(done.stdout.strip().splitlines()[-1])
     return names
-
-
-def measured(library: str, name: str, limit_seconds: float) -> dict[str, Any]:
-    command = [sys.executable, str(HERE / "measure.py"), library, name]
-    row = {"library": library, "model": name, "status": "failed"}
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=limit_seconds
-        )
-    except subprocess.TimeoutExpired:
-        return row | {"reason": f"took more than {limit_seconds:.0f} seconds"}
-    if done.returncode:
-        last = [line for line in done.stderr.strip().splitlines() if line.strip()][-1:]
-        return row | {"reason": "".join(last)[:300] or f"exit code {done.returncode}"}
-    measured_row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return measured_row
 
 
 def environment() -> dict[str, str]:

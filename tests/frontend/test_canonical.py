@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.attention.flex_attention as flex
 import torch.nn.functional as F
 from torch import nn
 
@@ -168,6 +169,7 @@ def test_equal(name: str) -> None:
 
 MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "multihead attention": (lambda: SelfAttention(), (2, 5, 8)),
+    "flex attention": (lambda: FlexAttention().requires_grad_(False), (2, 4, 5, 16)),
     "encoder layer": (lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True), (2, 5, 8)),
     "encoder": (lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, activation="gelu"), 2), (5, 2, 8)),
     "conv batch norm": (lambda: nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), trained(nn.BatchNorm2d(6))), IMAGE),
@@ -179,6 +181,24 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), TOKENS),
     "unfold module": (lambda: nn.Sequential(nn.Unfold(2, stride=2), nn.Flatten()), IMAGE),
 }  # fmt: skip
+
+
+class FlexAttention(nn.Module):
+    """A learned bias by distance, a window of keys, two query heads for each key head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(4, 9))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def score(score: Any, batch: Any, head: Any, query: Any, key: Any) -> Any:
+            return score * 2 + self.bias[head, query - key + 4]
+
+        def near(batch: Any, head: Any, query: Any, key: Any) -> Any:
+            return (query - key).abs() <= 2
+
+        blocks = flex.create_block_mask(near, None, None, 5, 5, device="cpu")
+        return flex.flex_attention(x, x[:, :2], x[:, 2:], score, blocks, scale=0.3, enable_gqa=True)
 
 
 class SelfAttention(nn.Module):

@@ -107,6 +107,8 @@ class Builder:
 
     def emit(self, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         """Append a call of `target`; constants among the arguments become parameters or buffers."""
+        if target is not aten.index.Tensor:  # whose indices alone stay whole numbers
+            args, kwargs = _floating(args), _floating(kwargs)
         args, kwargs = self._nodes(args), self._nodes(kwargs)
         node = self.graph.call_function(target, args, kwargs)
         node.meta["layer"] = self.layer
@@ -215,6 +217,17 @@ class Builder:
     def gather(self, x: Value, dim: int, indices: torch.Tensor) -> Any:
         """`x` at constant 1-D `indices` along `dim`."""
         return self.do(aten.index.Tensor, x, [*[None] * dim, Constant(indices.to(torch.int64))])
+
+
+def _floating(value: Any) -> Any:
+    """Constants of whole numbers and truth values as floats, which is what they are mixed with."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_floating(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _floating(item) for key, item in value.items()}
+    if isinstance(value, Constant) and not value.value.is_floating_point():
+        return Constant(value.value.float(), stem=value.stem)
+    return value
 
 
 def _signature(value: Any) -> Any:

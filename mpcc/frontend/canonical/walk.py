@@ -18,6 +18,7 @@ from mpcc.errors import ShapeError
 from mpcc.ir.nn import attribute
 
 from .builder import Builder, operator_name
+from .flex import flex_attention
 from .mutation import NeedsFunctional, conflicts, functional_of, is_mutation
 from .values import Constant, Value, known, leaves
 
@@ -92,13 +93,16 @@ class Walk:
         return made
 
     def nested(self, node: fx.Node, args: tuple[Any, ...]) -> Any:
+        if str(node.target) == "flex_attention":
+            return flex_attention(self.builder, self.within, args)
         graphs = [item for item in args if isinstance(item, fx.GraphModule)]
         if str(node.target) not in ("wrap_with_set_grad_enabled", "wrap_with_autocast") or len(graphs) != 1:
             return self.call(node, args, {})
-        inputs = args[args.index(graphs[0]) + 1 :]
-        inner = Walk(self.builder, graphs[0])
-        inner.parameters = {}
-        return inner.run(inputs)
+        return Walk(self.builder, graphs[0]).run(args[args.index(graphs[0]) + 1 :])
+
+    def within(self, graph_module: fx.GraphModule, inputs: list[Any]) -> Any:
+        """The values of a nested graph that has no layers of its own."""
+        return Walk(self.builder, graph_module, self.builder.layer).run(inputs)
 
     def mutate(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An in-place operator: really in place on constants, a new value (and no other reader of the old) on nodes."""

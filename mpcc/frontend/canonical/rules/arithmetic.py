@@ -18,16 +18,12 @@ aten = torch.ops.aten
 
 
 def operand(x: Any, other: Any = None) -> Any:
-    """A number for a constant that is one for all of `other`, float tensors for other constants, nodes as they are."""
+    """A number for a constant that is one for all of `other`; other constants and nodes as they are."""
     if isinstance(x, Constant):
         room = rank(other) if isinstance(other, (fx.Node, Constant)) else 0
         if x.value.numel() == 1 and x.value.dim() <= room and not x.trainable:
-            return x.value.item()
-        if not x.value.is_floating_point():
-            return Constant(x.value.float(), stem=x.stem)
-    if isinstance(x, bool):
-        return int(x)
-    return x
+            x = x.value.item()
+    return int(x) if isinstance(x, bool) else x
 
 
 def _grown(b: Builder, x: Any, other: Any) -> Any:

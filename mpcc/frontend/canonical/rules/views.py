@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..builder import Builder
-from ..values import Constant, Decline, Rules, Value, axis, called, dtype, rank, shape
+from ..values import Decline, Rules, Value, axis, called, dtype, rank, shape
 
 aten = torch.ops.aten
 
@@ -180,13 +180,7 @@ def cat(b: Builder, parts: Sequence[Value], dim: int = 0) -> Any:
     real = [part for part in real if shape(part)[at]]
     if len(real) == 1:
         return real[0]
-    return b.emit(aten.cat.default, [_floating(part) for part in real], at)
-
-
-def _floating(part: Value) -> Value:
-    if isinstance(part, Constant) and not part.value.is_floating_point():
-        return Constant(part.value.float(), stem=part.stem)
-    return part
+    return b.emit(aten.cat.default, real, at)
 
 
 def stack(b: Builder, parts: Sequence[Value], dim: int = 0) -> Any:

@@ -1,0 +1,74 @@
+"""A process that measures one model after another, and can be stopped when one takes too long."""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# A new process now and then, for models leave memory behind.
+_MODELS_A_PROCESS = 20
+
+
+class Worker:
+    """Starts `measure.py`, sends names, reads rows; a crash or a model over its limit costs a row and a restart."""
+
+    def __init__(self, limit_seconds: float, environment: Mapping[str, str]) -> None:
+        self.limit_seconds = limit_seconds
+        self.environment = environment
+        self._process: subprocess.Popen[str] | None = None
+        self._errors = tempfile.TemporaryFile("w+")
+        self._left = 0
+
+    def measure(self, library: str, name: str) -> dict[str, Any]:
+        failed = {"library": library, "model": name, "status": "failed"}
+        process = self._running()
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(f"{library} {name}\n")
+        process.stdin.flush()
+        while True:
+            ready, _, _ = select.select([process.stdout], [], [], self.limit_seconds)
+            if not ready:
+                self.stop()
+                return failed | {"reason": f"took more than {self.limit_seconds:.0f} seconds"}
+            line = process.stdout.readline()
+            if not line:
+                self.stop()
+                return failed | {"reason": self._last_error() or f"exit code {process.returncode}"}
+            if line.startswith("{"):
+                row: dict[str, Any] = json.loads(line)
+                return row
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._left == 0:
+            self.stop()
+        if self._process is None or self._process.poll() is not None:
+            self._errors.truncate(0)
+            self._left = _MODELS_A_PROCESS
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("measure.py"))],
+                env=dict(self.environment),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                bufsize=1,
+            )
+        self._left -= 1
+        return self._process
+
+    def _last_error(self) -> str:
+        self._errors.seek(0)
+        lines = [line for line in self._errors.read().splitlines() if line.strip()]
+        return lines[-1][:300] if lines else ""
