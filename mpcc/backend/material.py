@@ -6,6 +6,7 @@ Everything derived from masks is shared as (party 0's expansion, the rest): only
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -67,34 +68,57 @@ class Recipe:
         return shares
 
     def deal(self, seeds: tuple[Seeds, Seeds], own: Seeds, setup: bool) -> Iterator[Tensor]:
-        """What party 1 needs beyond its seeds, in the order of `travelling`. `own` seeds what neither party may know.
-
-        Values that later ones need are kept until the end.
-        """
-        env: dict[fx.Node, Any] = {}
+        """What party 1 needs beyond its seeds, as ordered by `travelling`. `own` seeds what neither party may know."""
+        dealing = _Dealing(self, seeds, own, [source for _, source, _ in self.travelling(setup)])
         for _, source, boolean in self.travelling(setup):
-            value = self._value(source, env, seeds, own)
+            value = dealing.value(source)
             first = uniform(seeds[0].choose(setup), f"share {source.name}", _shape(source))
             yield value ^ first if boolean else value - first
+            dealing.used(source)
 
-    def _value(self, node: fx.Node, env: dict[fx.Node, Any], seeds: tuple[Seeds, Seeds], own: Seeds) -> Any:
-        if node in env:
-            return env[node]
-        fixed = node in self.fixed
-        label = f"random {node.name}"
-        if node.target is dealer.random_bits:
-            value = uniform_bits(own.choose(fixed), label, _shape(node))
-        elif node.target in dealer.RANDOM:
-            value = uniform(seeds[0].choose(fixed), label, _shape(node))
-            other = None if node.target is dealer.weight_mask else uniform(seeds[1].choose(fixed), label, _shape(node))
-            if other is not None:
-                value = value ^ other if node.target is dealer.plane_masks else value + other
-        else:
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self._value(n, env, seeds, own))
-            target: Callable[..., Any] = node.target  # type: ignore[assignment]
-            value = target(*args, **kwargs)
-        env[node] = value
+
+class _Dealing:
+    """The values of one run of the dealer program: each is computed once and dropped after its last use."""
+
+    def __init__(self, recipe: Recipe, seeds: tuple[Seeds, Seeds], own: Seeds, wanted: list[fx.Node]) -> None:
+        self.fixed, self.seeds, self.own = recipe.fixed, seeds, own
+        self.values: dict[fx.Node, Any] = {}
+        self.uses: Counter[fx.Node] = Counter(wanted)
+        seen, waiting = set(wanted), list(dict.fromkeys(wanted))
+        while waiting:
+            for source in waiting.pop().all_input_nodes:
+                self.uses[source] += 1
+                if source not in seen:
+                    seen.add(source)
+                    waiting.append(source)
+
+    def value(self, node: fx.Node) -> Any:
+        if node not in self.values:
+            self.values[node] = self._drawn(node) if node.target in dealer.RANDOM else self._computed(node)
+        return self.values[node]
+
+    def used(self, node: fx.Node) -> None:
+        self.uses[node] -= 1
+        if not self.uses[node]:
+            del self.values[node]
+
+    def _computed(self, node: fx.Node) -> Any:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
+        target: Callable[..., Any] = node.target  # type: ignore[assignment]
+        value = target(*args, **kwargs)
+        for source in node.all_input_nodes:
+            self.used(source)
         return value
+
+    def _drawn(self, node: fx.Node) -> Tensor:
+        fixed, label, shape = node in self.fixed, f"random {node.name}", _shape(node)
+        if node.target is dealer.random_bits:
+            return uniform_bits(self.own.choose(fixed), label, shape)
+        value = uniform(self.seeds[0].choose(fixed), label, shape)
+        if node.target is dealer.weight_mask:
+            return value
+        other = uniform(self.seeds[1].choose(fixed), label, shape)
+        return value ^ other if node.target is dealer.plane_masks else value + other
 
 
 def _fixed(node: fx.Node) -> bool:

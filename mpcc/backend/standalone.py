@@ -106,7 +106,8 @@ class Door:
     def __init__(self, reach: Reach) -> None:
         host, port = reach.peers[reach.role]
         try:
-            self.socket = socket.create_server((host, port), backlog=8)
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self.socket = socket.create_server((host, port), family=family, backlog=8)
         except OSError as error:
             raise PartyError(f"cannot listen at {host}:{port} ({error})", where=title(reach.role)) from None
         self.reach = reach

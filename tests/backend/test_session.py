@@ -67,13 +67,13 @@ def test_measured_cost_is_the_stated_one_and_weights_stay_with_their_owner() -> 
         with pytest.raises(ShapeError):
             session.run(torch.zeros(3))
         assert session.run(x).outputs  # a wrong shape does not end the session
-        _search_memory(made, session)
+        _search_memory(made, session, x)
     assert {stage for stage, _, _ in seen} >= {"start", "set-up"}
     assert all(process.returncode == 0 for process in session.processes.values())
 
 
-def _search_memory(made: Program, session: Session) -> None:
-    """The weights, as floats and as ring integers, are in the owner's memory only."""
+def _search_memory(made: Program, session: Session, x: torch.Tensor) -> None:
+    """The weights, as floats and as ring integers, are in the owner's memory only; the input is not at the others."""
     node = next(n for n in made.online.graph.nodes if n.meta.get("kind") == "weight" and n.meta["val"].numel() == 128)
     encoded = encode_tensor(made.constants[node.meta["constant"]], node.meta["scale"])
     patterns = {"floats": weights()["w"].numpy().tobytes()[:256], "integers": encoded.numpy().tobytes()[:256]}
@@ -81,6 +81,9 @@ def _search_memory(made: Program, session: Session) -> None:
         memory = _memory(process.pid)
         for what, pattern in patterns.items():
             assert any(pattern in part for part in memory) == (role == "server"), f"{what} at the {role}"
+        for value in (x, encode_tensor(x, made.inputs()[0].meta["scale"])):
+            pattern = value.numpy().tobytes()[:128]
+            assert role == "client" or not any(pattern in part for part in memory), f"the input at the {role}"
 
 
 def _memory(pid: int) -> list[bytes]:
