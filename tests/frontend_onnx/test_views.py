@@ -33,6 +33,8 @@ RESHAPES = [
     case("DepthToSpace", x(1, 8, 2, 3), blocksize=2),
     case("DepthToSpace", x(1, 8, 2, 3), blocksize=2, mode="CRD"),
     case("SpaceToDepth", x(1, 2, 4, 6), blocksize=2),
+    case("Col2Im", x(1, 12, 9), i(4, 4), i(2, 2), opset=18),
+    case("Col2Im", x(1, 18, 9), i(5, 5), i(3, 3), opset=18, pads=[1, 1, 1, 1], strides=[2, 2]),
     case("Trilu", x(2, 4, 4)),
     case("Trilu", x(2, 4, 4), np.int64(1), upper=0),
     case("Trilu", x(2, 3, 4), np.int64(-1)),

@@ -202,6 +202,17 @@ def space_to_depth(op: Op, x: Value) -> Value:
     return op.reshape(moved, [batch, channels * block * block, height // block, width // block])
 
 
+def col2im(op: Op, x: Value, image: Value, block: Value) -> Value:
+    """Overlapping blocks added into an image: torch's fold."""
+    size, kernel = op.known_ints(image, "the image's shape"), op.known_ints(block, "the block's shape")
+    ones, pads = [1] * len(size), op.integers("pads", [0] * (2 * len(size)))
+    before, after = pads[: len(size)], pads[len(size) :]
+    if len(size) != 2 or before != after:
+        op.refuse("only images with two axes and equal padding on both sides are supported")
+    dilations, strides = op.integers("dilations", ones), op.integers("strides", ones)
+    return op.call(aten.col2im.default, x, size, kernel, dilations, before, strides)
+
+
 def trilu(op: Op, x: Value, k: Value | None = None) -> Value:
     """The triangle, by a known 0/1 mask."""
     offset = 0 if k is None else op.known_ints(k, "the diagonal")[0]
@@ -225,5 +236,6 @@ OPERATORS: Table = {
     ("", "Pad"): pad,
     ("", "DepthToSpace"): depth_to_space,
     ("", "SpaceToDepth"): space_to_depth,
+    ("", "Col2Im"): col2im,
     ("", "Trilu"): trilu,
 }
