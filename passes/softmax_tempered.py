@@ -33,6 +33,7 @@ MARGIN = 1.15
 ROUGHEST = 0.6  # of the first normalisation
 FRONTS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 2), (3, 2))
 EXPONENTIAL_TOLERANCE = 5e-3
+WIDEST_HALF = 150.0  # beyond this a small h has too few bits in the rough chain: softmax_renormalised
 MOST_MEMBERS = 8
 Member = tuple[tuple[bool, int, float], Options]
 
@@ -68,6 +69,8 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     centred = seen["centred"].widened(MARGIN)
     low, high = rounded_up(centred.low), rounded_up(centred.high)
     half = rounded_up(max(seen["half_denominator"].high, 1.2) ** MARGIN)
+    if half > WIDEST_HALF:
+        return ()
     count = statistics.site.shape[statistics.site.attributes["dim"]]  # type: ignore[call-overload]
     sharpness = min(float(count), rounded_up(1 + (seen["sharpness"].high - 1) * MARGIN))
     found: list[Member] = []

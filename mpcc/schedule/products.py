@@ -19,6 +19,7 @@ WEIGHT_BITS = 13
 COEFFICIENT_BITS = 11
 """Bits by which the result of a polynomial is finer than its highest power, so that rounded coefficients do not show."""
 MOST_POWER_BITS = 15
+ROOM_TO_SPARE = 3.0
 LEAST_OPERAND = 12.0
 """Fraction bits that an operand of an element-wise product keeps at least."""
 
@@ -48,10 +49,10 @@ def multiply_three(s: Scaler, factors: tuple[Secret, Secret, Secret], out: tuple
 def operand_bits(s: Scaler, factors: Sequence[Secret], cap: float) -> list[float]:
     """Fraction bits of each factor. Where the product will be cut to a low cap anyway they are few: a local cut is then safe."""
     wanted = [min(float(s.precision(x)), x.bits) for x in factors]
-    most = max(min(cap, 17.0 * len(factors)), LEAST_OPERAND * len(factors))
-    excess = sum(wanted) - most
+    least = [min(w, LEAST_OPERAND + s.precision(x) - s.fraction_bits) for w, x in zip(wanted, factors, strict=True)]
+    excess = sum(wanted) - max(min(cap, 17.0 * len(factors)), sum(least))
     if excess > 0:
-        slack = [max(0.0, w - LEAST_OPERAND) for w in wanted]
+        slack = [w - k for w, k in zip(wanted, least, strict=True)]
         share = min(1.0, excess / sum(slack)) if sum(slack) else 0.0
         wanted = [w - k * share for w, k in zip(wanted, slack, strict=True)]
     return wanted
@@ -159,6 +160,8 @@ def weight_product(
     if x.bits + least > room:
         x = s.reduce(x, max(room - least, 8.0), opened_anyway=False)
     wanted = min(WEIGHT_BITS - math.log2(weight.rms), room - x.bits, 24.0)
+    spared = room - ROOM_TO_SPARE - x.bits  # where there is room, leave some for values that calibration did not see
+    wanted = min(wanted, max(least, spared))
     bits = math.floor(x.bits + wanted + 1e-9)  # the result's scale is a power of two, so that residual sums align
     scale = math.copysign(2.0**bits, x.scale) / x.scale
     opening = s.openings.open(x.node)
