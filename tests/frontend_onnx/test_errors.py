@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from mpcc.errors import CaptureError, ModelFileError, ShapeError, UnsupportedOperator
+from mpcc.errors import CaptureError, ModelFileError, MpccError, ShapeError, UnsupportedOperator
 from mpcc.frontend.onnx import capture_onnx, import_graph
 
 from .build import agree, f, i, model, weights
@@ -66,6 +68,29 @@ def test_the_opset_is_out_of_range(opset: int) -> None:
     proto.opset_import[0].version = opset
     with pytest.raises(ModelFileError, match=f"opset {opset}.*7 to 25"):
         import_graph(proto)
+
+
+def damaged(content: bytes, draw: random.Random) -> bytes:
+    """Some bytes changed, or a piece missing."""
+    start = draw.randrange(len(content))
+    if draw.random() < 0.5:
+        return content[:start] + content[start + draw.randrange(1, 100) :]
+    return content[:start] + draw.randbytes(draw.choice([1, 4])) + content[start + 4 :]
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_a_damaged_file_is_read_or_refused(tmp_path: Path, seed: int) -> None:
+    """Whatever the damage, no other error escapes."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], name="/patch/Conv", pads=[1, 1, 1, 1], auto_pad="NOTSET"),
+        helper.make_node("Reshape", ["a", "s"], ["b"], name="/patch/Reshape"),
+        helper.make_node("Softmax", ["b"], ["y"], name="/head/Softmax", axis=-1),
+    ]
+    proto = model(nodes, {"x": [1, 2, 3, 3]}, ["y"], {"w": weights(2, 2, 3, 3), "s": i(1, -1)})
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(damaged(proto.SerializeToString(), random.Random(seed)))
+    with contextlib.suppress(MpccError):
+        import_graph(path)
 
 
 def external(folder: Path, proto: onnx.ModelProto) -> Path:

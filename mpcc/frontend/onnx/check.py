@@ -93,7 +93,7 @@ def _check_structure(model: Model) -> None:
         light.opset_import.add(domain="com.microsoft", version=1)
     try:
         onnx.checker.check_model(light)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
         raise ModelFileError(
             f"the model does not pass onnx's checker: {str(error).strip()}",
             where=model.name,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,6 @@ class Model:
     name: str
     source: Path | bytes
     folder: Path | None
-    sizes: dict[Path, int] = field(default_factory=dict)
 
     def tensor(self, stored: TensorProto) -> torch.Tensor:
         """The tensor's values in their own memory, in one of the types of this file's first lines."""
@@ -159,7 +158,19 @@ def _parse(content: bytes, name: str) -> ModelProto:
         raise ModelFileError("this is not an ONNX file, or it is cut off", where=name, hint=NOT_ONNX) from None
     if not proto.opset_import or not proto.graph.output:
         raise ModelFileError("this is not an ONNX model: it has no opset or no graph", where=name, hint=NOT_ONNX)
+    if any(isinstance(text, bytes) for text in _texts(proto)):
+        raise ModelFileError("the file is damaged: a name in it is not text", where=name, hint=NOT_ONNX)
     return proto
+
+
+def _texts(proto: ModelProto) -> Iterator[str | bytes]:
+    """Names as protobuf gives them: bytes where they are not valid UTF-8."""
+    yield from (entry.domain for entry in proto.opset_import)
+    yield from (tensor.name for tensor in proto.graph.initializer)
+    yield from (info.name for info in (*proto.graph.input, *proto.graph.output))
+    for node in proto.graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def _read_fully(file: object, target: memoryview) -> bool:
