@@ -45,15 +45,9 @@ class Commands(TyperGroup):
         except OSError as error:
             report(MpccError(error.strerror or str(error), where=error.filename), as_json=ctx.meta["mpcc.json"])
             raise typer.Exit(BAD_INPUT) from None
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-            LookupError,
-            AssertionError,
-            AttributeError,
-            NotImplementedError,
-        ) as bug:
+        except Exception as bug:
+            if isinstance(bug, typer.Exit | typer.Abort) or hasattr(bug, "format_message"):
+                raise  # typer's own: the end of --help, wrong use
             traceback.print_exc()
             say(f"this is a bug in mpcc ({type(bug).__name__}): please report it with the lines above")
             raise typer.Exit(BUG) from None

@@ -101,17 +101,18 @@ def _write(path: Path, text: str) -> None:
 
 
 def show(counts: OpCounts) -> None:
-    """Totals and a row a primitive."""
+    """A row a primitive, and the totals of one inference."""
     from rich.table import Table
 
-    from mpcc.bundle.units import size
+    from mpcc.bundle.units import size, small
 
     table = Table(title=f"Op counts, {counts.protocol}", title_justify="left")
     table.add_column("primitive")
-    for name in ("calls", "rounds", "bytes"):
-        table.add_column(name, justify="right")
+    table.add_column("calls", justify="right")
     for name, calls in sorted(counts.primitives.items()):
-        table.add_row(name, f"{calls:,}", "", "")
-    table.add_section()
-    table.add_row("online, one inference", "", f"{counts.rounds:,}", size(counts.bytes))
-    console().print(table)
+        table.add_row(name, f"{calls:,}")
+    out = console()
+    out.print(table)
+    out.print(f"online, one inference: {counts.rounds:,} rounds, {size(counts.bytes)}", highlight=False)
+    if counts.failure_probability:
+        out.print(f"goes wrong with probability at most {small(counts.failure_probability)}", highlight=False)

@@ -31,7 +31,7 @@ def test_help_has_the_commands_and_examples(mpcc: Mpcc) -> None:
     for command in ("optimize", "run", "profile", "count", "verify", "passes", "protocols", "networks", "keys"):
         assert command in text
         assert "Example" in mpcc(command, "--help").out or command in ("networks",)
-        assert "--json" in mpcc(command, "--help").out
+        assert "--json" in mpcc(command, "--help").out and mpcc(command, "--help").code == 0
 
 
 def test_optimize_as_json(mpcc: Mpcc, model: Path, calibration: Path, tmp_path: Path) -> None:
@@ -71,6 +71,15 @@ def test_a_model_from_the_users_code(mpcc: Mpcc, tmp_path: Path) -> None:
     assert mpcc("count", "mine:make").code == 0
     assert mpcc("count", "mine.py:bare", "--input-shape", "input=1,4").code == 0
     assert mpcc("count", "mine.py:bare").code == 2
+
+
+def test_a_torch_export_program(mpcc: Mpcc, tmp_path: Path) -> None:
+    """x.pt2, as torch.export.save writes it."""
+    import torch
+
+    program = torch.export.export(torch.nn.Linear(4, 3), (torch.zeros(1, 4),))
+    torch.export.save(program, tmp_path / "linear.pt2")
+    assert mpcc("count", "linear.pt2").code == 0
 
 
 def test_ctrl_c_is_130_and_leaves_nothing(
