@@ -92,6 +92,8 @@ EQUAL: dict[str, tuple[Function, tuple[int, ...]]] = {
     "masked_fill": (lambda x, w: (x @ x.mT).masked_fill(~torch.eye(5).bool(), -torch.inf).softmax(-1), TOKENS),
     "where": (lambda x, w: torch.where(torch.eye(5, 4).bool(), x, 3.0), TOKENS),
     "slice assignment": (lambda x, w: _assigned(x), TOKENS),
+    "written weight": (lambda x, w: F.linear(x, _written(w)) + w[0], TOKENS),
+    "written constant": (lambda x, w: _written_twice(x), TOKENS),
     "repeat": (lambda x, w: x.repeat(2, 1, 3), TOKENS),
     "repeat_interleave": (lambda x, w: x.repeat_interleave(3, 1), TOKENS),
     "roll": (lambda x, w: x.roll((1, -2), (1, 2)), TOKENS),
@@ -147,6 +149,22 @@ def _assigned(x: torch.Tensor) -> torch.Tensor:
     whole[:, 1:6] = x
     whole[:, 0] = x[:, 2] * 2
     return whole
+
+
+def _written(w: torch.Tensor) -> torch.Tensor:
+    copy = w.clone()
+    copy[1:3].zero_()
+    copy.view(-1)[0].mul_(3)
+    return copy
+
+
+def _written_twice(x: torch.Tensor) -> torch.Tensor:
+    mask = torch.zeros(5, 4)
+    first = x * mask
+    mask[1:, 2] = 1
+    second = x * mask
+    mask.add_(2)
+    return first + second * 2 + x * mask
 
 
 def _no_grad(x: torch.Tensor) -> torch.Tensor:

@@ -66,26 +66,29 @@ class Builder:
             node.meta["declined"] = str(why)
             return node
 
-    def compute(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Run `target` now. Views of parameters also remember how to be rebuilt in the graph."""
+    def compute(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], written: bool = False) -> Any:
+        """Run `target` now. Views of parameters also remember how to be rebuilt, unless their memory is written."""
         sources = [item for item in leaves((args, dict(kwargs))) if isinstance(item, Constant)]
         name = operator_name(target)
-        if sources and name in IDENTITIES and sources[0].trainable:
-            return sources[0]
         trainable = [source for source in sources if source.trainable]
+        if trainable and name in IDENTITIES and not written:
+            return sources[0]
         with torch.no_grad():
             result = target(*plain(args), **plain(dict(kwargs)))
         stem = next((source.stem for source in trainable or sources if source.stem), None)
-        if trainable and name == "to" and isinstance(result, torch.Tensor) and result.dtype == trainable[0].value.dtype:
-            return trainable[0]
-        lazy = bool(trainable) and name in VIEWS
+        same = (
+            trainable and name == "to" and isinstance(result, torch.Tensor) and result.dtype == sources[0].value.dtype
+        )
+        if same and not written:
+            return sources[0]
+        lazy = bool(trainable) and name in VIEWS and not written
 
         def wrap(item: Any, place: tuple[int, ...]) -> Any:
             if isinstance(item, (list, tuple)):
                 return [wrap(inner, (*place, i)) for i, inner in enumerate(item)]
             if not isinstance(item, torch.Tensor):
                 return item
-            made = Constant(item, stem=stem, trainable=bool(trainable) and item.is_floating_point())
+            made = Constant(item, stem=stem, trainable=bool(trainable) and item.is_floating_point(), written=written)
             if lazy:
                 made.rebuild = lambda: self._rebuild(target, args, kwargs, place)
             return made
@@ -145,7 +148,8 @@ class Builder:
         if id(value) in self._constants:
             return self._constants[id(value)][1]
         node = value.rebuild() if value.rebuild is not None else self._attribute(value)
-        self._constants[id(value)] = (value, node)
+        if not value.written:
+            self._constants[id(value)] = (value, node)
         return node
 
     def _attribute(self, constant: Constant) -> fx.Node:

@@ -42,6 +42,15 @@ def conflicts(node: fx.Node) -> bool:
     return False
 
 
+def written_memory(graph: fx.Graph) -> set[fx.Node]:
+    """All nodes whose memory an in-place operator of `graph` may write."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "call_function" and is_mutation(node.target) and node not in found:
+            found |= _aliases(node)
+    return found
+
+
 def _aliases(node: fx.Node) -> set[fx.Node]:
     """All nodes that may share memory with `node`: through views both ways."""
     seen: set[fx.Node] = set()

@@ -16,7 +16,7 @@ class Constant:
 
     `name` is its dotted name if it is a parameter or buffer of the model; `stem` the name that a value computed from it
     gets; `rebuild` makes its node from views of a parameter, so that the parameter itself stays trainable and keeps its
-    checkpoint name.
+    checkpoint name. The memory of a `written` one is changed by in-place operators: it has no name and no node to keep.
     """
 
     value: torch.Tensor
@@ -24,6 +24,7 @@ class Constant:
     stem: str | None = None
     trainable: bool = False
     rebuild: Callable[[], fx.Node] | None = None
+    written: bool = False
 
 
 Value = fx.Node | Constant

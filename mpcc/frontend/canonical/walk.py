@@ -19,7 +19,7 @@ from mpcc.ir.nn import attribute
 
 from .builder import Builder, operator_name
 from .flex import flex_attention
-from .mutation import NeedsFunctional, conflicts, functional_of, is_mutation
+from .mutation import NeedsFunctional, conflicts, functional_of, is_mutation, written_memory
 from .values import Constant, Value, known, leaves
 
 # Checks that tracing leaves behind; static shapes have settled them.
@@ -29,12 +29,15 @@ _CHECKS = ("_assert", "sym_constrain", "_check")
 class Walk:
     """One graph module's values, node by node; nested graphs (no_grad and autocast regions) are walked in place."""
 
-    def __init__(self, builder: Builder, graph_module: fx.GraphModule, layer: str | None = None) -> None:
+    def __init__(
+        self, builder: Builder, graph_module: fx.GraphModule, layer: str | None = None, nested: bool = False
+    ) -> None:
         self.builder = builder
         self.graph_module = graph_module
         self.layer = layer
         self.values: dict[fx.Node, Any] = {}
-        self.parameters: dict[str, Any] = {}
+        self.is_nested = nested
+        self.written = written_memory(graph_module.graph)
 
     def run(self, inputs: Sequence[Any]) -> Any:
         """The values of the output node's argument, given those of the placeholders in order."""
@@ -42,8 +45,19 @@ class Walk:
         for node in self.graph_module.graph.nodes:
             if node.op == "output":
                 return self.lookup(node.args[0])
-            self.values[node] = next(given) if node.op == "placeholder" else self.value(node)
+            value = next(given) if node.op == "placeholder" else self.value(node)
+            self.values[node] = self.own(node, value) if node.op in ("placeholder", "get_attr") else value
         raise AssertionError("a graph without output")
+
+    def own(self, node: fx.Node, value: Any) -> Any:
+        """What comes from outside is copied before it is written."""
+        if node not in self.written:
+            return value
+        if self.is_nested:
+            raise NeedsFunctional(node)
+        if isinstance(value, Constant):
+            return Constant(value.value.clone(), stem=value.stem, trainable=value.trainable, written=True)
+        return value
 
     def lookup(self, argument: Any) -> Any:
         if isinstance(argument, fx.Node):
@@ -58,7 +72,8 @@ class Walk:
 
     def value(self, node: fx.Node) -> Any:
         if node.op == "get_attr":
-            return self.read(str(node.target))
+            name = str(node.target)
+            return constant_of(attribute(self.graph_module, name), name)
         if node.op == "call_module":
             if str(node.target).startswith("_guards"):
                 return None
@@ -78,12 +93,9 @@ class Walk:
     def call(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if "device" in kwargs:
             kwargs = {**kwargs, "device": None}
+        if node in self.written and known((args, kwargs)):
+            return self.builder.compute(node.target, args, kwargs, written=True)
         return self.builder.do(node.target, *args, **kwargs)
-
-    def read(self, name: str) -> Any:
-        if name not in self.parameters:
-            self.parameters[name] = constant_of(attribute(self.graph_module, name), name)
-        return self.parameters[name]
 
     def item(self, value: Any, index: Any) -> Any:
         if not isinstance(value, fx.Node):
@@ -98,20 +110,16 @@ class Walk:
         graphs = [item for item in args if isinstance(item, fx.GraphModule)]
         if str(node.target) not in ("wrap_with_set_grad_enabled", "wrap_with_autocast") or len(graphs) != 1:
             return self.call(node, args, {})
-        return Walk(self.builder, graphs[0]).run(args[args.index(graphs[0]) + 1 :])
+        return Walk(self.builder, graphs[0], nested=True).run(args[args.index(graphs[0]) + 1 :])
 
     def within(self, graph_module: fx.GraphModule, inputs: list[Any]) -> Any:
         """The values of a nested graph that has no layers of its own."""
-        return Walk(self.builder, graph_module, self.builder.layer).run(inputs)
+        return Walk(self.builder, graph_module, self.builder.layer, nested=True).run(inputs)
 
     def mutate(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An in-place operator: really in place on constants, a new value (and no other reader of the old) on nodes."""
-        base = args[0]
         if known((args, kwargs)):
-            if isinstance(base, Constant) and (base.name or base.rebuild):
-                base.value, base.name, base.rebuild = base.value.clone(), None, None
-            result = self.call(node, args, kwargs)
-            return base if isinstance(base, Constant) else result
+            return self.call(node, args, kwargs)
         if conflicts(node):
             raise NeedsFunctional(node)
         result = self.builder.do(functional_of(node.target), *args, **kwargs)
