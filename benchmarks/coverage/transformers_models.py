@@ -46,8 +46,8 @@ def build(name: str) -> tuple[torch.nn.Module, dict[str, Any]]:
     architecture, _, model = name.partition("/")
     kind = getattr(transformers, model)
     config = kind.config_class()
-    for part in (config, getattr(config, "vision_config", None), getattr(config, "backbone_config", None)):
-        if part is not None:
+    if getattr(config, "backbone_config", None) is None:  # whose later layers are asked for by number
+        for part in (config, getattr(config, "vision_config", None)):
             _shrink(part)
     made = kind(config)
     vision = getattr(config, "vision_config", config)
@@ -55,6 +55,8 @@ def build(name: str) -> tuple[torch.nn.Module, dict[str, Any]]:
 
 
 def _shrink(config: Any) -> None:
+    if config is None:
+        return
     for key in ("num_hidden_layers", "encoder_layers", "num_layers", "n_layer", "num_self_attends_per_block"):
         value = getattr(config, key, None)
         if isinstance(value, int) and value > 2:

@@ -8,10 +8,6 @@ mode is captured as if it were in evaluation mode, half-precision weights become
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +18,8 @@ from torch.export import ExportedProgram
 from mpcc.errors import CaptureError, InvalidGraph, ModelFileError
 from mpcc.frontend.canonical import canonicalise_program
 from mpcc.frontend.canonical.mutation import NeedsFunctional
-from mpcc.frontend.examples import Inputs, Shapes, resolve_inputs
-from mpcc.frontend.failures import capture_error
+from mpcc.frontend.examples import Shapes, resolve_inputs
+from mpcc.frontend.tracing import export, quiet
 from mpcc.ir.nn import copy_graph, verify
 
 
@@ -44,9 +40,9 @@ def capture_module(
         return copy_graph(model)
     program = _program(model, example_inputs, input_shapes)
     try:
-        return _canonical(program)
+        return canonicalise_program(program)
     except NeedsFunctional:
-        return _canonical(_functional(program))
+        return canonicalise_program(_functional(program))
 
 
 def load_program(path: Path) -> ExportedProgram:
@@ -108,68 +104,8 @@ def _needs_change(item: torch.Tensor) -> bool:
     return item.device.type != "cpu" or item.is_floating_point() and item.dtype != torch.float32
 
 
-def export(module: torch.nn.Module, inputs: Inputs) -> ExportedProgram:
-    """`torch.export.export` without its chatter, its errors in our words.
-
-    Flex attention is exported only if no parameter wants gradients: that is the second try.
-    """
-    with _quiet(), _attention_spelt_out():
-        try:
-            return torch.export.export(module, inputs.positional, inputs.keyword, strict=False)
-        except Exception as error:
-            failure = capture_error(error, module)
-            cause = error
-        if not isinstance(failure, CaptureError):
-            raise failure from cause
-        with _without_gradients(module):
-            try:
-                return torch.export.export(module, inputs.positional, inputs.keyword, strict=False)
-            except Exception:
-                raise failure from cause
-
-
-def _canonical(program: ExportedProgram) -> fx.GraphModule:
-    return canonicalise_program(program)
-
-
 def _functional(program: ExportedProgram) -> ExportedProgram:
     """The program without in-place operators, everything else left whole."""
-    with _quiet():
+    with quiet():
         functional: ExportedProgram = program.run_decompositions({})
     return functional
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch prints partial graphs and warnings when it traces; our errors say what matters."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-@contextmanager
-def _attention_spelt_out() -> Iterator[None]:
-    """nn.MultiheadAttention has a fused form for inference that hides its softmax: switched off while tracing."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _without_gradients(module: torch.nn.Module) -> Iterator[None]:
-    wanted = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in wanted:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)

@@ -210,3 +210,15 @@ def test_verify_names_the_broken_rule(model: DigitsViT) -> None:
 def test_every_operator_has_a_kind_and_a_name() -> None:
     assert {operator.kind for operator in OPERATORS.values()} == {"product", "site", "arithmetic", "view"}
     assert all(operator.name.isidentifier() for operator in OPERATORS.values())
+
+
+def test_what_is_no_tensor_is_left_out_of_the_outputs() -> None:
+    class Cache:
+        pass
+
+    class Caching(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Cache]:
+            return x + 1, Cache()
+
+    x = torch.randn(3)
+    assert torch.equal(capture(Caching(), x)(x), x + 1)
