@@ -116,9 +116,10 @@ class Importer:
             if _fits(handler, op, inputs):
                 raise
             op.refuse(f"mpcc does not know a form of it with {len(inputs)} inputs")
-        except (RuntimeError, IndexError, ValueError) as error:
+        except (RuntimeError, LookupError, ValueError, ArithmeticError) as error:
+            why = next(iter(str(error).splitlines()), type(error).__name__)
             raise CaptureError(
-                f"{op.kind} does not fit its inputs: {str(error).splitlines()[0]}",
+                f"{op.kind} does not fit its inputs: {why}",
                 where=op.where,
                 hint="the file may be made for another input shape: give the shape that it was exported with",
             ) from error
