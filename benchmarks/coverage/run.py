@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--library", choices=LIBRARIES, action="append")
     parser.add_argument("--match", default="", help="only models whose name contains this")
     parser.add_argument("--again", action="store_true", help="measure rows anew that exist")
-    parser.add_argument("--failed", action="store_true", help="measure rows anew that are not captured")
+    parser.add_argument("--failed", action="store_true", help="measure rows anew that are not captured or not lowered")
     parser.add_argument("--limit-seconds", type=float, default=300)
     options = parser.parse_args()
     rows = read()
@@ -38,7 +38,9 @@ def main() -> int:
     for library in options.library or LIBRARIES:
         for name in listed(library):
             known = rows.get((library, name))
-            stale = known is None or options.again or options.failed and known["status"] != "captured"
+            stale = (
+                known is None or options.again or options.failed and (known["status"] != "captured" or known["lowers"])
+            )
             if options.match in name and stale:
                 row = worker.measure(library, name)
                 print(f"{library} {name}: {row['status']} {row.get('reason', row.get('relative_error'))}", flush=True)
@@ -86,8 +88,9 @@ def version(package: str) -> str:
 
 def clean(row: dict[str, Any]) -> dict[str, Any]:
     """No path of this machine in what is written."""
-    if "reason" in row:
-        row["reason"] = row["reason"].replace(str(ROOT), "").replace(sys.prefix, "").replace(str(Path.home()), "")
+    for key in ("reason", "lowers"):
+        if row.get(key):
+            row[key] = row[key].replace(sys.prefix, "").replace(str(ROOT), "").replace(str(Path.home()), "")
     return row
 
 
@@ -111,8 +114,7 @@ def table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
             continue
         states = Counter(row["status"] for row in mine)
         tried = len(mine) - states["cannot be built"]
-        asked = any(row.get("lowers", "not asked") != "not asked" for row in mine)
-        lowered = sum(row.get("lowers", "not asked") is None for row in mine) if asked else "not asked"
+        lowered = sum(row.get("lowers", "no") is None for row in mine)
         lines.append(f"| {library} | {tried} | {states['captured']} | {lowered} | {states['cannot be built']} |")
     for library in LIBRARIES:
         lines += [
@@ -134,7 +136,7 @@ def line(row: dict[str, Any]) -> str:
     found = ", ".join(
         f"{count} {kind}" + (f" (-{missing[kind]})" if kind in missing else "") for kind, count in row["sites"].items()
     )
-    secure = {None: "yes", "not asked": ""}.get(row["lowers"], row["lowers"])
+    secure = "yes" if row["lowers"] is None else " ".join(row["lowers"].split()).replace("|", "\\|")[:300]
     status = "yes" if row["status"] == "captured" else "differs"
     return f"| {row['model']} | {status} | {row['relative_error']:.0e} | {found} | {secure} |"
 

@@ -51,7 +51,10 @@ def build(name: str) -> tuple[torch.nn.Module, dict[str, Any]]:
             _shrink(part)
     made = kind(config)
     vision = getattr(config, "vision_config", config)
-    return made, {made.main_input_name: _input(vision, made.main_input_name)}
+    if architecture == "siglip2":  # patches of images of any size
+        sizes = {"pixel_attention_mask": torch.ones(1, 64), "spatial_shapes": torch.tensor([[8, 8]])}
+        return made, {"pixel_values": torch.randn(1, 64, 3 * vision.patch_size**2), **sizes}
+    return made, {made.main_input_name: _input(vision, made.main_input_name, "Video" in model)}
 
 
 def _shrink(config: Any) -> None:
@@ -61,16 +64,18 @@ def _shrink(config: Any) -> None:
         value = getattr(config, key, None)
         if isinstance(value, int) and value > 2:
             setattr(config, key, 2)
+    if hasattr(config, "use_cache"):
+        config.use_cache = False
     depths = getattr(config, "depths", None)
     if isinstance(depths, (list, tuple)) and depths and isinstance(depths[0], int):
         config.depths = type(depths)(min(depth, 2) for depth in depths)
 
 
-def _input(config: Any, name: str) -> torch.Tensor:
+def _input(config: Any, name: str, video: bool) -> torch.Tensor:
     size = getattr(config, "image_size", 224) or 224
     high, wide = size if isinstance(size, (list, tuple)) else (size, size)
     channels = getattr(config, "num_channels", 3) or 3
-    frames = getattr(config, "num_frames", None)
+    frames = getattr(config, "num_frames", getattr(config, "frames_per_clip", None)) if video else None
     if name == "input_ids":
         return torch.randint(0, config.vocab_size - 1, (1, min(getattr(config, "n_positions", 64), 64)))
     return torch.randn(1, frames, channels, high, wide) if frames else torch.randn(1, channels, high, wide)

@@ -253,6 +253,8 @@ def _check_call(graph_module: fx.GraphModule, node: fx.Node) -> Iterator[str]:
         yield 'meta["site"] is missing'
     if node.target is aten.index.Tensor:
         yield from _check_index(node)
+    if node.target is aten.convolution.default and node.args[6]:
+        yield "transposed convolutions are written as plain ones"
     if node.target is aten.pow.Tensor_Scalar and not _is_small_power(node.args[1]):
         yield f"the exponent {node.args[1]} is not an integer of at least 2"
 

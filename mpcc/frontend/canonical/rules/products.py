@@ -1,4 +1,4 @@
-"""Products: linear (by a weight), matmul, convolution. mm, bmm, addmm, baddbmm, einsum, conv1d/2d/3d become these."""
+"""Matrix products: linear (by a weight) and matmul. mm, bmm, addmm, baddbmm, einsum become these."""
 
 from __future__ import annotations
 
@@ -113,93 +113,10 @@ def _ordered(b: Builder, x: Value, labels: list[str], groups: list[list[str]], s
     return b.reshape(b.permute(x, order), [prod(size[label] for label in group) for group in groups])
 
 
-def convolution(
-    b: Builder, x: Value, weight: Value, bias: Value | None, stride: Sequence[int], padding: Sequence[int] | str,
-    dilation: Sequence[int], transposed: bool = False, output_padding: Sequence[int] = (0,), groups: int = 1,
-    *rest: Any,
-) -> Any:  # fmt: skip
-    space = rank(weight) - 2
-    if rank(x) == space + 1:
-        whole = convolution(
-            b, b.reshape(x, [1, *shape(x)]), weight, bias, stride, padding, dilation, transposed, output_padding, groups
-        )
-        return b.reshape(whole, shape(whole)[1:])
-
-    def each(value: Sequence[int]) -> list[int]:
-        return list(value) * space if len(value) == 1 else list(value)
-
-    stride, dilation, output_padding = each(stride), each(dilation), each(output_padding)
-    if isinstance(padding, str):
-        x, padding = _named_padding(b, x, padding, shape(weight)[2:], dilation)
-    if isinstance(weight, fx.Node) and not is_weight(weight):
-        if transposed or space != 2:
-            raise Decline("a convolution whose weight depends on the input")
-        return dynamic_convolution(b, x, weight, bias, stride, each(padding), dilation, groups)
-    return b.emit(
-        aten.convolution.default, x, weight, bias, stride, each(padding), dilation, transposed, output_padding, groups
-    )
-
-
-def dynamic_convolution(
-    b: Builder, x: Value, weight: Value, bias: Value | None, stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int], groups: int,
-) -> Any:  # fmt: skip
-    """A weight that depends on the input: a product of each group's windows [c k, places] with [out, c k]."""
-    n, _, high, wide = shape(x)
-    out, _, *kernel = shape(weight)
-    sizes = [
-        (size + 2 * p - d * (k - 1) - 1) // s + 1
-        for size, p, d, k, s in zip((high, wide), padding, dilation, kernel, stride, strict=True)
-    ]
-    windows = b.do(aten.im2col.default, x, kernel, list(dilation), list(padding), list(stride))
-    windows = b.reshape(windows, [n, groups, -1, sizes[0] * sizes[1]])
-    made = b.matmul(b.reshape(weight, [groups, out // groups, -1]), windows)
-    made = b.reshape(made, [n, out, *sizes])
-    return made if bias is None else b.add(made, b.reshape(bias, [-1, 1, 1]))
-
-
-def _named_padding(
-    b: Builder, x: Value, padding: str, kernel: Sequence[int], dilation: Sequence[int]
-) -> tuple[Any, list[int]]:
-    if padding == "valid":
-        return x, [0] * len(kernel)
-    totals = [step * (size - 1) for step, size in zip(dilation, kernel, strict=True)]
-    if all(total % 2 == 0 for total in totals):
-        return x, [total // 2 for total in totals]
-    pads = [part for total in reversed(totals) for part in (total // 2, total - total // 2)]
-    return b.do(aten.constant_pad_nd.default, x, pads), [0] * len(kernel)
-
-
-def conv(
-    b: Builder, x: Value, weight: Value, bias: Value | None = None, stride: Sequence[int] = (1,),
-    padding: Sequence[int] | str = (0,), dilation: Sequence[int] = (1,), groups: int = 1,
-) -> Any:  # fmt: skip
-    return convolution(b, x, weight, bias, stride, padding, dilation, False, (0,), groups)
-
-
-def conv_transpose(
-    b: Builder, x: Value, weight: Value, bias: Value | None = None, stride: Sequence[int] = (1,),
-    padding: Sequence[int] = (0,), output_padding: Sequence[int] = (0,), groups: int = 1,
-    dilation: Sequence[int] = (1,),
-) -> Any:  # fmt: skip
-    return convolution(b, x, weight, bias, stride, padding, dilation, True, output_padding, groups)
-
-
 RULES: Rules = {
     aten.linear.default: linear,
     **dict.fromkeys((aten.matmul.default, aten.mm.default, aten.bmm.default), matmul),
     **dict.fromkeys((aten.mv.default, aten.dot.default), matmul),
     **dict.fromkeys((aten.addmm.default, aten.baddbmm.default), addmm),
     aten.einsum.default: einsum,
-    **dict.fromkeys((aten.convolution.default, aten._convolution.default), convolution),
-    **dict.fromkeys(
-        (
-            aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
-            aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding,
-        ),
-        conv,
-    ),
-    **dict.fromkeys(
-        (aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input), conv_transpose
-    ),
 }  # fmt: skip
