@@ -3,11 +3,12 @@
     y = p_J(x) + sum_j [x < t_j] (p_j - p_(j+1))(x)
 
 x times a bit is free once x is opened, and so is a constant times a bit. Of the higher powers only as many values are
-opened as the differences of the pieces are independent: one (x^2) for a quadratic spline with any number of pieces.
+opened as are independent: one (x^2) for a quadratic spline with any number of pieces.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,29 +25,99 @@ Pieces = Sequence[Sequence[float]]
 Reference = Callable[[Tensor], Tensor]
 GRID = 24001
 TINY = 1e-12
+FINEST = 2.0**-11  # of the fitted splines' coefficients
+CURVED = 0.125  # x^2 is taken by eighths: then its coefficients have the size of the slopes
+Table = np.ndarray[Any, Any]
 
 
 def piecewise(x: Any, thresholds: Sequence[float], pieces: Pieces) -> Any:
     """pieces[0] below thresholds[0], pieces[1] from there to thresholds[1] ..., pieces[-1] above the last."""
-    degree = max(len(piece) for piece in pieces) - 1
-    table = np.zeros((len(pieces), max(degree, 1) + 1))
-    for row, piece in enumerate(pieces):
-        table[row, : len(piece)] = piece
-    differences = table[:-1] - table[1:]
-    basis, mixture = independent(differences[:, 2:])
+    width = max(2, *(len(piece) for piece in pieces))
+    table = np.array([[*piece, *[0.0] * (width - len(piece))] for piece in pieces])
+    values, mixture = _basis(x, table)
     bits = [mpc.less(x, float(t)) for t in thresholds]
-    values = [poly(x, (0.0, 0.0, *row)) for row in basis]
-    y = poly(x, [float(c) for c in pieces[-1]])
-    for bit, (constant, slope, *_), shares in zip(bits, differences, mixture, strict=True):
-        for value, share in [(x, slope), *zip(values, shares, strict=True)]:
-            if abs(share) > TINY:
-                y = mpc.add(y, mpc.scale(mpc.select(bit, value), float(share)))
-        if abs(constant) > TINY:
-            y = mpc.add(y, mpc.scale(bit, float(constant)))
-    return y
+    curve, steps = Sum(), Sum()
+    for position, bit in enumerate(bits):
+        constant, *shares = mixture[position] - mixture[position + 1]
+        steps.append(float(constant), lambda bit=bit: bit)  # type: ignore[misc]
+        for value, share in zip(values, shares, strict=True):
+            curve.append(float(share), lambda bit=bit, value=value: mpc.select(bit, value))  # type: ignore[misc]
+    constant, *shares = mixture[-1]
+    for value, share in zip(values, shares, strict=True):
+        curve.append(float(share), lambda value=value: value)  # type: ignore[misc]
+    y, rest = curve.value(), steps.value()
+    y = rest if y is None else y if rest is None else mpc.add(y, rest)
+    y = mpc.scale(x, 0.0) if y is None else y
+    return mpc.add(y, float(constant)) if abs(constant) > TINY else y
 
 
-def independent(rows: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+class Sum:
+    """A sum of values times public factors, where factors are sums of a few powers of two: added up in Horner's order.
+
+    Values whose scales differ by powers of two meet without rounding, and each step asks for few bits.
+    """
+
+    def __init__(self) -> None:
+        self.terms: dict[float, list[tuple[float, Any]]] = {}  # size -> (sign, value)
+
+    def append(self, factor: float, value: Callable[[], Any]) -> None:
+        """Add factor * value(), if the factor is not 0."""
+        if abs(factor) > TINY:
+            made = value()
+            for digit in powers_of_two(factor):
+                self.terms.setdefault(abs(digit), []).append((math.copysign(1.0, digit), made))
+
+    def value(self) -> Any:
+        """The sum; None if there is nothing in it."""
+        total, unit = None, 1.0
+        for size in sorted(self.terms):
+            total = None if total is None else mpc.scale(total, unit / size)
+            unit = size
+            for sign, value in sorted(self.terms[size], key=lambda term: -term[0]):
+                if total is None:
+                    total = value if sign > 0 else mpc.neg(value)
+                else:
+                    total = mpc.add(total, value) if sign > 0 else mpc.sub(total, value)
+        return total if total is None or unit == 1.0 else mpc.scale(total, unit)
+
+
+def _basis(x: Any, table: Table) -> tuple[list[Any], Table]:
+    """Values that are opened, and every piece as [constant, share of each value].
+
+    The first value is x. The others are the curved pieces themselves where no fewer powers are independent, else
+    independent combinations of powers.
+    """
+    curved = np.abs(table[:, 2:]).max(axis=1, initial=0.0) > TINY
+    distinct = np.unique(table[curved], axis=0)
+    basis, mixture = independent(table[:, 2:])
+    if len(basis) == len(distinct):
+        shares = np.array([[float((row == d).all()) for d in distinct] for row in table]).reshape(len(table), -1)
+        straight = np.where(curved[:, None], 0.0, table[:, :2])
+        return [x, *(poly(x, d) for d in distinct)], np.hstack([straight, shares])
+    values = [mpc.scale(poly(x, (0.0, 0.0, *row)), CURVED) for row in basis]
+    return [x, *values], np.hstack([table[:, :2], mixture / CURVED])
+
+
+def powers_of_two(number: float) -> list[float]:
+    """The few signed powers of two that a number of `FINEST` is the sum of; any other number as it is.
+
+    Values meet exactly where their scales differ by powers of two, so that no bits are lost on aligning them.
+    """
+    units = number / FINEST
+    if abs(units - round(units)) > 1e-6 or abs(units) > 2**16:
+        return [number]
+    digits, units, unit = [], round(units), FINEST
+    while units:
+        if units % 2:
+            digit = 2 - units % 4  # +1 or -1, such that the next digit is 0
+            digits.append(digit * unit)
+            units -= digit
+        units //= 2
+        unit *= 2
+    return digits
+
+
+def independent(rows: Table) -> tuple[Table, Table]:
     """Independent rows (some of the given ones), and the mixture of them that each given row is."""
     if rows.size == 0 or np.abs(rows).max() <= TINY:
         return np.zeros((0, rows.shape[1])), np.zeros((rows.shape[0], 0))

@@ -118,9 +118,11 @@ def _factor(kind: Kind, argument: Array, degree: int, weights: Array, *, first: 
 
 def _residual(factor: Sequence[float], kind: Kind, *, first: bool) -> tuple[float, ...]:
     """1 - u q(u)^k on the first stage, 1 - (1 - u) q(u)^k later; k is 1 for the reciprocal, 2 for the root."""
-    q = np.polynomial.Polynomial(np.asarray(factor))
-    argument = np.polynomial.Polynomial([0.0, 1.0] if first else [1.0, -1.0])
-    return rounded((1 - argument * (q if kind == "reciprocal" else q * q)).coef)
+    q = np.asarray(factor)
+    q = q if kind == "reciprocal" else np.convolve(q, q)
+    residual = -np.convolve([0.0, 1.0] if first else [1.0, -1.0], q)
+    residual[0] += 1.0
+    return rounded(residual)
 
 
 def value(stages: Sequence[Sequence[Sequence[float]]], d: Array, *, fixed_point: bool = False) -> Array:

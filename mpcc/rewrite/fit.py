@@ -43,7 +43,10 @@ def chebyshev_grid(low: float, high: float, count: int = GRID) -> Array:
 
 def evaluate(coefficients: Sequence[float], x: Array) -> Array:
     """coefficients[0] + coefficients[1] x + ..."""
-    return np.asarray(np.polynomial.Polynomial(np.asarray(coefficients))(x))
+    y = np.full_like(x, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        y = y * x + c
+    return y
 
 
 def fit_polynomial(
@@ -94,21 +97,25 @@ def _lawson(basis: Array, y: Array, cost: Array, iterations: int) -> Array:
     weights = np.full_like(y, 1 / len(y))
     best, least = np.zeros(basis.shape[1]), np.inf
     for _ in range(iterations):
-        weighted = q * weights[:, None]
-        found = np.linalg.solve(weighted.T @ q, weighted.T @ target)
+        weighted = q.T * weights
+        found = np.linalg.solve(weighted @ q, weighted @ target)
         error = np.abs(q @ found - target)
-        if error.max() < least:
-            best, least = found, float(error.max())
-        weights = weights * (error + 1e-3 * error.max() + 1e-300)
+        largest = float(error.max())
+        if largest < least:
+            best, least = found, largest
+        if largest < 1.01 * math.sqrt(float(weights @ error**2)):  # never above the least maximum error
+            break
+        weights = weights * (error + 1e-3 * largest + 1e-300)
         weights /= weights.sum()
     return np.asarray(np.linalg.solve(r, best))
 
 
 def _in_original(found: Array, middle: float, half: float, powers: Sequence[int]) -> tuple[float, ...]:
-    plain = np.zeros(max(powers) + 1)
-    plain[list(powers)] = found
-    shifted = np.polynomial.Polynomial(plain)(np.polynomial.Polynomial([-middle / half, 1 / half]))
-    return rounded(np.pad(shifted.coef, (0, len(plain) - len(shifted.coef))))
+    plain = [0.0] * (max(powers) + 1)
+    for power, value in zip(powers, found, strict=True):
+        for k in range(power + 1):  # ((x - middle) / half)^power
+            plain[k] += float(value) * math.comb(power, k) * (-middle) ** (power - k) / half**power
+    return rounded(plain)
 
 
 def rounded(coefficients: Sequence[float] | Array) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 """Splines with free knots: the fewest polynomial pieces within a tolerance, found from left to right.
 
-The outer pieces are given (0 and x for a GELU), so nothing fails outside; the pieces need not meet.
+The outer pieces are given (0 and x for a GELU), so nothing fails outside; the pieces need not meet. Coefficients are
+coarse: sums of a few powers of two each, which fixed point adds up without loss.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from functools import cache
 
 import numpy as np
 
-from .fit import Array, Function, evaluate, fit_polynomial
+from .fit import Array, Function, chebyshev_grid, evaluate, fit_points
 
 REACH = 40.0
 STEPS = 16
+UNITS = (2.0**-11, 2.0**-9, 2.0**-12)
+"""What the coefficients of 1, x and x^2 are multiples of."""
 QUICK_POINTS, QUICK_ITERATIONS = 41, 10
 
 
@@ -24,7 +27,6 @@ class Spline:
 
     thresholds: tuple[float, ...]
     pieces: tuple[tuple[float, ...], ...]
-    error: float
 
 
 @cache
@@ -40,7 +42,7 @@ def fit_spline(
         thresholds.append(end)
         pieces.append(piece)
     pieces.append(above)
-    return Spline(tuple(round(t, 6) for t in thresholds), tuple(pieces), tolerance)
+    return Spline(tuple(round(t, 4) for t in thresholds), tuple(pieces))
 
 
 def spline_of(
@@ -80,7 +82,18 @@ def _longest(
             low = middle
         else:
             high = middle
-    return low, fit_polynomial(function, start, low, degree).coefficients
+    return low, _coarse(function, start, low, degree)
+
+
+def _coarse(function: Function, low: float, high: float, degree: int) -> tuple[float, ...]:
+    """The best polynomial with coarse coefficients: rounded from the highest down, the lower ones fitted again."""
+    x = chebyshev_grid(low, high)
+    y, cost, kept = function(x), np.ones_like(x), []
+    for power in range(degree, -1, -1):
+        found = fit_points(x, y, cost, power)
+        kept.append(round(found[power] / UNITS[power]) * UNITS[power])
+        y = y - kept[-1] * x**power
+    return tuple(reversed(kept))
 
 
 def _covered(function: Function, low: float, high: float, degree: int, tolerance: float) -> bool:
