@@ -52,7 +52,7 @@ def divide_once(edit: Edit, allowed: Callable[[fx.Node, list[Reader]], Refusal |
         if operands is None:
             continue
         found = readers(node, node, ())
-        refusal = found if isinstance(found, Refusal) else allowed(node, found)
+        refusal = found if isinstance(found, Refusal) else whole(operands[0], found) or allowed(node, found)
         if isinstance(found, Refusal) or refusal is not None:
             edit.refuse(refusal)  # type: ignore[arg-type]
             continue
@@ -90,6 +90,16 @@ def readers(value: fx.Node, node: fx.Node, way: tuple[fx.Node, ...]) -> list[Rea
         else:
             return Refusal(user, f"it reads {value.name} too, whose factor would have to stay")
     return found
+
+
+def whole(e: fx.Node, found: list[Reader]) -> Refusal | None:
+    """Why e may not meet a layer before its factor: a norm's centred values come straight from the residual stream.
+
+    A layer needs its operand untruncated, so every layer before would have to keep its sums coarse.
+    """
+    if any(r.product.target is mpc.linear for r in found) and any(user.target is mpc.square for user in e.users):
+        return Refusal(e, "it is the centred value of a norm, which a layer would meet with all its bits")
+    return None
 
 
 def smaller(product: fx.Node, found: list[Reader]) -> Refusal | None:

@@ -48,7 +48,7 @@ def select(s: Scaler, bit: Bit, x: Secret, out: tuple[float, float], cap: float)
     o = s.openings
     opened, beta = o.open_bit(bit.node, bit.shape)
     opening = o.open(x.node)
-    f = s.shift_to(x, max(min(cap, 30.0), s.precision(x))) if x.bits > cap else 0
+    f = max(0, math.ceil(x.bits - min(cap, 30.0) - 1e-9)) if x.bits > cap else 0
     rho = o.rho(opening.mask, f)
     beta_rho = s.b.correlation(s.b.deal(dealer.multiply, beta, rho))
     beta_b = s.b.correlation(s.b.deal(dealer.multiply, beta, s.b.deal(dealer.top, opening.mask))) if f else None
