@@ -174,6 +174,20 @@ def _no_grad(x: torch.Tensor) -> torch.Tensor:
         return y.float() + x
 
 
+def test_masks_stay_numbers() -> None:
+    """Minus infinity, in whatever way a model says it, becomes a score that fixed point can hold."""
+    for least in (-torch.inf, torch.finfo(torch.float32).min, -1e9):
+        mask = torch.full((5, 5), least).triu(1)
+        for function in (
+            lambda x, w, mask=mask: (x @ x.mT + mask).softmax(-1),
+            lambda x, w, mask=mask, least=least: (x @ x.mT).masked_fill(mask < 0, least).softmax(-1),
+            lambda x, w, mask=mask: F.scaled_dot_product_attention(x, x, x, mask),
+        ):
+            check(Wrapped(function), TOKENS)
+            graph = capture(Wrapped(function), torch.randn(TOKENS))
+            assert min(float(buffer.min()) for buffer in graph.buffers()) == -100
+
+
 @pytest.mark.parametrize("name", BECOMES)
 def test_becomes(name: str) -> None:
     function, shape, operators = BECOMES[name]

@@ -47,6 +47,8 @@ def add(b: Builder, x: Operand, y: Operand, *, alpha: float = 1) -> Any:
         x, y = y, x
     if _is_all(y, 0):
         return _grown(b, x, y)
+    if isinstance(y, Constant) and not y.trainable:
+        y = bounded_constant(y, _SURELY_MINUS_INFINITY)
     return b.emit(aten.add.Tensor, x, y)
 
 
@@ -163,15 +165,29 @@ def where(b: Builder, condition: Any, x: Operand, y: Operand) -> Any:
     return b.add(_masked(b, x, chosen), _masked(b, y, ~chosen))
 
 
-# Smaller than any score by enough that its exponential is 0 in float32, yet a number that fixed point can hold.
-LEAST_SCORE = -1e4
+# What masks mean by minus infinity: a score so much smaller than others that its exponential is nothing, and yet a
+# number that fixed point and approximations can hold. It is the constant of Swin Transformer's own masks.
+MASKED_SCORE = -100.0
+_MINUS_INFINITY = -1e4  # in what is known to be a mask
+_SURELY_MINUS_INFINITY = -6e4  # in any sum: the smallest floats of every width, -1e9 and the like
+
+
+def bounded(value: torch.Tensor, least: float = _MINUS_INFINITY) -> torch.Tensor:
+    """`value` with everything that means minus infinity replaced by `MASKED_SCORE`."""
+    return torch.where(value <= least, MASKED_SCORE, value.float())
+
+
+def bounded_constant(constant: Constant, least: float = _MINUS_INFINITY) -> Constant:
+    """The same constant if nothing in it means minus infinity."""
+    value = bounded(constant.value, least)
+    return constant if torch.equal(value, constant.value.float()) else Constant(value, stem=constant.stem)
 
 
 def _masked(b: Builder, x: Operand, keep: torch.Tensor) -> Any:
     if isinstance(x, (int, float)):
-        return Constant(keep.float() * max(x, LEAST_SCORE))
+        return Constant(keep.float() * bounded(torch.tensor(x)))
     if isinstance(x, Constant) and not x.trainable:
-        return Constant(torch.where(keep, x.value.float().clamp(min=LEAST_SCORE), 0.0))
+        return Constant(torch.where(keep, bounded(x.value), 0.0))
     return b.mul(x, Constant(keep.float()))
 
 

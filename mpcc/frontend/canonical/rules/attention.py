@@ -10,7 +10,7 @@ from torch import fx
 
 from ..builder import Builder
 from ..values import Constant, Decline, Rules, Value, shape
-from .arithmetic import LEAST_SCORE
+from .arithmetic import MASKED_SCORE, bounded_constant
 
 aten = torch.ops.aten
 
@@ -42,8 +42,8 @@ def additive(mask: Value) -> Value:
     if mask.trainable:
         return mask
     if mask.value.dtype == torch.bool:
-        return Constant(torch.where(mask.value, 0.0, LEAST_SCORE), stem=mask.stem)
-    return Constant(mask.value.float().clamp(min=LEAST_SCORE), stem=mask.stem)
+        return Constant(torch.where(mask.value, 0.0, MASKED_SCORE), stem=mask.stem)
+    return bounded_constant(mask)
 
 
 def attention_for_cpu(b: Builder, query: Value, key: Value, value: Value, *rest: Any, **options: Any) -> Any:
