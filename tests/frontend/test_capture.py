@@ -222,3 +222,13 @@ def test_what_is_no_tensor_is_left_out_of_the_outputs() -> None:
 
     x = torch.randn(3)
     assert torch.equal(capture(Caching(), x)(x), x + 1)
+
+
+def test_random_numbers_are_drawn_once_with_a_warning() -> None:
+    class Noisy(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.rand_like(x) + torch.randn(3)
+
+    with pytest.warns(UserWarning, match="what it drew now is kept"):
+        graph = capture(Noisy(), torch.randn(3))
+    assert torch.equal(graph(torch.ones(3)), graph(torch.ones(3)))

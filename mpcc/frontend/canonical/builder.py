@@ -6,6 +6,7 @@ node as it is.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,6 +74,8 @@ class Builder:
         trainable = [source for source in sources if source.trainable]
         if trainable and name in IDENTITIES and not written:
             return sources[0]
+        if torch.Tag.nondeterministic_seeded in getattr(target, "tags", ()) and name not in IDENTITIES:
+            warnings.warn(f"{name} in layer {self.layer or 'of the model'}: what it drew now is kept", stacklevel=2)
         with torch.no_grad():
             result = target(*plain(args), **plain(dict(kwargs)))
         stem = next((source.stem for source in trainable or sources if source.stem), None)

@@ -22,6 +22,15 @@ def like(fill: Any) -> Any:
     return rule
 
 
+def drawn(function: Any) -> Any:
+    """Random numbers are drawn once, at capture."""
+
+    def rule(b: Builder, x: Value, **options: Any) -> Any:
+        return b.compute(function, (list(shape_of(x)),), {})
+
+    return rule
+
+
 def new(fill: Any) -> Any:
     def rule(b: Builder, x: Value, sizes: Any, *args: Any, **options: Any) -> Any:
         number = args[0] if fill is None else fill
@@ -40,6 +49,8 @@ RULES: Rules = {
     aten.ones_like.default: like(1),
     aten.full_like.default: like(None),
     aten.empty_like.default: like(0),
+    aten.rand_like.default: drawn(aten.rand.default),
+    aten.randn_like.default: drawn(aten.randn.default),
     aten.new_zeros.default: new(0),
     aten.new_ones.default: new(1),
     aten.new_full.default: new(None),
