@@ -1,0 +1,141 @@
+"""docs/engine.md from the figures of benchmarks/engine.py: tables, and each target beside what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("rounds", "rounds", lambda x: f"{x:,.0f}"),
+    ("bytes", "MB online", lambda x: f"{x / 1e6:.1f}"),
+    ("setup_bytes", "MB set-up, once a model", lambda x: f"{x / 1e6:.1f}"),
+    ("dealer_bytes", "MB from the dealer, before the input", lambda x: f"{x / 1e6:.1f}"),
+    ("error", "largest output error", lambda x: f"{x:.4f}"),
+    ("failure", "failure probability", lambda x: f"{x:.1e}"),
+    ("cpu", "CPU s, busier party", lambda x: f"{x:.2f}"),
+    ("loopback", "s, loopback", lambda x: f"{x:.2f}"),
+    ("link", "s, link", lambda x: f"{x:.2f}"),
+)
+RATIOS = ("rounds", "bytes", "cpu", "loopback", "link")
+
+
+def page(found: Row) -> str:
+    stock, peer, mine = found["systems"]
+    return TEXT.format(
+        systems=_systems([stock, peer, mine]),
+        link=found["link"],
+        how=f"stock: {stock['link_how']}; mpcc: {mine['link_how']}",
+        images=found["images"],
+        calibration=found["calibration_images"],
+        cores=found["machine"]["cores"],
+        load=f"{found['machine']['load_average']:.1f}",
+        torch=found["machine"]["torch"],
+        targets=_targets(found, stock, mine),
+        strict=_strict(found["strict"]),
+        time=_time(found["time"]),
+    )
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _systems(systems: Sequence[Row]) -> str:
+    rows = [[row["system"], *(show(row[key]) if key in row else "" for key, _, show in COLUMNS)] for row in systems]
+    mine = systems[-1]
+    for row in systems[:-1]:
+        ratios = [f"{row[key] / mine[key]:.1f}x" if key in RATIOS and key in row else "" for key, _, _ in COLUMNS]
+        rows.append([f"{row['system'].split(',')[0]} / mpcc", *ratios])
+    return table(["", *(title for _, title, _ in COLUMNS)], rows)
+
+
+def _targets(found: Row, stock: Row, mine: Row) -> str:
+    worst = max(abs(row["from_model"] / row["measured"] - 1) for row in found["time"])
+    rows = [
+        ("rounds online", "at most 180", f"{mine['rounds']}", mine["rounds"] <= 180),
+        ("MB online", "at most 36", f"{mine['bytes'] / 1e6:.1f}", mine["bytes"] <= 36e6),
+        ("largest output error", "at most 0.015", f"{mine['error']:.4f}", mine["error"] <= 0.015),
+        ("failure probability", "at most 1e-6", f"{mine['failure']:.1e}", mine["failure"] <= 1e-6),
+        _times("faster than stock on the link", 20, stock["link"] / mine["link"]),
+        _times("faster than stock on loopback", 8, stock["loopback"] / mine["loopback"]),
+        ("predicted seconds, largest deviation", "at most 10 %", f"{worst:.0%}", worst <= 0.1),
+    ]
+    return table(["", "target", "measured", ""], [[a, b, c, "met" if met else "**missed**"] for a, b, c, met in rows])
+
+
+def _times(name: str, wanted: float, ratio: float) -> tuple[str, str, str, bool]:
+    return name, f"at least {wanted:g} times", f"{ratio:.1f} times", ratio >= wanted
+
+
+def _strict(rows: Sequence[Row]) -> str:
+    lines = []
+    for row in rows:
+        if "refused" in row:
+            lines.append([f"{row['budget']:.0e}", f"refused: {row['refused']}", *[""] * 4])
+            continue
+        sizes = [f"{row[key] / 1e6:.1f}" for key in ("bytes", "dealer_bytes")]
+        chances = [f"{row['budget']:.0e}", f"{row['failure']:.1e}"]
+        lines.append([*chances, str(row["rounds"]), *sizes, f"{row['error']:.4f}"])
+    return table(
+        ["failure budget", "failure probability", "rounds", "MB online", "MB of the dealer", "output error, emulated"],
+        lines,
+    )
+
+
+def _time(rows: Sequence[Row]) -> str:
+    def against(row: Row, key: str) -> str:
+        return f"{row[key]:.2f} ({row[key] / row['measured'] - 1:+.0%})"
+
+    keys = ("from_model", "from_cpu", "from_loopback")
+    lines = [
+        [row["network"], f"{row['measured']:.2f}", *(against(row, key) for key in keys), f"{row['load_average']:.1f}"]
+        for row in rows
+    ]
+    return table(
+        [
+            "network",
+            "measured, s",
+            "predicted by `mpcc.estimate`",
+            "measured CPU + rounds and bytes",
+            "measured loopback + rounds and bytes",
+            "load average",
+        ],
+        lines,
+    )
+
+
+TEXT = """# The engine, measured
+
+Written by `python benchmarks/engine.py`, which runs both engines (needs root for the namespaces; `--quick` in short).
+ViT-Lite 7/4/32 with softmax and true GELU, random weights, batch 1, weights and input secret; stock CrypTen takes
+GELU as x sigmoid(1.702 x), its erf being wrong. {calibration} calibration images, {images} others run; mpcc's seconds
+are the least over these. {cores} cores shared with other work (load average {load}), one thread a process,
+torch {torch}.
+
+{systems}
+
+Bytes count both directions. `link` is {link} ({how}): network namespaces with real TCP through a forwarder that delays
+and paces packets of up to 16 kB. Set-up is paid once a model and not in the seconds, nor is the dealer's work, which is
+done before the input arrives; stock CrypTen opens the weights' masks in every inference, and its dealer is party 0,
+who can read everything and sends nothing. CPU seconds are of the online phase, in runs of their own. CrypTorch's
+figures were measured elsewhere at its best knobs, its error with stock's tolerance; stock's failure probability is
+the sum of |v| 2^-64 over its local truncations.
+
+## Targets
+
+{targets}
+
+## What a smaller failure probability costs
+
+{strict}
+
+## Seconds: predicted and measured
+
+T = local work + rounds * RTT / 2 + one direction's bytes / bandwidth, on networks that the transport emulates.
+A machine that is busy with other work makes local work slower than the prediction's, which is for a free core; the
+last prediction takes the local work from a loopback run made just before.
+
+{time}
+"""

@@ -1,0 +1,72 @@
+"""One process of a measured inference: a party of the stock engine, or a party or the dealer of mpcc.
+
+    party.py stock FD [cpu]           the stock engine's party; its job comes and its answer goes over the socket FD
+    party.py mpcc JOB.json ROLE       `mpcc.backend.standalone.run_party`; prints a JSON line for each inference
+
+With `cpu`, the online phase is measured by the processor time of this process (all threads) instead of the clock: both
+engines take `time.perf_counter` from their own module, which is given the other clock here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+PROCESSOR = SimpleNamespace(perf_counter=time.process_time, monotonic=time.monotonic)
+
+
+def stock(cpu: bool) -> None:
+    from mpcc.backend.crypten import stock_party
+
+    sys.argv = sys.argv[1:]
+    if cpu:
+        stock_party.time = PROCESSOR  # type: ignore[attr-defined]
+    stock_party.main()
+
+
+def mpcc(job: dict[str, Any], role: str) -> None:
+    from safetensors.torch import load_file
+
+    from mpcc.backend import inference
+    from mpcc.backend.standalone import run_party
+    from mpcc.schedule.serialize import loads
+
+    if job["cpu"]:
+        inference.time = PROCESSOR  # type: ignore[attr-defined]
+    folder = Path(job["folder"])
+    program = loads((folder / "program.json").read_text(), load_file(folder / "weights.st") if role == "server" else {})
+    images = load_file(folder / "inputs.st")
+    run_party(
+        program,
+        "benchmark",
+        role,
+        {name: (host, port) for name, (host, port) in job["peers"].items()},
+        inputs=[(images[name],) for name in sorted(images, key=int)] if role == "client" else (),
+        allow_plain=True,
+        ahead=1,
+        connect_seconds=120.0,
+        report=lambda report: _say(seconds=report.seconds),
+        result=lambda outcome: _say(
+            seconds=outcome.seconds,
+            rounds=outcome.rounds,
+            bytes=outcome.bytes,
+            offline_bytes=outcome.offline_bytes,
+            offline_seconds=outcome.offline_seconds,
+            output=outcome.outputs[0].tolist(),
+        ),
+    )
+
+
+def _say(**found: Any) -> None:
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "stock":
+        stock("cpu" in sys.argv[3:])
+    else:
+        mpcc(json.loads(Path(sys.argv[2]).read_text()), sys.argv[3])

@@ -1,0 +1,93 @@
+"""A ViT-S/16 at 224x224 (197 tokens, random weights) run through once, privately: largest logit error, memory, seconds.
+
+    python benchmarks/vit_small.py            run it and write docs/vit_small.json
+    python benchmarks/vit_small.py --quick    the same with 2 of the 12 layers, nothing written
+
+Three processes on this machine. Peak memory is each process's own high-water mark, weights and material included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from models.vit_lite import VisionTransformer, randomize, smooth_image
+
+import mpcc
+
+PAGE = Path(__file__).parents[1] / "docs" / "vit_small.json"
+CALIBRATION, IMAGE = range(1000, 1008), 1
+"""Seeds of the calibration images and of the image that is run."""
+COMMAND = "python benchmarks/vit_small.py"
+
+
+def vit_small(depth: int = 12) -> VisionTransformer:
+    """ViT-S/16: 12 layers, 6 heads, width 384, MLP 1536, 1000 classes."""
+    model = VisionTransformer(image=224, patch=16, width=384, depth=depth, heads=6, hidden=1536, classes=1000)
+    return randomize(model).eval()
+
+
+def peak_bytes(process: int | str) -> int:
+    """High-water mark of a process's resident memory."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def measure(depth: int) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    model, image = vit_small(depth), smooth_image(224, seed=IMAGE)
+    calibration = torch.cat([smooth_image(224, seed=seed) for seed in CALIBRATION])
+    start = time.perf_counter()
+    executable = mpcc.compile(model, (image,), calibration=calibration)
+    compiled = time.perf_counter() - start
+    compiler = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with torch.no_grad():
+        expected = model(image)
+    program = executable.program
+    print(f"compiled in {compiled:.0f} s: {program.cost}, failure {program.failure_probability:.1e}", flush=True)
+    start = time.perf_counter()
+    emulated = float((executable.emulate(image) - expected).abs().max())
+    print(f"emulated in {time.perf_counter() - start:.0f} s, largest logit error {emulated:.4f}", flush=True)
+    with executable.session() as session:
+        run = session.run(image)
+        peaks = {role: peak_bytes(process.pid) for role, process in session.opened.processes.items()}
+    return {
+        "command": COMMAND,
+        "layers": depth,
+        "tokens": 197,
+        "calibration_images": len(CALIBRATION),
+        "rounds": run.rounds,
+        "bytes": run.bytes,
+        "setup_bytes": run.setup.sent_bytes,
+        "dealer_bytes": program.cost.dealer_bytes,
+        "failure_probability": program.failure_probability,
+        "largest_logit_error": float((run.output - expected).abs().max()),
+        "largest_logit_error_emulated": emulated,
+        "largest_logit": float(expected.abs().max()),
+        "same_top1": bool((run.output.argmax(-1) == expected.argmax(-1)).all()),
+        "online_seconds": run.seconds,
+        "setup_seconds": run.setup.seconds,
+        "compile_seconds": compiled,
+        "peak_bytes": peaks | {"compiler": compiler},
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="2 layers, nothing written")
+    quick = parser.parse_args().quick
+    text = json.dumps(measure(2 if quick else 12), indent=2)
+    print(text)
+    if not quick:
+        PAGE.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
