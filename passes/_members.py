@@ -21,7 +21,7 @@ EXPONENTIAL_TOLERANCE, RECIPROCAL_TOLERANCE = 7e-3, 1e-3  # of the default membe
 POINTS = 4001
 NORM_MARGIN = 1.25
 NORM_TOLERANCE, NORM_ROUGHEST = 1.5e-3, 0.15
-FEW = 64  # rows: an extreme seen among so few says little about the next ones
+FEW, FEW_BELOW, FEW_ABOVE = 64, 15.0, 0.9  # an extreme seen among so few rows says little about the next ones
 CORE = 0.002  # the share of rows at either end that may be less accurate
 Member = TypeVar("Member", Exponential, Chain)
 
@@ -65,12 +65,14 @@ def exponential_error(options: Options, powers: Sequence[int], floor: float, rel
 def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ...]:
     """Members that differ in their chain for 1/sqrt of the named quantity: the shortest accurate one first.
 
-    The range is the calibrated one widened by the factor NORM_MARGIN, further where few rows were seen (variances have
-    longer tails below than above). The fit is closest where nearly all calibrated rows are.
+    The range is the calibrated one widened by the factor NORM_MARGIN, further where few rows were seen: variances have
+    long tails below (an unusual image's class token) and short ones above. The fit is closest where nearly all
+    calibrated rows are. Below the range the result is too small; far above, of several stages, it is wrong.
     """
     seen, rows = statistics.ranges[quantity], statistics.samples[quantity].numpy()
-    few = 1 + 2.5 * min(1.0, math.sqrt(FEW / len(rows)))
-    low, high = _digits(seen.low / (NORM_MARGIN * few)), _digits(seen.high * NORM_MARGIN * math.sqrt(few))
+    few = min(1.0, FEW / len(rows))
+    low = _digits(seen.low / NORM_MARGIN / (1 + FEW_BELOW * few))
+    high = _digits(seen.high * NORM_MARGIN * (1 + FEW_ABOVE * math.sqrt(few)))
     core = (_digits(float(np.quantile(rows, CORE)) / 1.02), _digits(float(np.quantile(rows, 1 - CORE)) * 1.02))
     chains = [chain for chain in plan_chains("rsqrt", low, high, core) if chain.error < NORM_ROUGHEST]
     ranges = {"low": low, "high": high, "margin": NORM_MARGIN}

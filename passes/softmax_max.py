@@ -3,7 +3,7 @@
     g = x - max(x)  in [low, 0];   e = p(g)^m;   d = sum(e)  in [1, N];   y = e / d
 
 The denominator needs no calibration: it is between 1 and N whatever the row. 3 ceil(log2 N) rounds for the maximum.
-Below `low` (calibrated, widened by `margin`) p^m is flat: small where it should be smaller.
+Below `low` (calibrated on logits stretched by `margin`) p^m is flat: small where it should be smaller.
 
 As in PUMA (arXiv 2307.12533) and BumbleBee (NDSS 2025), with a fitted exponential and reciprocal.
 """
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpcc.ir import mpc
+from mpcc.ir.stretching import STRETCH
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 from mpcc.rewrite.chains import plan_chains
 from mpcc.rewrite.exponentials import plan_exponentials
@@ -22,7 +23,6 @@ from mpcc.rewrite.fit import rounded_up
 from ._forms import Stages, factors, largest, poly, positive_dim, power, product
 from ._members import softmax_error, softmax_members
 
-MARGIN = 1.25
 WIDEST = 120.0
 
 
@@ -44,11 +44,11 @@ def softmax_max(
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """Accurate first; then every pair of a shorter or longer exponential and reciprocal."""
-    low = rounded_up(statistics.ranges["gap"].low * MARGIN)
+    low = rounded_up(statistics.ranges["gap"].low)
     count = statistics.site.shape[statistics.site.attributes["dim"]]  # type: ignore[call-overload]
     if -low > WIDEST or count < 2:
         return ()
-    recorded = {"low": low, "high": 0.0, "ratio": float(count), "margin": MARGIN}
+    recorded = {"low": low, "high": 0.0, "ratio": float(count), "margin": STRETCH}
     exps = plan_exponentials(low, 0.0, 1.0 / count)
     return softmax_members(exps, plan_chains("reciprocal", 1.0, float(count)), recorded)
 

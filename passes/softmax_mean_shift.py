@@ -7,7 +7,7 @@
 
 Outside the fitted range: p^m stays positive and flat for lower c and grows more slowly than exp for higher c, so the
 ratios degrade first; d above R leaves the reciprocal's domain and the row is wrong. `low`, `high` and `ratio` in the
-options are the fitted ranges, calibrated ones widened by `margin`.
+options are the fitted ranges, calibrated on logits that are stretched by `margin`.
 
 The mean shift is exact. The idea of a bound on the denominator without a maximum: this project's prototype.
 """
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpcc.ir import mpc
+from mpcc.ir.stretching import STRETCH
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 from mpcc.rewrite.chains import plan_chains
 from mpcc.rewrite.exponentials import plan_exponentials
@@ -26,7 +27,6 @@ from mpcc.rewrite.fit import rounded_up
 from ._forms import Stages, factors, poly, positive_dim, power, product
 from ._members import softmax_error, softmax_members
 
-MARGIN = 1.25
 WIDEST = 60.0  # beyond this the rows are masked or saturated: no short polynomial spans them
 STEEPEST = 400.0  # beyond this the reciprocal needs five stages, and the sum has too many digits before the point
 
@@ -51,12 +51,11 @@ def softmax_mean_shift(
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """Accurate first; then cheaper exponentials and reciprocals. None where the rows are too wide."""
-    centred = statistics.ranges["centred"].widened(MARGIN)
-    ratio = 1 + (statistics.ranges["denominator"].high - 1) * MARGIN
+    centred, ratio = statistics.ranges["centred"], statistics.ranges["denominator"].high
     if centred.high - centred.low > WIDEST or ratio > STEEPEST:
         return ()
     low, high, ratio = rounded_up(centred.low), rounded_up(centred.high), rounded_up(ratio)
-    ranges = {"low": low, "high": high, "ratio": ratio, "margin": MARGIN}
+    ranges = {"low": low, "high": high, "ratio": ratio, "margin": STRETCH}
     return softmax_members(plan_exponentials(low, high), plan_chains("reciprocal", 1.0, ratio), ranges)
 
 

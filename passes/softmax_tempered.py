@@ -1,15 +1,18 @@
 """Softmax of sharp rows, without a maximum: roughly normalised at a higher temperature, then raised to the power.
 
-    c = x - mean(x);   w = p(c)^.. = exp(c / 2b);   q = w^2 = exp(c / b)
-    h = mean(exp(c / 2))  in [1, H]      b = 2: the mean of q;  b = 4: of w^4, from the opening that gives q
-    z = q h^(-2/b)                       a rough chain: 30 % off is good enough, it cancels below
-    e = z^b;   y = e / mean(e) / N       mean(e) is in [1, S] times the rough chain's error to the b-th power
+    c = x - mean(x);   w = p(c)^.. = exp(c / 8);   q = w^2 = exp(c / 4)
+    h = mean(w^4) = mean(exp(c / 2))  in [1, H]
+    z = q s(h)                            s(h) is about 1/sqrt(h); 30 % off is good enough, it cancels below
+    e = z^4;   y = e / mean(e) / N        mean(e) is in [1, S] times the rough s's error to the fourth power
 
-Where rows are sharp, mean(exp(c)) of `softmax_mean_shift` spans 10^6 and more. Its square root spans 10^3: a rough
-chain will do. What is left is S = mean(exp(c)) / mean(exp(c/2))^2: at most N for any row, by Cauchy and Schwarz.
+Where rows are sharp, mean(exp(c)) of `softmax_mean_shift` spans 10^6 and more. Its square root spans 10^3: a rough s
+will do. What is left is S = mean(exp(c)) / mean(exp(c/2))^2, at most N for any row, by Cauchy and Schwarz.
 
-Outside the fitted ranges (`low`, `high`, `half`, `sharpness`: calibrated, widened by `margin` in the logits): a row
-whose half-temperature denominator lies above `half` is wrong.
+s is a chain of polynomials where H is small, else a table: the right power of sqrt 2 by comparisons of h with powers of
+2, in four rounds however large H is, on one number a row. Its last step holds for all h above.
+
+The fitted ranges (`low`, `high`, `half`, `top`) are those of the calibration logits stretched by `margin`. Beyond them
+w grows more slowly than exp, so that rows first become less sharp than they should be.
 """
 
 from __future__ import annotations
@@ -21,21 +24,21 @@ from typing import Any
 import numpy as np
 
 from mpcc.ir import mpc
+from mpcc.ir.stretching import STRETCH
 from mpcc.rewrite import Approximation, Options, SiteStatistics
-from mpcc.rewrite.chains import Chain, Kind, fit_chain, plan_chains, value
+from mpcc.rewrite.chains import fit_chain, plan_chains, value
 from mpcc.rewrite.exponentials import Exponential, fit_exponential
 from mpcc.rewrite.fit import chebyshev_grid, rounded_up
 
 from ._forms import Stages, factors, poly, positive_dim, power, product
 from ._members import RECIPROCAL_TOLERANCE, exponential_error
+from ._pieces import Sum
 
-MARGIN = 1.15
-ROUGHEST = 0.6  # of the first normalisation
+ROUGHEST = 0.4  # relative error of a chain for s
+COARSE = 2.0**-11  # the table's steps are multiples of it
 FRONTS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 2), (3, 2))
-EXPONENTIAL_TOLERANCE = 5e-3
-WIDEST_HALF = 150.0  # beyond this a small h has too few bits in the rough chain: softmax_renormalised
-MOST_MEMBERS = 8
-Member = tuple[tuple[bool, int, float], Options]
+EXPONENTIAL_TOLERANCE = 3e-3
+MOST_MEMBERS, WIDEST = 8, 100.0
 
 
 def softmax_tempered(
@@ -44,95 +47,92 @@ def softmax_tempered(
     *,
     start: Sequence[float],
     front: Sequence[int],
-    last: int,
-    rough: Stages,
     chain: Stages,
+    rough: Stages | None = None,
+    octaves: int = 0,
     joined: bool = True,
     **recorded: Any,
 ) -> Any:
-    """softmax(x) over `dim`, any shape; `last` is b, `front` are the powers that lead to w."""
+    """softmax(x) over `dim`, any shape; `front` are the powers that lead to w, s is `rough` or a table of `octaves`."""
     dims = (positive_dim(x, dim),)
     centred = mpc.sub(x, mpc.mean(x, dims, keepdim=True))
     w = power(poly(centred, start), front)
-    q = mpc.square(w)
-    half = mpc.mean(q if last == 2 else power(w, (4,)), dims, keepdim=True)
-    e = power(product(q, factors(half, rough), joined=joined), (last,))
+    q, half = mpc.square(w), mpc.mean(power(w, (4,)), dims, keepdim=True)
+    z = product(q, factors(half, rough), joined=joined) if rough else mpc.mul(q, _table(half, octaves))
+    e = power(z, (4,))
     total = mpc.mean(e, dims, keepdim=True)
     return product(e, factors(total, chain, 1.0 / int(x.shape[dims[0]])), joined=joined)
+
+
+def steps(octaves: int) -> list[float]:
+    """s for h in [1, 2), [2, 4) ...: about the inverse square root of the middle."""
+    return [round(2.0 ** -((k + 0.5) / 2) / COARSE) * COARSE for k in range(octaves)]
+
+
+def _table(half: Any, octaves: int) -> Any:
+    """s(h): the step of the octave that h lies in."""
+    values, total = steps(octaves), Sum()
+    for k in range(1, octaves):
+        bit = mpc.less(half, 2.0**k)
+        total.append(values[k - 1] - values[k], lambda bit=bit: bit)  # type: ignore[misc]
+    return mpc.add(total.value(), values[-1])
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """Fewest rounds first among the accurate ones; then less accurate ones that are shorter."""
     seen = statistics.ranges
-    if seen["centred"].high - seen["centred"].low > 80:
+    centred = seen["centred"]
+    if centred.high - centred.low > WIDEST:
         return ()
-    centred = seen["centred"].widened(MARGIN)
     low, high = rounded_up(centred.low), rounded_up(centred.high)
-    half = rounded_up(max(seen["half_denominator"].high, 1.2) ** MARGIN)
-    if half > WIDEST_HALF:
-        return ()
+    half = rounded_up(max(seen["half_denominator"].high, 1.2))
     count = statistics.site.shape[statistics.site.attributes["dim"]]  # type: ignore[call-overload]
-    sharpness = min(float(count), rounded_up(1 + (seen["sharpness"].high - 1) * MARGIN))
-    found: list[Member] = []
+    sharpness = min(float(count), rounded_up(seen["sharpness"].high))
+    recorded = {"low": low, "high": high, "half": half, "margin": STRETCH}
+    found: list[tuple[tuple[bool, int, float], Options]] = []
     for front in FRONTS:
-        for last, kind in ((4, "rsqrt"), (2, "reciprocal")):
-            exponential = _exponential(low, high, front, last)
-            if exponential.error > 2 * EXPONENTIAL_TOLERANCE:
-                continue
-            for rough in _roughs(kind, half):  # type: ignore[arg-type]
-                found += _members(exponential, front, last, rough, sharpness, half, (low, high))
+        exponential = _exponential(low, high, front)
+        if exponential.error > 2 * EXPONENTIAL_TOLERANCE:
+            continue
+        for rounds, rough, bottom, top in _roughs(half, sharpness):
+            for chain in plan_chains("reciprocal", bottom, top):
+                coarse = chain.fixed_error > 2 * RECIPROCAL_TOLERANCE or exponential.error > EXPONENTIAL_TOLERANCE
+                rank = (coarse, 2 + len(front) + rounds + 2 + len(chain.stages), exponential.error + chain.fixed_error)
+                own = {"start": list(exponential.start), "front": list(front), "chain": chain.to_json()}
+                if chain.error < 0.05:
+                    found.append((rank, {**own, **rough, "bottom": bottom, "top": top, **recorded}))
     found.sort(key=lambda member: member[0])
     members = [options for _, options in found[:MOST_MEMBERS]]
     return tuple({**options, "joined": joined} for options in members for joined in (True, False))
 
 
-def _exponential(low: float, high: float, front: tuple[int, ...], last: int) -> Exponential:
-    return min((fit_exponential(low, high, d, (*front, 2, last)) for d in (3, 4)), key=lambda e: e.fixed_error)
+def _exponential(low: float, high: float, front: tuple[int, ...]) -> Exponential:
+    return min((fit_exponential(low, high, d, (*front, 2, 4)) for d in (3, 4)), key=lambda e: e.fixed_error)
 
 
-def _roughs(kind: Kind, half: float) -> list[Chain]:
-    """Chains of one stage, two ... for the first normalisation: the roughest that may do, and better ones."""
-    inner = (1,) if kind == "rsqrt" else (2,)
-    chains = [fit_chain(kind, 1.0, half, (*inner * length, 4)) for length in range(5)]
-    usable = [chain for chain in chains if chain.fixed_error < ROUGHEST]
-    return usable[:2]
+def _roughs(half: float, sharpness: float) -> list[tuple[int, Options, float, float]]:
+    """(rounds, options, bottom and top of mean(e)) of chains that are good enough, and of the table."""
+    found: list[tuple[int, Options, float, float]] = []
+    for length in range(3):
+        chain = fit_chain("rsqrt", 1.0, half, (*(1,) * length, 4))
+        if chain.fixed_error < ROUGHEST:
+            bottom, top = (1 - chain.fixed_error) ** 4, sharpness * (1 + chain.fixed_error) ** 4
+            found.append((length + 2, {"rough": chain.to_json()}, _digits(bottom), _digits(top)))
+    octaves = math.ceil(math.log2(half)) + 1
+    if octaves > 1:
+        found.append((4, {"octaves": octaves}, 0.45, _digits(2.2 * sharpness)))
+    return found
 
 
-def _members(
-    exponential: Exponential,
-    front: tuple[int, ...],
-    last: int,
-    rough: Chain,
-    sharpness: float,
-    half: float,
-    centred: tuple[float, float],
-) -> list[Member]:
-    slack = rough.fixed_error
-    bottom, top = float(f"{(1 - slack) ** last:.3g}"), float(f"{sharpness * (1 + slack) ** last:.3g}")
-    members: list[Member] = []
-    for chain in plan_chains("reciprocal", bottom, top):
-        if chain.error > 0.05:
-            continue
-        rounds = 2 + len(front) + len(rough.stages) + 2 + len(chain.stages) + 1
-        coarse = chain.fixed_error > 2 * RECIPROCAL_TOLERANCE or exponential.error > EXPONENTIAL_TOLERANCE
-        options: dict[str, Any] = {
-            "start": list(exponential.start),
-            "front": list(front),
-            "last": last,
-            "rough": rough.to_json(),
-            "chain": chain.to_json(),
-            **{"low": centred[0], "high": centred[1], "half": half, "bottom": bottom, "top": top},
-            **{"sharpness": sharpness, "margin": MARGIN},
-        }
-        members.append(((coarse, rounds, exponential.fixed_error + chain.fixed_error), options))
-    return members
+def _digits(number: float) -> float:
+    return float(f"{number:.3g}")
 
 
 def error(options: Options) -> float:
-    """Bound on any weight's absolute error; the rough chain's own error cancels."""
+    """Bound on any weight's absolute error; that of the rough s cancels."""
     d = np.exp(chebyshev_grid(math.log(options["bottom"]), math.log(options["top"]), 4001))
     relative = float(np.abs(value(options["chain"], d) * d - 1).max())
-    return exponential_error(options, (*options["front"], 2, options["last"]), 1.0, relative)
+    return exponential_error(options, (*options["front"], 2, 4), 1.0, relative)
 
 
 SOFTMAX_TEMPERED = Approximation(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from ..errors import RangeError, ShapeError
+from .stretching import STRETCH, Stretched, regions
 
 ELEMENTS_AT_ONCE = 1 << 22  # of the largest value: bounds the memory of a run over many calls
 Inputs = Tensor | Iterable[Any]
@@ -107,6 +108,11 @@ def observe(graph_module: fx.GraphModule, inputs: Inputs, look: Look) -> dict[st
         watcher.run(*values)
         return watcher.seen
 
+    return dict(_over_calls(graph_module, one_call, columns))
+
+
+def _over_calls(graph_module: fx.GraphModule, one_call: Callable[..., Any], columns: Sequence[Tensor]) -> Any:
+    """What `one_call` gives for every call, with a leading dimension for the calls."""
     largest = max((n.meta["val"].numel() for n in graph_module.graph.nodes if "val" in n.meta), default=1)
     chunk = max(1, ELEMENTS_AT_ONCE // max(largest, 1))
     with torch.no_grad():
@@ -143,17 +149,25 @@ def merged(rows: Tensor) -> Range:
     return Range(rows[:, 0].min().item(), rows[:, 1].max().item(), rows[:, 2].mean().sqrt().item())
 
 
-def record_ranges(graph_module: fx.GraphModule, inputs: Inputs) -> None:
-    """Set `node.meta["range"]` of every node that computes a tensor. RangeError if a value is not finite."""
+def record_ranges(graph_module: fx.GraphModule, inputs: Inputs, stretch: float = STRETCH) -> None:
+    """Set `node.meta["range"]` of every node that computes a tensor. RangeError if a value is not finite.
 
-    def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Tensor | None:
-        return summary(value) if isinstance(value, Tensor) else None
+    Inside softmax sites the extremes also cover logits times `stretch` (see mpcc.ir.stretching).
+    """
+    columns, where = stack_calls(graph_module, inputs), regions(graph_module.graph)
 
-    seen = observe(graph_module, inputs, look)
+    def one_call(*values: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        runner = Stretched(graph_module, where, stretch, summary)
+        runner.run(*values)
+        return runner.seen
+
+    seen = _over_calls(graph_module, one_call, columns)
     for node in graph_module.graph.nodes:
         if node.name not in seen:
             continue
-        if not torch.isfinite(seen[node.name]).all():
-            where = f"{node.meta.get('site') or node.meta.get('layer') or '?'} ({node.name})"
-            raise RangeError("a value is infinite or not a number on the calibration inputs", where=where)
-        node.meta["range"] = merged(seen[node.name])
+        plain, wide = seen[node.name]
+        if not (torch.isfinite(plain).all() and torch.isfinite(wide).all()):
+            place = f"{node.meta.get('site') or node.meta.get('layer') or '?'} ({node.name})"
+            raise RangeError("a value is infinite or not a number on the calibration inputs", where=place)
+        usual, extreme = merged(plain), merged(wide)
+        node.meta["range"] = Range(min(usual.low, extreme.low), max(usual.high, extreme.high), usual.rms)

@@ -88,7 +88,7 @@ def _tidy(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     """
     tidied, rest = [], 1.0
     for factor, residual in stages[:-1]:
-        if len(factor) == 2:
+        if len(factor) == 2 and factor[1] != 0.0:
             gain = 2.0 ** round(math.log2(abs(factor[1]))) / abs(factor[1])
             factor, rest = (factor[0] * gain, math.copysign(abs(factor[1]) * gain, factor[1])), rest / gain
         tidied.append((factor, residual))
@@ -162,7 +162,7 @@ def plan_chains(kind: Kind, low: float, high: float, core: Core | None = None) -
         best = min(chains, key=lambda chain: chain.fixed_error)
         if not kept or best.fixed_error < kept[-1].fixed_error / 1.5:
             kept.append(best)
-        if kept[-1].fixed_error < ENOUGH:
+        if kept[-1].fixed_error < ENOUGH or best.error < ENOUGH / 10:  # what is left is not the formula's
             break
     return kept
 

@@ -10,7 +10,10 @@ from ..errors import UnsupportedOperator
 from ..ir.nn import sites
 from ..rewrite import LEVELS, Approximation, Choice, Level, Options, Plan, SiteStatistics
 
-PREFERRED = {"softmax": ("softmax_mean_shift", "softmax_tempered", "softmax_renormalised", "softmax_max"), "gelu": ("gelu_spline", "gelu_even")}
+PREFERRED = {
+    "softmax": ("softmax_mean_shift", "softmax_tempered", "softmax_max"),
+    "gelu": ("gelu_spline", "gelu_even"),
+}
 """Where several approximations of an operator keep the function: the cheapest first."""
 GOOD = 0.05
 """The declared error up to which a preferred approximation is taken."""

@@ -1,6 +1,7 @@
 """What is measured at each kind of site, so that a fit can use it: named quantities of the operator's own arguments.
 
-    softmax      centred (row minus its mean), denominator (mean of exp of that), gap (row minus its maximum) ...
+    softmax      centred (row minus its mean), denominator (mean of exp of that), gap (row minus its maximum) ... all of
+                 them with the logits stretched by STRETCH, so that what is a little sharper still lies inside
     norms        variance (or mean_square), with eps, as it stands under the root
     two operands difference
     every site   input
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from ..ir.nn import operator_of, shape_of
+from ..ir.stretching import STRETCH
 from ..rewrite import Site
 from ..rewrite.expand import ATTRIBUTES
 from ..rewrite.expand import _bind as bind
@@ -50,16 +52,14 @@ def _nothing(x: Tensor, bound: Arguments) -> Quantities:
 
 def _softmax(x: Tensor, bound: Arguments) -> Quantities:
     dim = bound["dim"]
-    centred = x - x.mean(dim, keepdim=True)
-    gap = x - x.amax(dim, keepdim=True)
-    half = (centred / 2).exp().mean(dim)
+    centred = (x - x.mean(dim, keepdim=True)) * STRETCH
+    half, whole = (centred / 2).exp().mean(dim), centred.exp().mean(dim)
     return {
-        "half_denominator": half,
-        "sharpness": centred.exp().mean(dim) / half.square(),
         "centred": centred,
-        "denominator": centred.exp().mean(dim),
-        "gap": gap,
-        "gap_denominator": gap.exp().sum(dim),
+        "denominator": whole,
+        "half_denominator": half,
+        "sharpness": whole / half.square(),
+        "gap": (x - x.amax(dim, keepdim=True)) * STRETCH,
         "relu_mean": x.relu().mean(dim),
         "quad_mean": (x + QUAD_SHIFT).square().mean(dim),
         "ramp_mean": (x / 2 + 1).relu().pow(3).mean(dim),
