@@ -42,7 +42,8 @@ class Region:
         for node in self.nodes:
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n])
             assert callable(node.target)
-            values[node] = node.target(*args, **kwargs)
+            # broadcasting does what expand does, and lets `value` have other sizes than the graph's
+            values[node] = args[0] if node.target is aten.expand.default else node.target(*args, **kwargs)
         result = values[self.output]
         assert isinstance(result, torch.Tensor)
         return result
