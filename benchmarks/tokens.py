@@ -1,0 +1,108 @@
+"""How the cost of one transformer block grows from 50 to 577 tokens, with fitted exponents: docs/tokens.png, .json.
+
+    python benchmarks/tokens.py            compile at eight sizes and write both files
+    python benchmarks/tokens.py --quick    three small sizes, nothing written
+
+One block of width 256, 4 heads, MLP 512 with patch embedding and classifier, softmax and GELU. Costs are those of the
+scheduled program; nothing is run. The attention matrix grows with the square of the tokens, all else in proportion,
+so the exponent is fitted twice: over all sizes, and over the upper half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from models.vit_lite import VisionTransformer, randomize, smooth_image
+
+import mpcc
+from mpcc.cost import LAN, WAN, estimate_graph
+from mpcc.predict import program_estimate
+from mpcc.registry import protocol
+
+DOCS = Path(__file__).parents[1] / "docs"
+SIDES = (7, 10, 12, 14, 16, 18, 21, 24)
+"""Patches along a side: side^2 + 1 tokens."""
+PATCH = 4
+CURVES = (
+    ("bytes", "online, mpcc"),
+    ("stock_bytes", "online, stock CrypTen"),
+    ("dealer_bytes", "from the dealer, mpcc"),
+)
+
+
+def cost(side: int) -> dict[str, Any]:
+    """The cost of one inference at side^2 + 1 tokens."""
+    model = randomize(VisionTransformer(image=side * PATCH, patch=PATCH, depth=1)).eval()
+    calibration = torch.cat([smooth_image(side * PATCH, seed=seed) for seed in range(1000, 1008)])
+    prepared = mpcc.pipeline.prepare(model, (calibration[:1],), calibration=calibration)
+    program = mpcc.compile(model, (calibration[:1],), calibration=calibration).program
+    stock = estimate_graph(prepared.source, protocol("crypten-stock"), LAN)
+    found = program.cost
+    return {
+        "tokens": side * side + 1,
+        "rounds": found.rounds,
+        "bytes": found.bytes,
+        "dealer_bytes": found.dealer_bytes,
+        "setup_bytes": found.setup_bytes,
+        "failure_probability": program.failure_probability,
+        "lan_seconds": float(program_estimate(program, protocol("crypten"), LAN).seconds),
+        "wan_seconds": float(program_estimate(program, protocol("crypten"), WAN).seconds),
+        "stock_rounds": int(stock.rounds),
+        "stock_bytes": int(stock.bytes),
+    }
+
+
+def exponent(rows: list[dict[str, Any]], key: str) -> float:
+    """The slope of log(cost) over log(tokens), by least squares."""
+    tokens, costs = (numpy.log([row[name] for row in rows]) for name in ("tokens", key))
+    return float(numpy.polyfit(tokens, costs, 1)[0])
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.2), constrained_layout=True)
+    tokens = [row["tokens"] for row in rows]
+    for key, title in CURVES:
+        label = f"{title}: tokens^{exponent(rows, key):.2f}"
+        axes.loglog(tokens, [row[key] / 1e6 for row in rows], marker="o", markersize=4, label=label)
+    axes.set_xticks(tokens, [str(count) for count in tokens])
+    axes.minorticks_off()
+    axes.set_xlabel("tokens")
+    axes.set_ylabel("MB, both directions")
+    axes.set_title("One block, width 256, softmax and GELU, one image")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="three small sizes, nothing written")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+    rows = []
+    for side in SIDES[:3] if quick else SIDES:
+        rows.append(cost(side))
+        print(json.dumps(rows[-1]), flush=True)
+    keys = ("bytes", "dealer_bytes", "stock_bytes", "lan_seconds", "wan_seconds")
+    upper = rows[len(rows) // 2 :]
+    exponents = {key: {"all": exponent(rows, key), "upper_half": exponent(upper, key)} for key in keys}
+    print(json.dumps(exponents, indent=2))
+    if quick:
+        return
+    found = {"command": "python benchmarks/tokens.py", "exponents": exponents, "sizes": rows}
+    (DOCS / "tokens.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    draw(rows, DOCS / "tokens.png")
+
+
+if __name__ == "__main__":
+    main()
