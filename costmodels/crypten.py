@@ -87,10 +87,13 @@ CRYPTEN = Protocol(
     source="the scheduled program, whose openings are the messages on the wire; measured equal",
     rtt_per_round=0.5,  # receives are posted beforehand: 10.5 ms on a link of 20 ms round trip
     compute=Compute(
-        source="ring kernels on one core of a shared two-core x86 machine, torch 2.13",
-        per_mac=6e-11,
-        per_kernel=3e-5,
-        per_element=8e-9,
+        source="two shared cores, x86-64, torch 2.13, by `mpcc calibrate`: run it for figures of your machine",
+        per_round=8.0e-5,
+        per_byte=5.1e-10,
+        per_kernel=1.1e-5,
+        per_call=2.4e-6,
+        per_element=9.5e-10,
+        per_mac=2.0e-10,
     ),
     prices={
         **dict.fromkeys(("add", "sub", "neg", "scale", "sum", "mean", "avg_pool2d"), free),

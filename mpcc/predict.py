@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from .cost import Estimate, Network, PhaseCost, Protocol, SiteCost
+from .cost import Compute, Estimate, Network, PhaseCost, Protocol, SiteCost
+from .cost.machine import Machine
 from .schedule import Program
-from .schedule.traffic import Work, attributed_rounds, rows, work
+from .schedule.local import Local
+from .schedule.traffic import attributed_rounds, rows, work
 
 
-def program_estimate(program: Program, protocol: Protocol, network: Network) -> Estimate:
+def program_estimate(
+    program: Program, protocol: Protocol, network: Network, *, compute: Compute | None = None
+) -> Estimate:
     """What one inference of this very program costs.
 
     seconds = local work of the busier party + rounds * rtt_per_round * RTT + bytes of one direction / bandwidth.
+    `compute`: what local work takes; by default what `mpcc calibrate` found here, or else the protocol's own figures.
     """
     cost = program.cost
+    machine = Machine.read() if compute is None else None
+    compute = compute or (machine.compute if machine else protocol.compute)
     found = rows(program)
     shares = attributed_rounds(found)
-    local = max(_seconds(work(program, "online", party), protocol) for party in (0, 1))
-    offline = max(_seconds(work(program, "offline", party), protocol) for party in (0, 1))
+    local = max(_seconds(work(program, "online", party), compute) for party in (0, 1))
+    local += cost.rounds * compute.per_round + cost.bytes * compute.per_byte
+    offline = max(_seconds(work(program, "offline", party), compute) for party in (0, 1))
     latency = protocol.rtt_per_round * network.rtt_seconds
+    setup = cost.setup_rounds * latency + cost.setup_bytes / network.bandwidth
     total_bytes = max(1, sum(row.bytes for row in found))
     sites = tuple(
         SiteCost(
@@ -36,12 +45,16 @@ def program_estimate(program: Program, protocol: Protocol, network: Network) -> 
         rounds=cost.rounds,
         bytes=cost.bytes,
         seconds=local + cost.rounds * latency + cost.bytes / 2 / network.bandwidth,
-        setup=PhaseCost(cost.setup_rounds, cost.setup_bytes, cost.setup_rounds * latency + cost.setup_bytes / network.bandwidth),
+        setup=PhaseCost(cost.setup_rounds, cost.setup_bytes, setup),
         offline=PhaseCost(1, cost.dealer_bytes, offline + latency + cost.dealer_bytes / network.bandwidth),
         sites=sites,
     )
 
 
-def _seconds(amount: Work, protocol: Protocol) -> float:
-    compute = protocol.compute
-    return amount.kernels * compute.per_kernel + amount.elements * compute.per_element + amount.macs * compute.per_mac
+def _seconds(amount: Local, compute: Compute) -> float:
+    return (
+        amount.kernels * compute.per_kernel
+        + amount.calls * compute.per_call
+        + amount.elements * compute.per_element
+        + amount.macs * compute.per_mac
+    )

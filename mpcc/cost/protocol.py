@@ -25,8 +25,9 @@ Formula = Callable[[Call], Price]
 class Compute:
     """Local work of one party, in seconds, and where it was measured.
 
-    Price tables count rounds, bytes and multiply-adds; a scheduled program also counts kernels (calls of a ring
-    operation) and the elements that they write.
+    Price tables count rounds, bytes and multiply-adds; a scheduled program also counts its kernels, the calls of torch
+    operations that they make, and the elements that these write. What a round and a byte cost here is the transport's
+    own work; latency and bandwidth are the network's.
     """
 
     source: str
@@ -34,6 +35,7 @@ class Compute:
     per_byte: float = 0.0
     per_mac: float = 0.0
     per_kernel: float = 0.0
+    per_call: float = 0.0
     per_element: float = 0.0
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from ..ir import dealer, online
+from ..ir import online
+from .local import Local, exchange_work, local_work
 from .program import WORD, Program
 from .rounds import MUTUAL
 
@@ -21,18 +22,6 @@ class Row:
     primitive: str
     bytes: int
     messages: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Work:
-    """Local work of one phase: kernels called, elements written, multiply-adds of matrix products."""
-
-    kernels: int
-    elements: int
-    macs: int
-
-
-PRODUCTS = frozenset({online.product, online.weight_product, online.mask_weight_product, dealer.product})
 
 
 def rows(program: Program) -> list[Row]:
@@ -67,29 +56,14 @@ def attributed_rounds(found: list[Row]) -> list[int]:
     return counts
 
 
-def work(program: Program, phase: str, party: int) -> Work:
+def work(program: Program, phase: str, party: int) -> Local:
     """The local work of a party in a phase. The owner (party 0) has the weights' products online."""
-    kernels = elements = macs = 0
+    total = Local()
     for node in program.online.graph.nodes:
         if node.op != "call_function" or node.meta.get("phase") != phase or node.target in online.COMMUNICATION:
             continue
-        kernels += 1
-        elements += int(node.meta["val"].numel())
-        if node.target in PRODUCTS and not (node.target is online.weight_product and party == 1):
-            sides = 2 if node.target is online.product else 1
-            macs += sides * multiply_adds(node)
-    return Work(kernels, elements, macs)
-
-
-def multiply_adds(node: fx.Node) -> int:
-    """Multiply-adds of one bilinear map, from its kind and shapes."""
-    kind, left, right = node.args[0], node.args[1], node.args[2]
-    out = int(node.meta["val"].numel())
-    assert isinstance(left, fx.Node) and isinstance(right, fx.Node)
-    if kind == "mul":
-        return 0
-    if kind == "conv":
-        return out * int(right.meta["val"][0].numel())
-    if kind == "rmatmul":
-        return out * int(left.meta["val"].shape[-2])
-    return out * int(left.meta["val"].shape[-1])
+        total += local_work(node, party == 0)
+    if phase == "online":
+        for message in program.messages:
+            total += exchange_work([int(program.nodes[name].meta["val"].numel()) for name in message.opens])
+    return total

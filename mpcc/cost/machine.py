@@ -1,0 +1,79 @@
+"""What local work takes on this machine, as `mpcc calibrate` found it, kept in the user's cache.
+
+Machine.read()      -> Machine(date="2026-01-31", processor="...", compute=Compute(per_call=2e-06, ...)) or None
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mpcc.cost.protocol import Compute
+
+FORMAT = "mpcc machine 1"
+CONSTANTS = ("per_kernel", "per_call", "per_element", "per_mac", "per_round", "per_byte")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Constants of one thread, in seconds, and where and when they were measured.
+
+    `errors`: how far each kernel's fit is from its measurement, relative (0.1 is 10 % too much).
+    """
+
+    date: str
+    processor: str
+    torch: str
+    compute: Compute
+    errors: Mapping[str, float] = field(default_factory=dict)
+
+    @staticmethod
+    def file() -> Path:
+        """Where it is kept: machine.json in the user's cache."""
+        base = os.environ.get("XDG_CACHE_HOME") or ""
+        return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "mpcc" / "machine.json"
+
+    @staticmethod
+    def read(path: Path | None = None) -> Machine | None:
+        """What was kept; None where there is nothing, or nothing that can be read: defaults serve then."""
+        try:
+            found: Any = json.loads((path or Machine.file()).read_text(encoding="utf-8"))
+            if found["format"] != FORMAT:
+                return None
+            constants = {name: float(found["seconds"][name]) for name in CONSTANTS}
+            if not all(0 <= value < math.inf for value in constants.values()):
+                return None
+            date, processor, torch = (str(found[name]) for name in ("date", "processor", "torch"))
+            errors = {str(name): float(value) for name, value in found["errors"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+            return None
+        source = f"mpcc calibrate, {date}: {processor}, torch {torch}"
+        return Machine(date, processor, torch, Compute(source, **constants), errors)
+
+    def write(self, path: Path | None = None) -> Path:
+        """Keep it, whole or not at all."""
+        place = path or Machine.file()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(f".{place.name}.{os.getpid()}.part")
+        try:
+            part.write_text(json.dumps(self.document(), indent=2) + "\n", encoding="utf-8")
+            part.replace(place)
+        finally:
+            part.unlink(missing_ok=True)
+        return place
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "format": FORMAT,
+            "date": self.date,
+            "processor": self.processor,
+            "torch": self.torch,
+            "seconds": {name: getattr(self.compute, name) for name in CONSTANTS},
+            "errors": dict(self.errors),
+        }

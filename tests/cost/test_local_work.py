@@ -1,0 +1,91 @@
+"""Local work: the counts of the online kernels against torch's dispatcher, and a machine's constants in a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mpcc.backend.calibrate import Case, cases, fit
+from mpcc.cost import Compute
+from mpcc.cost.machine import Machine
+from mpcc.schedule.local import Local, local_work
+
+
+class Dispatched(TorchDispatchMode):
+    """Counts operations, and elements of those that are no views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = self.elements = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        self.calls += 1
+        if isinstance(result, torch.Tensor) and not function.is_view:
+            self.elements += result.numel()
+        return result
+
+
+FOUND = list(cases(1024))
+
+
+@pytest.mark.parametrize("case", FOUND, ids=[f"{case.name}-{i}" for i, case in enumerate(FOUND)])
+@pytest.mark.parametrize("lead", [True, False])
+def test_the_counts_are_those_of_the_dispatcher(case: Case, lead: bool) -> None:
+    """Within a fifth: what numpy packs is counted by estimate."""
+    node = case.node
+    takes_lead = node.target.__name__ not in ("mask_with", "combine", "weight_product")  # type: ignore[union-attr]
+    args = torch.fx.node.map_arg(node.args, lambda n: case.env[n.name])
+    if case.name == "weight_product" and not lead:
+        pytest.skip("the client has no weight")
+    with Dispatched() as seen:
+        node.target(*args, **({"lead": lead} if takes_lead else {}))  # type: ignore[operator]
+    counted = local_work(node, lead)
+    assert counted.calls == pytest.approx(seen.calls, rel=0.2, abs=3)
+    if case.name not in ("leaves", "bit_number", "select"):
+        assert counted.elements == pytest.approx(seen.elements, rel=0.2)
+
+
+def test_a_fit_finds_constants_that_explain_the_times() -> None:
+    each = Local(1e-5, 2e-6, 1e-9, 3e-10)
+    amounts = [(5, 100, 0), (50, 1e5, 0), (9, 4e3, 1e6), (20, 10, 1e4), (1, 1e6, 0)]
+    rows = [Local(1, *amount) for amount in amounts]
+    times = [
+        row.kernels * each.kernels + row.calls * each.calls + row.elements * each.elements + row.macs * each.macs
+        for row in rows
+    ]
+    found = fit(rows, times)
+    assert found.calls == pytest.approx(each.calls) and found.macs == pytest.approx(each.macs)
+
+
+def test_what_was_found_comes_back(tmp_path: Path) -> None:
+    compute = Compute("x", per_round=1e-4, per_byte=1e-9, per_mac=1e-10, per_kernel=1e-5, per_call=2e-6)
+    path = Machine("2026-01-31", "a processor", "2.13", compute, {"select": 0.1}).write(tmp_path / "a" / "machine.json")
+    found = Machine.read(path)
+    assert found is not None and found.compute.per_call == 2e-6 and found.errors == {"select": 0.1}
+    assert "2026-01-31" in found.compute.source
+    assert [p.name for p in path.parent.iterdir()] == ["machine.json"]
+
+
+@pytest.mark.parametrize("spoilt", ["", "[]", '{"format": "mpcc machine 0"}', "negative"])
+def test_what_cannot_be_read_is_as_if_absent(tmp_path: Path, spoilt: str) -> None:
+    path = Machine("d", "p", "t", Compute("x")).write(tmp_path / "machine.json")
+    if spoilt == "negative":
+        document = json.loads(path.read_text())
+        document["seconds"]["per_call"] = -1
+        spoilt = json.dumps(document)
+    path.write_text(spoilt)
+    assert Machine.read(path) is None
+    assert Machine.read(tmp_path / "absent.json") is None
+
+
+def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert Machine.file() == tmp_path / "mpcc" / "machine.json"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert Machine.file() == Path.home() / ".cache" / "mpcc" / "machine.json"
