@@ -91,24 +91,20 @@ def ours(program: Program, images: list[Tensor], expected: list[Tensor], link: N
         "loopback": min(run.seconds[1] for run in plain),
     }
     if unavailable():
-        with _session(program, link) as session:
-            return row | {"link": _least(session, images), "link_how": "measured, emulated by the transport"}
+        return row | {"link": _emulated(program, images, link), "link_how": "measured, emulated by the transport"}
     with Namespaces(3, link) as spaces:
         measured = launch.mpcc(program, images, spaces)
     return row | {"link": min(run.seconds[1] for run in measured), "link_how": "measured, namespaces"}
 
 
-def check_time(program: Program, images: list[Tensor], cpu: float) -> list[dict[str, Any]]:
+def check_time(program: Program, images: list[Tensor], cpu: float, priority: int) -> list[dict[str, Any]]:
     """T = CPU + rounds * RTT / 2 + one direction's bytes / bandwidth, predicted and measured on emulated networks."""
     cost, protocol = program.cost, registry.protocol("crypten")
     rows = []
     for name in NETWORKS:
         network = Network.parse(name)
         wire = cost.rounds * protocol.rtt_per_round * network.rtt_seconds + cost.bytes / 2 / network.bandwidth
-        with _session(program, None) as session:
-            loopback = _least(session, images)
-        with _session(program, network) as session:
-            seconds = _least(session, images)
+        loopback, seconds = (_emulated(program, images, link, priority) for link in (None, network))
         rows.append(
             {
                 "network": name,
@@ -149,13 +145,20 @@ def strict(prepared: Prepared, plan: Plan, images: list[Tensor], expected: list[
     return rows
 
 
-def _session(program: Program, network: Network | None) -> Session:
+def _emulated(program: Program, images: Sequence[Tensor], network: Network | None, priority: int = 0) -> float:
+    """The least online seconds over the images, on a link that the transport emulates (None: loopback)."""
     link = None if network is None else LinkModel(network.rtt_seconds, network.bandwidth)
-    return Session(program, "benchmark", link)
+    with Session(program, "benchmark", link) as session:
+        go_first(priority, *(process.pid for process in session.processes.values()))
+        return min(session.run(image).seconds for image in images)
 
 
-def _least(session: Session, images: Sequence[Tensor]) -> float:
-    return min(session.run(image).seconds for image in images)
+def go_first(priority: int, *processes: int | str) -> None:
+    """Let these processes go first. Where sessions are scheduled as groups, nice alone says little."""
+    for process in processes:
+        group = Path(f"/proc/{process}/autogroup")
+        if priority and group.exists():
+            group.write_text(str(-priority))
 
 
 def _error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
@@ -174,6 +177,7 @@ def measure(quick: bool, priority: int) -> dict[str, Any]:
     print(f"compiled: {program.cost}", flush=True)
     if priority:
         os.nice(-priority)  # what is started from now on inherits it
+        go_first(priority, "self")
     link = Network.parse(LINK)
     mine = ours(program, images, expected, link)
     print(mine, flush=True)
@@ -193,7 +197,7 @@ def measure(quick: bool, priority: int) -> dict[str, Any]:
         "namespaces": unavailable() or "used",
         "systems": [theirs, CRYPTORCH, mine],
         "strict": strict(prepared, plan, images, expected),
-        "time": check_time(program, images, mine["cpu"]),
+        "time": check_time(program, images, mine["cpu"], priority),
     }
 
 
