@@ -140,7 +140,8 @@ class _Watcher(fx.Interpreter):
 def summary(value: Tensor) -> Tensor:
     """[smallest, largest, mean of squares] of a tensor, as a tensor (so that it works inside vmap)."""
     value = value.reshape(-1)
-    return torch.stack([value.amin(), value.amax(), value.square().mean()]).double()
+    value = value.double()
+    return torch.stack([value.amin(), value.amax(), value.square().mean()])
 
 
 def merged(rows: Tensor) -> Range:

@@ -62,6 +62,8 @@ def fit_chain(kind: Kind, low: float, high: float, degrees: tuple[int, ...], cor
 
     In `core`, where the calibrated values are, an error counts `OUTSIDE` times as much as in the margins around it.
     """
+    if high < 1.02 * low:  # one value: a fit needs some room
+        low, high = low / 1.01, high * 1.01
     d = chebyshev_grid(low, high)
     front, argument = _front(kind, low, high, degrees[:-1], core)
     factor = _factor(kind, argument, degrees[-1], _weights(d, core), first=len(degrees) == 1)

@@ -65,6 +65,9 @@ def fit_polynomial(
     `weight(x)` multiplies the error; `powers` keeps only these powers of x (then it is fitted about 0, not centred);
     one iteration is plain weighted least squares, many are minimax. The error is the unweighted maximum.
     """
+    least = 1e-3 * max(1.0, abs(low), abs(high))  # a range of one value is widened: a fit needs some room
+    if high - low < least:
+        low, high = low - least / 2, high + least / 2
     x = chebyshev_grid(low, high)
     y = function(x)
     base = 1 / np.abs(y) if relative else np.ones_like(x)
@@ -85,6 +88,8 @@ def fit_points(
     """Coefficients of the polynomial with the least maximum of cost * |p(x) - y| over the points."""
     low, high = float(x.min()), float(x.max())
     middle, half = ((low + high) / 2, (high - low) / 2) if powers is None else (0.0, max(abs(low), abs(high)))
+    if half <= 1e-9 * max(1.0, abs(middle)):  # one point: a constant
+        return (float(y.mean()), *[0.0] * degree)
     terms = list(range(degree + 1)) if powers is None else list(powers)
     basis = np.stack([((x - middle) / half) ** k for k in terms], axis=1)
     return _in_original(_lawson(basis, y, cost, iterations), middle, half, terms)

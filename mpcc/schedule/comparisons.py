@@ -6,7 +6,7 @@ import math
 
 from ..ir import dealer, online
 from .builder import packed_words, shape_of
-from .scales import Scaler, encode
+from .scales import MOST_SHIFT, Scaler, encode
 from .values import Bit, Secret
 
 
@@ -15,6 +15,7 @@ def less(s: Scaler, x: Secret, threshold: float) -> Bit:
     if x.scale < 0:
         raise AssertionError("a negated value is compared by its own scale")
     shape = shape_of(x.node)
+    threshold = max(-1.5 * x.bound, min(1.5 * x.bound, threshold))  # further out it decides nothing
     reach = (x.bound + abs(threshold)) * x.scale
     low = max(0, math.ceil(math.log2(reach)) - online.WINDOW_BITS)
     opening = s.openings.open(x.node)
@@ -48,7 +49,7 @@ def select(s: Scaler, bit: Bit, x: Secret, out: tuple[float, float], cap: float)
     o = s.openings
     opened, beta = o.open_bit(bit.node, bit.shape)
     opening = o.open(x.node)
-    f = max(0, math.ceil(x.bits - min(cap, 30.0) - 1e-9)) if x.bits > cap else 0
+    f = max(0, min(MOST_SHIFT, math.ceil(x.bits - min(cap, 30.0) - 1e-9))) if x.bits > cap else 0
     rho = o.rho(opening.mask, f)
     beta_rho = s.b.correlation(s.b.deal(dealer.multiply, beta, rho))
     beta_b = s.b.correlation(s.b.deal(dealer.multiply, beta, s.b.deal(dealer.top, opening.mask))) if f else None

@@ -151,8 +151,9 @@ class Lowering:
 
     def _capped(self, node: fx.Node, value: Secret) -> Secret:
         """The value at a scale that the products which use it whole can take. Sums and element-wise uses cut for themselves."""
-        cap = self.caps.get(node, natural(node, self.settings.margin))
-        if value.bits <= cap + 1e-9 or not multiplied_whole(node):
+        most = natural(node, 1.05)  # what calibration saw must fit; the margin is for choosing scales
+        cap = self.caps.get(node, most) if multiplied_whole(node) else most
+        if value.bits <= cap + 1e-9:
             return value
         return self.s.reduce(value, math.floor(cap), opened_anyway=False)
 
@@ -245,6 +246,7 @@ class Lowering:
 
     def sum(self, node: fx.Node) -> Secret:
         x = self._secret(self._value(node.args[0]))
+        x = self._fitting(node.args[0], x, natural(node, 1.05))
         keepdim = bool(node.args[2]) if len(node.args) > 2 else bool(node.kwargs.get("keepdim", False))
         share = self.b.on(online.total, x.node, tuple(node.args[1]), keepdim)  # type: ignore[arg-type]
         return Secret(share, x.scale, *self._out(node))

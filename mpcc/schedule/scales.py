@@ -52,8 +52,10 @@ class Scaler:
         drop = math.ceil(x.bits - bits - 1e-9)
         if drop <= 0:
             return x
-        failure = self._failure(x)
         self._check(x)
+        if drop > MOST_SHIFT:  # nothing of the value is left at that scale
+            return Secret(self.b.on(online.times, x.node, 0), x.scale / 2**drop, x.bound, x.rms)
+        failure = self._failure(x)
         if opened_anyway or failure > self.local_budget:
             return self.truncated(x, drop)
         self.ledger.entries.append((self.where[0], math.prod(shape_of(x.node)), failure))
@@ -70,7 +72,7 @@ class Scaler:
         return math.prod(shape_of(x.node)) * (x.rms * abs(x.scale) + 1) * 2.0**-63
 
     def _check(self, x: Secret) -> None:
-        if x.bits + math.log2(x.bound) > LIMIT:
+        if x.bits + math.log2(x.bound) > LIMIT + 1:  # the bound is twice what calibration saw
             raise RangeError(
                 f"a value of magnitude {x.bound:.3g} at {x.bits:.0f} fraction bits leaves the ring of 64 bits",
                 where=self.where[0],
@@ -98,7 +100,12 @@ class Scaler:
 
     def combine(self, values: Sequence[Secret], bound: float, rms: float, cap: float, shape: Sequence[int]) -> Secret:
         """The sum of values, broadcast to `shape`."""
-        factors, scale = self.align(values, cap)
+        try:
+            factors, scale = self.align(values, cap)
+        except RangeError:  # make room: the finest value gives up bits
+            finest = max(values, key=lambda v: abs(v.scale))
+            values = [self.reduce(v, v.bits - 14, opened_anyway=False) if v is finest else v for v in values]
+            factors, scale = self.align(values, cap)
         node = self.b.on(online.combine, tuple(v.node for v in values), tuple(factors))
         if shape_of(node) != tuple(shape):
             raise AssertionError("broadcast")
