@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -54,7 +55,8 @@ class Counting(TorchDispatchMode):
         return result
 
 
-def measured(library: str, name: str) -> dict[str, Any]:
+def measured(library: str, name: str) -> Iterator[dict[str, Any]]:
+    """The row without `lowers`, then the row with it, which can take long."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     torch._dynamo.reset()
@@ -67,13 +69,14 @@ def measured(library: str, name: str) -> dict[str, Any]:
         with torch.no_grad():
             expected = flat(call(model, inputs))
     except Exception as error:
-        row["reason"] = f"{type(error).__name__}: {first_line(error)}"
-        return row
+        yield row | {"reason": f"{type(error).__name__}: {first_line(error)}"}
+        return
     start = time.process_time()
     try:
         graph = capture(model, inputs)
     except MpccError as error:
-        return row | {"status": "not captured", "reason": str(error)}
+        yield row | {"status": "not captured", "reason": str(error)}
+        return
     row["capture_seconds"] = round(time.process_time() - start, 1)
     with torch.no_grad():
         found = flat(graph(*tensors(inputs)))
@@ -82,8 +85,8 @@ def measured(library: str, name: str) -> dict[str, Any]:
     missing = {kind: count - counts[kind] for kind, count in kernels(model, inputs).items() if counts[kind] < count}
     row |= {"relative_error": error, "sites": dict(sorted(counts.items())), "missing_sites": missing}
     row["status"] = "captured" if error <= 1e-4 else "differs"
-    row["lowers"] = lowers(graph)
-    return row
+    yield row
+    yield row | {"lowers": lowers(graph)}
 
 
 def call(model: torch.nn.Module, inputs: Any) -> Any:
@@ -137,4 +140,6 @@ def first_line(error: BaseException) -> str:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     for request in sys.stdin:
-        print(json.dumps(measured(*request.split())), flush=True)
+        for row in measured(*request.split()):
+            print(json.dumps(row), flush=True)
+        print("done", flush=True)

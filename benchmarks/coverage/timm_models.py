@@ -57,9 +57,8 @@ def build(name: str) -> tuple[torch.nn.Module, tuple[Any, ...]]:
 
 
 def _shallow(name: str) -> Any:
-    """With two blocks, and narrow if it is a giant, where the family can be cut like that; else as it is."""
-    giant = any(word in name for word in ("_3b", "_5b", "giant", "so150m", "large", "huge"))
-    for cut in ([{"depth": 2, "embed_dim": 384, "num_heads": 6}] if giant else []) + [{"depth": 2}, {}]:
+    """With two narrow blocks where the family can be cut like that, else as it is."""
+    for cut in ({"depth": 2, "embed_dim": 192, "num_heads": 3}, {"depth": 2}, {}):
         try:
             return timm.create_model(name, pretrained=False, **cut)
         except (TypeError, AssertionError, RuntimeError, ValueError):

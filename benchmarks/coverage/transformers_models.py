@@ -45,11 +45,14 @@ def names() -> list[str]:
 def build(name: str) -> tuple[torch.nn.Module, dict[str, Any]]:
     architecture, _, model = name.partition("/")
     kind = getattr(transformers, model)
-    config = kind.config_class()
-    if getattr(config, "backbone_config", None) is None:  # whose later layers are asked for by number
-        for part in (config, getattr(config, "vision_config", None)):
-            _shrink(part)
-    made = kind(config)
+    for narrow in (True, False):
+        try:
+            made = kind(_config(kind, narrow))
+            break
+        except (ValueError, RuntimeError, AssertionError, KeyError, IndexError):
+            if not narrow:
+                raise
+    config = made.config
     vision = getattr(config, "vision_config", config)
     if architecture == "siglip2":  # patches of images of any size
         sizes = {"pixel_attention_mask": torch.ones(1, 64), "spatial_shapes": torch.tensor([[8, 8]])}
@@ -57,7 +60,16 @@ def build(name: str) -> tuple[torch.nn.Module, dict[str, Any]]:
     return made, {made.main_input_name: _input(vision, made.main_input_name, "Video" in model)}
 
 
-def _shrink(config: Any) -> None:
+def _config(kind: Any, narrow: bool) -> Any:
+    """The default configuration, cut."""
+    config = kind.config_class()
+    if getattr(config, "backbone_config", None) is None:  # whose later layers are asked for by number
+        for part in (config, getattr(config, "vision_config", None)):
+            _shrink(part, narrow)
+    return config
+
+
+def _shrink(config: Any, narrow: bool) -> None:
     if config is None:
         return
     for key in ("num_hidden_layers", "encoder_layers", "num_layers", "n_layer", "num_self_attends_per_block"):
@@ -66,6 +78,11 @@ def _shrink(config: Any) -> None:
             setattr(config, key, 2)
     if hasattr(config, "use_cache"):
         config.use_cache = False
+    heads = getattr(config, "num_attention_heads", None)
+    if narrow and isinstance(heads, int) and isinstance(getattr(config, "hidden_size", None), int):
+        config.hidden_size = 16 * heads
+        if isinstance(getattr(config, "intermediate_size", None), int):
+            config.intermediate_size = 32 * heads
     depths = getattr(config, "depths", None)
     if isinstance(depths, (list, tuple)) and depths and isinstance(depths[0], int):
         config.depths = type(depths)(min(depth, 2) for depth in depths)

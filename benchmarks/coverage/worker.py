@@ -26,23 +26,24 @@ class Worker:
         self._left = 0
 
     def measure(self, library: str, name: str) -> dict[str, Any]:
-        failed = {"library": library, "model": name, "status": "failed"}
+        row: dict[str, Any] = {"library": library, "model": name, "status": "failed"}
         process = self._running()
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(f"{library} {name}\n")
         process.stdin.flush()
         while True:
             ready, _, _ = select.select([process.stdout], [], [], self.limit_seconds)
-            if not ready:
-                self.stop()
-                return failed | {"reason": f"took more than {self.limit_seconds:.0f} seconds"}
-            line = process.stdout.readline()
-            if not line:
-                self.stop()
-                return failed | {"reason": self._last_error() or f"exit code {process.returncode}"}
+            line = process.stdout.readline() if ready else ""
             if line.startswith("{"):
-                row: dict[str, Any] = json.loads(line)
+                row = json.loads(line)
+            elif line.startswith("done"):
                 return row
+            elif not line:
+                self.stop()
+                why = (
+                    (self._last_error() or "it ended") if ready else f"took more than {self.limit_seconds:.0f} seconds"
+                )
+                return row | {"lowers" if row["status"] == "captured" else "reason": why}
 
     def stop(self) -> None:
         if self._process is not None:
