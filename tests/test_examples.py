@@ -14,7 +14,7 @@ import pytest
 import torch
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-MODELS = {"digits_vit": 2_000_000}  # and how many bytes their folder may have
+MODELS = {"digits_vit": 2_000_000, "fashion_vit": 4_000_000}  # and how many bytes their folder may have
 LOCAL = re.compile(rb"/home/|/root/|/work/|/tmp/|/usr/|/Users/|site-packages|\.py\b|stack_trace|Traceback")
 
 
@@ -67,3 +67,16 @@ def test_no_calibration_image_is_held_out() -> None:
     assert calibration["images"].shape == (64, 1, 8, 8)
     seen = {image.tobytes() for image in held_out["images"]}
     assert not any(image.tobytes() in seen for image in calibration["images"])
+
+
+@pytest.mark.slow
+def test_the_fashion_model_is_right_on_90_of_100_test_images() -> None:
+    """Where the images are: the Debian package is installed, or was fetched by data.py."""
+    data = load(EXAMPLES / "fashion_vit" / "data.py")
+    if not any((root / data.INSIDE).is_dir() for root in (Path("/"), data.FETCHED)):
+        pytest.skip("Fashion-MNIST is not here: python examples/fashion_vit/data.py")
+    images, labels = data.test()
+    model, _ = trained("fashion_vit")
+    with torch.no_grad():
+        right = sum((model(x).argmax(1) == y).sum().item() for x, y in zip(images.split(500), labels.split(500)))
+    assert right >= 9_000
