@@ -78,5 +78,6 @@ def test_the_fashion_model_is_right_on_90_of_100_test_images() -> None:
     images, labels = data.test()
     model, _ = trained("fashion_vit")
     with torch.no_grad():
-        right = sum((model(x).argmax(1) == y).sum().item() for x, y in zip(images.split(500), labels.split(500)))
+        batches = zip(images.split(500), labels.split(500), strict=True)
+        right = sum((model(x).argmax(1) == y).sum().item() for x, y in batches)
     assert right >= 9_000
