@@ -37,6 +37,7 @@ MAY_SEE = {
     "executable": {*CORE, *ENGINES, "bundle"},
     "pipeline": {*CORE, *ENGINES, "predict", "executable", "bundle"},
     "bundle": {*CORE, "frontend", "executable", "pipeline"},
+    "testing": {"cost", "executable", "pipeline"},
     "cli": {*CORE, *ENGINES, "predict", "executable", "pipeline", "bundle"},
 }
 # A foreign package, and the only folder that imports it.

@@ -37,7 +37,7 @@ FOUND = list(cases(1024))
 @pytest.mark.parametrize("case", FOUND, ids=[f"{case.name}-{i}" for i, case in enumerate(FOUND)])
 @pytest.mark.parametrize("lead", [True, False])
 def test_the_counts_are_those_of_the_dispatcher(case: Case, lead: bool) -> None:
-    """Within a fifth: what numpy packs is counted by estimate."""
+    """Within a fifth; of elements, not what numpy packs, nor what a batched product only reshapes."""
     node = case.node
     takes_lead = node.target.__name__ not in ("mask_with", "combine", "weight_product")  # type: ignore[union-attr]
     args = torch.fx.node.map_arg(node.args, lambda n: case.env[n.name])
@@ -47,7 +47,7 @@ def test_the_counts_are_those_of_the_dispatcher(case: Case, lead: bool) -> None:
         node.target(*args, **({"lead": lead} if takes_lead else {}))  # type: ignore[operator]
     counted = local_work(node, lead)
     assert counted.calls == pytest.approx(seen.calls, rel=0.2, abs=3)
-    if case.name not in ("leaves", "bit_number", "select"):
+    if case.name not in ("leaves", "bit_number", "select", "product"):
         assert counted.elements == pytest.approx(seen.elements, rel=0.2)
 
 

@@ -1,0 +1,99 @@
+"""A pytest plugin: the fixture `op_counts`, which fails a test when a change makes private inference dearer.
+
+    def test_private_inference_stays_cheap(op_counts):
+        op_counts("model.onnx", name="classifier")      # compares with classifier.op-counts.json beside the test
+
+    pytest --update-op-counts                           # writes the files; commit them
+
+Installed as `mpcc` among pytest's plugins. Nothing heavy is imported before the fixture is called.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from mpcc.cost import OpCounts, Rise
+
+SUFFIX = ".op-counts.json"
+OPTION = "--update-op-counts"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-op-counts`"""
+    group = parser.getgroup("mpcc", "private inference")
+    group.addoption(OPTION, action="store_true", help="write the op counts that `op_counts` compares with")
+
+
+@pytest.fixture
+def op_counts(request: pytest.FixtureRequest) -> Callable[..., OpCounts]:
+    """op_counts(model, name=..., example_inputs=..., calibration=..., tolerance=...) -> OpCounts
+
+    `model`: whatever mpcc.compile takes (a module with example inputs, a graph, an ONNX file), an Executable, a bundle
+    folder, or OpCounts. `name`: of the file beside the test, by default the test's own. `tolerance`: the relative rise
+    that is let pass, one for all or by measure ("rounds", "bytes", "calls").
+    """
+    folder = Path(request.path).parent
+    update = bool(request.config.getoption(OPTION))
+    own = re.sub(r"\W+", "-", request.node.name.removeprefix("test_")).strip("-")
+
+    def check(
+        model: Any,
+        example_inputs: Sequence[Any] | None = None,
+        *,
+        name: str = own,
+        calibration: Any = None,
+        tolerance: Mapping[str, float] | float = 0.0,
+    ) -> OpCounts:
+        __tracebackhide__ = True
+        now = _count(model, example_inputs, calibration)
+        file = folder / f"{name}{SUFFIX}"
+        if update:
+            part = file.with_name(f".{file.name}.part")
+            part.write_text(now.to_json(), encoding="utf-8")
+            part.replace(file)
+            return now
+        if not file.is_file():
+            pytest.fail(f"there are no op counts in {file.name}: write them with `pytest {OPTION}`", pytrace=False)
+        rises = now.compare(_read(file), tolerance)
+        if rises:
+            pytest.fail(_message(rises, file.name), pytrace=False)
+        return now
+
+    return check
+
+
+def _count(model: Any, example_inputs: Sequence[Any] | None, calibration: Any) -> OpCounts:
+    from mpcc import pipeline
+    from mpcc.cost import OpCounts
+
+    if isinstance(model, OpCounts):
+        return model
+    if isinstance(model, str | Path) and Path(model).is_dir():
+        return pipeline.count(pipeline.load(model))
+    if not isinstance(model, pipeline.Executable):
+        model = pipeline.compile(model, example_inputs, calibration=calibration)
+    return pipeline.count(model)
+
+
+def _read(file: Path) -> OpCounts:
+    from mpcc.cost import OpCounts
+
+    return OpCounts.from_json(file.read_text(encoding="utf-8"), file.name)
+
+
+def _message(rises: list[Rise], file: str) -> str:
+    """What rose, as a table."""
+    from rich.console import Console
+
+    from mpcc.cost import table_of_rises
+
+    console = Console(width=110, color_system=None)
+    with console.capture() as text:
+        console.print(table_of_rises(rises))
+    return f"private inference became dearer than {file} says\n{text.get()}if that is meant: pytest {OPTION}"

@@ -1,0 +1,100 @@
+"""The guard against dearer inference: `mpcc count --check` and the pytest fixture find a planted regression."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import mpcc
+from mpcc import pipeline, registry
+from mpcc.cli import app
+from mpcc.executable import Executable
+from mpcc.pipeline import Prepared
+from mpcc.rewrite import Choice
+from mpcc.search import default_plan
+
+from .two_blocks import two_blocks
+
+HERE = Path(__file__).parent
+SITE = "blocks.1.attn.softmax"
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    """Two blocks, ready for choices."""
+    return pipeline.prepare(*two_blocks())
+
+
+@pytest.fixture(scope="module")
+def good(prepared: Prepared) -> Executable:
+    """As mpcc compiles them."""
+    plan = default_plan(prepared.graph, prepared.statistics, registry.approximations(), "bounded")
+    return Executable(pipeline.schedule(prepared, plan), plan, prepared.graph)
+
+
+@pytest.fixture(scope="module")
+def dear(prepared: Prepared, good: Executable) -> Executable:
+    """The same with one softmax of the second block by comparisons, as an edited plan has it."""
+    options = registry.approximations()["softmax_max"].candidates(prepared.statistics[SITE])[0]
+    plan = replace(good.plan, choices={**good.plan.choices, SITE: Choice("softmax_max", options)})
+    return Executable(pipeline.schedule(prepared, plan), plan, prepared.graph)
+
+
+def test_the_planted_regression_is_named_with_its_layer(good: Executable, dear: Executable) -> None:
+    rises = mpcc.count(dear).compare(mpcc.count(good))
+    assert {rise.name for rise in rises if rise.what == "site"} == {SITE}
+    assert [rise.measure for rise in rises if rise.what == "total"][:2] == ["rounds", "bytes"]
+
+
+def test_count_check_fails_with_the_layer(
+    good: Executable, dear: Executable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    good.save("good.mpcc")
+    dear.save("dear.mpcc")
+    run = CliRunner()
+    assert run.invoke(app, ["count", "good.mpcc", "--write", "counts.json"]).exit_code == 0
+    assert run.invoke(app, ["count", "good.mpcc", "--check", "counts.json"]).exit_code == 0
+    failed = run.invoke(app, ["count", "dear.mpcc", "--check", "counts.json"])
+    assert failed.exit_code == 1
+    assert "What rose" in failed.stdout and SITE in failed.stdout
+    assert "blocks.0.attn" not in failed.stdout
+
+
+def test_the_fixture_fails_with_the_layer(good: Executable, dear: Executable, tmp_path: Path) -> None:
+    """Written with --update-op-counts, passed, then failed: in a project of its own, with the plug-in as installed."""
+    (tmp_path / "now.json").write_text(mpcc.count(good).to_json())
+    (tmp_path / "test_mine.py").write_text(
+        "from pathlib import Path\n"
+        "from mpcc.cost import OpCounts\n\n\n"
+        "def test_cheap(op_counts):\n"
+        "    op_counts(OpCounts.from_json(Path('now.json').read_text()), name='two')\n"
+    )
+    absent = pytest_in(tmp_path)
+    assert absent.returncode == 1 and "there are no op counts in two.op-counts.json" in absent.stdout
+    assert pytest_in(tmp_path, "--update-op-counts").returncode == 0
+    assert (tmp_path / "two.op-counts.json").read_text() == (tmp_path / "now.json").read_text()
+    assert pytest_in(tmp_path).returncode == 0
+    (tmp_path / "now.json").write_text(mpcc.count(dear).to_json())
+    failed = pytest_in(tmp_path)
+    assert failed.returncode == 1
+    assert SITE in failed.stdout and "blocks.0.attn" not in failed.stdout
+    assert "pytest --update-op-counts" in failed.stdout
+
+
+def test_the_plugin_imports_no_torch() -> None:
+    code = "import sys, mpcc.testing; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def pytest_in(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTEST_ADDOPTS": "", "COLUMNS": "140"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
