@@ -212,7 +212,8 @@ def main() -> None:
         print(f"no network namespaces: {reason}; the stock engine's seconds on {LINK} will be predicted")
     kept = DOCS / "engine.json"
     found = json.loads(kept.read_text()) if arguments.page else measure(arguments.quick, arguments.priority)
-    text = page(found)
+    others = (DOCS / name for name in ("vit_small.json", "tokens.json"))
+    text = page(found, *(json.loads(path.read_text()) if path.exists() else None for path in others))
     print(text)
     if not arguments.quick:
         kept.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

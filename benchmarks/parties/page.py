@@ -20,8 +20,10 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 RATIOS = ("rounds", "bytes", "cpu", "loopback", "link")
 
 
-def page(found: Row) -> str:
+def page(found: Row, larger: Row | None = None, tokens: Row | None = None) -> str:
+    """The page: `found` of engine.py; `larger` of vit_small.py and `tokens` of tokens.py, where they have been run."""
     stock, peer, mine = found["systems"]
+    more = [_larger(larger)] if larger else []
     return TEXT.format(
         systems=_systems([stock, peer, mine]),
         link=found["link"],
@@ -34,7 +36,7 @@ def page(found: Row) -> str:
         targets=_targets(found, stock, mine),
         strict=_strict(found["strict"]),
         time=_time(found["time"]),
-    )
+    ) + "".join(more + ([_tokens(tokens)] if tokens else []))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -106,6 +108,49 @@ def _time(rows: Sequence[Row]) -> str:
     )
 
 
+def _larger(found: Row) -> str:
+    peaks = found["peak_bytes"]
+    rows = [
+        ("rounds online", f"{found['rounds']}"),
+        ("MB online", f"{found['bytes'] / 1e6:.1f}"),
+        ("MB set-up, once a model", f"{found['setup_bytes'] / 1e6:.1f}"),
+        ("MB from the dealer", f"{found['dealer_bytes'] / 1e6:.1f}"),
+        ("largest logit error", f"{found['largest_logit_error']:.4f} (logits up to {found['largest_logit']:.1f})"),
+        ("seconds online, loopback", f"{found['online_seconds']:.1f} (load average {found['load_average']:.0f})"),
+        *((f"GB of memory at most, {role}", f"{size / 1e9:.1f}") for role, size in peaks.items()),
+    ]
+    return LARGER.format(layers=found["layers"], command=found["command"], table=table(["", "measured"], rows))
+
+
+def _tokens(found: Row) -> str:
+    keys = ("bytes", "dealer_bytes", "stock_bytes")
+    rows = [
+        [str(row["tokens"]), str(row["rounds"]), *(f"{row[key] / 1e6:.1f}" for key in keys)] for row in found["sizes"]
+    ]
+    head = ["tokens", "rounds", "MB online", "MB from the dealer", "MB online, stock CrypTen"]
+    powers = found["exponents"]
+    rows.append(["exponent, all sizes", "", *(f"{powers[key]['all']:.2f}" for key in keys)])
+    rows.append(["exponent, upper half", "", *(f"{powers[key]['upper_half']:.2f}" for key in keys)])
+    return TOKENS.format(command=found["command"], table=table(head, rows))
+
+
+LARGER = """
+## A larger model
+
+ViT-S/16 at 224x224: {layers} layers, 197 tokens of width 384, random weights, one image, three processes on this
+machine: `{command}`.
+
+{table}
+"""
+TOKENS = """
+## Growth with tokens
+
+One block of width 256 whose every token is needed; cost of the scheduled program, not run: `{command}`.
+
+{table}
+
+![MB against tokens, with exponents](tokens.png)
+"""
 TEXT = """# The engine, measured
 
 Written by `python benchmarks/engine.py`, which runs both engines (needs root for the namespaces; `--quick` in short).
@@ -116,12 +161,13 @@ torch {torch}.
 
 {systems}
 
-Bytes count both directions. `link` is {link} ({how}): network namespaces with real TCP through a forwarder that delays
-and paces packets of up to 16 kB. Set-up is paid once a model and not in the seconds, nor is the dealer's work, which is
-done before the input arrives; stock CrypTen opens the weights' masks in every inference, and its dealer is party 0,
-who can read everything and sends nothing. CPU seconds are of the online phase, in runs of their own. CrypTorch's
-figures were measured elsewhere at its best knobs, its error with stock's tolerance; stock's failure probability is
-the sum of |v| 2^-64 over its local truncations.
+Bytes count both directions. `link` is {link} ({how}).
+Namespaces: real TCP through a forwarder that delays and paces packets of up to 16 kB (`benchmarks/netns.py`).
+Set-up is paid once a model and not in the seconds, nor is the dealer's work, which is done before the input arrives;
+stock CrypTen opens the weights' masks in every inference, and its dealer is party 0, who can read everything and
+sends nothing. CPU seconds are of the online phase, in runs of their own. CrypTorch's figures were measured
+elsewhere, at its best knobs and its largest error there; stock's failure probability is the sum
+of |v| 2^-64 over its local truncations, and its error is that of one image.
 
 ## Targets
 
