@@ -63,7 +63,8 @@ def _show(machine: Machine) -> None:
     table.add_column("what")
     table.add_column("nanoseconds", justify="right")
     for name, unit in UNITS.items():
-        table.add_row(unit, f"{1e9 * getattr(machine.compute, name):,.3g}")
+        nanoseconds = 1e9 * getattr(machine.compute, name)
+        table.add_row(unit, f"{nanoseconds:,.0f}" if nanoseconds >= 100 else f"{nanoseconds:.3g}")
     out = console()
     out.print(table)
     if machine.errors:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "Examples: mpcc profile model.onnx --network wan\n\n"
     "mpcc profile model.onnx --protocol crypten --protocol crypten-stock --protocol cheetah --network lan --network wan"
+    "\n\nmpcc profile model.onnx --symbolic --protocol semi2k      (formulas, and how they grow with the tokens)"
 )
 PROGRAM = "crypten"
 """The protocol whose cost is read off the scheduled program; the others have price tables."""
@@ -39,6 +40,9 @@ def profile(
     by: Annotated[str, typer.Option(metavar="site|kind|layer", help="What a row of the first table is.")] = "site",
     calibration: options.Calibration = None,
     input_shape: options.InputShape = None,
+    symbolic: Annotated[
+        bool, typer.Option("--symbolic", help="Rounds and bytes as formulas in tokens, width, heads, layers.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Predict what one private inference costs, and where the time goes."""
@@ -48,6 +52,11 @@ def profile(
     if by not in ("site", "kind", "layer"):
         raise UsageError(f"{by!r} is no kind of row", where="--by", hint="one of: site, kind, layer")
     links = [Network.parse(text) for text in network or ["lan"]]
+    if symbolic:
+        from .formulas import formulas
+
+        formulas(model, protocol, input_shape, as_json=as_json)
+        return
     with progress() as tell:
         found = estimates(model, protocol or [PROGRAM], links, calibration, input_shape, tell)
     if as_json:
