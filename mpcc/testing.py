@@ -71,12 +71,13 @@ def op_counts(request: pytest.FixtureRequest) -> Callable[..., OpCounts]:
 def _count(model: Any, example_inputs: Sequence[Any] | None, calibration: Any) -> OpCounts:
     from mpcc import pipeline
     from mpcc.cost import OpCounts
+    from mpcc.executable import Executable
 
     if isinstance(model, OpCounts):
         return model
     if isinstance(model, str | Path) and Path(model).is_dir():
         return pipeline.count(pipeline.load(model))
-    if not isinstance(model, pipeline.Executable):
+    if not isinstance(model, Executable):
         model = pipeline.compile(model, example_inputs, calibration=calibration)
     return pipeline.count(model)
 

@@ -159,8 +159,12 @@ def measure(progress: Progress | None = None) -> Machine:
         per_element=each.elements,
         per_mac=each.macs,
     )
-    worst = {name: round(max(parts, key=lambda x: abs(x)), 3) for name, parts in errors.items()}
+    worst = {name: round(_furthest(parts), 3) for name, parts in errors.items()}
     return Machine(datetime.date.today().isoformat(), processor(), torch.__version__, compute, worst)
+
+
+def _furthest(errors: Sequence[float]) -> float:
+    return max(errors, key=abs)
 
 
 # ---- transport -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ PROGRAM = "crypten"
 
 
 def formulas(model: str, protocols: list[str] | None, input_shape: list[str] | None, *, as_json: bool) -> None:
-    """Print the formulas of the protocols (all with price tables by default). UsageError where the model is no transformer that has them."""
+    """Print the formulas of the protocols, by default of all with price tables. UsageError where a model has none."""
     from mpcc import registry
     from mpcc.cost import symbolic, uses
     from mpcc.errors import UsageError
