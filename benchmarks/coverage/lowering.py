@@ -11,8 +11,7 @@ from mpcc.errors import MpccError
 def lowers(graph: fx.GraphModule) -> str | None:
     """None if `graph` lowers to the secure engine, else why not."""
     try:
-        prepared = pipeline.prepare(graph)
-        pipeline.schedule(prepared, pipeline._ladder(prepared, "bounded")[0])
+        pipeline.compile(graph)
     except MpccError as error:
         return str(error)
     except Exception as error:

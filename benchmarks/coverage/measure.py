@@ -55,8 +55,8 @@ class Counting(TorchDispatchMode):
         return result
 
 
-def measured(library: str, name: str) -> Iterator[dict[str, Any]]:
-    """The row without `lowers`, then the row with it, which can take long."""
+def measured(library: str, name: str, until: str) -> Iterator[dict[str, Any]]:
+    """The row without `lowers`, then, `until` that is asked for, the row with it, which can take long."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     torch._dynamo.reset()
@@ -86,7 +86,8 @@ def measured(library: str, name: str) -> Iterator[dict[str, Any]]:
     row |= {"relative_error": error, "sites": dict(sorted(counts.items())), "missing_sites": missing}
     row["status"] = "captured" if error <= 1e-4 else "differs"
     yield row
-    yield row | {"lowers": lowers(graph)}
+    if until == "lower":
+        yield row | {"lowers": lowers(graph)}
 
 
 def call(model: torch.nn.Module, inputs: Any) -> Any:

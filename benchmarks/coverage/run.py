@@ -30,19 +30,18 @@ def main() -> int:
     parser.add_argument("--library", choices=LIBRARIES, action="append")
     parser.add_argument("--match", default="", help="only models whose name contains this")
     parser.add_argument("--again", action="store_true", help="measure rows anew that exist")
-    parser.add_argument("--failed", action="store_true", help="measure rows anew that are not captured or not lowered")
+    parser.add_argument(
+        "--failed", action="store_true", help="measure rows anew that are not captured (or not lowered)"
+    )
+    parser.add_argument("--lower", action="store_true", help="also ask whether graphs lower to the secure engine: slow")
     parser.add_argument("--limit-seconds", type=float, default=300)
     options = parser.parse_args()
     rows = read()
     worker = Worker(options.limit_seconds, environment())
     for library in options.library or LIBRARIES:
         for name in listed(library):
-            known = rows.get((library, name))
-            stale = (
-                known is None or options.again or options.failed and (known["status"] != "captured" or known["lowers"])
-            )
-            if options.match in name and stale:
-                row = worker.measure(library, name)
+            if options.match in name and wanted(rows.get((library, name)), options):
+                row = worker.measure(library, name, options.lower)
                 print(f"{library} {name}: {row['status']} {row.get('reason', row.get('relative_error'))}", flush=True)
                 rows = read() | {(library, name): row}  # another run may have written meanwhile
                 write(rows)
@@ -50,6 +49,14 @@ def main() -> int:
     write(rows)
     failed = [row for row in rows.values() if row["status"] not in ("captured", "cannot be built")]
     return 1 if failed else 0
+
+
+def wanted(row: dict[str, Any] | None, options: argparse.Namespace) -> bool:
+    """Whether a model is to be measured: it never was, or all are, or it failed, or only its lowering is open."""
+    if row is None or options.again:
+        return True
+    failed = row["status"] != "captured" or options.lower and row.get("lowers", "open") is not None
+    return options.failed and failed or options.lower and row["status"] == "captured" and "lowers" not in row
 
 
 def listed(library: str) -> list[str]:
@@ -101,7 +108,8 @@ def table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
         "Made by `python benchmarks/coverage/run.py`; do not edit. Models are listed by the libraries themselves, the",
         "smallest of each family, with random weights. *Error*: the largest difference of any output to eager PyTorch,",
         "relative to that output's largest value (allowed: 1e-4). *Sites*: the non-linear operators found; a number in",
-        "brackets is missing against what eager mode runs. *Secure*: whether the graph lowers to the secure engine.",
+        "brackets is missing against what eager mode runs. *Secure*: whether the graph lowers to the secure engine,",
+        "or why not; empty where that was not asked.",
         "",
         "Versions: " + ", ".join(f"{package} {number}" for package, number in versions.items()) + ".",
         "",
@@ -114,7 +122,8 @@ def table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
             continue
         states = Counter(row["status"] for row in mine)
         tried = len(mine) - states["cannot be built"]
-        lowered = sum(row.get("lowers", "no") is None for row in mine)
+        asked = [row["lowers"] for row in mine if "lowers" in row]
+        lowered = f"{asked.count(None)} of {len(asked)}" if asked else "not asked"
         lines.append(f"| {library} | {tried} | {states['captured']} | {lowered} | {states['cannot be built']} |")
     for library in LIBRARIES:
         lines += [
@@ -136,7 +145,8 @@ def line(row: dict[str, Any]) -> str:
     found = ", ".join(
         f"{count} {kind}" + (f" (-{missing[kind]})" if kind in missing else "") for kind, count in row["sites"].items()
     )
-    secure = "yes" if row["lowers"] is None else " ".join(row["lowers"].split()).replace("|", "\\|")[:300]
+    lowers = row.get("lowers", "")
+    secure = "yes" if lowers is None else " ".join(lowers.split()).replace("|", "\\|")[:300]
     status = "yes" if row["status"] == "captured" else "differs"
     return f"| {row['model']} | {status} | {row['relative_error']:.0e} | {found} | {secure} |"
 

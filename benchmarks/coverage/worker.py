@@ -25,11 +25,12 @@ class Worker:
         self._errors = tempfile.TemporaryFile("w+")
         self._left = 0
 
-    def measure(self, library: str, name: str) -> dict[str, Any]:
+    def measure(self, library: str, name: str, lower: bool) -> dict[str, Any]:
+        """The row of one model; with `lower` it also says whether the graph lowers to the secure engine."""
         row: dict[str, Any] = {"library": library, "model": name, "status": "failed"}
         process = self._running()
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(f"{library} {name}\n")
+        process.stdin.write(f"{library} {name} {'lower' if lower else 'capture'}\n")
         process.stdin.flush()
         while True:
             ready, _, _ = select.select([process.stdout], [], [], self.limit_seconds)
@@ -40,9 +41,8 @@ class Worker:
                 return row
             elif not line:
                 self.stop()
-                why = (
-                    (self._last_error() or "it ended") if ready else f"took more than {self.limit_seconds:.0f} seconds"
-                )
+                late = f"took more than {self.limit_seconds:.0f} seconds"
+                why = late if not ready else self._last_error() or "it ended"
                 return row | {"lowers" if row["status"] == "captured" else "reason": why}
 
     def stop(self) -> None:
