@@ -56,9 +56,7 @@ def report(name: str, path: Path, rounds: int) -> None:
         ratio = statistics.median(ours[place] / theirs[place] for theirs, ours in pairs)
         theirs, ours = (statistics.median(pair[side][place] for pair in pairs) for side in (0, 1))
         verdict = "ok" if ratio <= GOAL else "MISSED"
-        print(
         print(f"{name:12} {kind:10} onnxruntime {theirs:.2f} s, mpcc {ours:.2f} s: {ratio:.2f} times ({verdict})")
-        )
 
 
 def load(path: Path) -> None:

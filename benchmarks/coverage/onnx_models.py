@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torchvision_stub import declare
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Entry:
         """`fused`: with torch's attention operator (which has an ONNX form since opset 14), else with a softmax."""
         torch.manual_seed(0)
         if self.library == "timm":
-            declare_torchvision_operators()
+            declare()
             importlib.import_module("timm.layers").set_fused_attn(fused)
         model = BUILDERS[self.library](self.name, self.options)
         with torch.no_grad():
@@ -37,13 +38,13 @@ class Entry:
 
 
 def _timm(name: str, options: dict[str, Any]) -> torch.nn.Module:
-    declare_torchvision_operators()
+    declare()
     model: torch.nn.Module = importlib.import_module("timm").create_model(name, pretrained=False, **options)
     return model
 
 
 def _vit_pytorch(name: str, options: dict[str, Any]) -> torch.nn.Module:
-    declare_torchvision_operators()
+    declare()
     module, _, kind = name.rpartition(".")
     model: torch.nn.Module = getattr(importlib.import_module(f"vit_pytorch.{module}"), kind)(**options)
     return model
@@ -62,7 +63,7 @@ class _Transformers(torch.nn.Module):
 
 
 def _transformers(name: str, options: dict[str, Any]) -> torch.nn.Module:
-    declare_torchvision_operators()
+    declare()
     library = importlib.import_module("transformers")
     settings = {"attn_implementation": "eager", **options}
     answer = settings.pop("answer", "logits")
@@ -76,18 +77,6 @@ BUILDERS: dict[str, Callable[[str, dict[str, Any]], torch.nn.Module]] = {
     "transformers": _transformers,
 }
 
-
-def declare_torchvision_operators() -> None:
-    """torchvision's wheel imports without its compiled part once two operators are declared (docs of the project)."""
-    if hasattr(torch.ops.torchvision, "nms"):
-        return
-    library = torch.library.Library("torchvision", "DEF")  # noqa: TOR901
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _KEPT.append(library)
-
-
-_KEPT: list[Any] = []
 
 SMALL = (1, 3, 64, 64)
 PLAIN = {"img_size": 64, "depth": 2}
