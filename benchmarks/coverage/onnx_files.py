@@ -230,6 +230,7 @@ def page(rows: list[Row]) -> str:
         "",
         f"{len({row.model for row in rows})} models, {len(exported)} files: "
         f"{sum(row.captured for row in exported)} captured, {sum(row.good for row in exported)} equal to onnxruntime.",
+        f"The same sites (softmax, gelu, layer_norm ...) are found in all files of a model: {_same_sites(rows)} models.",
         "",
         "| model | " + " | ".join(f"{exporter} {opset}" for exporter, opset in columns) + " |",
         "| --- |" + " --- |" * len(columns),
@@ -243,6 +244,15 @@ def page(rows: list[Row]) -> str:
         lines += ["", "## Not captured", ""]
         lines += [f"- {count} files: {' '.join(reason.split())[:300]}" for reason, count in reasons.most_common()]
     return "\n".join(lines) + "\n"
+
+
+def _same_sites(rows: list[Row]) -> int:
+    """For how many models every file has the same number of sites of each kind."""
+    counts: dict[str, set[str]] = {}
+    for row in rows:
+        if row.captured:
+            counts.setdefault(row.model, set()).add(json.dumps(row.sites, sort_keys=True))
+    return sum(len(different) == 1 for different in counts.values())
 
 
 def _cell(row: Row | None) -> str:
