@@ -15,17 +15,23 @@ Stages = Sequence[Sequence[Sequence[float]]]
 
 
 def poly(x: Any, coefficients: Sequence[float]) -> Any:
-    """A polynomial with public coefficients; degree 0 and 1 are local, so they must not open `x`."""
-    if len(coefficients) <= 2:
-        return mpc.add(mpc.scale(x, coefficients[1] if len(coefficients) == 2 else 0.0), coefficients[0])
-    return mpc.polynomial(x, tuple(coefficients))
+    """A polynomial with public coefficients; degree 0 and 1 are local, so they must not open `x`.
+
+    A straight line adds its constant at the scale of `x`, before it scales: a small slope leaves no room for it later.
+    """
+    if len(coefficients) > 2:
+        return mpc.polynomial(x, tuple(coefficients))
+    constant, slope = (*coefficients, 0.0)[:2]
+    if abs(slope) < 1e-12:
+        return mpc.add(mpc.scale(x, 0.0), constant)
+    return mpc.scale(mpc.add(x, constant / slope), slope)
 
 
-def factors(d: Any, stages: Stages, gain: float = 1.0) -> list[Any]:
-    """The factors of a chain (see mpcc.rewrite.chains) at `d`; their product is gain/d or gain/sqrt(d)."""
+def factors(d: Any, stages: Stages) -> list[Any]:
+    """The factors of a chain (see mpcc.rewrite.chains) at `d`; their product is 1/d or 1/sqrt(d)."""
     made = []
     for factor, residual in stages:
-        made.append(poly(d, factor if residual else [gain * c for c in factor]))
+        made.append(poly(d, factor))
         if residual:
             d = poly(d, residual)
     return made
@@ -52,6 +58,16 @@ def power(y: Any, exponents: Sequence[int]) -> Any:
     for exponent in exponents:
         y = mpc.square(y) if exponent == 2 else mpc.polynomial(y, (*[0.0] * exponent, 1.0))
     return y
+
+
+def share(e: Any, dims: tuple[int, ...], stages: Stages, *, joined: bool, floor: float = 0.0) -> Any:
+    """e over its sum along `dims`: e (1/d) / N with d = mean(e) + floor in the domain of the chain."""
+    mean = mpc.mean(e, dims, keepdim=True)
+    y = product(e, factors(mpc.add(mean, floor) if floor else mean, stages), joined=joined)
+    count = 1
+    for dim in dims:
+        count *= int(e.shape[dim])
+    return mpc.scale(y, 1.0 / count)
 
 
 def positive_dim(x: Any, dim: int) -> int:

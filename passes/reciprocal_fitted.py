@@ -25,10 +25,10 @@ TOLERANCE, ROUGHEST = 1e-3, 0.1
 
 def reciprocal_fitted(x: Any, *, chain: Stages, sign: float = 1.0, **recorded: Any) -> Any:
     """1/x, any shape; `sign` is that of the whole range."""
-    terms = factors(mpc.scale(x, sign), chain, sign)
+    terms = factors(mpc.scale(x, sign), chain)
     for term in terms[1:]:
         terms[0] = mpc.mul(terms[0], term)
-    return terms[0]
+    return mpc.scale(terms[0], sign)
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:

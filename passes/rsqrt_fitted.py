@@ -25,7 +25,7 @@ TOLERANCE, ROUGHEST = 1e-3, 0.1
 
 def rsqrt_fitted(x: Any, *, chain: Stages, sign: float = 1.0, **recorded: Any) -> Any:
     """1/sqrt(x), any shape."""
-    terms = factors(x, chain, sign)
+    terms = factors(x, chain)
     for term in terms[1:]:
         terms[0] = mpc.mul(terms[0], term)
     return terms[0]

@@ -14,7 +14,7 @@ from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 from mpcc.rewrite.chains import options_of, plan_chains
 
-from ._forms import Stages, factors, positive_dim, product
+from ._forms import Stages, positive_dim, share
 from ._members import first_within
 
 MARGIN = 1.5
@@ -27,9 +27,7 @@ def softmax_2quad(
 ) -> Any:
     """(x + shift)^2 over its sum along `dim`, any shape."""
     dims = (positive_dim(x, dim),)
-    e = mpc.square(mpc.add(x, shift))
-    d = mpc.mean(e, dims, keepdim=True)
-    return product(e, factors(d, chain, 1.0 / int(x.shape[dims[0]])), joined=joined)
+    return share(mpc.square(mpc.add(x, shift)), dims, chain, joined=joined)
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:

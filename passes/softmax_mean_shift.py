@@ -24,7 +24,7 @@ from mpcc.rewrite.chains import plan_chains
 from mpcc.rewrite.exponentials import plan_exponentials
 from mpcc.rewrite.fit import rounded_up
 
-from ._forms import Stages, factors, poly, positive_dim, power, product
+from ._forms import Stages, poly, positive_dim, power, share
 from ._members import softmax_error, softmax_members
 
 WIDEST = 60.0  # beyond this the rows are masked or saturated: no short polynomial spans them
@@ -45,8 +45,7 @@ def softmax_mean_shift(
     dims = (positive_dim(x, dim),)
     centred = mpc.sub(x, mpc.mean(x, dims, keepdim=True))
     e = power(poly(centred, start), powers)
-    d = mpc.mean(e, dims, keepdim=True)
-    return product(e, factors(d, chain, 1.0 / int(x.shape[dims[0]])), joined=joined)
+    return share(e, dims, chain, joined=joined)
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:

@@ -15,7 +15,7 @@ from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 from mpcc.rewrite.chains import options_of, plan_chains
 
-from ._forms import Stages, factors, positive_dim, product
+from ._forms import Stages, positive_dim, share
 from ._members import first_within
 
 MARGIN = 1.5
@@ -26,17 +26,15 @@ TOLERANCE, ROUGHEST = 1e-3, 0.1
 def softmax_relu(x: Any, dim: int, *, chain: Stages, floor: float, joined: bool = True, **recorded: Any) -> Any:
     """relu(x) over its sum along `dim`, any shape."""
     dims = (positive_dim(x, dim),)
-    e = mpc.relu(x)
-    d = mpc.add(mpc.mean(e, dims, keepdim=True), floor)
-    return product(e, factors(d, chain, 1.0 / int(x.shape[dims[0]])), joined=joined)
+    return share(mpc.relu(x), dims, chain, joined=joined, floor=floor)
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """A low floor and a high one."""
     seen = statistics.ranges["relu_mean"]
     members: list[Options] = []
-    for share in FLOORS:
-        floor = float(f"{max(share * seen.rms, 1e-3):.3g}")
+    for fraction in FLOORS:
+        floor = float(f"{max(fraction * seen.rms, 1e-3):.3g}")
         high = float(f"{seen.high * MARGIN + floor:.3g}")
         chains = [chain for chain in plan_chains("reciprocal", floor, high) if chain.error < ROUGHEST]
         recorded = {"floor": floor, "high": high, "margin": MARGIN}

@@ -5,6 +5,8 @@
     z = q s(h)                            s(h) is about 1/sqrt(h); 30 % off is good enough, it cancels below
     e = z^4;   y = e / mean(e) / N        mean(e) is in [1, S] times the rough s's error to the fourth power
 
+z^4 is one opening (`last` = [4], eleven bits of z) or two squarings ([2, 2], one round more and finer).
+
 Where rows are sharp, mean(exp(c)) of `softmax_mean_shift` spans 10^6 and more. Its square root spans 10^3: a rough s
 will do. What is left is S = mean(exp(c)) / mean(exp(c/2))^2, at most N for any row, by Cauchy and Schwarz.
 
@@ -30,11 +32,12 @@ from mpcc.rewrite.chains import fit_chain, plan_chains, value
 from mpcc.rewrite.exponentials import Exponential, fit_exponential
 from mpcc.rewrite.fit import chebyshev_grid, rounded_up
 
-from ._forms import Stages, factors, poly, positive_dim, power, product
+from ._forms import Stages, factors, poly, positive_dim, power, product, share
 from ._members import RECIPROCAL_TOLERANCE, exponential_error
 from ._pieces import Sum
 
 ROUGHEST = 0.4  # relative error of a chain for s
+MOST_CHAINED = 100.0  # beyond it the first factor's slope is too small beside its constant
 COARSE = 2.0**-11  # the table's steps are multiples of it
 FRONTS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 2), (3, 2))
 EXPONENTIAL_TOLERANCE = 3e-3
@@ -47,6 +50,7 @@ def softmax_tempered(
     *,
     start: Sequence[float],
     front: Sequence[int],
+    last: Sequence[int],
     chain: Stages,
     rough: Stages | None = None,
     octaves: int = 0,
@@ -59,9 +63,7 @@ def softmax_tempered(
     w = power(poly(centred, start), front)
     q, half = mpc.square(w), mpc.mean(power(w, (4,)), dims, keepdim=True)
     z = product(q, factors(half, rough), joined=joined) if rough else mpc.mul(q, _table(half, octaves))
-    e = power(z, (4,))
-    total = mpc.mean(e, dims, keepdim=True)
-    return product(e, factors(total, chain, 1.0 / int(x.shape[dims[0]])), joined=joined)
+    return share(power(z, last), dims, chain, joined=joined)
 
 
 def steps(octaves: int) -> list[float]:
@@ -98,12 +100,13 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
             for chain in plan_chains("reciprocal", bottom, top):
                 coarse = chain.fixed_error > 2 * RECIPROCAL_TOLERANCE or exponential.error > EXPONENTIAL_TOLERANCE
                 rank = (coarse, 2 + len(front) + rounds + 2 + len(chain.stages), exponential.error + chain.fixed_error)
-                own = {"start": list(exponential.start), "front": list(front), "chain": chain.to_json()}
+                own = {"start": list(exponential.start), "front": list(front), "last": [4], "chain": chain.to_json()}
                 if chain.error < 0.05:
                     found.append((rank, {**own, **rough, "bottom": bottom, "top": top, **recorded}))
     found.sort(key=lambda member: member[0])
     members = [options for _, options in found[:MOST_MEMBERS]]
-    return tuple({**options, "joined": joined} for options in members for joined in (True, False))
+    finer = [{**options, "last": [2, 2]} for options in members[:2]]
+    return tuple({**options, "joined": joined} for options in (*members, *finer) for joined in (True, False))
 
 
 def _exponential(low: float, high: float, front: tuple[int, ...]) -> Exponential:
@@ -113,9 +116,9 @@ def _exponential(low: float, high: float, front: tuple[int, ...]) -> Exponential
 def _roughs(half: float, sharpness: float) -> list[tuple[int, Options, float, float]]:
     """(rounds, options, bottom and top of mean(e)) of chains that are good enough, and of the table."""
     found: list[tuple[int, Options, float, float]] = []
-    for length in range(3):
+    for length in range(2):
         chain = fit_chain("rsqrt", 1.0, half, (*(1,) * length, 4))
-        if chain.fixed_error < ROUGHEST:
+        if chain.fixed_error < ROUGHEST and half < MOST_CHAINED:
             bottom, top = (1 - chain.fixed_error) ** 4, sharpness * (1 + chain.fixed_error) ** 4
             found.append((length + 2, {"rough": chain.to_json()}, _digits(bottom), _digits(top)))
     octaves = math.ceil(math.log2(half)) + 1

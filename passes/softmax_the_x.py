@@ -15,7 +15,7 @@ from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 from mpcc.rewrite.chains import options_of, plan_chains
 
-from ._forms import Stages, factors, positive_dim, power, product
+from ._forms import Stages, positive_dim, power, share
 from ._members import first_within
 
 MARGIN = 1.5
@@ -27,8 +27,7 @@ def softmax_the_x(x: Any, dim: int, *, chain: Stages, floor: float, joined: bool
     """relu(x / 2 + 1)^3 over its sum along `dim`, any shape."""
     dims = (positive_dim(x, dim),)
     e = power(mpc.relu(mpc.add(mpc.scale(x, 0.5), 1.0)), (3,))
-    d = mpc.add(mpc.mean(e, dims, keepdim=True), floor)
-    return product(e, factors(d, chain, 1.0 / int(x.shape[dims[0]])), joined=joined)
+    return share(e, dims, chain, joined=joined, floor=floor)
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:

@@ -24,7 +24,7 @@ TOLERANCE, ROUGHEST = 1e-3, 0.1
 
 def sqrt_fitted(x: Any, *, chain: Stages, sign: float = 1.0, **recorded: Any) -> Any:
     """sqrt(x), any shape."""
-    return product(x, factors(x, chain, sign), joined=False)
+    return product(x, factors(x, chain), joined=False)
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
