@@ -6,23 +6,26 @@ This is the only file that knows it. The faces below are what `import mpcc` offe
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import fx, nn
 
 from . import registry
 from .cost import Budget, Estimate, Network, OpCounts, estimate_graph
-from .errors import BudgetError, UsageError
+from .errors import BudgetError, MpccError, UsageError
 from .executable import Executable, StockExecutable
 from .ir import nn as nn_level
 from .ir.ranges import record_ranges
+from .predict import program_estimate
 from .rewrite import LEVELS, Choice, Level, Pass, Plan, SiteStatistics
 from .rewrite.expand import expand
 from .schedule import Program, Settings, lower
-from .predict import program_estimate
+from .search import calibrate, calls, default_plan, fastest_plan, load_calibration, synthetic_inputs
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -130,8 +133,6 @@ def prepare(
     progress: Progress | None = None,
 ) -> Prepared:
     """Capture, rewrite and calibrate."""
-    from .search import calibrate, load_calibration, synthetic_inputs
-
     tell = progress or (lambda stage, done, total: None)
     tell("capture", 0, 1)
     source = capture(model, example_inputs, input_shapes=input_shapes)
@@ -183,54 +184,86 @@ def optimize(
     prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
     baseline = estimate_graph(prepared.source, registry.protocol("crypten-stock"), link)
     tell = progress or (lambda stage, done, total: None)
-    plans = [plan] if plan is not None else _ladder(prepared, level)
-    best: tuple[Plan, Program, Estimate] | None = None
-    for step, candidate in enumerate(plans):
-        tell("choose", step, len(plans))
+    known = registry.approximations()
+
+    def priced(candidate: Plan) -> Priced:
         program = schedule(prepared, candidate, settings)
-        found = program_estimate(program, registry.protocol(protocol), link)
-        if best is None or found.seconds < best[2].seconds:
-            best = candidate, program, found
-        if wanted is None or wanted.met_by(found):
-            best = candidate, program, found
-            break
-    tell("choose", len(plans), len(plans))
-    assert best is not None
-    chosen, program, found = best
-    if wanted is not None and not wanted.met_by(found):
+        return Priced(candidate, program, program_estimate(program, registry.protocol(protocol), link))
+
+    same = [plan] if plan is not None else _layouts(first_plan(prepared, level))
+    found: list[Priced] = []
+    for step, candidate in enumerate(same):
+        tell("choose", step, len(same) + 1)
+        found.append(priced(candidate))
+    best = min(found, key=lambda p: float(p.estimate.seconds))
+    if wanted is not None and not wanted.met_by(best.estimate):
+        best = next((p for p in found if wanted.met_by(p.estimate)), best)
+    if wanted is not None and not wanted.met_by(best.estimate) and plan is None:
+        best = priced(fastest_plan(prepared.graph, prepared.statistics, known, level))
+    tell("choose", 1, 1)
+    if wanted is not None and not wanted.met_by(best.estimate):
+        reached = [f"    --level {level}: {_reached(best.estimate)}"]
+        for deeper in LEVELS[LEVELS.index(level) + 1 :] if plan is None else ():
+            try:
+                fastest = priced(fastest_plan(prepared.graph, prepared.statistics, known, deeper))
+                reached.append(f"    --level {deeper}: {_reached(fastest.estimate)}, before training")
+            except MpccError as error:
+                reached.append(f"    --level {deeper}: nothing without training ({error.what})")
         raise BudgetError(
-            f"the budget of {wanted} cannot be met at level {level}: the fastest plan found needs "
-            f"{float(found.seconds):.3g} s, {int(found.rounds)} rounds, {float(found.bytes) / 1e6:.3g} MB on {link.name}",
-            hint="Raise the budget, allow a deeper level (--level structural), or use a faster network.",
+            f"the budget of {wanted} cannot be met at level {level} on {link.name}",
+            hint="What can be met:\n" + "\n".join(reached),
         )
     notes = {"protocol": protocol, "network": link.name, "level": level, "calibrated": prepared.calibrated}
-    chosen = replace(chosen, notes=notes)
+    chosen = replace(best.plan, notes=notes)
     tell("emulate", 0, 1)
-    errors = compare(prepared, program)
+    errors = compare(prepared, best.program)
     tell("emulate", 1, 1)
-    return Optimized(prepared.graph, chosen, found, baseline, program, prepared.source, errors, prepared.calibrated)
+    return Optimized(
+        prepared.graph, chosen, best.estimate, baseline, best.program, prepared.source, errors, prepared.calibrated
+    )
 
 
-def _ladder(prepared: Prepared, level: Level) -> list[Plan]:
-    """Plans from the most accurate to the cheapest of a level."""
-    from .search import default_plan
+@dataclass(frozen=True)
+class Priced:
+    """A plan, its program, and what that costs."""
 
-    known = registry.approximations()
-    first = default_plan(prepared.graph, prepared.statistics, known, level)
-    plans = [first]
-    members = {
-        site: [Choice(choice.approximation, options) for options in known[choice.approximation].candidates(prepared.statistics[site])]
-        for site, choice in first.choices.items()
-    }
-    for step in range(1, max((len(m) for m in members.values()), default=1)):
-        plans.append(Plan({site: m[min(step, len(m) - 1)] if m else first.choices[site] for site, m in members.items()}))
-    return plans
+    plan: Plan
+    program: Program
+    estimate: Estimate
 
 
+def _reached(estimate: Estimate) -> str:
+    return f"{float(estimate.seconds):.3g} s, {int(estimate.rounds)} rounds, {float(estimate.bytes) / 1e6:.3g} MB"
+
+
+def first_plan(prepared: Prepared, level: Level) -> Plan:
+    """The accurate plan of a level, without a search."""
+    return default_plan(prepared.graph, prepared.statistics, registry.approximations(), level)
+
+
+def _layouts(plan: Plan) -> list[Plan]:
+    """The same functions in other orders: row factors multiplied first (fewer bytes) or one by one (fewer rounds)."""
+    kinds = sorted({_kind(site) for site, choice in plan.choices.items() if "joined" in choice.options})
+    plans = [plan]
+    for count in range(1, len(kinds) + 1):
+        for chosen in itertools.combinations(kinds, count):
+            plans.append(Plan({site: _one_by_one(c) if _kind(site) in chosen else c for site, c in plan.choices.items()}))
+    return plans[:8]
+
+
+def _kind(site: str) -> str:
+    """The operator in a site's name."""
+    return site.rsplit(".", 1)[-1].split("#")[0]
+
+
+def _one_by_one(choice: Choice) -> Choice:
+    return Choice(choice.approximation, {**choice.options, "joined": False}) if "joined" in choice.options else choice
+
+
+@torch.no_grad()
 def compare(prepared: Prepared, program: Program, limit: int = 16) -> dict[str, float]:
     """Errors of the fixed-point emulation against the float model on calibration inputs."""
     from .backend.emulate import Emulator
-    from .search import calls
 
     emulator = Emulator(program)
     worst, total, agree, count = 0.0, 0.0, 0, 0
@@ -261,7 +294,7 @@ def estimate(
         graph = capture(model_or_graph, example_inputs)
         return estimate_graph(graph if plan is None else _written(graph, plan), registry.protocol(protocol), link)
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
-    program = schedule(prepared, plan or _ladder(prepared, "bounded")[0])
+    program = schedule(prepared, plan or first_plan(prepared, "bounded"))
     return program_estimate(program, registry.protocol(protocol), link)
 
 
@@ -280,7 +313,7 @@ def compile(  # noqa: A001  (the public name)
     if engine != "mpcc":
         raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
-    chosen = plan or _ladder(prepared, "bounded")[0]
+    chosen = plan or first_plan(prepared, "bounded")
     return Executable(schedule(prepared, chosen, settings), chosen, prepared.graph)
 
 
@@ -302,6 +335,6 @@ def count(model_or_executable: Any, example_inputs: Sequence[Any] | None = None)
     return OpCounts.of(found, executable.program.failure_probability)
 
 
-__all__: Iterable[str] = (
+__all__ = (
     "Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "transform",
 )  # fmt: skip

@@ -99,7 +99,7 @@ def error(options: Options) -> float:
     slack = _slack(options)
     d = chebyshev_grid((1 - slack) ** 2, options["tokens"] * (1 + slack) ** 2, 4001)
     last = float(np.abs(chains.value(options["steps"][-1], d) * d - 1).max())
-    return min(1.0, (1 + amplified) * (1 + last) - 1)
+    return float(min(1.0, (1 + amplified) * (1 + last) - 1))
 
 
 def _slack(options: Options) -> float:

@@ -1,6 +1,6 @@
 """The digits ViT, from its ONNX file to private answers, beside stock CrypTen. This is what `make demo` runs.
 
-    python examples/digits_vit/demo.py [--images 20] [--network lan] [--output out/digits_vit.mpcc]
+    python examples/digits_vit/demo.py [--images 20] [--network wan] [--output out/digits_vit.mpcc]
 
 Optimises model.onnx, writes the bundle, loads it, and classifies held-out images with an owner's, a client's and a
 dealer's process on this machine. The exit code is 1 when a measured count differs from the predicted one.
@@ -75,7 +75,7 @@ def classify(bundle: Path, images: torch.Tensor, network: str, tell: Tell) -> An
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--network", default="lan")
+    parser.add_argument("--network", default="wan")
     parser.add_argument("--output", type=Path, default=Path("out/digits_vit.mpcc"))
     options = parser.parse_args()
     images, labels = held_out(options.images)

@@ -279,7 +279,8 @@ def _wrap(value: int) -> int:
 def leaves(c: Tensor, threshold: int, low: int, tables: Tensor, sign: Tensor, *, lead: bool = True) -> Tensor:
     """Packed boolean shares [AND_PLANES + 1, words(n)] for the bit X < threshold, from the dealer's tables over r.
 
-    `sign` is the packed bit of r above the window. Bits low .. low + 16 of e - r, e = c - threshold, decide; the last plane is the part that is linear.
+    `sign` is the packed bit of r above the window. Bits low .. low + 16 of e - r, e = c - threshold, decide; the last
+    plane is the part that is linear.
     """
     e = (c.reshape(-1) - threshold) >> low
     G, P = [], []

@@ -23,7 +23,10 @@ def wrap(value: int) -> int:
 
 
 def bilinear(kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = ()) -> Tensor:
-    """The bilinear map `kind`: mul, matmul, linear (x @ y.T), rmatmul (y @ x), conv (attributes: stride, padding, dilation, groups)."""
+    """The bilinear map `kind`: mul, matmul, linear (x @ y.T), rmatmul (y @ x), conv.
+
+    The attributes of conv: stride, padding, dilation, groups.
+    """
     if kind == "mul":
         return x * y
     if kind == "matmul":

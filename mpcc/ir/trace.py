@@ -47,7 +47,7 @@ class Recorder(fx.proxy.GraphAppendingTracer):
         return fx.node.map_aggregate(result, lambda v: v.node if isinstance(v, fx.Proxy) else v)
 
     def _wrap(self, value: Any) -> Any:
-        return fx.node.map_aggregate(value, lambda v: self.proxy(v) if isinstance(v, fx.Node) else v)
+        return fx.node.map_aggregate(value, lambda v: self.proxy(v) if isinstance(v, fx.Node) else v)  # type: ignore[arg-type, return-value]
 
 
 def infer(node: fx.Node) -> Any:

@@ -61,11 +61,16 @@ def _function(node: fx.Node, plan: Plan, approximations: Mapping[str, Approximat
     site = node.meta.get("site")
     if site is None or node.target in LOCAL:
         return LOCAL.get(node.target)
-    choice = plan.choices.get(site, Choice("exact"))
+    return site_function(node, plan.choices.get(site, Choice("exact")), approximations)
+
+
+def site_function(node: fx.Node, choice: Choice, approximations: Mapping[str, Approximation]) -> Callable[..., Any]:
+    """What a site becomes under a choice: a function of the operator's own arguments."""
+    site = node.meta.get("site")
     approximation = approximations.get(choice.approximation)
     if approximation is None:
         raise PlanError(f"approximation {choice.approximation!r} does not exist", where=f"site {site}", hint="See `mpcc passes`.")
-    name = node.target.__name__.split(".")[0]
+    name = str(getattr(node.target, "__name__", node.target)).split(".")[0]
     if approximation.operator != name:
         raise PlanError(f"{approximation.name} replaces {approximation.operator}, not {name}", where=f"site {site}")
     attributes = ATTRIBUTES.get(name, ())
@@ -160,7 +165,9 @@ def _dims(x: Any, dims: Any) -> tuple[int, ...]:
     return tuple(range(len(x.shape))) if not dims else tuple(dims)
 
 
-def _avg_pool2d(x: Any, kernel: Any, stride: Any = (), padding: Any = 0, ceil: bool = False, count_pad: bool = True, divisor: Any = None) -> Any:
+def _avg_pool2d(
+    x: Any, kernel: Any, stride: Any = (), padding: Any = 0, ceil: bool = False, count_pad: bool = True, divisor: Any = None
+) -> Any:
     """A sum of strided slices and a free scale."""
     (kh, kw), (ph, pw) = _pair(kernel), _pair(padding)
     sh, sw = _pair(stride) if stride else (kh, kw)

@@ -41,6 +41,8 @@ def number(s: Scaler, bit: Bit) -> Secret:
     """A bit as 0 or 1 (scale 1)."""
     opened, beta = s.openings.open_bit(bit.node, bit.shape)
     node = s.b.on(online.bit_number, opened, s.b.correlation(beta), bit.shape, shape=bit.shape)
+    if bit.negated:
+        return s.signed(Secret(s.b.on(online.add_public, node, -1), 1.0, 1.0, 0.5), -1.0)
     return Secret(node, 1.0, 1.0, 0.5)
 
 

@@ -111,7 +111,7 @@ class Lowering:
         values = node.args[0] if isinstance(node.args[0], (tuple, list)) else (node.args[0],)
         outputs = []
         for position, source in enumerate(values):
-            value = self.env[source]  # type: ignore[index]
+            value = self.env[source]
             if isinstance(value, Constant):
                 raise UnsupportedOperator(f"output {position} does not depend on the input", where=describe(node))
             self.where[0] = self.b.meta["layer"] = "output"
@@ -333,8 +333,8 @@ class Lowering:
         x = self._secret(self._value(node.args[0]))
         threshold = float(node.args[1])  # type: ignore[arg-type]
         if x.scale < 0:  # -x < t  <=>  not (x < -t)
-            flipped = comparisons.number(self.s, comparisons.less(self.s, self.s.signed(x, -1.0), -threshold))
-            return self.s.signed(Secret(self.b.on(online.add_public, flipped.node, -1), 1.0, 1.0, 0.5), -1.0)
+            found = comparisons.less(self.s, self.s.signed(x, -1.0), -threshold)
+            return Bit(found.node, found.shape, True)
         return comparisons.less(self.s, x, threshold)
 
     def select(self, node: fx.Node) -> Secret:
@@ -347,7 +347,12 @@ class Lowering:
         if bit.shape != shape_of(x.node):
             flag = comparisons.number(self.s, bit)
             return products.multiply(self.s, flag, x, self._out(node), self.caps.get(node, 60.0))
-        return comparisons.select(self.s, bit, x, self._out(node), self.caps.get(node, 60.0))
+        cap = self.caps.get(node, 60.0)
+        chosen = comparisons.select(self.s, bit, x, self._out(node), cap)
+        if not bit.negated:
+            return chosen
+        whole = self.s.reduce(x, math.floor(chosen.bits), opened_anyway=True) if x.bits > chosen.bits else x
+        return self.s.combine((whole, self.s.signed(chosen, -1.0)), *self._out(node), cap, shape_of(x.node))
 
 
 def _attribute(root: Any, path: str) -> Tensor:

@@ -32,6 +32,7 @@ class Bit:
 
     node: fx.Node
     shape: tuple[int, ...]
+    negated: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from .calibration import calibrate, calls
 from .default_plan import applicable, default_plan
+from .fastest import fastest_plan
 from .inputs import Preprocessing, load_calibration, synthetic_inputs
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "calibrate",
     "calls",
     "default_plan",
+    "fastest_plan",
     "load_calibration",
     "synthetic_inputs",
 ]
