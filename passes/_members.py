@@ -20,9 +20,9 @@ ROUGHEST = 0.05  # a member further off than this is not worth its rounds
 EXPONENTIAL_TOLERANCE, RECIPROCAL_TOLERANCE = 7e-3, 1e-3  # of the default member
 POINTS = 4001
 NORM_MARGIN = 1.25
-NORM_TOLERANCE, NORM_ROUGHEST = 1.5e-3, 0.15
+NORM_TOLERANCE, NORM_ROUGHEST = 1e-3, 0.15
 FEW, FEW_BELOW, FEW_ABOVE = 64, 15.0, 0.9  # an extreme seen among so few rows says little about the next ones
-CORE = 0.002  # the share of rows at either end that may be less accurate
+TAIL, QUANTILES = 0.005, 17  # where the calibrated rows are, the tails left out
 Member = TypeVar("Member", Exponential, Chain)
 
 
@@ -73,8 +73,8 @@ def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ..
     few = min(1.0, FEW / len(rows))
     low = _digits(seen.low / NORM_MARGIN / (1 + FEW_BELOW * few))
     high = _digits(seen.high * NORM_MARGIN * (1 + FEW_ABOVE * math.sqrt(few)))
-    core = (_digits(float(np.quantile(rows, CORE)) / 1.02), _digits(float(np.quantile(rows, 1 - CORE)) * 1.02))
-    chains = [chain for chain in plan_chains("rsqrt", low, high, core) if chain.error < NORM_ROUGHEST]
+    spread = tuple(_digits(float(q)) for q in np.quantile(rows, np.linspace(TAIL, 1 - TAIL, QUANTILES)))
+    chains = [chain for chain in plan_chains("rsqrt", low, high, spread) if chain.error < NORM_ROUGHEST]
     ranges = {"low": low, "high": high, "margin": NORM_MARGIN}
     return tuple(
         {**chain_options(chain), **ranges, "joined": joined}

@@ -26,8 +26,9 @@ from .fit import Array, chebyshev_grid, evaluate, fit_points, quantised, rounded
 
 Stage = tuple[tuple[float, ...], tuple[float, ...]]
 Kind = Literal["reciprocal", "rsqrt"]
-Core = tuple[float, float]
-OUTSIDE = 10.0
+Spread = tuple[float, ...]
+"""Quantiles of the values, evenly spaced in probability: where an error matters."""
+OUTSIDE = 20.0
 LARGEST_DEGREE = 4
 LONGEST = 8
 ENOUGH = 2e-4  # what the bits of a degree-4 argument leave anyway
@@ -37,8 +38,8 @@ ENOUGH = 2e-4  # what the bits of a degree-4 argument leave anyway
 class Chain:
     """Stages of (factor, residual) coefficients; the last residual is empty. Errors are relative.
 
-    `error` is that of the formula on the whole range; `fixed_error` that on the core only, but it also counts the bits
-    that a polynomial's argument keeps.
+    `error` is the largest of the formula on the whole range. `fixed_error` also counts the bits that a polynomial's
+    argument keeps: the largest, or with a spread the root mean square over it.
     """
 
     degrees: tuple[int, ...]
@@ -57,30 +58,28 @@ def root(kind: Kind) -> float:
 
 
 @cache
-def fit_chain(kind: Kind, low: float, high: float, degrees: tuple[int, ...], core: Core | None = None) -> Chain:
-    """The chain with factors of these degrees, fitted on [low, high].
-
-    In `core`, where the calibrated values are, an error counts `OUTSIDE` times as much as in the margins around it.
-    """
-    if high < 1.02 * low:  # one value: a fit needs some room
-        low, high = low / 1.01, high * 1.01
+def fit_chain(kind: Kind, low: float, high: float, degrees: tuple[int, ...], spread: Spread | None = None) -> Chain:
+    """The chain with factors of these degrees, fitted on [low, high]; with a `spread`, closest where most values are."""
     d = chebyshev_grid(low, high)
-    front, argument = _front(kind, low, high, degrees[:-1], core)
-    factor = _factor(kind, argument, degrees[-1], _weights(d, core), first=len(degrees) == 1)
-    stages = _tidy((*front, (factor, ())))
-    exact, inside = d ** root(kind), _weights(d, core) == 1.0
-    return Chain(
-        degrees,
-        stages,
-        float(np.abs(value(stages, d) / exact - 1).max()),
-        float((np.abs(value(stages, d, fixed_point=True) / exact - 1) * inside).max()),
-    )
+    front, argument = _front(kind, low, high, degrees[:-1])
+    factor = _factor(kind, argument, degrees[-1], _weights(d, spread), first=len(degrees) == 1)
+    stages, power = _tidy((*front, (factor, ()))), root(kind)
+    error = float(np.abs(value(stages, d) / d**power - 1).max())
+    seen = np.abs(value(stages, d, fixed_point=True) / d**power - 1)
+    if spread is None:
+        return Chain(degrees, stages, error, float(seen.max()))
+    typical = np.interp(np.asarray(spread), d, seen)
+    return Chain(degrees, stages, error, float(np.sqrt(np.square(typical).mean())))
 
 
-def _weights(d: Array, core: Core | None) -> Array:
-    if core is None:
+def _weights(d: Array, spread: Spread | None) -> Array:
+    """What a relative error costs at `d`: the root of the density of log d, at least 1/OUTSIDE of its largest."""
+    if spread is None:
         return np.ones_like(d)
-    return np.where((d >= core[0]) & (d <= core[1]), 1.0, 1.0 / OUTSIDE)
+    places = np.log(np.asarray(spread))
+    densities = 1 / np.maximum(np.diff(places), 1e-3)
+    at = np.interp(np.log(d), (places[1:] + places[:-1]) / 2, densities, left=0.0, right=0.0)
+    return np.asarray(np.maximum(np.sqrt(at / densities.max()), 1 / OUTSIDE))
 
 
 def _tidy(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
@@ -99,14 +98,12 @@ def _tidy(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
 
 
 @cache
-def _front(
-    kind: Kind, low: float, high: float, degrees: tuple[int, ...], core: Core | None
-) -> tuple[tuple[Stage, ...], Array]:
+def _front(kind: Kind, low: float, high: float, degrees: tuple[int, ...]) -> tuple[tuple[Stage, ...], Array]:
     """All stages but the last, and the residual that they leave over the grid (the grid itself if there are none)."""
     d = chebyshev_grid(low, high)
     if not degrees:
         return (), d
-    stages, argument = _front(kind, low, high, degrees[:-1], core)
+    stages, argument = _front(kind, low, high, degrees[:-1])
     factor = _factor(kind, argument, degrees[-1], np.ones_like(d), first=not stages)
     residual = _residual(factor, kind, first=not stages)
     return (*stages, (factor, residual)), evaluate(residual, argument)
@@ -153,14 +150,14 @@ def shapes(kind: Kind) -> list[tuple[int, ...]]:
     ]
 
 
-def plan_chains(kind: Kind, low: float, high: float, core: Core | None = None) -> list[Chain]:
+def plan_chains(kind: Kind, low: float, high: float, spread: Spread | None = None) -> list[Chain]:
     """The chains worth having on [low, high], by number of stages: for each length the most accurate in fixed point.
 
     A longer chain is kept only if it takes a third off the error.
     """
     kept: list[Chain] = []
     for _, group in itertools.groupby(shapes(kind), key=len):
-        chains = (fit_chain(kind, low, high, degrees, core) for degrees in group)
+        chains = (fit_chain(kind, low, high, degrees, spread) for degrees in group)
         best = min(chains, key=lambda chain: chain.fixed_error)
         if not kept or best.fixed_error < kept[-1].fixed_error / 1.5:
             kept.append(best)
