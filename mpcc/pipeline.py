@@ -202,16 +202,16 @@ def optimize(
         best = priced(fastest_plan(prepared.graph, prepared.statistics, known, level))
     tell("choose", 1, 1)
     if wanted is not None and not wanted.met_by(best.estimate):
-        reached = [f"    --level {level}: {_reached(best.estimate)}"]
+        reached = [f"--level {level}: {_reached(best.estimate)}"]
         for deeper in LEVELS[LEVELS.index(level) + 1 :] if plan is None else ():
             try:
                 fastest = priced(fastest_plan(prepared.graph, prepared.statistics, known, deeper))
-                reached.append(f"    --level {deeper}: {_reached(fastest.estimate)}, before training")
+                reached.append(f"--level {deeper}, before training: {_reached(fastest.estimate)}")
             except MpccError as error:
-                reached.append(f"    --level {deeper}: nothing without training ({error.what})")
+                reached.append(f"--level {deeper}: nothing without training ({error.what})")
         raise BudgetError(
             f"the budget of {wanted} cannot be met at level {level} on {link.name}",
-            hint="What can be met:\n" + "\n".join(reached),
+            hint="What can be met: " + "; ".join(reached),
         )
     notes = {"protocol": protocol, "network": link.name, "level": level, "calibrated": prepared.calibrated}
     chosen = replace(best.plan, notes=notes)
