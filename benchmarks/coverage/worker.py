@@ -21,7 +21,7 @@ class Worker:
     def __init__(self, limit_seconds: float, environment: Mapping[str, str]) -> None:
         self.limit_seconds = limit_seconds
         self.environment = environment
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._errors = tempfile.TemporaryFile("w+")
         self._left = 0
 
@@ -30,14 +30,13 @@ class Worker:
         row: dict[str, Any] = {"library": library, "model": name, "status": "failed"}
         process = self._running()
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(f"{library} {name} {'lower' if lower else 'capture'}\n")
-        process.stdin.flush()
+        process.stdin.write(f"{library} {name} {'lower' if lower else 'capture'}\n".encode())
         while True:
             ready, _, _ = select.select([process.stdout], [], [], self.limit_seconds)
-            line = process.stdout.readline() if ready else ""
-            if line.startswith("{"):
+            line = process.stdout.readline() if ready else b""
+            if line.startswith(b"{"):
                 row = json.loads(line)
-            elif line.startswith("done"):
+            elif line.startswith(b"done"):
                 return row
             elif not line:
                 self.stop()
@@ -51,7 +50,7 @@ class Worker:
             self._process.wait()
             self._process = None
 
-    def _running(self) -> subprocess.Popen[str]:
+    def _running(self) -> subprocess.Popen[bytes]:
         if self._left == 0:
             self.stop()
         if self._process is None or self._process.poll() is not None:
@@ -63,8 +62,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                text=True,
-                bufsize=1,
+                bufsize=0,  # a line read ahead would be one that select does not see
             )
         self._left -= 1
         return self._process
