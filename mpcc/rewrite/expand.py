@@ -79,7 +79,10 @@ def site_function(node: fx.Node, choice: Choice, approximations: Mapping[str, Ap
         bound = _bind(node.target, args, kwargs)
         tensors = [v for k, v in bound.items() if k not in attributes and k not in IGNORED]
         named = {k: bound[k] for k in attributes if k in bound}
-        return approximation.function(*tensors, **named, **choice.options)
+        try:
+            return approximation.function(*tensors, **named, **choice.options)
+        except TypeError as error:
+            raise PlanError(f"the options of {approximation.name} do not fit: {error}", where=f"site {site}") from error
 
     return call
 
