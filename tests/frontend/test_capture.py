@@ -232,3 +232,12 @@ def test_random_numbers_are_drawn_once_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="what it drew now is kept"):
         graph = capture(Noisy(), torch.randn(3))
     assert torch.equal(graph(torch.ones(3)), graph(torch.ones(3)))
+
+
+def test_sizes_that_depend_on_values_are_refused() -> None:
+    class Resized(nn.Module):
+        def forward(self, x: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+            return nn.functional.interpolate(x, (int(size[0]), 4))
+
+    with pytest.raises(CaptureError, match="the values of an input"):
+        capture(Resized(), (torch.randn(1, 1, 4, 4), torch.tensor([3])))

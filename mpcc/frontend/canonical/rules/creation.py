@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from mpcc.errors import CaptureError
+
 from ..builder import Builder
 from ..values import Constant, Rules, Value
 from ..values import shape as shape_of
@@ -44,7 +46,18 @@ def size(b: Builder, x: Value, dim: int) -> int:
     return shape_of(x)[dim]
 
 
+def item(b: Builder, x: Value) -> Any:
+    """A number read off a secret value would decide about shapes or branches."""
+    raise CaptureError(
+        "a number is read from the values of an input, which are secret",
+        where=f"layer {b.layer}" if b.layer else None,
+        hint="Sizes, indices and branches must follow from shapes and constants alone.",
+    )
+
+
 RULES: Rules = {
+    aten.item.default: item,
+    aten._local_scalar_dense.default: item,
     aten.zeros_like.default: like(0),
     aten.ones_like.default: like(1),
     aten.full_like.default: like(None),
