@@ -58,7 +58,9 @@ def build(name: str) -> tuple[torch.nn.Module, tuple[Any, ...]]:
 
 def _shallow(name: str) -> Any:
     """With two narrow blocks where the family can be cut like that, else as it is."""
-    for cut in ({"depth": 2, "embed_dim": 192, "num_heads": 3}, {"depth": 2}, {}):
+    narrow = {"depth": 2, "embed_dim": 192, "num_heads": 3}
+    grouped = {"depth": 2, "embed_dim": 384, "num_heads": 12, "num_kv_heads": 6}
+    for cut in (narrow, grouped, {"depth": 2}, {}):
         try:
             return timm.create_model(name, pretrained=False, **cut)
         except (TypeError, AssertionError, RuntimeError, ValueError):
