@@ -25,7 +25,7 @@ Pieces = Sequence[Sequence[float]]
 Reference = Callable[[Tensor], Tensor]
 GRID = 24001
 TINY = 1e-12
-FINEST = 2.0**-11  # of the fitted splines' coefficients
+FINEST, LARGEST = 2.0**-20, 2.0**6  # numbers worth writing as powers of two
 CURVED = 0.125  # x^2 is taken by eighths: then its coefficients have the size of the slopes
 Table = np.ndarray[Any, Any]
 
@@ -104,7 +104,7 @@ def powers_of_two(number: float) -> list[float]:
     Values meet exactly where their scales differ by powers of two, so that no bits are lost on aligning them.
     """
     units = number / FINEST
-    if abs(units - round(units)) > 1e-6 or abs(units) > 2**16:
+    if abs(units - round(units)) > 1e-6 or abs(number) > LARGEST:
         return [number]
     digits, units, unit = [], round(units), FINEST
     while units:

@@ -11,7 +11,9 @@ Where rows are sharp, mean(exp(c)) of `softmax_mean_shift` spans 10^6 and more. 
 will do. What is left is S = mean(exp(c)) / mean(exp(c/2))^2, at most N for any row, by Cauchy and Schwarz.
 
 s is a chain of polynomials where H is small, else a table: the right power of sqrt 2 by comparisons of h with powers of
-2, in four rounds however large H is, on one number a row. Its last step holds for all h above.
+2, in four rounds however large H is, on one number a row. Its last step holds for all h above. Where H is too large for a
+comparison to tell small h apart, q is first scaled by a table of mean(q), whose range is the root of that of h; then the
+new h is at most N.
 
 The fitted ranges (`low`, `high`, `half`, `top`) are those of the calibration logits stretched by `margin`. Beyond them
 w grows more slowly than exp, so that rows first become less sharp than they should be.
@@ -38,7 +40,7 @@ from ._pieces import Sum
 
 ROUGHEST = 0.4  # relative error of a chain for s
 MOST_CHAINED = 100.0  # beyond it the first factor's slope is too small beside its constant
-COARSE = 2.0**-11  # the table's steps are multiples of it
+MOST_OCTAVES = 13  # a comparison tells apart 2^16 steps of its range: enough for h near 1
 FRONTS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 2), (3, 2))
 EXPONENTIAL_TOLERANCE = 3e-3
 MOST_MEMBERS, WIDEST = 8, 100.0
@@ -54,6 +56,7 @@ def softmax_tempered(
     chain: Stages,
     rough: Stages | None = None,
     octaves: int = 0,
+    first_octaves: int = 0,
     joined: bool = True,
     **recorded: Any,
 ) -> Any:
@@ -61,20 +64,25 @@ def softmax_tempered(
     dims = (positive_dim(x, dim),)
     centred = mpc.sub(x, mpc.mean(x, dims, keepdim=True))
     w = power(poly(centred, start), front)
-    q, half = mpc.square(w), mpc.mean(power(w, (4,)), dims, keepdim=True)
-    z = product(q, factors(half, rough), joined=joined) if rough else mpc.mul(q, _table(half, octaves))
+    q = mpc.square(w)
+    if first_octaves:
+        q = mpc.mul(q, _table(mpc.mean(q, dims, keepdim=True), steps(first_octaves, 1.0)))
+    half = mpc.mean(mpc.square(q) if first_octaves else power(w, (4,)), dims, keepdim=True)
+    z = product(q, factors(half, rough), joined=joined) if rough else mpc.mul(q, _table(half, steps(octaves, 0.5)))
     return share(power(z, last), dims, chain, joined=joined)
 
 
-def steps(octaves: int) -> list[float]:
-    """s for h in [1, 2), [2, 4) ...: about the inverse square root of the middle."""
-    return [round(2.0 ** -((k + 0.5) / 2) / COARSE) * COARSE for k in range(octaves)]
+def steps(octaves: int, power: float) -> list[float]:
+    """s for h in [1, 2), [2, 4) ...: about 1/h^power at the middle, five significant bits."""
+    exact = [2.0 ** -((k + 0.5) * power) for k in range(octaves)]
+    units = [2.0 ** (math.ceil(math.log2(s)) - 5) for s in exact]
+    return [round(s / unit) * unit for s, unit in zip(exact, units, strict=True)]
 
 
-def _table(half: Any, octaves: int) -> Any:
+def _table(half: Any, values: Sequence[float]) -> Any:
     """s(h): the step of the octave that h lies in."""
-    values, total = steps(octaves), Sum()
-    for k in range(1, octaves):
+    total = Sum()
+    for k in range(1, len(values)):
         bit = mpc.less(half, 2.0**k)
         total.append(values[k - 1] - values[k], lambda bit=bit: bit)  # type: ignore[misc]
     return mpc.add(total.value(), values[-1])
@@ -87,16 +95,16 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     if centred.high - centred.low > WIDEST:
         return ()
     low, high = rounded_up(centred.low), rounded_up(centred.high)
-    half = rounded_up(max(seen["half_denominator"].high, 1.2))
+    half, quarter = (rounded_up(max(seen[f"{part}_denominator"].high, 1.2)) for part in ("half", "quarter"))
     count = statistics.site.shape[statistics.site.attributes["dim"]]  # type: ignore[call-overload]
-    sharpness = min(float(count), rounded_up(seen["sharpness"].high))
+    sharpness = min(float(count), rounded_up(seen["sharpness"].high * STRETCH))
     recorded = {"low": low, "high": high, "half": half, "margin": STRETCH}
     found: list[tuple[tuple[bool, int, float], Options]] = []
     for front in FRONTS:
         exponential = _exponential(low, high, front)
         if exponential.error > 2 * EXPONENTIAL_TOLERANCE:
             continue
-        for rounds, rough, bottom, top in _roughs(half, sharpness):
+        for rounds, rough, bottom, top in _roughs(half, quarter, sharpness, float(count)):
             for chain in plan_chains("reciprocal", bottom, top):
                 coarse = chain.fixed_error > 2 * RECIPROCAL_TOLERANCE or exponential.error > EXPONENTIAL_TOLERANCE
                 rank = (coarse, 2 + len(front) + rounds + 2 + len(chain.stages), exponential.error + chain.fixed_error)
@@ -113,17 +121,22 @@ def _exponential(low: float, high: float, front: tuple[int, ...]) -> Exponential
     return min((fit_exponential(low, high, d, (*front, 2, 4)) for d in (3, 4)), key=lambda e: e.fixed_error)
 
 
-def _roughs(half: float, sharpness: float) -> list[tuple[int, Options, float, float]]:
-    """(rounds, options, bottom and top of mean(e)) of chains that are good enough, and of the table."""
+def _roughs(half: float, quarter: float, sharpness: float, count: float) -> list[tuple[int, Options, float, float]]:
+    """(rounds, options, bottom and top of mean(e)) of chains that are good enough, and of the tables."""
     found: list[tuple[int, Options, float, float]] = []
     for length in range(2):
         chain = fit_chain("rsqrt", 1.0, half, (*(1,) * length, 4))
         if chain.fixed_error < ROUGHEST and half < MOST_CHAINED:
-            bottom, top = (1 - chain.fixed_error) ** 4, sharpness * (1 + chain.fixed_error) ** 4
+            bottom, top = (0.98 - chain.fixed_error) ** 4, sharpness * (1.02 + chain.fixed_error) ** 4
             found.append((length + 2, {"rough": chain.to_json()}, _digits(bottom), _digits(top)))
-    octaves = math.ceil(math.log2(half)) + 1
-    if octaves > 1:
-        found.append((4, {"octaves": octaves}, 0.45, _digits(2.2 * sharpness)))
+    octaves, first = math.ceil(math.log2(half)) + 1, math.ceil(math.log2(quarter)) + 1
+    if 1 < octaves <= MOST_OCTAVES:
+        found.append((4, {"octaves": octaves}, 0.45, _digits(2.25 * sharpness)))
+    if octaves > MOST_OCTAVES >= first:
+        chain = fit_chain("rsqrt", 0.45, _digits(2.25 * count), (1, 4))
+        bottom, top = (0.98 - chain.fixed_error) ** 4, sharpness * (1.02 + chain.fixed_error) ** 4
+        options = {"first_octaves": first, "rough": chain.to_json()}
+        found.append((8, options, _digits(bottom), _digits(top)))
     return found
 
 

@@ -58,6 +58,7 @@ def _softmax(x: Tensor, bound: Arguments) -> Quantities:
         "centred": centred,
         "denominator": whole,
         "half_denominator": half,
+        "quarter_denominator": (centred / 4).exp().mean(dim),
         "sharpness": whole / half.square(),
         "gap": (x - x.amax(dim, keepdim=True)) * STRETCH,
         "relu_mean": x.relu().mean(dim),
