@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -51,10 +52,46 @@ class Recorder(fx.proxy.GraphAppendingTracer):
 
 
 def infer(node: fx.Node) -> Any:
-    """The meta tensor that `node` gives, from those of its arguments."""
+    """The meta tensor that `node` gives, from those of its arguments.
+
+    Equal calls are inferred once: the blocks of a model repeat, and one inference through torch takes milliseconds.
+    """
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: meta_of(n))
     assert callable(node.target)
-    return node.target(*args, **kwargs)
+    return _inferred(_Call(node.target, args, kwargs))
+
+
+class _Call:
+    """A call on meta tensors, equal to another whose result has the same shape and dtype whatever the numbers are."""
+
+    def __init__(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.target, self.args, self.kwargs = target, args, kwargs
+        self.key = (target, _key(args), _key(kwargs))
+        self.hash = hash(self.key)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Call) and self.key == other.key
+
+
+@lru_cache(maxsize=1 << 14)
+def _inferred(call: _Call) -> Any:
+    return call.target(*call.args, **call.kwargs)
+
+
+def _key(value: Any) -> Any:
+    """Hashable. Integers count, since they are sizes and dimensions; the value of a float never decides a shape."""
+    if isinstance(value, torch.Tensor):
+        return (torch.Tensor, value.dtype, tuple(value.shape), value.stride())
+    if isinstance(value, float):
+        return float
+    if isinstance(value, (list, tuple)):
+        return tuple(_key(v) for v in value)
+    if isinstance(value, Mapping):
+        return tuple((name, _key(v)) for name, v in value.items())
+    return (type(value), value)
 
 
 def meta_of(node: fx.Node) -> torch.Tensor:
