@@ -64,7 +64,7 @@ def test_the_digits_model_is_right_on_97_of_100_held_out_images() -> None:
 def test_no_calibration_image_is_held_out() -> None:
     folder = EXAMPLES / "digits_vit"
     calibration, held_out = np.load(folder / "calibration.npz"), np.load(folder / "heldout.npz")
-    assert calibration["images"].shape == (64, 1, 8, 8)
+    assert calibration["images"].shape == (256, 1, 8, 8)
     seen = {image.tobytes() for image in held_out["images"]}
     assert not any(image.tobytes() in seen for image in calibration["images"])
 
