@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, fx
 
 from ..ir import mpc, online
+from ..schedule.layout import Place
 from ..schedule.program import Program, encode_tensor
+from . import packing
 
 Env = dict[str, Any]
 """The values of nodes by name. A share that is absent (None) stands for zero."""
@@ -49,8 +51,7 @@ class Opening:
 
     name: str
     source: str
-    start: int
-    stop: int
+    place: Place
     shape: tuple[int, ...]
     bits: bool
 
@@ -67,7 +68,7 @@ class Compiled:
 
 def compile_steps(program: Program, party: int) -> Compiled:
     """Order the nodes by phase and level; after each step say what can be freed (only within the online phase)."""
-    exchanges = [_openings(program, message.opens) for message in program.messages]
+    exchanges = [[_opening(program, place) for place in message.places] for message in program.messages]
     compiled = Compiled(segments=[[] for _ in range(len(exchanges) + 1)], exchanges=exchanges)
     places: list[list[Step]] = [compiled.setup, compiled.offline, *compiled.segments]
     chosen: list[tuple[int, fx.Node]] = []
@@ -95,15 +96,10 @@ def compile_steps(program: Program, party: int) -> Compiled:
     return compiled
 
 
-def _openings(program: Program, names: Sequence[str]) -> list[Opening]:
-    openings, start = [], 0
-    for name in names:
-        node = program.nodes[name]
-        stop = start + int(node.meta["val"].numel())
-        bits = node.target is online.open_bits
-        openings.append(Opening(name, str(node.args[0]), start, stop, tuple(node.meta["val"].shape), bits))
-        start = stop
-    return openings
+def _opening(program: Program, place: Place) -> Opening:
+    node = program.nodes[place.name]
+    bits = node.target is online.open_bits
+    return Opening(place.name, str(node.args[0]), place, tuple(node.meta["val"].shape), bits)
 
 
 def _getter(argument: Any) -> Callable[[Env], Any]:
@@ -187,14 +183,17 @@ class Party:
     def message(self, index: int) -> Tensor:
         """Run up to exchange `index`; give what is sent."""
         execute(self.steps.segments[index], self.env)
-        return torch.cat([self.env.pop(opening.source).reshape(-1) for opening in self.steps.exchanges[index]])
-
-    def receive(self, index: int, sent: Tensor, received: Tensor) -> None:
-        """Open: sums for arithmetic values, xor for bits."""
+        message = torch.empty(self.program.messages[index].words, dtype=torch.int64)
+        message[-1] = 0  # what fills it up
         for opening in self.steps.exchanges[index]:
-            mine, theirs = sent[opening.start : opening.stop], received[opening.start : opening.stop]
-            total = mine ^ theirs if opening.bits else mine + theirs
-            self.env[opening.name] = total.reshape(opening.shape)
+            packing.write(message, opening.place, self.env[opening.source])
+        return message
+
+    def receive(self, index: int, received: Tensor) -> None:
+        """Open: sums for arithmetic values, xor for bits. Above the bits that are opened nothing is meant."""
+        for opening in self.steps.exchanges[index]:
+            mine, theirs = self.env.pop(opening.source), packing.read(received, opening.place).view(opening.shape)
+            self.env[opening.name] = mine ^ theirs if opening.bits else mine + theirs
 
     def outputs(self) -> list[Tensor]:
         """This party's shares of the outputs."""

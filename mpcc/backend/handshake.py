@@ -15,7 +15,7 @@ from ..errors import PartyError, SecurityError
 from .transport import LinkModel
 from .wire import Wire
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the messages between parties and dealer."""
 MOST_BYTES = 1 << 14
 OWNER, CLIENT, DEALER = "server", "client", "dealer"

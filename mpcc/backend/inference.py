@@ -51,7 +51,7 @@ class Inference:
         self._buffers = [empty(message.words) for message in self.program.messages]
         self._words = [int(self.program.nodes[name].meta["val"].numel()) for name, _ in self.program.outputs]
         self._final = empty(sum(self._words))
-        self._sent: Tensor | None = None
+        self._sent = False
 
     def set_up(self) -> None:
         """The owner's masked weights, once for all inferences of the session."""
@@ -81,7 +81,9 @@ class Inference:
         if self.party == 0 and not self.shared:
             shapes = {n.name: tuple(n.meta["val"].shape) for n in self.program.inputs()}
             self._state.start({name: torch.zeros(shape, dtype=torch.int64) for name, shape in shapes.items()})
-            self._sent = self._send(0) if self._rounds else None
+            if self._rounds:
+                self._send(0)
+                self._sent = True
         self.timing.offline = time.perf_counter() - start
 
     def run(self, shares: Sequence[Tensor] | None = None, progress: Progress | None = None) -> list[Tensor]:
@@ -94,12 +96,13 @@ class Inference:
             names = [n.name for n in self.program.inputs()]
             self._state.start(dict(zip(names, shares, strict=True)))
         for index, buffer in enumerate(self._buffers):
-            sent = self._send(index) if self._sent is None else self._sent
-            self._sent = None
+            if not self._sent:
+                self._send(index)
+            self._sent = False
             self.link.receive(self._slot(index), forever=index == 0 and self.party == 0 and not self.shared)
             if index == 0 and shares is None:
                 start = time.perf_counter()
-            self._state.receive(index, sent, buffer)
+            self._state.receive(index, buffer)
             if progress is not None:
                 progress(index + 1, self._rounds + 1)
         shares = self._state.outputs()
@@ -121,7 +124,5 @@ class Inference:
     def _slot(self, index: int) -> Slot:
         return Slot(Phase.ONLINE, self.number, index)
 
-    def _send(self, index: int) -> Tensor:
-        message = self._state.message(index)
-        self.link.send(self._slot(index), message)
-        return message
+    def _send(self, index: int) -> None:
+        self.link.send(self._slot(index), self._state.message(index))

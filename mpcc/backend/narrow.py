@@ -11,10 +11,11 @@ import math
 from torch import fx
 
 from ..ir import online
-from ..schedule.builder import Builder, shape_of
+from ..schedule.builder import Builder
 from ..schedule.openings import Openings
 from ..schedule.program import Program
 from ..schedule.scales import Ledger
+from ..schedule.shapes import shape_of
 from ..schedule.values import Secret
 
 FIRST_BITS = 22
@@ -67,6 +68,7 @@ def _cut(b: Builder, openings: Openings, share: fx.Node, drop: int) -> fx.Node:
         return share
     b.meta = {"layer": "output", "kind": None, "primitive": "truncate"}
     opening = openings.open(share)
-    node = b.on(online.truncated, opening.c, drop, openings.high(opening, drop), openings.top(opening))
+    rho, top = openings.high(opening, drop), openings.top(opening)
+    node = b.on(online.truncated, opening.c, drop, rho, top, opening.ring)
     assert shape_of(node) == shape_of(share)
     return node

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .online import AND_PLANES, CHUNKS, SUBSETS, WINDOW_BITS
-from .ring import LOW_63, bilinear, pack
+from .ring import RING_BITS, bilinear, pack
 
 
 def mask(shape: Sequence[int]) -> Tensor:
@@ -27,14 +27,14 @@ def random_bits(shape: Sequence[int]) -> Tensor:
     return torch.zeros(tuple(shape), dtype=torch.int64)
 
 
-def high(r: Tensor, f: int) -> Tensor:
-    """rho = (r mod 2^63) >> f; r itself for f = 0."""
-    return r if f == 0 else (r & LOW_63) >> f
+def high(r: Tensor, f: int, ring: int = RING_BITS) -> Tensor:
+    """rho = (r mod 2^(ring - 1)) >> f; r itself for f = 0."""
+    return r if f == 0 else (r & ((1 << (ring - 1)) - 1)) >> f
 
 
-def top(r: Tensor) -> Tensor:
-    """The top bit of r."""
-    return r >> 63 & 1
+def top(r: Tensor, ring: int = RING_BITS) -> Tensor:
+    """The top bit of r modulo 2^ring."""
+    return r >> (ring - 1) & 1
 
 
 def multiply(x: Tensor, y: Tensor) -> Tensor:

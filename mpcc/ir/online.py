@@ -4,11 +4,12 @@ Every kernel is affine in the shares, so that running it once as the leading par
 the plain result: this is the fixed-point emulation. `lead` is true for party 0, which adds public terms. A correlation
 that is None stands for zero (emulation with zero masks).
 
-Notation: a value X (an integer modulo 2^64) is opened as c = X + r. Truncated by f bits it is
-    u = C - rho + w M,  C = ((c + 2^62 + 2^(f-1)) mod 2^63) >> f) - 2^(62-f),  rho = (r mod 2^63) >> f,  M = 2^(63-f),
-    w = t xor b,  t and b the top bits of c + 2^62 + 2^(f-1) and of r,
-which is round(X / 2^f) up to one unit for |X| < 2^62; with f = 0, u = X = c - r exactly. As w is 0 or 1, a polynomial is
-P(u) = P(C - rho) + w (P(C - rho + M) - P(C - rho)).
+Notation: a value X (an integer modulo 2^64) is opened as c = X + r modulo 2^k: k is the `ring` of the opening, 64 or as
+many low bits as its uses need. Truncated by f bits it is
+    u = C - rho + w M,  C = ((c + 2^(k-2) + 2^(f-1)) mod 2^(k-1)) >> f) - 2^(k-2-f),  rho = (r mod 2^(k-1)) >> f,
+    M = 2^(k-1-f),  w = t xor b,  t and b the bits k - 1 of c + 2^(k-2) + 2^(f-1) and of r,
+which is round(X / 2^f) up to one unit for |X| < 2^(k-2) - 2^f, again modulo 2^64; with f = 0, u = X = c - r modulo 2^k. As w is 0
+or 1, a polynomial is P(u) = P(C - rho) + w (P(C - rho + M) - P(C - rho)). What is above bit k of c is arbitrary.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .ring import LOW_63, OFFSET, bilinear, pack, unpack, words
+from .ring import RING_BITS, bilinear, pack, unpack, words
 
 Share = Tensor | None
 
@@ -50,8 +51,8 @@ SUBSETS = subsets()
 # ---- communication -------------------------------------------------------------------------------------------------
 
 
-def open_(masked: Tensor) -> Tensor:
-    """The sum of both parties' shares: communication, 8 B an element each way."""
+def open_(masked: Tensor, ring: int = RING_BITS) -> Tensor:
+    """The sum of both parties' shares modulo 2^ring: communication, ring / 8 bytes an element each way."""
     return masked
 
 
@@ -164,18 +165,23 @@ def mask_weight_product(kind: str, r: Share, opened: Tensor, rb: Share, attribut
     return result if rb is None else result - rb
 
 
-def public_part(c: Tensor, f: int) -> tuple[Tensor, Tensor]:
+def public_part(c: Tensor, f: int, ring: int = RING_BITS) -> tuple[Tensor, Tensor]:
     """(C, t) of an opened value."""
     if f == 0:
         return c, torch.zeros((), dtype=torch.int64)
-    shifted = c + (OFFSET + (1 << (f - 1)))
-    return ((shifted & LOW_63) >> f) - (1 << (62 - f)), shifted >> 63 & 1
+    shifted = c + ((1 << (ring - 2)) + (1 << (f - 1)))
+    return ((shifted & ((1 << (ring - 1)) - 1)) >> f) - (1 << (ring - 2 - f)), shifted >> (ring - 1) & 1
 
 
-def truncated(c: Tensor, f: int, rho: Share, b: Share, *, lead: bool = True) -> Tensor:
+def modulus(f: int, ring: int = RING_BITS) -> int:
+    """M: what a truncated value is short of where its opening went over the ring's half."""
+    return 1 << (ring - 1 - f)
+
+
+def truncated(c: Tensor, f: int, rho: Share, b: Share, ring: int = RING_BITS, *, lead: bool = True) -> Tensor:
     """The share of u = round(X / 2^f): linear in the dealer's rho and b."""
-    C, t = public_part(c, f)
-    M = 1 << (63 - f)
+    C, t = public_part(c, f, ring)
+    M = modulus(f, ring)
     if rho is None or b is None:
         return C + t * M
     w = (1 - 2 * t) * b
@@ -188,6 +194,7 @@ def multilinear(
     shifts: Sequence[int],
     terms: Sequence[Sequence[int]],
     shares: Sequence[Share],
+    rings: Sequence[int] | None = None,
     *,
     lead: bool = True,
 ) -> Tensor:
@@ -195,9 +202,10 @@ def multilinear(
 
     `shares[k]` shares the product over i of: 1, rho_i or b_i as terms[k][i] is 0, 1 or 2.
     """
-    parts = [public_part(c, f) for c, f in zip(openings, shifts, strict=True)]
-    P = [C + t * (1 << (63 - f)) if f else C for (C, t), f in zip(parts, shifts, strict=True)]
-    Q = [(1 - 2 * t) * (1 << (63 - f)) if f else None for (_, t), f in zip(parts, shifts, strict=True)]
+    cuts = list(zip(shifts, rings or [RING_BITS] * len(shifts), strict=True))
+    parts = [public_part(c, f, ring) for c, (f, ring) in zip(openings, cuts, strict=True)]
+    P = [C + t * modulus(f, ring) if f else C for (C, t), (f, ring) in zip(parts, cuts, strict=True)]
+    Q = [(1 - 2 * t) * modulus(f, ring) if f else None for (_, t), (f, ring) in zip(parts, cuts, strict=True)]
     if shares[0] is None:
         return math.prod(P[1:], start=P[0])
     result: Tensor | None = None
@@ -223,15 +231,22 @@ def multilinear(
 
 
 def power_sum(
-    c: Tensor, f: int, coefficients: Sequence[int], rho: Sequence[Share], b_rho: Sequence[Share], *, lead: bool = True
+    c: Tensor,
+    f: int,
+    coefficients: Sequence[int],
+    rho: Sequence[Share],
+    b_rho: Sequence[Share],
+    ring: int = RING_BITS,
+    *,
+    lead: bool = True,
 ) -> Tensor:
     """The share of sum_k coefficients[k] u^k (integers modulo 2^64) from one opening.
 
     `rho[k]` shares rho^k (k = 1..d), `b_rho[k]` shares b rho^k (k = 0..d-1; unused when f = 0).
     """
-    C, t = public_part(c, f)
+    C, t = public_part(c, f, ring)
     degree = len(coefficients) - 1
-    M = 1 << (63 - f)
+    M = modulus(f, ring)
     if rho[1] is None:
         u = C + t * M if f else C
         return _horner(coefficients, u)
@@ -339,19 +354,20 @@ def select(
     b: Share,
     beta_rho: Share,
     beta_b: Share,
+    ring: int = RING_BITS,
     *,
     lead: bool = True,
 ) -> Tensor:
     """The share of bit * u, u the opened value truncated by f bits: flag u + (1 - 2 flag) beta u."""
     flag = _flag(opened, c.shape)
-    u = truncated(c, f, rho, b, lead=lead) if f else (c - rho if lead else -rho) if rho is not None else c
+    u = truncated(c, f, rho, b, ring, lead=lead) if f else (c - rho if lead else -rho) if rho is not None else c
     if beta is None or beta_rho is None:
         return flag * u
-    C, t = public_part(c, f)
+    C, t = public_part(c, f, ring)
     beta_u = beta.reshape(c.shape) * C - beta_rho
     if f:
         assert beta_b is not None
-        beta_u += ((1 - 2 * t) * beta_b + t * beta.reshape(c.shape)) * (1 << (63 - f))
+        beta_u += ((1 - 2 * t) * beta_b + t * beta.reshape(c.shape)) * modulus(f, ring)
     return flag * u + (1 - 2 * flag) * beta_u
 
 

@@ -11,9 +11,6 @@ from torch import Tensor
 from torch.nn import functional
 
 RING_BITS = 64
-OFFSET = 1 << 62
-"""Added before a truncation, so that a value below 2^62 in magnitude becomes non-negative and below 2^63."""
-LOW_63 = (1 << 63) - 1
 
 
 def wrap(value: int) -> int:

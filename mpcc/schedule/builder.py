@@ -15,6 +15,7 @@ from torch import Tensor, fx
 from ..ir import dealer
 from ..ir.ring import words
 from ..ir.trace import infer
+from .shapes import known_shape, shape_of
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,11 @@ class Builder:
         if key in self.seen:
             return self.seen[key]
         node = graph.call_function(target, args, kwargs)
-        node.meta["val"] = infer(node) if shape is None else _meta(shape)
+        known = known_shape(target, args) if shape is None else shape
+        node.meta["val"] = infer(node) if known is None else _meta(known)
         node.meta.update(self.meta)
         self.seen[key] = node
         return node
-
-
-def shape_of(node: fx.Node) -> tuple[int, ...]:
-    return tuple(node.meta["val"].shape)
 
 
 def packed_words(shape: Sequence[int]) -> int:

@@ -15,6 +15,8 @@ from torch import fx
 
 from ..errors import SecurityError
 from ..ir import dealer, online
+from ..ir.ring import RING_BITS
+from .layout import ring_of
 from .program import Program
 from .rounds import fixed_for_model
 
@@ -45,6 +47,8 @@ def _openings(program: Program) -> Iterator[str]:
             masked = node.args[0]
             if not isinstance(masked, fx.Node) or masked.target not in HIDES:
                 yield f"{node.name} opens {masked}, which has no mask"
+            if node.target is online.open_ and ring_of(node) not in range(8, RING_BITS + 1, 8):
+                yield f"{node.name} opens {ring_of(node)} bits, which is no number of bytes of a word"
         if node.target in HIDES:
             weight = _is_weight(node.args[0])
             wanted: Any = online.open_weight if weight else HIDES[node.target]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from ..ir import dealer, online
-from .builder import packed_words, shape_of
+from .builder import packed_words
 from .scales import MOST_SHIFT, Scaler, encode
+from .shapes import shape_of
 from .values import Bit, Secret
 
 
@@ -18,7 +19,7 @@ def less(s: Scaler, x: Secret, threshold: float) -> Bit:
     threshold = max(-1.5 * x.bound, min(1.5 * x.bound, threshold))  # further out it decides nothing
     reach = (x.bound + abs(threshold)) * x.scale
     low = max(0, math.ceil(math.log2(reach)) - online.WINDOW_BITS)
-    opening = s.openings.open(x.node)
+    opening = s.openings.open(x.node, x.magnitude)
     base = opening.mask
     count = packed_words(shape)
     n = math.prod(shape)
@@ -50,13 +51,13 @@ def select(s: Scaler, bit: Bit, x: Secret, out: tuple[float, float], cap: float)
     """bit * x: x's opening, and one more round for the bit."""
     o = s.openings
     opened, beta = o.open_bit(bit.node, bit.shape)
-    opening = o.open(x.node)
+    opening = o.open(x.node, x.magnitude)
     f = max(0, min(MOST_SHIFT, math.ceil(x.bits - min(cap, 30.0) - 1e-9))) if x.bits > cap else 0
-    rho = o.rho(opening.mask, f)
+    rho = o.rho(opening, f)
     beta_rho = s.b.correlation(s.b.deal(dealer.multiply, beta, rho))
-    beta_b = s.b.correlation(s.b.deal(dealer.multiply, beta, s.b.deal(dealer.top, opening.mask))) if f else None
+    beta_b = s.b.correlation(s.b.deal(dealer.multiply, beta, o.bit(opening))) if f else None
     node = s.b.on(
         online.select, opened, s.b.correlation(beta), opening.c, f, o.high(opening, f), o.top(opening) if f else None,
-        beta_rho, beta_b, shape=shape_of(x.node),
+        beta_rho, beta_b, opening.ring, shape=shape_of(x.node),
     )  # fmt: skip
     return Secret(node, x.scale / 2**f, *out)

@@ -16,6 +16,7 @@ from typing import Any
 from torch import fx
 
 from ..ir import mpc, online
+from .rounds import Message
 
 PUBLIC_PART = 6
 """add, and, shift, subtract; shift, and."""
@@ -55,9 +56,11 @@ def local_work(node: fx.Node, lead: bool) -> Local:
     return Local(1) + (Local.passes(1, size(node)) if rule is None else rule(node, lead))
 
 
-def exchange_work(sizes: Sequence[int]) -> Local:
-    """Joining what is sent in one message, cutting and adding what came."""
-    return Local(2, 1 + 5 * len(sizes), 2 * sum(sizes))
+def exchange_work(message: Message) -> Local:
+    """Writing what is sent into one message, reading and adding what came."""
+    calls = sum(10 + 8 * len(place.planes) for place in message.places)
+    elements = sum(plane.count for place in message.places for plane in (*place.planes, *place.planes, place.planes[0]))
+    return Local(2, 3 + calls, elements)
 
 
 def size(node: Any) -> int:

@@ -6,7 +6,7 @@ Needs `meta["range"]` (calibrated low, high, rms) on every node: see `mpcc.ir.ra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,14 @@ from torch import Tensor, fx
 from ..errors import RangeError, UnsupportedOperator
 from ..ir import mpc, online
 from . import comparisons, products
-from .builder import Builder, shape_of
+from .builder import Builder
 from .caps import bound_of, caps, multiplied, multiplied_whole, natural, rms_of
 from .openings import Openings
 from .program import Program
 from .scales import Ledger, Scaler, describe, encode
+from .shapes import shape_of
 from .values import Bit, Constant, Secret, Value
+from .widths import widths
 
 aten = torch.ops.aten
 
@@ -47,19 +49,21 @@ THREE_FACTOR_CAP = 36.0
 
 
 def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Program:
-    """The online program of an mpc-level graph."""
-    return Lowering(graph_module, settings or Settings()).run()
+    """The online program of an mpc-level graph: lowered once to learn how many bits each opening needs, then with these."""
+    chosen = settings or Settings()
+    whole = Lowering(graph_module, chosen).run()
+    return Lowering(graph_module, chosen, widths(whole.online.graph)).run()
 
 
 class Lowering:
     """The state of one lowering: what each mpc node has become."""
 
-    def __init__(self, graph_module: fx.GraphModule, settings: Settings) -> None:
+    def __init__(self, graph_module: fx.GraphModule, settings: Settings, rings: Mapping[int, int] | None = None) -> None:
         self.source, self.settings = graph_module, settings
         self.b = Builder()
         self.where = [""]
         self.ledger = Ledger()
-        self.openings = Openings(self.b)
+        self.openings = Openings(self.b, rings)
         local = settings.failure_budget / 16
         self.s = Scaler(self.b, self.openings, self.ledger, settings.fraction_bits, local, self.where)
         self.env: dict[fx.Node, Value] = {}

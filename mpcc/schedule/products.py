@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..ir import dealer, online
-from ..ir.ring import wrap
+from ..ir.ring import RING_BITS, wrap
 from .caps import least_weight_bits
 from .openings import Opening
 from .scales import Scaler
@@ -28,7 +28,7 @@ def multiply(s: Scaler, x: Secret, y: Secret, out: tuple[float, float], cap: flo
     """Element-wise product; each operand truncated at its opening to its own precision."""
     px, py = operand_bits(s, (x, y), cap)
     fx, fy = s.shift_to(x, px), s.shift_to(y, py)
-    ox, oy = s.openings.open(x.node), s.openings.open(y.node)
+    ox, oy = s.openings.open(x.node, x.magnitude), s.openings.open(y.node, y.magnitude)
     scale = x.scale / 2**fx * (y.scale / 2**fy)
     o = s.openings
     if fx == 0 and fy == 0:
@@ -43,7 +43,7 @@ def multiply_three(s: Scaler, factors: tuple[Secret, Secret, Secret], out: tuple
     bits = operand_bits(s, factors, cap)
     shifts = tuple(s.shift_to(x, p) for x, p in zip(factors, bits, strict=True))
     scale = math.prod(x.scale / 2**f for x, f in zip(factors, shifts, strict=True))
-    return Secret(multilinear(s, tuple(s.openings.open(x.node) for x in factors), shifts), scale, *out)
+    return Secret(multilinear(s, tuple(s.openings.open(x.node, x.magnitude) for x in factors), shifts), scale, *out)
 
 
 def operand_bits(s: Scaler, factors: Sequence[Secret], cap: float) -> list[float]:
@@ -61,31 +61,31 @@ def operand_bits(s: Scaler, factors: Sequence[Secret], cap: float) -> list[float
 def multilinear(s: Scaler, openings: Sequence[Opening], shifts: Sequence[int]) -> Any:
     """The product of truncated values u_i = P_i - rho_i + Q_i b_i (P, Q public): the dealer gives every product of rho's and b's.
 
-    A product of two or more b's is left out where 2^(63-f) * 2^(63-f') ... vanishes modulo 2^64.
+    A product of two or more b's is left out where M M' ... vanishes modulo 2^64.
     """
-    o = s.openings
+    made = s.openings
     terms, shares = [], []
     for choice in itertools.product((0, 1, 2), repeat=len(openings)):
         if not any(choice) or any(c == 2 and f == 0 for c, f in zip(choice, shifts, strict=True)):
             continue
-        tops = [63 - f for c, f in zip(choice, shifts, strict=True) if c == 2]
-        if len(tops) > 1 and sum(tops) >= 64:
+        tops = [o.ring - 1 - f for c, o, f in zip(choice, openings, shifts, strict=True) if c == 2]
+        if len(tops) > 1 and sum(tops) >= RING_BITS:
             continue
         chosen = [i for i, c in enumerate(choice) if c]
         if len(chosen) == 1:
             i = chosen[0]
-            share = o.high(openings[i], shifts[i]) if choice[i] == 1 else o.top(openings[i])
+            share = made.high(openings[i], shifts[i]) if choice[i] == 1 else made.top(openings[i])
         else:
             value = None
             for i in chosen:
-                mask = openings[i].mask
-                part = o.rho(mask, shifts[i]) if choice[i] == 1 else s.b.deal(dealer.top, mask)
+                part = made.rho(openings[i], shifts[i]) if choice[i] == 1 else made.bit(openings[i])
                 value = part if value is None else s.b.deal(dealer.multiply, value, part)
             assert value is not None
             share = s.b.correlation(value)
         terms.append(choice)
         shares.append(share)
-    return s.b.on(online.multilinear, tuple(x.c for x in openings), tuple(shifts), tuple(terms), tuple(shares))
+    rings = tuple(x.ring for x in openings)
+    return s.b.on(online.multilinear, tuple(x.c for x in openings), tuple(shifts), tuple(terms), tuple(shares), rings)
 
 
 def square(s: Scaler, x: Secret, out: tuple[float, float], cap: float) -> Secret:
@@ -93,7 +93,7 @@ def square(s: Scaler, x: Secret, out: tuple[float, float], cap: float) -> Secret
     bits = min(s.precision(x), x.bits, max(11.0, min(cap, 40) / 2))
     f = s.shift_to(x, bits)
     scale = (x.scale / 2**f) ** 2
-    return Secret(_power_sum(s, s.openings.open(x.node), 0, f, [0, 0, 1]), scale, *out)
+    return Secret(_power_sum(s, x, 0, f, [0, 0, 1]), scale, *out)
 
 
 def polynomial(s: Scaler, x: Secret, coefficients: Sequence[float], low: float, high: float, out: tuple[float, float]) -> Secret:
@@ -114,7 +114,7 @@ def polynomial(s: Scaler, x: Secret, coefficients: Sequence[float], low: float, 
     used = degree * math.log2(radius * abs(unit))
     target = 2.0 ** math.floor(min(room, used + COEFFICIENT_BITS + 4))
     integers = [round(a * target / unit**k) for k, a in enumerate(moved)]
-    node = _power_sum(s, s.openings.open(x.node), round(middle * x.scale), f, integers)
+    node = _power_sum(s, x, round(middle * x.scale), f, integers)
     return Secret(node, target, *out)
 
 
@@ -126,14 +126,15 @@ def shifted(coefficients: Sequence[float], middle: float) -> list[float]:
     ]
 
 
-def _power_sum(s: Scaler, opening: Opening, middle: int, f: int, integers: Sequence[int]) -> Any:
+def _power_sum(s: Scaler, x: Secret, middle: int, f: int, integers: Sequence[int]) -> Any:
     o = s.openings
+    opening = o.open(x.node, math.log2(2.0**x.magnitude + abs(middle)))
     degree = len(integers) - 1
     c = s.b.on(online.moved, opening.c, -middle) if middle else opening.c
     rho = [None, *(o.power(opening, f, k, False) for k in range(1, degree + 1))]
     b_rho = [o.power(opening, f, k, True) for k in range(degree)] if f else []
     wrapped = tuple(wrap(a) for a in integers)
-    return s.b.on(online.power_sum, c, f, wrapped, tuple(rho), tuple(b_rho))
+    return s.b.on(online.power_sum, c, f, wrapped, tuple(rho), tuple(b_rho), opening.ring)
 
 
 def matrix_product(s: Scaler, x: Secret, y: Secret, out: tuple[float, float]) -> Secret:
@@ -143,7 +144,7 @@ def matrix_product(s: Scaler, x: Secret, y: Secret, out: tuple[float, float]) ->
         excess = x.bits + y.bits - room
         x = s.reduce(x, x.bits - excess / 2, opened_anyway=False)
         y = s.reduce(y, y.bits - excess / 2, opened_anyway=False)
-    ox, oy = s.openings.open(x.node), s.openings.open(y.node)
+    ox, oy = s.openings.open(x.node, x.magnitude), s.openings.open(y.node, y.magnitude)
     rxy = s.b.correlation(s.b.deal(dealer.product, "matmul", ox.mask, oy.mask))
     node = s.b.on(
         online.product, "matmul", ox.c, oy.c, s.openings.mask_share(ox), s.openings.mask_share(oy), rxy
@@ -164,7 +165,7 @@ def weight_product(
     wanted = min(wanted, max(least, spared))
     bits = math.floor(x.bits + wanted + 1e-9)  # the result's scale is a power of two, so that residual sums align
     scale = math.copysign(2.0**bits, x.scale) / x.scale
-    opening = s.openings.open(x.node)
+    opening = s.openings.open(x.node, x.magnitude)
     node = s.b.weight(weight.name, weight.value, scale)
     mask = s.b.weight_mask(node)
     opened = s.b.on(online.open_weight, s.b.on(online.mask_with, node, s.b.correlation(mask)))

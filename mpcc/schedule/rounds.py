@@ -12,6 +12,7 @@ from typing import Any, Literal
 from torch import fx
 
 from ..ir import dealer, online
+from .layout import Place, places
 
 Phase = Literal["setup", "offline", "online"]
 ORDER: dict[str, int] = {"setup": 0, "offline": 1, "online": 2}
@@ -21,10 +22,23 @@ MUTUAL = frozenset({online.open_, online.open_bits})
 
 @dataclass(frozen=True)
 class Message:
-    """One exchange: the openings (names of the nodes), and how many 64-bit words each party sends."""
+    """One exchange: its openings in order, each with its place, and how many 64-bit words each party sends."""
 
-    opens: tuple[str, ...]
-    words: int
+    places: tuple[Place, ...]
+
+    @property
+    def opens(self) -> tuple[str, ...]:
+        """The names of the openings."""
+        return tuple(place.name for place in self.places)
+
+    @property
+    def bytes(self) -> int:
+        """What each party sends, without the zeros that fill the last word."""
+        return sum(place.bytes for place in self.places)
+
+    @property
+    def words(self) -> int:
+        return -(-self.bytes // 8)
 
 
 def fixed_for_model(source: fx.Node) -> bool:
@@ -58,7 +72,7 @@ def messages(graph: fx.Graph) -> list[Message]:
         if node.target in MUTUAL:
             opens[node.meta["level"] - 1].append(node)
     ordered = [sorted(group, key=lambda n: n.target is online.open_bits) for group in opens]
-    return [Message(tuple(n.name for n in group), sum(_numel(n) for n in group)) for group in ordered]
+    return [Message(places(group)) for group in ordered]
 
 
 def _numel(node: fx.Node) -> int:

@@ -10,8 +10,9 @@ from torch import fx
 
 from ..errors import RangeError
 from ..ir import online
-from .builder import Builder, shape_of
+from .builder import Builder
 from .openings import Openings
+from .shapes import shape_of
 from .values import LIMIT, Secret
 
 MOST_SHIFT = 60
@@ -64,8 +65,9 @@ class Scaler:
 
     def truncated(self, x: Secret, drop: int) -> Secret:
         """x >> drop through its opening: never off by more than one unit."""
-        opening = self.openings.open(x.node)
-        node = self.b.on(online.truncated, opening.c, drop, self.openings.high(opening, drop), self.openings.top(opening))
+        opening = self.openings.open(x.node, x.magnitude)
+        rho, b = self.openings.high(opening, drop), self.openings.top(opening)
+        node = self.b.on(online.truncated, opening.c, drop, rho, b, opening.ring)
         return Secret(node, x.scale / 2**drop, x.bound, x.rms)
 
     def _failure(self, x: Secret) -> float:

@@ -29,11 +29,14 @@ def rows(program: Program) -> list[Row]:
     sizes: dict[tuple[str, str, str], int] = defaultdict(int)
     depths: dict[tuple[str, str, str], set[int]] = defaultdict(set)
     last = len(program.messages)
+    travels = {place.name: 2 * place.bytes for message in program.messages for place in message.places}
+    for message in program.messages:  # the zeros that fill the last word go with the first opening
+        travels[message.opens[0]] += 2 * (WORD * message.words - message.bytes)
     for node in program.online.graph.nodes:
         if node.target in MUTUAL or node.target is online.reveal:
             mutual = node.target in MUTUAL
             key = (_site(node), str(node.meta.get("layer") or ""), str(node.meta.get("primitive") or "reveal"))
-            sizes[key] += (2 if mutual else 1) * WORD * int(node.meta["val"].numel())
+            sizes[key] += travels[node.name] if mutual else WORD * int(node.meta["val"].numel())
             depths[key].add(node.meta["level"] - 1 if mutual else last)
     return [Row(*key, sizes[key], frozenset(depths[key])) for key in sizes]
 
@@ -65,5 +68,5 @@ def work(program: Program, phase: str, party: int) -> Local:
         total += local_work(node, party == 0)
     if phase == "online":
         for message in program.messages:
-            total += exchange_work([int(program.nodes[name].meta["val"].numel()) for name in message.opens])
+            total += exchange_work(message)
     return total

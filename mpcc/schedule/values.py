@@ -25,6 +25,11 @@ class Secret:
         """log2 of the scale: how many fraction bits."""
         return math.log2(abs(self.scale))
 
+    @property
+    def magnitude(self) -> float:
+        """log2 of the largest |X|."""
+        return self.bits + math.log2(self.bound)
+
 
 @dataclass(frozen=True)
 class Bit:
