@@ -3,8 +3,9 @@
     deal_to_files(program, version, folder, count)   -> folder/server.material, folder/client.material
 
 Each file belongs to one program, one version of the model and one session, serves `count` inferences, and is used
-once: beside it a mark is left before the first mask is used, and a second use is refused. Bring each party its own file
-over a private way: both together reveal everything.
+once: before the first mask is used a mark is left beside it and the session is noted among this user's used ones
+(`$XDG_STATE_HOME/mpcc/used`), both on disk for good, so neither the file nor a copy of it serves again, whatever crashes
+meanwhile. Bring each party its own file over a private way: both together reveal everything.
 
     {"format": ..., "role": "client", "session": ..., "program": ..., "model": ..., "seed": ..., "count": ...} newline
     set-up messages, then those of inference 0, 1, ... (client only): 64-bit words, little-endian
@@ -88,6 +89,7 @@ def _written(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         part.rename(path)
+        _synced(path.parent)
     except OSError as error:
         raise PartyError(f"the material cannot be written: {error.strerror}", where=str(path)) from None
     finally:
@@ -100,6 +102,28 @@ def _header(file: IO[bytes], fields: dict[str, Any]) -> None:
 
 def _mark(path: Path) -> Path:
     return path.with_name(path.name + ".used")
+
+
+def _record(session: str, party: int) -> Path:
+    """Where this user notes that a session's material was used: a copy of the file elsewhere is refused too."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    state = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
+    return state / "mpcc" / "used" / f"{session}.{party}"
+
+
+def _lasting(path: Path) -> None:
+    """A new empty file that outlives a crash of the machine. FileExistsError if it is there."""
+    _synced(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    _synced(path.parent)
+
+
+def _synced(path: Path, flags: int = os.O_RDONLY) -> None:
+    """Written to the disk: a file, or a folder's entries."""
+    number = os.open(path, flags, 0o600)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 class FromFile:
@@ -126,7 +150,9 @@ class FromFile:
         whole = self.file.tell() + 8 * (words[True] + self.count * words[False])
         if path.stat().st_size != whole:
             raise BundleError(f"{path.stat().st_size} bytes, {whole} were written: damaged", where=str(path))
-        if _mark(path).exists():
+        if not (len(self.session) == 32 and set(self.session) <= set("0123456789abcdef")):
+            raise BundleError("the header names no session: damaged", where=str(path))
+        if _mark(path).exists() or _record(self.session, party).exists():
             raise self._used()
 
     def setup(self) -> dict[str, Tensor | None]:
@@ -145,13 +171,19 @@ class FromFile:
         pass
 
     def _use(self) -> None:
-        """Leave the mark. It is there before anything is used, and no two processes can leave it."""
-        try:
-            os.close(os.open(_mark(self.path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:
-            raise self._used() from None
-        except OSError as error:
-            raise SecurityError(f"no mark of use can be left ({error.strerror})", where=str(_mark(self.path))) from None
+        """Leave the marks. They are on disk before anything is used, and no two processes can leave them."""
+        for mark in (_mark(self.path), _record(self.session, self.party)):
+            try:
+                mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                _lasting(mark)
+            except FileExistsError:
+                raise self._used() from None
+            except OSError as error:
+                raise SecurityError(
+                    f"no mark of use can be left ({error.strerror})",
+                    where=str(mark),
+                    hint="Masks must not be used before that: make room or give rights there.",
+                ) from None
 
     def _used(self) -> SecurityError:
         return SecurityError(

@@ -19,6 +19,7 @@ EPILOG = (
     "Examples: mpcc profile model.onnx --network wan\n\n"
     "mpcc profile model.onnx --protocol crypten --protocol crypten-stock --protocol cheetah --network lan --network wan"
     "\n\nmpcc profile model.onnx --symbolic --protocol semi2k      (formulas, and how they grow with the tokens)"
+    "\n\nmpcc profile model.onnx --rounds      (the schedule, round by round, and the dealer's work)"
 )
 PROGRAM = "crypten"
 """The protocol whose cost is read off the scheduled program; the others have price tables."""
@@ -43,6 +44,9 @@ def profile(
     symbolic: Annotated[
         bool, typer.Option("--symbolic", help="Rounds and bytes as formulas in tokens, width, heads, layers.")
     ] = False,
+    rounds: Annotated[
+        bool, typer.Option("--rounds", help="The schedule: what travels in each round, and the dealer's work.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Predict what one private inference costs, and where the time goes."""
@@ -56,6 +60,14 @@ def profile(
         from .formulas import formulas
 
         formulas(model, protocol, input_shape, as_json=as_json)
+        return
+    if rounds:
+        if protocol not in (None, [PROGRAM]):
+            raise UsageError(f"only {PROGRAM} has a schedule", where="--rounds", hint="leave --protocol out")
+        from .model import source
+        from .rounds import rounds as schedule
+
+        schedule(executable_of(source(model), calibration, input_shape), as_json=as_json)
         return
     with progress() as tell:
         found = estimates(model, protocol or [PROGRAM], links, calibration, input_shape, tell)

@@ -21,6 +21,13 @@ from .test_standalone import Trio
 COUNT = 2
 
 
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where used sessions are noted."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> dict[str, Path]:
     return deal_to_files(program("mixed"), "v1", tmp_path / "dealt", COUNT)
@@ -52,12 +59,57 @@ def test_a_second_use_is_refused(made: dict[str, Path]) -> None:
         assert isinstance(error, SecurityError) and "used already" in str(error)
 
 
-def test_a_replayed_copy_is_refused_by_the_other(made: dict[str, Path], tmp_path: Path) -> None:
-    copy = tmp_path / "client.material"
-    shutil.copy(made["client"], copy)
+def test_copies_are_refused(made: dict[str, Path], tmp_path: Path) -> None:
+    """Both parties' files copied before their use, and replayed from the copies."""
+    copies = {role: Path(shutil.copy(path, tmp_path / path.name)) for role, path in made.items()}
     both(made, 1)
+    for error in both(copies, 1).values():
+        assert isinstance(error, SecurityError) and "used already" in str(error)
+
+
+def test_a_copy_on_another_machine_is_refused_by_the_other_party(
+    made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copy(made["client"], tmp_path / "client.material"))
+    both(made, 1)
+    shutil.move(tmp_path / "state", tmp_path / "of the server")
+    made["server"].with_name("server.material.used").unlink()  # the mark beside the file, but not the note, is lost
+    (tmp_path / "state" / "mpcc").mkdir(parents=True)
+    shutil.copytree(
+        tmp_path / "of the server" / "mpcc" / "used", tmp_path / "state" / "mpcc" / "used",
+        ignore=lambda _, names: [name for name in names if name.endswith(".1")],
+    )  # fmt: skip
     ended = both(made | {"client": copy}, 1)
     assert isinstance(ended["server"], SecurityError) and isinstance(ended["client"], MpccError)
+
+
+def test_the_mark_is_there_before_a_mask_is_used_and_after_a_crash(made: dict[str, Path]) -> None:
+    """A process that is killed right after its first mask leaves the material used."""
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from mpcc.backend import material\n"
+        "from mpcc.backend.files import FromFile\n"
+        "from tests.backend.programs import program\n"
+        "def expand(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "material.Recipe.expand = expand\n"
+        "FromFile(program('mixed'), 1, Path(sys.argv[1]), 'v1').setup()\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(made["client"])],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=60,
+    )
+    assert run.returncode == -9
+    with pytest.raises(SecurityError, match="used already"):
+        FromFile(program("mixed"), 1, made["client"], "v1")
+
+
+def test_where_no_mark_can_be_left_nothing_is_used(made: dict[str, Path], state: Path) -> None:
+    state.write_text("in the way")
+    material = FromFile(program("mixed"), 1, made["client"], "v1")
+    with pytest.raises(SecurityError, match="no mark of use can be left"):
+        material.setup()
 
 
 def test_used_up(made: dict[str, Path]) -> None:
