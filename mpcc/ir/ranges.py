@@ -138,10 +138,15 @@ class _Watcher(fx.Interpreter):
 
 
 def summary(value: Tensor) -> Tensor:
-    """[smallest, largest, mean of squares] of a tensor, as a tensor (so that it works inside vmap)."""
+    """[smallest, largest, mean of squares] of a tensor, as a tensor (so that it works inside vmap).
+
+    The norm is taken in the tensor's own precision: a copy in double would cost ten times as much. Where its square
+    overflows, the largest magnitude stands for it.
+    """
     value = value.reshape(-1)
-    value = value.double()
-    return torch.stack([value.amin(), value.amax(), value.square().mean()])
+    low, high = value.amin().double(), value.amax().double()
+    root = torch.linalg.vector_norm(value).double() / value.numel() ** 0.5
+    return torch.stack([low, high, torch.minimum(root, torch.maximum(-low, high)).square()])
 
 
 def merged(rows: Tensor) -> Range:

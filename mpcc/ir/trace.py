@@ -87,6 +87,8 @@ def _key(value: Any) -> Any:
         return (torch.Tensor, value.dtype, tuple(value.shape), value.stride())
     if isinstance(value, float):
         return float
+    if isinstance(value, slice):
+        return (slice, value.start, value.stop, value.step)
     if isinstance(value, (list, tuple)):
         return tuple(_key(v) for v in value)
     if isinstance(value, Mapping):
