@@ -243,11 +243,11 @@ def first_plan(prepared: Prepared, level: Level) -> Plan:
 
 def _layouts(plan: Plan) -> list[Plan]:
     """The same functions in other orders: row factors multiplied first (fewer bytes) or one by one (fewer rounds)."""
-    kinds = sorted({_kind(site) for site, choice in plan.choices.items() if "joined" in choice.options})
+    kinds = sorted({_kind(site) for site, entry in plan.choices.items() for c in entry.choices if "joined" in c.options})
     plans = [plan]
     for count in range(1, len(kinds) + 1):
         for chosen in itertools.combinations(kinds, count):
-            plans.append(Plan({site: _one_by_one(c) if _kind(site) in chosen else c for site, c in plan.choices.items()}))
+            plans.append(Plan({s: c.map(_one_by_one) if _kind(s) in chosen else c for s, c in plan.choices.items()}))
     return plans[:8]
 
 

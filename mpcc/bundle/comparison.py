@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mpcc.cost import Estimate, PhaseCost, SiteCost
-from mpcc.rewrite import Plan
+from mpcc.rewrite import Choice, Plan
 
 KINDS = {"conv": "convolution", "reveal": "output", "select": "mul"}
 """Names of the online program's primitives in the words of the model's operators."""
@@ -50,7 +50,7 @@ def by_operator(found: list[Line], plan: Plan) -> list[Line]:
     joined = [
         Line(
             f"{name} ({len(group)})" if group[0].name in plan.choices else name,
-            ", ".join(dict.fromkeys(line.chosen.split(" ")[0] for line in group if line.chosen)),
+            ", ".join(dict.fromkeys(c.approximation for line in group for c in _choices(plan, line.name))),
             _total([line.before for line in group]),
             _total([line.after for line in group]),
         )
@@ -60,10 +60,33 @@ def by_operator(found: list[Line], plan: Plan) -> list[Line]:
 
 
 def describe(plan: Plan, site: str) -> str:
-    """`gelu_even degree=4`: numbers and words; long lists of coefficients only stand in plan.json."""
-    choice = plan.choices[site]
+    """`gelu_even degree=4`: numbers and words; long lists of coefficients only stand in plan.json.
+
+    A split site names its parts: `0,2: softmax_relu floor=0.1; 1,3: softmax_scaling`.
+    """
+    entry = plan.choices[site]
+    if isinstance(entry, Choice):
+        return _member(entry)
+    return "; ".join(f"{part.label}: {_member(part.choice)}" for part in entry.parts)
+
+
+def _member(choice: Choice) -> str:
     short = [f"{key}={_short(value)}" for key, value in choice.options.items() if isinstance(value, int | float | str)]
     return " ".join([choice.approximation, *short])
+
+
+def names(plan: Plan, site: str) -> str:
+    """`gelu_even`, or for a split site `softmax_relu (0,2), softmax_scaling (1,3)`: without options."""
+    entry = plan.choices.get(site)
+    if entry is None:
+        return ""
+    if isinstance(entry, Choice):
+        return entry.approximation
+    return ", ".join(f"{part.choice.approximation} ({part.label})" for part in entry.parts)
+
+
+def _choices(plan: Plan, name: str) -> tuple[Choice, ...]:
+    return plan.choices[name].choices if name in plan.choices else ()
 
 
 def _operator(site: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from mpcc.bundle.comparison import Line, lines
+from mpcc.bundle.comparison import Line, lines, names
 from mpcc.bundle.units import count, duration, size, small, times
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ def comparison(made: Optimized) -> Table:
     for name, total, ratio in zip(("rounds", "bytes", "seconds"), totals, ratios, strict=True):
         table.add_column(name, f"{total}\n{ratio}", justify="right", no_wrap=True)
     for line in lines(made.plan, before, after):
-        table.add_row(*_cells(line))
+        table.add_row(*_cells(line, names(made.plan, line.name)))
     return table
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _cells(line: Line, chosen: str) -> tuple[str, ...]:
     return (
         line.name,
-        line.chosen.split(" ")[0],
+        chosen,
         f"{count(line.before.rounds)} -> {count(line.after.rounds)}",
         f"{size(line.before.bytes)} -> {size(line.after.bytes)}",
         f"{duration(line.before.seconds)} -> {duration(line.after.seconds)}",

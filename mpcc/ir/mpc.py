@@ -112,6 +112,14 @@ def select(bit: Any, x: Any) -> Any:
     return bit * x
 
 
+@_primitive
+def take(x: Any, dim: int, index: Sequence[int]) -> Any:
+    """The positions `index` of dimension `dim`, in that order. A view: it moves values about."""
+    if list(index) == list(range(index[0], index[0] + len(index))):
+        return x.narrow(dim, index[0], len(index))
+    return torch.index_select(x, dim, torch.tensor(index, device=x.device))
+
+
 sum = sum_  # noqa: A001  (the primitive is called `mpc.sum`; inside this file `sum` stays unused)
 
 
@@ -150,8 +158,9 @@ VIEWS: frozenset[Any] = frozenset(
         torch.ops.aten.roll.default,
         torch.ops.aten.flip.default,
         torch.ops.aten.index.Tensor,
+        take,
     }
 )
-"""ATen operators that only move values about: they act on floats, on shares and on masks alike."""
+"""ATen operators (and `take`) that only move values about: they act on floats, on shares and on masks alike."""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -41,6 +42,16 @@ class Recorder(fx.proxy.GraphAppendingTracer):
             node.meta["val"] = infer(node)
         node.meta.update(self.extra)
         return node
+
+    @contextmanager
+    def noting(self, **meta: Any) -> Iterator[None]:
+        """Nodes recorded meanwhile have this metadata as well."""
+        before = self.extra
+        self.extra = {**before, **meta}
+        try:
+            yield
+        finally:
+            self.extra = before
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run `function` with nodes replaced by symbols; give the node(s) of its result."""

@@ -2,7 +2,20 @@
 
 from .approximation import LEVELS, Approximation, Level, Options
 from .passes import Pass
-from .plan import Choice, Plan
+from .plan import Choice, Part, Plan, Split
 from .site import Range, Site, SiteStatistics
 
-__all__ = ["LEVELS", "Approximation", "Choice", "Level", "Options", "Pass", "Plan", "Range", "Site", "SiteStatistics"]
+__all__ = [
+    "LEVELS",
+    "Approximation",
+    "Choice",
+    "Level",
+    "Options",
+    "Part",
+    "Pass",
+    "Plan",
+    "Range",
+    "Site",
+    "SiteStatistics",
+    "Split",
+]

@@ -1,10 +1,12 @@
 """nn graph + plan -> mpc graph: every site by its chosen approximation, every other operator by the table below.
 
-Each node of the result carries `layer`, `site` (the site that it came from, or None) and `made_by`.
+Each node of the result carries `layer`, `site` (the site that it came from, or None), `made_by`, and for a part of a
+split site `part` (its positions).
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,15 +15,18 @@ from torch import fx
 
 from ..errors import PlanError, UnsupportedOperator
 from ..ir import mpc
+from ..ir.nn import is_site
 from ..ir.trace import Recorder
 from .approximation import Approximation
-from .plan import Choice, Plan
+from .parts import bind, split_function
+from .plan import Choice, Plan, Split
 
 aten = torch.ops.aten
 
 
 def expand(graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation]) -> fx.GraphModule:
     """The mpc-level graph of an nn-level graph under a plan. Parameters are shared with the source, not copied."""
+    check_sites(graph_module, plan)
     graph = fx.Graph()
     env: dict[fx.Node, fx.Node] = {}
     missing: list[str] = []
@@ -53,7 +58,27 @@ def _provenance(node: fx.Node, plan: Plan) -> dict[str, Any]:
     site = node.meta.get("site")
     made_by = tuple(node.meta.get("made_by", ()))
     choice = plan.choices.get(site) if site else None
-    return {"layer": node.meta.get("layer", ""), "site": site, "made_by": (*made_by, choice.approximation) if choice else made_by}
+    return {
+        "layer": node.meta.get("layer", ""),
+        "site": site,
+        "made_by": (*made_by, choice.approximation) if isinstance(choice, Choice) else made_by,
+    }
+
+
+def check_sites(graph_module: fx.GraphModule, plan: Plan) -> None:
+    """PlanError unless the plan has a choice for every site of the graph, and for nothing else."""
+    known = [node.meta["site"] for node in graph_module.graph.nodes if is_site(node)]
+    for name in plan.choices:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"Did you mean {near[0]}?" if near else "`mpcc profile` lists the sites of a model."
+            raise PlanError("the model has no such site", where=f"site {name}", hint=hint)
+    missing = [name for name in known if name not in plan.choices]
+    if missing:
+        raise PlanError(
+            f"the plan has no choice for {len(missing)} site(s): " + ", ".join(missing),
+            hint="`mpcc optimize` writes a plan with all of them, to be edited.",
+        )
 
 
 def _function(node: fx.Node, plan: Plan, approximations: Mapping[str, Approximation]) -> Callable[..., Any] | None:
@@ -61,11 +86,15 @@ def _function(node: fx.Node, plan: Plan, approximations: Mapping[str, Approximat
     site = node.meta.get("site")
     if site is None or node.target in LOCAL:
         return LOCAL.get(node.target)
-    return site_function(node, plan.choices.get(site, Choice("exact")), approximations)
+    return site_function(node, plan.choices[site], approximations)
 
 
-def site_function(node: fx.Node, choice: Choice, approximations: Mapping[str, Approximation]) -> Callable[..., Any]:
+def site_function(
+    node: fx.Node, choice: Choice | Split, approximations: Mapping[str, Approximation]
+) -> Callable[..., Any]:
     """What a site becomes under a choice: a function of the operator's own arguments."""
+    if isinstance(choice, Split):
+        return split_function(node, choice, [site_function(node, part, approximations) for part in choice.choices])
     site = node.meta.get("site")
     approximation = approximations.get(choice.approximation)
     if approximation is None:
@@ -76,7 +105,7 @@ def site_function(node: fx.Node, choice: Choice, approximations: Mapping[str, Ap
     attributes = ATTRIBUTES.get(name, ())
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        bound = _bind(node.target, args, kwargs)
+        bound = bind(node.target, args, kwargs)
         tensors = [v for k, v in bound.items() if k not in attributes and k not in IGNORED]
         named = {k: bound[k] for k in attributes if k in bound}
         try:
@@ -85,19 +114,6 @@ def site_function(node: fx.Node, choice: Choice, approximations: Mapping[str, Ap
             raise PlanError(f"the options of {approximation.name} do not fit: {error}", where=f"site {site}") from error
 
     return call
-
-
-def _bind(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of an ATen call by name, defaults filled in."""
-    bound: dict[str, Any] = {}
-    for position, argument in enumerate(target._schema.arguments):
-        if position < len(args):
-            bound[argument.name] = args[position]
-        elif argument.name in kwargs:
-            bound[argument.name] = kwargs[argument.name]
-        elif argument.has_default_value():
-            bound[argument.name] = argument.default_value
-    return bound
 
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {

@@ -80,7 +80,7 @@ class Lowering:
                 outputs = self._outputs(node)
             elif node not in self.env:
                 self.where[0] = describe(node)
-                self.b.meta = {k: node.meta.get(k) for k in ("layer", "site", "made_by")} | {"primitive": _name(node)}
+                self.b.meta = {k: node.meta.get(k) for k in ("layer", "site", "part", "made_by")} | {"primitive": _name(node)}
                 self.env[node] = self._placeholder(node) if node.op == "placeholder" else self._lower(node)
         if self.ledger.probability > self.settings.failure_budget:
             raise RangeError(
@@ -176,6 +176,8 @@ class Lowering:
         if target is aten.index.Tensor:
             indices = [None if i is None else self._constant(i).value.tolist() for i in rest[0]]  # type: ignore[union-attr]
             target, rest = online.take, (tuple(map(_frozen, indices)),)
+        if target is mpc.take:
+            target, rest = _taken(*rest)
         if target is aten.constant_pad_nd.default:
             fill = float(rest[1]) if len(rest) > 1 else 0.0  # type: ignore[arg-type]
             rest = (rest[0], encode(fill, value.scale, self.where[0]))
@@ -367,6 +369,14 @@ def _attribute(root: Any, path: str) -> Tensor:
 
 def _name(node: fx.Node) -> str:
     return getattr(node.target, "__name__", str(node.target))
+
+
+def _taken(dim: Any, index: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """`take` on shares: a slice where the positions are a run."""
+    first, count = index[0], len(index)
+    if tuple(index) == tuple(range(first, first + count)):
+        return aten.slice.Tensor, (dim, first, first + count)
+    return online.take, ((*[None] * dim, tuple(index)),)
 
 
 def _frozen(value: Any) -> Any:

@@ -14,7 +14,7 @@ from ..ir import dealer, mpc, online
 from .program import Program
 
 VERSION = 1
-META = ("kind", "scale", "input", "constant", "boolean", "owned", "phase", "level", "layer", "site", "primitive")
+META = ("kind", "scale", "input", "constant", "boolean", "owned", "phase", "level", "layer", "site", "part", "primitive")
 
 
 def _table() -> dict[str, Callable[..., Any]]:
@@ -24,7 +24,7 @@ def _table() -> dict[str, Callable[..., Any]]:
         for name, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     }
-    return functions | {str(view): view for view in mpc.VIEWS}
+    return functions | {str(view): view for view in mpc.VIEWS if view is not mpc.take}
 
 
 TARGETS = _table()

@@ -3,6 +3,7 @@
 from .calibration import calibrate, calls
 from .default_plan import applicable, default_plan
 from .fastest import fastest_plan
+from .in_order import in_order
 from .inputs import Preprocessing, load_calibration, synthetic_inputs
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "calls",
     "default_plan",
     "fastest_plan",
+    "in_order",
     "load_calibration",
     "synthetic_inputs",
 ]

@@ -33,15 +33,19 @@ def calibrate(graph_module: fx.GraphModule, inputs: Inputs, synthetic: bool = Fa
     """
 
     def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Any:
-        if not is_site(node):
-            return None
-        return {name: (summary(q), _subsample(q)) for name, q in quantities(node, args, kwargs).items()}
+        return seen_at(node, args, kwargs) if is_site(node) else None
 
     seen = observe(graph_module, inputs, look)
-    return {name: _statistics(node, seen[node.name], synthetic) for name, node in sites(graph_module).items()}
+    return {name: statistics_of(node, seen[node.name], synthetic) for name, node in sites(graph_module).items()}
 
 
-def _statistics(node: fx.Node, seen: Mapping[str, tuple[Tensor, Tensor]], synthetic: bool) -> SiteStatistics:
+def seen_at(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
+    """What one call shows at a site: the extremes and a subsample of every named quantity."""
+    return {name: (summary(q), _subsample(q)) for name, q in quantities(node, args, kwargs).items()}
+
+
+def statistics_of(node: fx.Node, seen: Mapping[str, tuple[Tensor, Tensor]], synthetic: bool) -> SiteStatistics:
+    """The statistics of a site from `seen_at` of all calls (each with a leading dimension for the calls)."""
     site = site_of(node)
     for name, (rows, _) in seen.items():
         if not torch.isfinite(rows).all():

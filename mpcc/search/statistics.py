@@ -19,7 +19,7 @@ from ..ir.nn import operator_of, shape_of
 from ..ir.stretching import STRETCH
 from ..rewrite import Site
 from ..rewrite.expand import ATTRIBUTES
-from ..rewrite.expand import _bind as bind
+from ..rewrite.parts import bind
 
 QUAD_SHIFT = 5.0
 """The c of 2Quad's (x + c)^2 (MPCFormer, arXiv 2211.01452)."""
