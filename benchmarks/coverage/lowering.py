@@ -1,19 +1,37 @@
-"""Whether a captured graph lowers to the secure engine: with synthetic calibration, at the level `bounded`."""
+"""Whether a captured graph lowers to the secure engine: calibrated on noise, at the level `bounded`, and emulated once."""
 
 from __future__ import annotations
 
-from torch import fx
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx
 
 from mpcc import pipeline
+from mpcc.backend.emulate import Emulator
 from mpcc.errors import MpccError
+from mpcc.search import synthetic_inputs
+
+CALIBRATION_CALLS = 2
+"""The question is whether there is a program, not how fine it is."""
 
 
-def lowers(graph: fx.GraphModule) -> str | None:
-    """None if `graph` lowers to the secure engine, else why not."""
+def lowers(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> tuple[str | None, float | None]:
+    """None if `graph` lowers to the secure engine, else why not; and how far its emulation is from the float model.
+
+    The error is the largest difference of an output, relative to that output's largest value.
+    """
+    shapes = [tuple(node.meta["val"].shape) for node in graph.graph.nodes if node.op == "placeholder"]
+    calls = [tuple(inputs), *synthetic_inputs(shapes, CALIBRATION_CALLS - 1)]
     try:
-        pipeline.compile(graph)
+        prepared = pipeline.prepare(graph, calibration=calls)
+        program = pipeline.schedule(prepared, pipeline.first_plan(prepared, "bounded"))
+        with torch.no_grad():
+            expected, found = graph(*inputs), Emulator(program)(*inputs)
     except MpccError as error:
-        return str(error)
+        return str(error), None
     except Exception as error:
-        return f"a bug: {type(error).__name__}: {error}"
-    return None
+        return f"a bug: {type(error).__name__}: {error}", None
+    wanted = expected if isinstance(expected, tuple) else (expected,)
+    pairs = [(a.double(), b.double()) for a, b in zip(found, wanted, strict=True) if b.numel()]
+    return None, max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in pairs)

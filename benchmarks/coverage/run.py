@@ -39,7 +39,7 @@ def main() -> int:
     rows = read()
     worker = Worker(options.limit_seconds, environment())
     for library in options.library or LIBRARIES:
-        for name in listed(library):
+        for name in by_turns(listed(library)):
             if options.match in name and wanted(rows.get((library, name)), options):
                 row = worker.measure(library, name, options.lower)
                 print(f"{library} {name}: {row['status']} {row.get('reason', row.get('relative_error'))}", flush=True)
@@ -67,6 +67,17 @@ def listed(library: str) -> list[str]:
         return []
     names: list[str] = json.loads(done.stdout.strip().splitlines()[-1])
     return names
+
+
+def by_turns(names: list[str]) -> list[str]:
+    """One model of every module, then a second of each ...: what an interrupted run leaves out is the variety of a few."""
+    turn: Counter[str] = Counter()
+    order = []
+    for name in names:
+        module = name.partition("/")[0]
+        order.append((turn[module], name))
+        turn[module] += 1
+    return [name for _, name in sorted(order, key=lambda pair: pair[0])]
 
 
 def environment() -> dict[str, str]:

@@ -13,8 +13,11 @@ from torchvision_stub import declare
 declare()
 import timm  # noqa: E402
 
-# A module is a ViT module if its source says so.
-_MARKS = re.compile(r"\bsoftmax\(|scaled_dot_product|class \w*Attention\b|VisionTransformer|\bMlp\b|LiteMLA|halonet")
+# A module is a ViT module if its source says so, or its title.
+_MARKS = re.compile(
+    r"\bsoftmax\(|scaled_dot_product|class \w*Attention\b|VisionTransformer|\bMlp\b|LiteMLA|halonet"
+    r'|\A"""\s*[\w ]*(ViT\b|Vision Transformer)'
+)
 
 # Words of a name that say how large, not what kind; from small to large.
 _SIZES = (
