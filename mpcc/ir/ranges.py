@@ -143,7 +143,7 @@ def summary(value: Tensor) -> Tensor:
     The norm is taken in the tensor's own precision: a copy in double would cost ten times as much. Where its square
     overflows, the largest magnitude stands for it.
     """
-    value = value.reshape(-1)
+    value = value.reshape(-1) if value.is_floating_point() else value.reshape(-1).double()
     low, high = value.amin().double(), value.amax().double()
     root = torch.linalg.vector_norm(value).double() / value.numel() ** 0.5
     return torch.stack([low, high, torch.minimum(root, torch.maximum(-low, high)).square()])

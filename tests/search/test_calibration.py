@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mpcc import registry
 from mpcc.errors import RangeError, ShapeError, UnsupportedOperator
 from mpcc.frontend import capture
-from mpcc.ir.ranges import record_ranges
+from mpcc.ir.ranges import record_ranges, summary
 from mpcc.ir.stretching import STRETCH
 from mpcc.rewrite import Plan
 from mpcc.rewrite.expand import expand
@@ -112,3 +112,10 @@ def test_recorded_ranges_hold_the_values_and_wider_logits() -> None:
     assert any(wide[name].high > 1.2 * plain[name].high for name in softmax)
     others = [n.name for n in expanded.graph.nodes if "gelu" in (n.meta.get("site") or "")]
     assert all(wide[name] == plain[name] for name in others)
+
+
+def test_summary_of_any_kind_of_number() -> None:
+    """Integers (indices) have a range too; a square that overflows float32 does not make a finite value infinite."""
+    assert summary(torch.tensor([[3, -4]])).tolist() == pytest.approx([-4.0, 3.0, 12.5])
+    assert summary(torch.tensor([3e30, -4e30])).tolist() == pytest.approx([-4e30, 3e30, 1.6e61])
+    assert summary(torch.full((3,), 2.0, dtype=torch.float64)).tolist() == pytest.approx([2.0, 2.0, 4.0])
