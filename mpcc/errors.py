@@ -58,6 +58,10 @@ class RangeError(MpccError):
     """A value that leaves its calibrated range, the ring, or a polynomial's domain."""
 
 
+class OutsideRange(UserWarning):
+    """Inputs leave the range on which a plan holds: what was computed for them is not to be trusted."""
+
+
 class MissingCost(MpccError):
     """A protocol that has no price for a primitive: names protocol, primitive and site."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx
 
+from . import registry
 from .cost import Network
-from .errors import ShapeError
+from .errors import BundleError, OutsideRange, ShapeError
 from .rewrite import Plan
 from .schedule import Program
 
 if TYPE_CHECKING:
     from .backend.emulate import Emulator
+    from .search import Outside
+
+Reference = Callable[[], fx.GraphModule]
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,12 @@ class Run:
 class Executable:
     """What two parties run. Made by `mpcc.compile`, `Optimized.executable` or `mpcc.load`."""
 
-    def __init__(self, program: Program, plan: Plan, module: fx.GraphModule | None = None) -> None:
+    def __init__(
+        self, program: Program, plan: Plan, module: fx.GraphModule | None = None, *, model: Reference | None = None
+    ) -> None:
+        """`module` is the nn-level graph that the program was made of; `model` reads it when it is asked for."""
         self.program, self.plan, self.module = program, plan, module
+        self._model = model
 
     @cached_property
     def _emulator(self) -> Emulator:
@@ -54,13 +63,37 @@ class Executable:
     def input_shapes(self) -> list[tuple[int, ...]]:
         return [tuple(n.meta["val"].shape) for n in self.program.inputs()]
 
-    def emulate(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """The outputs in the engine's fixed point, without parties; a longer first dimension is cut into calls."""
+    @cached_property
+    def reference(self) -> fx.GraphModule | None:
+        """The float model with the plan's names at its sites; None where the bundle has none."""
+        if self.module is not None or self._model is None:
+            return self.module
+        from .search import named_like
+
+        return named_like(self._model(), self.plan)
+
+    def outside(self, *inputs: Tensor) -> list[Outside]:
+        """Where these inputs leave the range on which the plan's approximations hold, site by site (a float run)."""
+        from .search import outside
+
+        if self.reference is None:
+            raise BundleError("without the model it cannot be seen whether inputs stay in the plan's ranges")
+        return outside(self.reference, self.plan, registry.approximations(), list(self._calls(inputs)))
+
+    def emulate(self, *inputs: Tensor, check: bool = True) -> Tensor | tuple[Tensor, ...]:
+        """The outputs in the engine's fixed point, without parties; a longer first dimension is cut into calls.
+
+        Calls are run by the dozen: thousands of images cost little more than their arithmetic. An OutsideRange warning
+        says where inputs leave the range on which the plan holds (`check`, where the float model is at hand).
+        """
         import torch
 
-        calls = list(self._calls(inputs))
-        outputs = [self._emulator(*call) for call in calls]
-        joined = tuple(torch.cat(column) if len(calls) > 1 else column[0] for column in zip(*outputs, strict=True))
+        if check and self.reference is not None:
+            for found in self.outside(*inputs):
+                warnings.warn(str(found), OutsideRange, stacklevel=2)
+
+        columns = [torch.stack(column) for column in zip(*self._calls(inputs), strict=True)]
+        joined = tuple(output.flatten(0, 1) if output.dim() > 1 else output for output in self._emulator.calls(*columns))
         return joined[0] if len(joined) == 1 else joined
 
     def run(

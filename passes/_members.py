@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from mpcc.rewrite import Options, SiteStatistics
+from mpcc.rewrite import Domain, Options, SiteStatistics
 from mpcc.rewrite.chains import Chain, plan_chains
 from mpcc.rewrite.chains import options_of as chain_options
 from mpcc.rewrite.chains import value as chain_value
@@ -23,6 +23,19 @@ NORM_MARGIN = 1.25
 NORM_TOLERANCE, NORM_ROUGHEST = 1e-3, 0.15
 FEW, FEW_BELOW, FEW_ABOVE = 64, 15.0, 0.9  # an extreme seen among so few rows says little about the next ones
 TAIL, QUANTILES = 0.005, 17  # where the calibrated rows are, the tails left out
+
+
+def between(quantity: str) -> Callable[[Options], Domain]:
+    """The domain of a fit that recorded its range as `low` and `high`."""
+    return lambda options: {quantity: (float(options["low"]), float(options["high"]))}
+
+
+def signed_input(options: Options) -> Domain:
+    """The domain of a fit on [low, high] of `sign` times the input."""
+    low, high = sorted(float(options["sign"] * options[end]) for end in ("low", "high"))
+    return {"input": (low, high)}
+
+
 Member = TypeVar("Member", Exponential, Chain)
 
 

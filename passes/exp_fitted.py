@@ -18,7 +18,7 @@ from mpcc.rewrite.exponentials import options_of, plan_exponentials
 from mpcc.rewrite.fit import rounded_up
 
 from ._forms import poly, power
-from ._members import first_within
+from ._members import between, first_within
 from ._pieces import largest_error
 
 MARGIN = 1.25
@@ -52,5 +52,6 @@ EXP_FITTED = Approximation(
     function=exp_fitted,
     candidates=candidates,
     error=error,
+    domain=between("input"),
     summary="a short polynomial raised to a power",
 )

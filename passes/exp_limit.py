@@ -19,6 +19,7 @@ from mpcc.rewrite import Approximation, Options, SiteStatistics
 from mpcc.rewrite.fit import rounded_up
 
 from ._forms import power
+from ._members import between
 from ._pieces import largest_error
 
 MARGIN = 1.25
@@ -51,5 +52,6 @@ EXP_LIMIT = Approximation(
     function=exp_limit,
     candidates=candidates,
     error=error,
+    domain=between("input"),
     summary="(1 + x / 2^T)^(2^T) for x <= 0",
 )

@@ -20,6 +20,7 @@ from mpcc.rewrite import Approximation, Options, SiteStatistics
 from mpcc.rewrite.fit import Array, density, fit_polynomial, gelu
 
 from ._forms import poly
+from ._members import between
 from ._pieces import largest_error
 
 MARGIN = 1.25
@@ -67,5 +68,6 @@ GELU_POLYNOMIAL = Approximation(
     function=gelu_polynomial,
     candidates=candidates,
     error=error,
+    domain=between("input"),
     summary="an even polynomial plus x/2 on the calibrated range, no comparison",
 )

@@ -18,7 +18,7 @@ from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 
 from ._forms import Stages, factors, product
-from ._members import norm_error, norm_members
+from ._members import between, norm_error, norm_members
 
 
 def layer_norm_fitted(
@@ -55,5 +55,6 @@ LAYER_NORM_FITTED = Approximation(
     function=layer_norm_fitted,
     candidates=candidates,
     error=norm_error,
+    domain=between("variance"),
     summary="1/sqrt(variance) by polynomials on the calibrated range",
 )

@@ -16,7 +16,7 @@ from mpcc.rewrite import Approximation, Options, SiteStatistics
 from mpcc.rewrite.chains import options_of, plan_chains
 
 from ._forms import Stages, factors
-from ._members import first_within
+from ._members import first_within, signed_input
 from ._pieces import largest_error
 
 MARGIN = 1.25
@@ -58,5 +58,6 @@ RECIPROCAL_FITTED = Approximation(
     function=reciprocal_fitted,
     candidates=candidates,
     error=error,
+    domain=signed_input,
     summary="a chain of polynomials on the calibrated range",
 )

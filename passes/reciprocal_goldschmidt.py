@@ -17,6 +17,7 @@ import torch
 from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 
+from ._members import between
 from ._pieces import largest_error
 
 MARGIN = 1.25
@@ -59,5 +60,6 @@ RECIPROCAL_GOLDSCHMIDT = Approximation(
     function=reciprocal_goldschmidt,
     candidates=candidates,
     error=error,
+    domain=between("input"),
     summary="Goldschmidt's iteration after a public deflation",
 )

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from mpcc.ir import mpc
-from mpcc.rewrite import Approximation, Options, SiteStatistics
+from mpcc.rewrite import Approximation, Domain, Options, SiteStatistics
 from mpcc.rewrite.fit import fit_polynomial
 
 from ._pieces import largest_error
@@ -58,6 +58,11 @@ def error(options: Options) -> float:
     return largest_error(partial(reciprocal_windowed, **options), torch.reciprocal, low, high, edges)
 
 
+def domain(options: Options) -> Domain:
+    """`octaves` doublings from `low`."""
+    return {"input": (options["low"], options["low"] * 2.0 ** options["octaves"])}
+
+
 RECIPROCAL_WINDOWED = Approximation(
     name="reciprocal_windowed",
     operator="reciprocal",
@@ -66,5 +71,6 @@ RECIPROCAL_WINDOWED = Approximation(
     function=reciprocal_windowed,
     candidates=candidates,
     error=error,
+    domain=domain,
     summary="brought to [1, 2) by comparisons, then a polynomial: any range, a fixed number of rounds",
 )

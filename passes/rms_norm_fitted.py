@@ -16,7 +16,7 @@ from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 
 from ._forms import Stages, factors, product
-from ._members import norm_error, norm_members
+from ._members import between, norm_error, norm_members
 
 
 def rms_norm_fitted(
@@ -51,5 +51,6 @@ RMS_NORM_FITTED = Approximation(
     function=rms_norm_fitted,
     candidates=candidates,
     error=norm_error,
+    domain=between("mean_square"),
     summary="1/sqrt(mean square) by polynomials on the calibrated range",
 )

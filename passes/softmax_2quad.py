@@ -15,7 +15,7 @@ from mpcc.rewrite import Approximation, Options, SiteStatistics
 from mpcc.rewrite.chains import options_of, plan_chains
 
 from ._forms import Stages, positive_dim, share
-from ._members import first_within
+from ._members import between, first_within
 
 MARGIN = 1.5
 SHIFT = 5.0
@@ -52,5 +52,6 @@ SOFTMAX_2QUAD = Approximation(
     source="MPCFormer, arXiv 2211.01452",
     function=softmax_2quad,
     candidates=candidates,
+    domain=between("quad_mean"),
     summary="(x + 5)^2 over its sum",
 )

@@ -21,7 +21,7 @@ from mpcc.rewrite.exponentials import plan_exponentials
 from mpcc.rewrite.fit import rounded_up
 
 from ._forms import Stages, factors, largest, poly, positive_dim, power, product
-from ._members import softmax_error, softmax_members
+from ._members import between, softmax_error, softmax_members
 
 WIDEST = 120.0
 
@@ -66,5 +66,6 @@ SOFTMAX_MAX = Approximation(
     function=softmax_max,
     candidates=candidates,
     error=error,
+    domain=between("gap"),
     summary="row maximum by a tree, p(x)^m for exp, fitted reciprocal on [1, N]",
 )

@@ -19,7 +19,7 @@ from typing import Any
 
 from mpcc.ir import mpc
 from mpcc.ir.stretching import STRETCH
-from mpcc.rewrite import Approximation, Options, SiteStatistics
+from mpcc.rewrite import Approximation, Domain, Options, SiteStatistics
 from mpcc.rewrite.chains import plan_chains
 from mpcc.rewrite.exponentials import plan_exponentials
 from mpcc.rewrite.fit import rounded_up
@@ -63,6 +63,11 @@ def error(options: Options) -> float:
     return softmax_error(options, 1.0)
 
 
+def domain(options: Options) -> Domain:
+    """What exp was fitted to, and the largest denominator; Jensen's inequality guards the smallest."""
+    return {"centred": (options["low"], options["high"]), "denominator": (1.0, options["ratio"])}
+
+
 SOFTMAX_MEAN_SHIFT = Approximation(
     name="softmax_mean_shift",
     operator="softmax",
@@ -71,5 +76,6 @@ SOFTMAX_MEAN_SHIFT = Approximation(
     function=softmax_mean_shift,
     candidates=candidates,
     error=error,
+    domain=domain,
     summary="row mean instead of row maximum, p(x)^m for exp, fitted reciprocal",
 )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpcc.ir import mpc
-from mpcc.rewrite import Approximation, Options, SiteStatistics
+from mpcc.rewrite import Approximation, Domain, Options, SiteStatistics
 from mpcc.rewrite.chains import options_of, plan_chains
 
 from ._forms import Stages, positive_dim, share
@@ -42,6 +42,11 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     return tuple({**member, "joined": joined} for member in members for joined in (True, False))
 
 
+def domain(options: Options) -> Domain:
+    """The mean of relu(x) below what the reciprocal was fitted to; the floor guards it from below."""
+    return {"relu_mean": (0.0, options["high"] - options["floor"])}
+
+
 SOFTMAX_RELU = Approximation(
     name="softmax_relu",
     operator="softmax",
@@ -49,5 +54,6 @@ SOFTMAX_RELU = Approximation(
     source="MPCViT, arXiv 2211.13955; MPCFormer, arXiv 2211.01452",
     function=softmax_relu,
     candidates=candidates,
+    domain=domain,
     summary="relu(x) over its sum, with a floor",
 )

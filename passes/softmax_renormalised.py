@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mpcc.ir import mpc
-from mpcc.rewrite import Approximation, Options, SiteStatistics, chains, exponentials
+from mpcc.rewrite import Approximation, Domain, Options, SiteStatistics, chains, exponentials
 from mpcc.rewrite.fit import chebyshev_grid
 
 from ._forms import Stages, factors, poly, positive_dim, power, product
@@ -112,6 +112,12 @@ def _slack(options: Options) -> float:
     return slack
 
 
+def domain(options: Options) -> Domain:
+    """What exp was fitted to, and the largest first denominator, as power means bound it; later ones are static."""
+    t = 2.0 ** len(options["steps"])
+    return {"centred": (options["low"] * t, options["high"] * t), "denominator": (1.0, options["ratio"] ** t)}
+
+
 SOFTMAX_RENORMALISED = Approximation(
     name="softmax_renormalised",
     operator="softmax",
@@ -120,5 +126,6 @@ SOFTMAX_RENORMALISED = Approximation(
     function=softmax_renormalised,
     candidates=candidates,
     error=error,
+    domain=domain,
     summary="softmax at a higher temperature, squared and normalised t times: for sharp rows",
 )

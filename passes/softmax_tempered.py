@@ -29,7 +29,7 @@ import numpy as np
 
 from mpcc.ir import mpc
 from mpcc.ir.stretching import STRETCH
-from mpcc.rewrite import Approximation, Options, SiteStatistics
+from mpcc.rewrite import Approximation, Domain, Options, SiteStatistics
 from mpcc.rewrite.chains import fit_chain, plan_chains, value
 from mpcc.rewrite.exponentials import Exponential, fit_exponential
 from mpcc.rewrite.fit import chebyshev_grid, rounded_up
@@ -151,6 +151,11 @@ def error(options: Options) -> float:
     return exponential_error(options, (*options["front"], 2, 4), 1.0, relative)
 
 
+def domain(options: Options) -> Domain:
+    """What exp was fitted to, and the largest mean(exp(c / 2)); the smallest is 1 by Jensen's inequality."""
+    return {"centred": (options["low"], options["high"]), "half_denominator": (1.0, options["half"])}
+
+
 SOFTMAX_TEMPERED = Approximation(
     name="softmax_tempered",
     operator="softmax",
@@ -159,5 +164,6 @@ SOFTMAX_TEMPERED = Approximation(
     function=softmax_tempered,
     candidates=candidates,
     error=error,
+    domain=domain,
     summary="for sharp rows: roughly normalised at a higher temperature, then raised to the power and divided",
 )

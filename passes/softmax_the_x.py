@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from mpcc.ir import mpc
-from mpcc.rewrite import Approximation, Options, SiteStatistics
+from mpcc.rewrite import Approximation, Domain, Options, SiteStatistics
 from mpcc.rewrite.chains import options_of, plan_chains
 
 from ._forms import Stages, positive_dim, power, share
@@ -40,6 +40,11 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     return tuple({**options_of(chain), **recorded} for chain in first_within(chains, TOLERANCE)[:1])
 
 
+def domain(options: Options) -> Domain:
+    """The mean of the ramps below what the reciprocal was fitted to; the floor guards it from below."""
+    return {"ramp_mean": (0.0, options["high"] - options["floor"])}
+
+
 SOFTMAX_THE_X = Approximation(
     name="softmax_the_x",
     operator="softmax",
@@ -47,5 +52,6 @@ SOFTMAX_THE_X = Approximation(
     source="THE-X, arXiv 2206.00216",
     function=softmax_the_x,
     candidates=candidates,
+    domain=domain,
     summary="relu(x / 2 + 1)^3 over its sum, with a floor",
 )

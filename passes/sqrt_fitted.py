@@ -15,7 +15,7 @@ from mpcc.rewrite import Approximation, Options, SiteStatistics
 from mpcc.rewrite.chains import options_of, plan_chains
 
 from ._forms import Stages, factors, product
-from ._members import first_within
+from ._members import first_within, signed_input
 from ._pieces import largest_error
 
 MARGIN = 1.25
@@ -54,5 +54,6 @@ SQRT_FITTED = Approximation(
     function=sqrt_fitted,
     candidates=candidates,
     error=error,
+    domain=signed_input,
     summary="a chain of polynomials on the calibrated range",
 )

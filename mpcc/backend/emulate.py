@@ -1,59 +1,157 @@
-"""Fixed-point emulation: the online program run once, as the leading party, on totals and with zero masks.
+"""Fixed-point emulation: the online program run as the leading party, on totals and with zero masks, many calls at once.
 
-The same kernels and truncations as the secure run; the two differ by at most one unit at each truncation.
+    Emulator(program)(image)                     one call: the outputs as floats
+    Emulator(program).calls(images)              images [calls, *shape]: outputs [calls, *shape]
+
+The same kernels and truncations as the secure run; the two differ by at most one unit at each truncation. What is
+shorter gives the same integers: with zero masks the dealer's tables say that nothing is borrowed, so a comparison is the
+bit of the difference above the window, wrong outside the window exactly where the secure one is.
+
+Kernels run one after another whatever the batch, so calls share their overhead: `torch.func.vmap` adds a leading
+dimension that the program, whose shapes are static, does not know of.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from ..ir import online
+from ..ir.limbs import Fixed
+from ..ir.online import WINDOW_BITS
 from ..schedule.program import Program, encode_tensor
-from .evaluate import compile_steps, decode, encode_weights, execute
+from .evaluate import Compiled, Step, compile_steps, decode, encode_weights
+
+ELEMENTS_AT_ONCE = 1 << 17
+"""Of the largest value that an opening has, over all calls of a batch: larger ones leave the processor's cache."""
+MOST_CALLS = 32
+MOST_CUT = 4
+
+Kept = dict[str, Tensor]
 
 
 class Emulator:
-    """A program made ready for many inputs."""
+    """A program made ready for many inputs. `at_once` calls share one pass over the program."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.steps = compile_steps(program, 0)
-        self.env: dict[str, Any] = dict(encode_weights(program))
-        sources = {n.name: n for n in program.dealer.graph.nodes}
-        cache: dict[fx.Node, Any] = {}
-        for share, source in program.correlations:
-            boolean = bool(program.nodes[share].meta.get("boolean"))
-            self.env[share] = _with_zero_masks(sources[source], cache) if boolean else None
-        execute(self.steps.setup, self._weights_opened())
-        execute(self.steps.offline, self.env)
-
-    def _weights_opened(self) -> dict[str, Any]:
-        for node in self.program.online.graph.nodes:
-            if node.target is online.open_weight:
+        weights = encode_weights(program)
+        self.kernels = _Kernels(weights.values())
+        self.steps = _replaced(compile_steps(program, 0), self.kernels)
+        largest = max((n.meta["val"].numel() for n in program.online.graph.nodes if n.target is online.open_), default=1)
+        self.at_once = min(MOST_CALLS, max(1, ELEMENTS_AT_ONCE // max(1, largest)))
+        self.env: dict[str, Any] = dict(weights)
+        self.env.update({share: None for share, _ in program.correlations})
+        for node in program.online.graph.nodes:
+            if node.target is online.open_weight:  # masked with zero: the weight itself
                 masked = node.args[0]
                 assert isinstance(masked, fx.Node)
                 self.env[node.name] = self.env[str(masked.args[0])]
-        return self.env
+        _run(self.steps.setup, self.env, {}, ())
+        _run(self.steps.offline, self.env, {}, ())
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         """Float outputs for float inputs of the program's shapes."""
-        env = dict(self.env)
+        return list(self._one_call(inputs, ())[0])
+
+    def calls(self, *columns: Tensor) -> list[Tensor]:
+        """Float outputs [calls, *shape] for float inputs [calls, *shape]."""
+        return self.watched(columns, ())[0]
+
+    def watched(self, columns: Sequence[Tensor], names: Collection[str]) -> tuple[list[Tensor], Kept]:
+        """The outputs, and the integers of the named nodes [calls, *shape]."""
+
+        def one_call(*inputs: Tensor) -> tuple[tuple[Tensor, ...], Kept]:
+            return self._one_call(inputs, names)
+
+        with torch.no_grad():
+            outputs, kept = torch.func.vmap(one_call, chunk_size=self.at_once)(*columns)
+        return list(outputs), kept
+
+    def _one_call(self, inputs: Sequence[Tensor], names: Collection[str]) -> tuple[tuple[Tensor, ...], Kept]:
+        env, kept = dict(self.env), Kept()
+        self.kernels.cut.clear()
         for node, value in zip(self.program.inputs(), inputs, strict=True):
             env[node.name] = encode_tensor(value, node.meta["scale"])
         for index, segment in enumerate(self.steps.segments):
-            execute(segment, env)
+            _run(segment, env, kept, names)
             if index < len(self.program.messages):
                 for name in self.program.messages[index].opens:
                     env[name] = env[str(self.program.nodes[name].args[0])]
-        return [decode(env[str(self.program.nodes[name].args[0])], scale) for name, scale in self.program.outputs]
+        found = [(env[str(self.program.nodes[name].args[0])], scale) for name, scale in self.program.outputs]
+        self.kernels.cut.clear()
+        return tuple(decode(total, scale) for total, scale in found), kept
 
 
-def _with_zero_masks(node: fx.Node, cache: dict[fx.Node, Any]) -> Any:
-    if node not in cache:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: _with_zero_masks(n, cache))
-        cache[node] = node.target(*args, **kwargs)  # type: ignore[operator]
-    return cache[node]
+def _run(steps: Sequence[Step], env: dict[str, Any], kept: Kept, names: Collection[str]) -> None:
+    for step in steps:
+        step.run(env)
+        if step.name in names:
+            kept[step.name] = env[step.name]
 
 
+# ---- kernels that are shorter here: bits are not packed, products with weights go through float64 -----------------
+
+
+def _leaf(c: Tensor, threshold: int, low: int, tables: Any, sign: Any, *, lead: bool = True) -> Tensor:
+    """[X < threshold]: the bit above the window of (X - threshold) >> low."""
+    return (c.reshape(-1) - threshold) >> (low + WINDOW_BITS) & 1
+
+
+def _same(bits: Tensor, *rest: Any, **options: Any) -> Tensor:
+    return bits
+
+
+def _number(bits: Tensor, beta: Any, shape: Sequence[int], *, lead: bool = True) -> Tensor:
+    return bits.reshape(tuple(shape))
+
+
+UNPACKED: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    online.leaves: _leaf,
+    online.planes: _same,
+    online.mask_bits: _same,
+    online.and_planes: _same,
+    online.bit_number: _number,
+}
+
+
+class _Kernels:
+    """What stands for each kernel; `select` keeps truncated values, which the pieces of a spline share."""
+
+    def __init__(self, weights: Collection[Tensor]) -> None:
+        self.fixed = {id(weight): Fixed(weight) for weight in weights if weight.dim() >= 2}
+        self.cut: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # (opening, bits) -> the opening, what is left
+
+    def of(self, target: Callable[..., Any]) -> Callable[..., Any]:
+        if target is online.select:
+            return self.select
+        return self.weight_product if target is online.weight_product else UNPACKED.get(target, target)
+
+    def select(
+        self, bits: Tensor, beta: Any, c: Tensor, f: int, rho: Any, b: Any, beta_rho: Any, beta_b: Any, *ring: int,
+        lead: bool = True,
+    ) -> Tensor:  # fmt: skip
+        """bit * u."""
+        if (id(c), f) not in self.cut:
+            if len(self.cut) >= MOST_CUT:
+                self.cut.clear()
+            self.cut[id(c), f] = c, online.truncated(c, f, None, None, *ring) if f else c
+        return bits.reshape(c.shape) * self.cut[id(c), f][1]
+
+    def weight_product(self, kind: str, c: Tensor, weight: Tensor, rw: Any, attributes: Sequence[Any] = ()) -> Tensor:
+        """bilinear(X, W)."""
+        if kind in ("mul", "conv") or id(weight) not in self.fixed:
+            return online.weight_product(kind, c, weight, None, attributes)
+        return self.fixed[id(weight)].product(kind, c)
+
+
+def _replaced(compiled: Compiled, kernels: _Kernels) -> Compiled:
+    def made(steps: Sequence[Step]) -> list[Step]:
+        return [replace(step, target=kernels.of(step.target)) for step in steps]
+
+    segments = [made(segment) for segment in compiled.segments]
+    return Compiled(made(compiled.setup), made(compiled.offline), segments, compiled.exchanges)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, fx
 
 from mpcc.errors import BundleError
 from mpcc.executable import Executable
@@ -38,7 +38,13 @@ class Bundle:
 
     def executable(self) -> Executable:
         """What two parties run."""
-        return Executable(self.program, self.plan)
+        reads = None if names.MODEL not in self.manifest.files else self._captured
+        return Executable(self.program, self.plan, model=reads)
+
+    def _captured(self) -> fx.GraphModule:
+        from mpcc.frontend import capture
+
+        return capture(self.model, None)
 
 
 def open_bundle(folder: str | Path, *, weights: bool = True) -> Bundle:

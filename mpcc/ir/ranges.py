@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from ..errors import RangeError, ShapeError
 from .stretching import STRETCH, Stretched, regions
 
-ELEMENTS_AT_ONCE = 1 << 22  # of the largest value: bounds the memory of a run over many calls
+ELEMENTS_AT_ONCE = 1 << 20  # of the largest value: bounds the memory of a run over many calls
 Inputs = Tensor | Iterable[Any]
 """One tensor [examples, ...] for a graph of one input, or an iterable of calls: a tensor, or a tuple of tensors."""
 

@@ -72,6 +72,8 @@ class Stretched(fx.Interpreter):
         assert callable(n.target)
         self.wide[n] = n.target(*args, **kwargs)
         self.seen[n.name] = (plain, self.look(self.wide[n]))
+        for read in self.user_to_last_uses.get(n, []):
+            self.wide.pop(read, None)
         return value
 
     def _wide(self, node: fx.Node, region: Region) -> Any:

@@ -13,6 +13,8 @@ from .site import SiteStatistics
 
 Level = Literal["exact", "bounded", "structural"]
 LEVELS: tuple[Level, ...] = ("exact", "bounded", "structural")
+Domain = Mapping[str, tuple[float, float]]
+"""Named quantities of a site (those of calibration), each with the interval in which an approximation holds."""
 Options = Mapping[str, Any]
 """The options of one member of a family: JSON values only, they are written into the plan."""
 
@@ -23,7 +25,8 @@ class Approximation:
 
     `attributes` are the operator's own (softmax: `dim`; layer_norm: `normalized_shape`, `eps`). `candidates` gives the
     members worth considering at a site, cheapest last or in any order; an empty tuple means that it does not apply there.
-    `error` is the declared bound on the absolute error over the fitted range (None for structural ones).
+    `error` is the declared bound on the absolute error over the fitted range (None for structural ones), and `domain` is
+    that range: the quantities that must stay in an interval. An empty domain holds for every input.
     """
 
     name: str
@@ -33,4 +36,5 @@ class Approximation:
     function: Callable[..., Any]
     candidates: Callable[[SiteStatistics], tuple[Options, ...]] = lambda statistics: ({},)
     error: Callable[[Options], float | None] = lambda options: None
+    domain: Callable[[Options], Domain] = lambda options: {}
     summary: str = ""

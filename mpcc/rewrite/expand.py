@@ -133,7 +133,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 """Per operator, the arguments that are not tensors and that its approximations get by name."""
 
-IGNORED = frozenset({"dtype", "cudnn_enable", "approximate"})
+IGNORED = frozenset({"dtype", "cudnn_enable", "cudnn_enabled", "approximate"})
 
 
 def _product(x: Any, y: Any) -> Any:

@@ -184,5 +184,5 @@ def mish(x: Array) -> Array:
 
 
 def expm1_below(x: Array) -> Array:
-    """exp(x) - 1 below 0, x above: an ELU of alpha 1."""
-    return np.asarray(np.where(x < 0, np.expm1(np.minimum(x, 0.0)), x))
+    """exp(x) - 1 below 0, 0 above: an ELU of alpha 1 without its ramp."""
+    return np.asarray(np.expm1(np.minimum(x, 0.0)))

@@ -5,8 +5,10 @@ from .default_plan import applicable, default_plan
 from .fastest import fastest_plan
 from .in_order import in_order
 from .inputs import Preprocessing, load_calibration, synthetic_inputs
+from .outside import Outside, named_like, outside, watch
 
 __all__ = [
+    "Outside",
     "Preprocessing",
     "applicable",
     "calibrate",
@@ -15,5 +17,8 @@ __all__ = [
     "fastest_plan",
     "in_order",
     "load_calibration",
+    "named_like",
+    "outside",
     "synthetic_inputs",
+    "watch",
 ]

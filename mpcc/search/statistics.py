@@ -37,22 +37,24 @@ def site_of(node: fx.Node) -> Site:
     return Site(node.meta["site"], operator.name, node.meta["layer"], shape_of(node.args[0]), attributes)
 
 
-def quantities(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Quantities:
-    """The quantities at the site `node` for one call's arguments."""
+def quantities(
+    node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], stretch: float = STRETCH
+) -> Quantities:
+    """The quantities at the site `node` for one call's arguments; with `stretch` 1 as they are."""
     bound = bind(node.target, args, kwargs)
     operator = operator_of(node)
     assert operator is not None
     first = next(value for value in bound.values() if isinstance(value, Tensor))
-    return {"input": first, **MEASURES.get(operator.name, _nothing)(first, bound)}
+    return {"input": first, **MEASURES.get(operator.name, _nothing)(first, bound, stretch)}
 
 
-def _nothing(x: Tensor, bound: Arguments) -> Quantities:
+def _nothing(x: Tensor, bound: Arguments, stretch: float) -> Quantities:
     return {}
 
 
-def _softmax(x: Tensor, bound: Arguments) -> Quantities:
+def _softmax(x: Tensor, bound: Arguments, stretch: float) -> Quantities:
     dim = bound["dim"]
-    centred = (x - x.mean(dim, keepdim=True)) * STRETCH
+    centred = (x - x.mean(dim, keepdim=True)) * stretch
     half, whole = (centred / 2).exp().mean(dim), centred.exp().mean(dim)
     return {
         "centred": centred,
@@ -60,34 +62,34 @@ def _softmax(x: Tensor, bound: Arguments) -> Quantities:
         "half_denominator": half,
         "quarter_denominator": (centred / 4).exp().mean(dim),
         "sharpness": whole / half.square(),
-        "gap": (x - x.amax(dim, keepdim=True)) * STRETCH,
+        "gap": (x - x.amax(dim, keepdim=True)) * stretch,
         "relu_mean": x.relu().mean(dim),
         "quad_mean": (x + QUAD_SHIFT).square().mean(dim),
         "ramp_mean": (x / 2 + 1).relu().pow(3).mean(dim),
     }
 
 
-def _layer_norm(x: Tensor, bound: Arguments) -> Quantities:
+def _layer_norm(x: Tensor, bound: Arguments, stretch: float) -> Quantities:
     dims = tuple(range(-len(bound["normalized_shape"]), 0))
     return {"variance": x.var(dims, unbiased=False) + bound["eps"]}
 
 
-def _rms_norm(x: Tensor, bound: Arguments) -> Quantities:
+def _rms_norm(x: Tensor, bound: Arguments, stretch: float) -> Quantities:
     dims = tuple(range(-len(bound["normalized_shape"]), 0))
     eps = bound.get("eps")
     return {"mean_square": x.square().mean(dims) + (torch.finfo(x.dtype).eps if eps is None else eps)}
 
 
-def _group_norm(x: Tensor, bound: Arguments) -> Quantities:
+def _group_norm(x: Tensor, bound: Arguments, stretch: float) -> Quantities:
     groups = x.reshape(x.shape[0], bound["num_groups"], -1)
     return {"variance": groups.var(-1, unbiased=False) + bound["eps"]}
 
 
-def _two_operands(x: Tensor, bound: Arguments) -> Quantities:
+def _two_operands(x: Tensor, bound: Arguments, stretch: float) -> Quantities:
     return {"difference": x - bound["other"]}
 
 
-MEASURES: dict[str, Callable[[Tensor, Arguments], Quantities]] = {
+MEASURES: dict[str, Callable[[Tensor, Arguments, float], Quantities]] = {
     "softmax": _softmax,
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,

@@ -155,6 +155,47 @@ def test_the_declared_error_holds(name: str, index: int) -> None:
         assert (found - expected).abs().max() <= declared * weights + SLACK, options
 
 
+ELEMENTWISE = {"gelu", "silu", "sigmoid", "tanh", "mish", "softplus", "elu", "exp", "reciprocal", "sqrt", "rsqrt"}
+EVERYWHERE = (-25.0, 25.0)
+WORST = 0.5
+"""A bounded member that is further off than this, or this share of the largest output, stands for nothing."""
+
+
+@pytest.mark.parametrize(
+    ("name", "index"), [p for p in PAIRS if registry.approximation(str(p.values[0])).operator in ELEMENTWISE]
+)
+def test_the_declared_error_holds_on_all_of_the_domain(name: str, index: int) -> None:
+    """From end to end of it, not only where this case has values; everywhere if there is no domain."""
+    approximation, case = registry.approximation(name), CASES[index]
+    for options in members_of(name, index):
+        declared = approximation.error(options)
+        if declared is not None:
+            low, high = approximation.domain(options).get("input", EVERYWHERE)
+            x = torch.linspace(low, high, 50_001, dtype=torch.float64)
+            found = approximation.function(x, **attributes_of(index), **options)
+            assert float((found - case.reference(x)).abs().max()) <= declared + SLACK, options
+
+
+@pytest.mark.parametrize(("name", "index"), PAIRS)
+def test_the_domain_covers_what_calibration_saw(name: str, index: int) -> None:
+    """It names quantities that calibration measures, so that it can be looked at on other inputs, too."""
+    seen = statistics_of(index).ranges
+    for options in members_of(name, index):
+        for quantity, (low, high) in registry.approximation(name).domain(options).items():
+            slack = 1e-3 * (high - low)
+            assert low - slack <= seen[quantity].low <= seen[quantity].high <= high + slack, (quantity, options)
+
+
+@pytest.mark.parametrize(("name", "index"), PAIRS)
+def test_a_bounded_member_is_near_its_operator(name: str, index: int) -> None:
+    approximation, case = registry.approximation(name), CASES[index]
+    worst = WORST * max(1.0, float(case.reference(*case.tensors).abs().max()))
+    if approximation.level == "bounded":
+        for options in members_of(name, index):
+            declared = approximation.error(options)
+            assert declared is not None and declared <= worst, options
+
+
 @pytest.mark.parametrize(("name", "index"), PAIRS)
 def test_tracing_gives_the_same_as_calling(name: str, index: int) -> None:
     approximation, case = registry.approximation(name), CASES[index]

@@ -1,0 +1,72 @@
+"""Fixed-point emulation of many calls at once: the same integers as one call at a time, and as the kernels of a party."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from mpcc.backend.emulate import Emulator, _leaf
+from mpcc.ir import dealer, mpc, online
+from mpcc.ir.limbs import Fixed
+from mpcc.ir.ring import bilinear, unpack, words
+
+from .programs import NAMES, SHAPE, build, program
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_calls_at_once_are_the_calls_one_by_one(name: str) -> None:
+    emulator = Emulator(program(name))
+    images = torch.randn((5, *SHAPE), generator=torch.Generator().manual_seed(1))
+    emulator.at_once = 3
+    together = emulator.calls(images)[0]
+    torch.testing.assert_close(together, torch.stack([emulator(image)[0] for image in images]), rtol=0, atol=0)
+
+
+def test_a_watched_value_is_what_the_program_computes() -> None:
+    made = program("linear")
+    emulator = Emulator(made)
+    name, scale = made.outputs[0]
+    source = str(made.nodes[name].args[0])
+    images = torch.randn((2, *SHAPE), generator=torch.Generator().manual_seed(2))
+    outputs, kept = emulator.watched([images], [source])
+    torch.testing.assert_close((kept[source].double() / scale).float(), outputs[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("magnitude", [8, 20, 40, 60])
+def test_a_comparison_is_the_one_over_the_dealers_tables(magnitude: int) -> None:
+    """Inside the window and outside of it, where both are wrong in the same way."""
+    low, threshold, count = 6, 37, 200
+    generator = torch.Generator().manual_seed(magnitude)
+    c = torch.randint(-(2**magnitude), 2**magnitude, (count,), generator=generator)
+    mask = torch.zeros(count, dtype=torch.int64)
+    tables, sign = dealer.tables(mask, low), torch.zeros(words(count), dtype=torch.int64)
+    leaf = online.leaves(c, threshold, low, tables, sign)
+    bits = online.and_planes(online.planes(leaf), leaf, None, None)
+    assert torch.equal(unpack(bits, count), _leaf(c, threshold, low, tables, sign))
+
+
+@pytest.mark.parametrize("kind", ["linear", "matmul", "rmatmul"])
+@pytest.mark.parametrize("bits", [3, 20, 31, 45, 62])
+def test_a_product_by_way_of_float64_is_exact(kind: str, bits: int) -> None:
+    """Modulo 2^64, for weights of any size; large ones go the slow way."""
+    generator = torch.Generator().manual_seed(bits)
+
+    def drawn(size: int, *shape: int) -> Tensor:
+        return torch.randint(-(2**size), 2**size, shape, generator=generator)
+
+    weight = drawn(bits, 48, 33) if kind != "matmul" else drawn(bits, 33, 48)
+    x = drawn(62, 4, 33, 7) if kind == "rmatmul" else drawn(62, 4, 7, 33)
+    x = x * 3  # also beyond half of the ring
+    assert torch.equal(Fixed(weight).product(kind, x), bilinear(kind, x, weight))
+
+
+def test_selections_of_one_value_share_its_truncation() -> None:
+    def twice(x: Tensor) -> Tensor:
+        y = mpc.square(x)
+        return mpc.add(mpc.select(mpc.less(x, 0.5), y), mpc.select(mpc.less(x, -0.5), y))
+
+    emulator = Emulator(build(twice))
+    x = torch.linspace(-2, 2, 80).reshape(SHAPE)
+    assert (emulator(x)[0] - x.square() * ((x < 0.5).float() + (x < -0.5).float())).abs().max() < 2e-3
+    assert emulator.kernels.cut == {}

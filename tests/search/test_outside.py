@@ -1,0 +1,68 @@
+"""Inputs outside the range on which a plan holds are found, named and counted; inside nothing is said."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mpcc
+from mpcc import registry
+from mpcc.errors import OutsideRange, PlanError
+from mpcc.executable import Executable
+from mpcc.rewrite import Choice, Plan
+from mpcc.search import named_like, outside, watch
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(self.fc(self.norm(x)), -1)
+
+
+def rows(scale: float, count: int = 24) -> Tensor:
+    return torch.randn((count, 5, 8), generator=torch.Generator().manual_seed(7)) * scale
+
+
+@pytest.fixture(scope="module")
+def executable() -> Executable:
+    torch.manual_seed(0)
+    made = mpcc.compile(Block().eval(), (rows(1.0, 1),), calibration=rows(1.0))
+    assert isinstance(made, Executable)
+    return made
+
+
+def test_nothing_is_outside_where_the_plan_was_calibrated(executable: Executable) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        executable.emulate(rows(1.0))
+    assert executable.module is not None
+    watched = watch(executable.module, executable.plan, registry.approximations(), rows(1.0))
+    assert {found.quantity for found in watched} >= {"variance", "centred"}
+
+
+def test_emulation_warns_of_what_is_outside_and_says_how_much(executable: Executable) -> None:
+    wide = torch.cat([rows(1.0, 18), rows(30.0, 6)])
+    with pytest.warns(OutsideRange, match=r"norm\.layer_norm \(layer_norm_fitted\): variance lies in .* outside"):
+        executable.emulate(wide)
+    (found,) = [one for one in executable.outside(wide) if one.quantity == "variance"]
+    assert found.calls == pytest.approx(6 / 24) and found.values == pytest.approx(6 / 24)
+    assert found.seen_high > found.high
+
+
+def test_an_approximation_that_holds_everywhere_is_not_watched(executable: Executable) -> None:
+    assert executable.module is not None
+    plan = Plan({site: Choice("softmax_scaling") for site in executable.plan.choices if "softmax" in site})
+    assert outside(executable.module, plan, registry.approximations(), rows(100.0)) == []
+
+
+def test_a_plan_of_another_model_is_refused(executable: Executable) -> None:
+    assert executable.module is not None
+    with pytest.raises(PlanError, match="not those of the model"):
+        named_like(executable.module, Plan({"blocks.0.gelu": Choice("gelu_relu")}))
