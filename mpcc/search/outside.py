@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from ..errors import PlanError
 from ..ir.nn import is_site, operator_of, sites
 from ..ir.ranges import Inputs, observe
-from ..rewrite import Approximation, Choice, Domain, Plan
+from ..rewrite import Approximation, Choice, Domain, Plan, Split
 from .statistics import quantities
 
 ROUNDING = 1e-3
@@ -48,55 +48,58 @@ class Outside:
         )
 
 
-def domains(
-    graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation]
-) -> dict[str, tuple[str, Domain]]:
-    """Site -> the approximation chosen and where it holds, for those that do not hold everywhere."""
-    found: dict[str, tuple[str, Domain]] = {}
-    for site in sites(graph_module):
-        choice = plan.choices.get(site)
-        for part in _parts(choice):
-            approximation = approximations.get(part.approximation)
-            domain = approximation.domain(part.options) if approximation is not None else {}
+@dataclass(frozen=True)
+class Held:
+    """Where one choice holds: the whole site, or the positions `index` along `dim` of its input."""
+
+    label: str
+    approximation: str
+    domain: Domain
+    dim: int = 0
+    index: tuple[int, ...] | None = None
+
+    def part(self, x: Tensor) -> Tensor:
+        """What the choice sees of the site's input."""
+        return x if self.index is None else x.index_select(self.dim, torch.tensor(self.index))
+
+
+def held(plan: Plan, approximations: Mapping[str, Approximation]) -> dict[str, list[Held]]:
+    """Site -> where its choices hold, for those that do not hold everywhere."""
+    found: dict[str, list[Held]] = {}
+    for site, choice in plan.choices.items():
+        parts: list[tuple[str, Choice, int, tuple[int, ...] | None]]
+        if isinstance(choice, Split):
+            parts = [(f"{site} {part.label}", part.choice, choice.dim, part.index) for part in choice.parts]
+        else:
+            parts = [(site, choice, 0, None)]
+        for label, one, dim, index in parts:
+            domain = approximations[one.approximation].domain(one.options) if one.approximation in approximations else {}
             if domain:
-                found[site] = (part.approximation, _narrower(found.get(site, ("", {}))[1], domain))
+                found.setdefault(site, []).append(Held(label, one.approximation, domain, dim, index))
     return found
-
-
-def _parts(choice: Any) -> list[Choice]:
-    """The choices at a site: one, or those of its parts."""
-    if choice is None:
-        return []
-    return [choice] if isinstance(choice, Choice) else [part.choice for part in choice.parts]
-
-
-def _narrower(one: Domain, other: Domain) -> Domain:
-    """Where both hold."""
-    both = dict(one)
-    for name, (low, high) in other.items():
-        least, most = both.get(name, (low, high))
-        both[name] = (max(low, least), min(high, most))
-    return both
 
 
 def watch(
     graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation], inputs: Inputs
 ) -> list[Outside]:
     """Every quantity that a plan depends on, in the order of the graph, with the share of values outside (0 if none)."""
-    wanted = domains(graph_module, plan, approximations)
+    wanted = held(plan, approximations)
 
     def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Any:
         if not is_site(node) or node.meta["site"] not in wanted:
             return None
-        domain = wanted[node.meta["site"]][1]
-        return {name: _counted(q, *domain[name]) for name, q in quantities(node, args, kwargs, 1.0).items() if name in domain}
+        found = {}
+        for place, one in enumerate(wanted[node.meta["site"]]):
+            seen = quantities(node, (one.part(args[0]), *args[1:]), kwargs, 1.0)
+            found[str(place)] = {name: _counted(seen[name], *interval) for name, interval in one.domain.items()}
+        return found
 
     seen = observe(graph_module, inputs, look)
     return [
-        _found(site, wanted[site][0], name, wanted[site][1][name], rows)
+        _found(one, name, seen[node.name][str(place)][name])
         for site, node in sites(graph_module).items()
-        if site in wanted
-        for name, rows in seen[node.name].items()
+        for place, one in enumerate(wanted.get(site, []))
+        for name in one.domain
     ]
 
 
@@ -114,10 +117,10 @@ def _counted(value: Tensor, low: float, high: float) -> Tensor:
     return torch.stack([value.amin().double(), value.amax().double(), out.double().mean()])
 
 
-def _found(site: str, approximation: str, name: str, interval: tuple[float, float], rows: Tensor) -> Outside:
+def _found(one: Held, name: str, rows: Tensor) -> Outside:
     rows = rows.reshape(-1, 3)
     return Outside(
-        site, approximation, name, *interval, float(rows[:, 0].min()), float(rows[:, 1].max()),
+        one.label, one.approximation, name, *one.domain[name], float(rows[:, 0].min()), float(rows[:, 1].max()),
         float(rows[:, 2].mean()), float((rows[:, 2] > 0).double().mean()),
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ import mpcc
 from mpcc import registry
 from mpcc.errors import OutsideRange, PlanError
 from mpcc.executable import Executable
-from mpcc.rewrite import Choice, Plan
+from mpcc.rewrite import Choice, Part, Plan, Split
 from mpcc.search import named_like, outside, watch
 
 
@@ -60,6 +60,19 @@ def test_an_approximation_that_holds_everywhere_is_not_watched(executable: Execu
     assert executable.module is not None
     plan = Plan({site: Choice("softmax_scaling") for site in executable.plan.choices if "softmax" in site})
     assert outside(executable.module, plan, registry.approximations(), rows(100.0)) == []
+
+
+def test_a_part_of_a_site_is_held_against_its_own_choice(executable: Executable) -> None:
+    """Rows 0 and 3 have a domain that they leave, the others a choice that holds everywhere."""
+    assert executable.module is not None
+    (site,) = [name for name in executable.plan.choices if "softmax" in name]
+    fitted = executable.plan.choices[site]
+    assert isinstance(fitted, Choice)
+    split = Split(1, (Part((0, 3), fitted), Part((1, 2, 4), Choice("softmax_scaling"))))
+    found = watch(executable.module, Plan({site: split}), registry.approximations(), rows(1.0))
+    assert {one.site for one in found} == {f"{site} 0,3"}
+    whole = watch(executable.module, Plan({site: fitted}), registry.approximations(), rows(1.0))
+    assert all(part.seen_high <= one.seen_high for part, one in zip(found, whole, strict=True))
 
 
 def test_a_plan_of_another_model_is_refused(executable: Executable) -> None:
