@@ -6,9 +6,9 @@ STAMP := .venv/.mpcc-installed
 CRYPTEN := crypten==0.4.1
 
 # Two workers with one thread each: party processes that tests start would otherwise fight for the cores.
-test test-all: export OMP_NUM_THREADS := 1
+test test-all test-spu: export OMP_NUM_THREADS := 1
 
-.PHONY: setup demo test test-all check bench
+.PHONY: setup demo test test-all test-spu op-counts check bench
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -29,6 +29,15 @@ test: setup
 
 test-all: setup
 	$(PY) -m pytest -q -n 2
+
+# Against SPU itself, which this installs into .venv; what it counted is committed, so that `make test` compares too.
+test-spu: setup
+	$(PIP) -c constraints.txt --no-build-isolation --editable ".[spu]"
+	$(PY) -m pytest -q -m spu tests/spu_counters
+
+# The committed op counts of mpcc's own models, written again: look at the difference before you commit it.
+op-counts: setup
+	$(PY) -m pytest -q tests/guard --update-op-counts
 
 check: setup
 	.venv/bin/ruff check .

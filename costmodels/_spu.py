@@ -13,6 +13,7 @@ from mpcc.cost import Amount, Call, Formula, Price, Work, ceil_log2, elements
 from mpcc.errors import MissingCost
 
 SOURCE = "SPU 0.9.5, measured: bytes by its counters, hops by delaying every message"
+EXECUTES = "one operator after the other: SPU 0.9.5 leaves experimental_enable_inter_op_par off"
 Rate = tuple[float, float]  # bytes an element in total, hops
 
 
@@ -20,8 +21,8 @@ Rate = tuple[float, float]  # bytes an element in total, hops
 class Spu:
     """The measured forms of one protocol.
 
-    `rates` by element: scale (product with a public number), mul, less, relu, select, exp, reciprocal, div, rsqrt,
-    sigmoid, tanh, gelu_exact, gelu_tanh. `matmul` prices one unbatched product of m x k and k x n.
+    `rates` by element: scale (product with a public number), mul, less, relu, select, abs, exp, reciprocal, div, rsqrt,
+    sqrt, sigmoid, tanh, gelu_exact, gelu_tanh. `matmul` prices one unbatched product of m x k and k x n.
     `level`: bytes an element and hops of one level of a maximum's tree. `softmax`, `norm`: hops and bytes of the whole
     operator from its rows and columns; by the parts where they are None.
     """
@@ -31,7 +32,6 @@ class Spu:
     level: Rate
     level_start: float = 0.0  # hops of a maximum beyond its levels
     reciprocal_fixed_bytes: float = 0.0
-    reciprocal_mul_overlap: float = 0.0  # hops saved when a reciprocal goes straight into a product
     softmax_bytes: float | None = None  # an element
     norm_bytes: float | None = None  # an element
     norm_hops: float | None = None
@@ -59,15 +59,20 @@ class Spu:
         start = self.maximum(rows, columns) + self.rate("exp", count)
         if call.attrs.get("division") == "element":
             return start + self.rate("div", count)
-        work = start + self.reciprocal(rows) + self.rate("mul", count) + Work(-self.reciprocal_mul_overlap)
+        work = start + self.reciprocal(rows) + self.rate("mul", count)
         return work if self.softmax_bytes is None else Work(work.rounds, self.softmax_bytes * count)
 
     def norm(self, call: Call, columns: Amount) -> Work:
-        """square, rsqrt of a row's mean, product, product with a secret weight."""
+        """Mean (not of rms_norm), square, mean, rsqrt of a row's number, product, product with a secret weight."""
         count = call.size(0)
         rows = count / columns
         weighted = len(call.shapes) > 1
-        work = self.rate("mul", count) * (3 if weighted else 2) + self.rate("rsqrt", rows) + self.rate("scale", rows)
+        means = 1 if call.primitive == "rms_norm" else 2
+        work = (
+            self.rate("mul", count) * (3 if weighted else 2)
+            + self.rate("rsqrt", rows)
+            + self.rate("scale", rows) * means
+        )
         left_out = (0.0, 0.0) if weighted else self.rates["mul"]
         hops = work.rounds if self.norm_hops is None else self.norm_hops - left_out[1]
         if self.norm_bytes is None:
@@ -95,9 +100,8 @@ class Spu:
         return self.rate("mul", count) * (len(bits) - 1 + bits.count("1") - 1)
 
     def polynomial(self, count: Amount, degree: int) -> Work:
-        """All powers by a tree of products, then one product with a public number for each."""
-        powers = Work(self.rates["mul"][1] * ceil_log2(degree), self.rates["mul"][0] * max(degree - 1, 0) * count)
-        return powers + Work(self.rates["scale"][1], self.rates["scale"][0] * degree * count)
+        """Horner's rule: one product with a public number, then a product of secrets for each further degree."""
+        return Work() if degree < 1 else self.rate("scale", count) + self.rate("mul", count) * (degree - 1)
 
     def prices(self) -> dict[str, Formula]:
         """The price table of the protocol."""
@@ -151,7 +155,9 @@ class Spu:
             ),
             "group_norm": group_norm,
             "gelu": gelu,
-            **dict.fromkeys(("relu", "leaky_relu", "abs", "maximum", "minimum"), each("relu")),
+            **dict.fromkeys(("relu", "maximum", "minimum"), each("relu")),
+            "leaky_relu": each("scale", "relu"),
+            "abs": each("abs"),
             "elu": each("relu", "exp"),
             "clamp": clamp,
             "hardsigmoid": each("scale", "relu", "relu"),
@@ -162,7 +168,7 @@ class Spu:
             "exp": each("exp"),
             "reciprocal": lambda call: online(self.reciprocal(call.out)),
             "rsqrt": each("rsqrt"),
-            "sqrt": each("rsqrt", "mul"),
+            "sqrt": each("sqrt"),
             "amax": amax,
             "max_pool2d": max_pool2d,
             "less": each("less"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mpcc.cost import Amount, Compute, Price, Protocol, Work
 
-from ._spu import SOURCE, Spu
+from ._spu import EXECUTES, SOURCE, Spu
 
 BATCH, BATCH_BYTES = 4096, 1.15e6
 OPENED = 320 - BATCH_BYTES / BATCH  # bytes a product takes beyond its triple: 320 in all, amortised
@@ -51,6 +51,7 @@ CHEETAH = Protocol(
     adversary="semi-honest",
     correlations="nobody: the two parties by homomorphic encryption and oblivious transfer, counted online",
     source=SOURCE,
+    executes=EXECUTES,
     fraction_bits=18,
     overlap=4115 / 4196,  # whole ViT-Lite, measured, to the sum of its operators
     setup_link_share=0.5,

@@ -118,6 +118,7 @@ CRYPTEN_STOCK = Protocol(
     adversary="semi-honest",
     correlations="a dealer; by default party 0 itself, which can then read everything (CrypTen's TFP)",
     source="read off CrypTen 0.4.1's source; equal to its own counters, checked on every primitive and on whole models",
+    executes="one function after the other: each blocks in its own all_reduce",
     rtt_per_round=2.0,  # all_reduce over gloo: 41.5 ms for 1,000 elements on a link of 20 ms round trip
     compute=Compute(
         source="ViT-Lite 7/4/32: 2.63 s a party on one core of the machine of the baseline measurements",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mpcc.cost import Amount, Compute, Protocol, Work
 
-from ._spu import SOURCE, Spu
+from ._spu import EXECUTES, SOURCE, Spu
 
 
 def matmul(m: Amount, k: Amount, n: Amount, public: bool) -> Work:
@@ -24,9 +24,11 @@ FORMS = Spu(
         "relu": (2 * 72, 8),
         "select": (2 * 16, 1),
         "exp": (2 * 100, 17),
-        "reciprocal": (2 * 509, 37),
-        "div": (2 * 529, 39),
-        "rsqrt": (2 * 433, 27),
+        "abs": (2 * 73, 9),
+        "reciprocal": (2 * 505, 36),
+        "div": (2 * 525, 38),
+        "rsqrt": (2 * 429, 26),
+        "sqrt": (2 * 513, 35),
         "tanh": (2 * 324, 36),
         "sigmoid": (2 * 605, 53),
         "gelu_exact": (2 * 1951, 181),
@@ -34,7 +36,6 @@ FORMS = Spu(
     },
     matmul=matmul,
     level=(2 * 72, 8),
-    reciprocal_mul_overlap=1,  # 2Quad takes 40 hops, ReLU-softmax 46: one less than their parts
 )
 
 SEMI2K = Protocol(
@@ -44,6 +45,7 @@ SEMI2K = Protocol(
     adversary="semi-honest",
     correlations="a dealer; by default party 0, for tests only. Not counted in the online bytes",
     source=SOURCE,
+    executes=EXECUTES,
     fraction_bits=18,
     compute=Compute(
         source="ViT-Lite 7/4/32: 5.09 s a party on one core of the machine of the baseline measurements",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from . import options
-from .screen import Tell, console, emit, progress
+from .screen import Tell, console, emit, progress, say
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
     from mpcc.cost import Estimate, Network
     from mpcc.executable import Executable
 
+    from .model import Source
+
 EPILOG = (
     "Examples: mpcc profile model.onnx --network wan\n\n"
-    "mpcc profile model.onnx --protocol crypten --protocol crypten-stock --protocol cheetah --network lan --network wan"
-    "\n\nmpcc profile model.onnx --symbolic --protocol semi2k      (formulas, and how they grow with the tokens)"
+    "mpcc profile model.onnx --protocol crypten,crypten-stock,cheetah --network lan,wan,20ms,100MB/s -o profile.png\n\n"
+    "mpcc profile model.onnx --symbolic --protocol semi2k      (formulas, and how they grow with the tokens)"
     "\n\nmpcc profile model.onnx --rounds      (the schedule, round by round, and the dealer's work)"
 )
 PROGRAM = "crypten"
 """The protocol whose cost is read off the scheduled program; the others have price tables."""
+PHASES = {"online": "online", "setup": "set-up, once a model", "offline": "before the input"}
 
 
 def register(app: typer.Typer) -> None:
@@ -33,12 +37,20 @@ def register(app: typer.Typer) -> None:
 def profile(
     model: options.Model,
     protocol: Annotated[
-        list[str] | None, typer.Option(metavar="P", help="See `mpcc protocols`; repeat to compare. [default: crypten]")
+        list[str] | None,
+        typer.Option(metavar="P,P...", help="See `mpcc protocols`; several are compared. [default: crypten]"),
     ] = None,
     network: Annotated[
-        list[str] | None, typer.Option(metavar="N", help=f"{options.NETWORK_HELP} Repeat to compare. [default: lan]")
+        list[str] | None,
+        typer.Option(metavar="N,N...", help=f"{options.NETWORK_HELP} Several are compared. [default: lan]"),
     ] = None,
     by: Annotated[str, typer.Option(metavar="site|kind|layer", help="What a row of the first table is.")] = "site",
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--picture", "-o", metavar="FILE", help="Draw seconds by layer, and cost against tokens: .png, .svg or .pdf."
+        ),
+    ] = None,
     calibration: options.Calibration = None,
     input_shape: options.InputShape = None,
     symbolic: Annotated[
@@ -53,41 +65,79 @@ def profile(
     from mpcc.cost import Network
     from mpcc.errors import UsageError
 
+    from .model import source
+
     if by not in ("site", "kind", "layer"):
         raise UsageError(f"{by!r} is no kind of row", where="--by", hint="one of: site, kind, layer")
-    links = [Network.parse(text) for text in network or ["lan"]]
+    links = _unique([link for text in network or ["lan"] for link in Network.parse_list(text)])
+    names = _unique([name.strip() for text in protocol or [] for name in text.split(",")])
     if symbolic:
         from .formulas import formulas
 
-        formulas(model, protocol, input_shape, as_json=as_json)
+        if picture is not None:
+            raise UsageError("--symbolic draws no picture", where="--picture", hint="leave --symbolic out")
+        formulas(model, names, input_shape, as_json=as_json)
         return
     if rounds:
-        if protocol not in (None, [PROGRAM]):
-            raise UsageError(f"only {PROGRAM} has a schedule", where="--rounds", hint="leave --protocol out")
-        from .model import source
         from .rounds import rounds as schedule
 
+        if names not in ([], [PROGRAM]):
+            raise UsageError(f"only {PROGRAM} has a schedule", where="--rounds", hint="leave --protocol out")
+        if picture is not None:
+            raise UsageError("--rounds draws no picture", where="--picture", hint="leave --rounds out")
         schedule(executable_of(source(model), calibration, input_shape), as_json=as_json)
         return
+    if picture is not None:
+        from .pictures import drawable
+
+        drawable(picture)
     with progress() as tell:
-        found = estimates(model, protocol or [PROGRAM], links, calibration, input_shape, tell)
+        given = source(model)
+        found = estimates(given, names or [PROGRAM], links, calibration, input_shape, tell)
+        if picture is not None:
+            _draw(found, given, names, links[0], input_shape, picture)
     if as_json:
         emit([_document(estimate) for estimate in found])
     else:
         show(found, by)
+    if picture is not None:
+        say(f"written: {picture}")
+
+
+def _draw(
+    found: list[Estimate], given: Source, names: list[str], link: Network, input_shape: list[str] | None, picture: Path
+) -> None:
+    from mpcc import registry
+
+    from .model import graph
+    from .pictures import curves, draw
+
+    tables = [registry.protocol(name) for name in names if name != PROGRAM]
+    draw(found, curves(graph(given, input_shape), tables, link) if tables else [], picture)
+
+
+T = TypeVar("T")
+
+
+def _unique(given: list[T]) -> list[T]:
+    return list(dict.fromkeys(given))
 
 
 def estimates(
-    model: str, protocols: list[str], links: list[Network], calibration: Any, input_shape: list[str] | None, tell: Tell
+    given: Source,
+    protocols: list[str],
+    links: list[Network],
+    calibration: Any,
+    input_shape: list[str] | None,
+    tell: Tell,
 ) -> list[Estimate]:
     """One estimate for each protocol on each network, protocols together. The model is compiled at most once."""
     from mpcc import pipeline, registry
     from mpcc.predict import program_estimate
 
-    from .model import Source, graph, source
+    from .model import graph
 
     chosen = [registry.protocol(name) for name in protocols]
-    given: Source = source(model)
     captured: GraphModule | None = None
     executable: Executable | None = None
     found: list[Estimate] = []
@@ -124,7 +174,7 @@ def _document(estimate: Estimate) -> Any:
 
 
 def show(found: list[Estimate], by: str) -> None:
-    """The first estimate in full, its kinds, and all of them side by side."""
+    """The first estimate in full: its rows, its kinds, its phases. Then all of them side by side, phase by phase."""
     from rich.table import Table
 
     from mpcc import registry
@@ -134,17 +184,27 @@ def show(found: list[Estimate], by: str) -> None:
     out.print(found[0].table(by))
     if by == "site":
         out.print(found[0].table("kind"))
-    if len(found) == 1:
-        return
-    table = Table(title="Side by side, online", title_justify="left")
-    for name in ("protocol", "network"):
-        table.add_column(name)
+    many = len(found) > 1
+    table = Table(title="Side by side" if many else "By phase", title_justify="left", show_lines=many)
+    for name in ("protocol", "network", "phase"):
+        table.add_column(name, overflow="fold")
     for name in ("rounds", "bytes", "seconds"):
-        table.add_column(name, justify="right")
-    table.add_column("trust", overflow="fold")
+        table.add_column(name, justify="right", no_wrap=True)
     for estimate in found:
-        protocol = registry.protocol(estimate.protocol)
-        trust = f"{protocol.parties} parties, {protocol.adversary}; correlations: {protocol.correlations}"
-        cells = (count(estimate.rounds), size(estimate.bytes), duration(estimate.seconds))
-        table.add_row(estimate.protocol, estimate.network, *cells, trust)
+        phases = [(name, cost) for name, cost in estimate.phases().items() if name == "online" or cost.bytes or cost.rounds]
+        columns = (
+            [PHASES[name] for name, _ in phases],
+            [count(cost.rounds) for _, cost in phases],
+            [size(cost.bytes) for _, cost in phases],
+            [duration(cost.seconds) for _, cost in phases],
+        )
+        table.add_row(estimate.protocol, estimate.network, *("\n".join(column) for column in columns))
     out.print(table)
+    if not many:
+        return
+    trust = Table.grid(padding=(0, 2))
+    for name in _unique([estimate.protocol for estimate in found]):
+        one = registry.protocol(name)
+        who = f"{one.parties} parties, {one.adversary}; correlated randomness: {one.correlations}"
+        trust.add_row(name, who)
+    out.print(trust, highlight=False)

@@ -20,15 +20,15 @@ def protocols(as_json: options.AsJson = False) -> None:
     from mpcc import registry
 
     found = registry.protocols().values()
-    fields = ("name", "title", "parties", "adversary", "correlations", "ring_bits", "source")
+    fields = ("name", "title", "parties", "adversary", "correlations", "ring_bits", "executes", "source")
     if as_json:
         emit([{key: getattr(one, key) for key in fields} | {"compute": one.compute.source} for one in found])
         return
     from rich.table import Table
 
     table = Table(title="Protocols", title_justify="left", show_lines=True)
-    for column in ("name", "what", "parties", "adversary", "correlated randomness", "source of the prices"):
+    for column in ("name", "what", "parties", "adversary", "correlated randomness", "executes", "source of the prices"):
         table.add_column(column, overflow="fold")
     for one in found:
-        table.add_row(one.name, one.title, str(one.parties), one.adversary, one.correlations, one.source)
+        table.add_row(one.name, one.title, str(one.parties), one.adversary, one.correlations, one.executes, one.source)
     console().print(table)

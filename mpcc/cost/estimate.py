@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.table import Table
@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 from mpcc.cost.network import Network
 from mpcc.cost.price import Amount, Price, Work
 from mpcc.cost.protocol import Protocol
-from mpcc.cost.uses import Use, uses
+from mpcc.cost.uses import SECRET, Use, uses
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,10 @@ class Estimate:
         return list(totals.values())
 
     def table(self, by: str = "site") -> Table:
-        """A rich table of the online phase, rows by "site", "kind" or "layer", and the totals of all phases."""
+        """A rich table of the online phase, rows by "site", "kind" or "layer", and their total.
+
+        What costs nothing (additions, views) has no row.
+        """
         table = Table(title=f"{self.protocol} on {self.network}", title_justify="left", show_footer=True)
         table.add_column(by, "online")
         for name, total in (("rounds", _count(self.rounds)), ("bytes", _size(self.bytes))):
@@ -82,23 +85,31 @@ class Estimate:
         table.add_column("seconds", _seconds(self.seconds), justify="right")
         table.add_column("share", justify="right")
         for row in self.grouped(by):
+            if _is_number(row.seconds) and not (row.rounds or row.bytes or row.seconds):
+                continue
             share = f"{row.seconds / self.seconds:.1%}" if _is_number(self.seconds) and self.seconds else ""
             table.add_row(getattr(row, by), _count(row.rounds), _size(row.bytes), _seconds(row.seconds), share)
-        table.caption = _phases(self)
         return table
+
+    def phases(self) -> dict[str, PhaseCost]:
+        """online, setup, offline."""
+        online = PhaseCost(self.rounds, self.bytes, self.seconds)
+        return {"online": online, "setup": self.setup, "offline": self.offline}
+
+    def _row(self, row: SiteCost, by: str) -> dict[str, Any]:
+        share = {"share": row.seconds / self.seconds} if _is_number(self.seconds) and self.seconds else {}
+        measures = {name: _plain(getattr(row, name)) for name in ("rounds", "bytes", "seconds")}
+        return {by: getattr(row, by), **measures, **share}
 
     def to_json(self) -> str:
         """Stable JSON: numbers, or formulas as text where the estimate is symbolic."""
-        phases = {
-            "online": PhaseCost(self.rounds, self.bytes, self.seconds),
-            "setup": self.setup,
-            "offline": self.offline,
-        }
         return json.dumps(
             {
                 "protocol": self.protocol,
                 "network": self.network,
-                **{name: {key: _plain(value) for key, value in vars(cost).items()} for name, cost in phases.items()},
+                **{name: {key: _plain(value) for key, value in vars(cost).items()} for name, cost in self.phases().items()},
+                "kinds": [self._row(row, "kind") for row in self.grouped("kind")],
+                "layers": [self._row(row, "layer") for row in self.grouped("layer")],
                 "sites": [{key: _plain(value) for key, value in vars(row).items()} for row in self.sites],
             },
             indent=2,
@@ -111,18 +122,59 @@ def estimate_graph(graph: GraphModule, protocol: Protocol, network: Network | st
 
 
 def estimate_uses(found: Iterable[Use], protocol: Protocol, network: Network | str) -> Estimate:
-    """The cost of uses that run one after the other."""
+    """The cost of uses in the order of execution: one after the other, or by what waits for what (`concurrent`)."""
     link = Network.parse(network)
-
+    if protocol.concurrent:
+        priced, rounds, shares = concurrent(found, protocol)
+    else:
+        priced = [(use, protocol.chained(_price(use, protocol))) for use in found]
+        shares = [price.online.rounds for _, price in priced]
+        rounds = sum(shares, start=0)
     total = protocol.fixed
     rows: list[SiteCost] = []
-    for use in found:
-        price = protocol.price(use.primitive, use.shapes, use.visibility, output=use.output, site=use.site, **use.attrs)
-        price = protocol.chained(price)
+    for (use, price), share in zip(priced, shares, strict=True):
         total = total + price
-        seconds = protocol.seconds(price.online, link)
-        rows.append(SiteCost(use.site, use.layer, use.primitive, price.online.rounds, price.online.bytes, seconds))
-    return estimate_of(total, rows, protocol, link)
+        online = replace(price.online, rounds=share)
+        seconds = protocol.seconds(online, link)
+        rows.append(SiteCost(use.site, use.layer, use.primitive, share, online.bytes, seconds))
+    rounds = rounds + protocol.fixed.online.rounds
+    return estimate_of(replace(total, online=replace(total.online, rounds=rounds)), rows, protocol, link)
+
+
+def _price(use: Use, protocol: Protocol, **more: Any) -> Price:
+    attrs = {**use.attrs, **more}
+    return protocol.price(use.primitive, use.shapes, use.visibility, output=use.output, site=use.site, **attrs)
+
+
+def concurrent(found: Iterable[Use], protocol: Protocol) -> tuple[list[tuple[Use, Price]], int, list[int]]:
+    """(uses with prices, rounds of the longest chain, rounds by use, which add up to them).
+
+    A value is opened when it is there, once for all uses; a use ends a message or more after its last opening. A
+    message counts for the use with most bytes in it.
+    """
+    ready: dict[str, int] = {}
+    opened: dict[str, int] = {}
+    priced: list[tuple[Use, Price]] = []
+    messages: list[range] = []
+    for use in found:
+        start = max((ready[name] for name in use.after), default=0)
+        known = tuple(i for i, value in enumerate(use.values) if value in opened)
+        price = _price(use, protocol, opened=known) if protocol.opens else _price(use, protocol)
+        if use.primitive in protocol.opens:
+            start = max([start, *(opened[use.values[i]] for i in known)])
+            for i, value in enumerate(use.values):
+                if use.visibility[i] == SECRET:
+                    opened.setdefault(value, start + 1)
+        end = start + int(price.online.rounds)
+        ready[use.node] = end
+        priced.append((use, price))
+        messages.append(range(start, end))
+    depth = max(ready.values(), default=0)
+    shares = [0] * len(priced)
+    for message in range(depth):
+        there = [i for i, span in enumerate(messages) if message in span]
+        shares[max(there, key=lambda i: priced[i][1].online.bytes / len(messages[i]))] += 1
+    return priced, depth, shares
 
 
 def estimate_of(total: Price, rows: Sequence[SiteCost], protocol: Protocol, network: Network) -> Estimate:
@@ -146,14 +198,6 @@ def estimate_of(total: Price, rows: Sequence[SiteCost], protocol: Protocol, netw
 
 def _label(row: SiteCost, by: str) -> tuple[str, str, str]:
     return ("", row.layer, "") if by == "layer" else ("", "", row.kind)
-
-
-def _phases(estimate: Estimate) -> str:
-    parts = []
-    for name, cost in (("set-up, once a model", estimate.setup), ("offline, each inference", estimate.offline)):
-        if cost.bytes != 0 or cost.rounds != 0:
-            parts.append(f"{name}: {_count(cost.rounds)} rounds, {_size(cost.bytes)}, {_seconds(cost.seconds)}")
-    return "\n".join(parts)
 
 
 def _is_number(value: Amount) -> bool:

@@ -2,6 +2,7 @@
 
 Network.parse("lan")            -> the preset
 Network.parse("20ms,100MB/s")   -> 0.02 s round trip, 100e6 bytes a second each direction
+Network.parse_list("lan,20ms,100MB/s,wan")      -> three networks
 """
 
 from __future__ import annotations
@@ -50,6 +51,17 @@ class Network:
         if bandwidth <= 0:
             raise UsageError(f"the bandwidth of {text!r} must be more than zero", hint=_HINT)
         return Network(text.strip(), rtt, bandwidth, "given by the user")
+
+    @staticmethod
+    def parse_list(text: str) -> list[Network]:
+        """Networks with commas between them; the comma within `RTT,BANDWIDTH` is one too, and is told apart."""
+        parts = text.split(",")
+        found: list[Network] = []
+        while parts:
+            length = 1 if parts[0].strip() in NETWORKS or len(parts) == 1 else 2
+            found.append(Network.parse(",".join(parts[:length])))
+            parts = parts[length:]
+        return found
 
 
 def _quantity(text: str, units: dict[str, float], what: str, whole: str) -> float:

@@ -47,6 +47,9 @@ class Protocol:
     mpcc's exchange), 2 for CrypTen's all_reduce over gloo. `link_share`: part of the total bytes that the busiest
     direction of a link carries, 1 / parties when all speak alike; `setup_link_share` likewise for set-up. `overlap`:
     the part of the added-up rounds that whole programs were measured to take. `fixed`: paid once a program.
+    `concurrent`: whether parts that do not wait for one another share their messages; else a program's rounds add up
+    operator by operator, and `executes` says how that is known. `opens`: primitives that open their operands where a
+    value is opened once for all of them; empty where each opens its own.
     """
 
     name: str
@@ -64,6 +67,9 @@ class Protocol:
     fixed: Price = FREE
     link_share: float = 0.5
     setup_link_share: float = 1.0
+    concurrent: bool = False
+    executes: str = "one operator after the other"
+    opens: frozenset[str] = frozenset()
 
     def price(
         self,

@@ -18,7 +18,7 @@ from typing import Any
 
 import sympy
 
-from mpcc.cost.price import Amount, Price
+from mpcc.cost.price import Amount, Price, Work
 from mpcc.cost.protocol import Protocol
 from mpcc.cost.uses import Use
 from mpcc.errors import UsageError
@@ -28,26 +28,34 @@ NAMES = {"n": "tokens", "d": "width", "h": "heads", "m": "hidden width", "L": "l
 
 @dataclass(frozen=True)
 class Formulas:
-    """Online rounds and bytes as sympy expressions; `sizes` are the symbols' values in the model at hand."""
+    """Online rounds, bytes and local work as sympy expressions; `sizes` are the symbols' values in the model at hand."""
 
     protocol: str
     rounds: Amount
     bytes: Amount
     sizes: Mapping[str, int]
+    local_seconds: Amount = 0
 
     def at(self, **sizes: int) -> Formulas:
         """The same with some of the symbols replaced by numbers."""
         values = {_symbol(name): size for name, size in sizes.items()}
         kept = {name: size for name, size in self.sizes.items() if name not in sizes}
-        return Formulas(
-            self.protocol, sympy.sympify(self.rounds).subs(values), sympy.sympify(self.bytes).subs(values), kept
+        rounds, data, local = (
+            sympy.sympify(amount).subs(values) for amount in (self.rounds, self.bytes, self.local_seconds)
         )
+        return Formulas(self.protocol, rounds, data, kept, local)
 
     def growth(self, tokens: Sequence[int]) -> list[tuple[int, float, float]]:
         """(tokens, rounds, bytes) as the number of tokens grows and all else stays."""
+        found = zip(tokens, self.work(tokens), strict=True)
+        return [(n, float(work.rounds), float(work.bytes)) for n, work in found]
+
+    def work(self, tokens: Sequence[int]) -> list[Work]:
+        """The online work at each number of tokens, all else as in the model at hand, in numbers."""
         rest = {name: size for name, size in self.sizes.items() if name != "n"}
         fixed = self.at(**rest)
-        return [(n, float(fixed.at(n=n).rounds), float(fixed.at(n=n).bytes)) for n in tokens]
+        at = [fixed.at(n=n) for n in tokens]
+        return [Work(float(one.rounds), float(one.bytes), float(one.local_seconds)) for one in at]
 
 
 def symbolic(found: Sequence[Use], protocol: Protocol) -> Formulas:
@@ -65,7 +73,10 @@ def symbolic(found: Sequence[Use], protocol: Protocol) -> Formulas:
             repeated = repeated + price
     whole = total + repeated * (_symbol("L") if layers > 1 else 1)
     known = {**sizes, **({"L": layers} if layers > 1 else {})}
-    formulas = Formulas(protocol.name, sympy.expand(whole.online.rounds), sympy.expand(whole.online.bytes), known)
+    online = whole.online
+    formulas = Formulas(
+        protocol.name, sympy.expand(online.rounds), sympy.expand(online.bytes), known, online.local_seconds
+    )
     _check(formulas, found, protocol)
     return formulas
 

@@ -23,6 +23,11 @@ from mpcc.ir import mpc, signs
 PUBLIC, WEIGHTS, SECRET = "public", "weights", "secret"
 """Visibility: known to all; known to the model's owner only; known to nobody."""
 
+SAME_VALUES = frozenset(
+    {torch.ops.aten.reshape.default, torch.ops.aten.permute.default, torch.ops.aten.expand.default}
+)
+"""Views that show a value whole: what opens one opens the other."""
+
 _MPC_ARGUMENTS = {
     "scale": ("x", "factor"),
     "polynomial": ("x", "coefficients"),
@@ -34,7 +39,11 @@ _MPC_ARGUMENTS = {
 
 @dataclass(frozen=True)
 class Use:
-    """One call of a primitive in a graph. `site` is the node's site, or its layer and primitive if it has none."""
+    """One call of a primitive in a graph. `site` is the node's site, or its layer and primitive if it has none.
+
+    `values` names the value behind each operand (the node that made it, seen through reshapes), `after` the uses that
+    must have ended before this one starts.
+    """
 
     site: str
     layer: str
@@ -44,6 +53,8 @@ class Use:
     output: tuple[int, ...]
     attrs: Mapping[str, Any]
     node: str
+    values: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 def uses(graph: GraphModule) -> list[Use]:
@@ -52,10 +63,17 @@ def uses(graph: GraphModule) -> list[Use]:
     names: Counter[str] = Counter()
     positive = signs.nonnegative(graph.graph)
     found: list[Use] = []
+    values: dict[Node, str] = {}
+    made_by: dict[Node, tuple[str, ...]] = {}
     for node in graph.graph.nodes:
         visible[node] = _visibility(graph, node, visible)
+        whole = node.target in SAME_VALUES and operands(node)
+        values[node] = values[operands(node)[0]] if whole else node.name
+        before = tuple(dict.fromkeys(use for operand in operands(node) for use in made_by[operand]))
+        made_by[node] = before
         if node.op != "call_function" or visible[node] == PUBLIC or node.target in mpc.VIEWS:
             continue
+        made_by[node] = (node.name,)
         layer = str(node.meta.get("layer", ""))
         primitive = primitive_name(node.target)
         found.append(
@@ -68,6 +86,8 @@ def uses(graph: GraphModule) -> list[Use]:
                 output=shape(node),
                 attrs=_attrs(node, primitive, positive),
                 node=node.name,
+                values=tuple(values[operand] for operand in operands(node)),
+                after=before,
             )
         )
     return found
@@ -108,7 +128,7 @@ def _visibility(graph: GraphModule, node: Node, visible: Mapping[Node, str]) -> 
 
 
 def _site(node: Node, layer: str, primitive: str, names: Counter[str]) -> str:
-    if "site" in node.meta:
+    if node.meta.get("site"):
         return str(node.meta["site"])
     name = f"{layer}.{primitive}" if layer else primitive
     names[name] += 1

@@ -172,6 +172,51 @@ def test_the_engine_opens_each_value_once_and_weights_at_set_up() -> None:
     assert (less.bytes + select.bytes) / 640 == 17.75
 
 
+def parts_of_a_softmax() -> fx.GraphModule:
+    """Two halves of the heads, one squared, the other squared twice; then put together."""
+    from mpcc.ir import mpc
+    from mpcc.ir.trace import Recorder
+
+    def halves(x: Any) -> Any:
+        first = torch.ops.aten.slice.Tensor(x, 1, 0, 2)
+        second = torch.ops.aten.slice.Tensor(x, 1, 2, 4)
+        return torch.ops.aten.cat.default([mpc.square(first), mpc.square(mpc.square(second))], 1)
+
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    x.meta["val"] = torch.empty(1, 4, 5, 5, device="meta")
+    graph.output(Recorder(graph, {"layer": "attn", "site": "attn.softmax"}).call(halves, x))
+    return fx.GraphModule(torch.nn.Module(), graph)
+
+
+@pytest.mark.parametrize(("name", "rounds"), [("crypten", 2), ("crypten-stock", 3), ("semi2k", 3 * 2)])
+def test_parallel_parts_share_rounds_only_where_the_protocol_runs_them_together(name: str, rounds: int) -> None:
+    protocol = registry.protocol(name)
+    estimate = estimate_graph(parts_of_a_softmax(), protocol, LAN)
+    assert protocol.concurrent == (name == "crypten") and protocol.executes
+    assert estimate.rounds == rounds == sum(row.rounds for row in estimate.sites)
+    assert estimate.bytes == sum(row.bytes for row in estimate.sites) > 0
+
+
+def test_the_engine_opens_a_value_once_whatever_uses_it() -> None:
+    """x, seen through a reshape, is squared, compared and multiplied: one opening, then one of its square."""
+    from mpcc.ir import mpc
+    from mpcc.ir.trace import Recorder
+
+    def several(x: Any) -> Any:
+        square, less = mpc.square(x), mpc.less(torch.ops.aten.reshape.default(x, [640]), 0.5)
+        return mpc.add(mpc.mul(x, square), torch.ops.aten.reshape.default(less, [10, 64]))
+
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    x.meta["val"] = torch.empty(10, 64, device="meta")
+    graph.output(Recorder(graph).call(several, x))
+    found = estimate_graph(fx.GraphModule(torch.nn.Module(), graph), registry.protocol("crypten"), LAN)
+    assert found.rounds == 2 and found.bytes == 16 * 640 * 2 + 16 * 6 * 10
+    stock = estimate_graph(fx.GraphModule(torch.nn.Module(), graph), registry.protocol("crypten-stock"), LAN)
+    assert stock.rounds == 1 + 8 + 1
+
+
 # ------------------------------------------------------------------------------------------------ formulas
 
 

@@ -1,0 +1,69 @@
+"""mpcc profile: lists of protocols and networks, phases, layers and kinds that add up, and the picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Mpcc = Callable[..., Any]
+TABLES = "crypten-stock,semi2k,cheetah"
+
+
+def test_lists_of_protocols_and_networks_are_compared(mpcc: Mpcc, model: Path) -> None:
+    """Commas divide a list, also one with a network written as RTT,BANDWIDTH; what is named twice counts once."""
+    answer = mpcc("profile", model, "--protocol", f"{TABLES},semi2k", "--network", "lan,20ms,100MB/s,wan", "--json")
+    found = [(one["protocol"], one["network"]) for one in json.loads(answer.out)]
+    links = ("lan", "20ms,100MB/s", "wan")
+    assert found == [(name, link) for name in ("crypten-stock", "semi2k", "cheetah") for link in links]
+
+
+def test_sites_kinds_and_layers_add_up(mpcc: Mpcc, model: Path) -> None:
+    for one in json.loads(mpcc("profile", model, "--protocol", f"crypten,{TABLES}", "--json").out):
+        for rows in ("sites", "kinds", "layers"):
+            for measure in ("rounds", "bytes") if one["protocol"] != "cheetah" else ("rounds",):
+                assert sum(row[measure] for row in one[rows]) == pytest.approx(one["online"][measure])
+        if one["protocol"] != "cheetah":
+            assert sum(row["share"] for row in one["kinds"]) == pytest.approx(1)
+
+
+def test_phases_are_told_apart(mpcc: Mpcc, model: Path) -> None:
+    text = mpcc("profile", model, "--protocol", "crypten").out
+    assert "By phase" in text and "set-up, once a model" in text and "before the input" in text
+    (found,) = json.loads(mpcc("profile", model, "--protocol", "crypten", "--json").out)
+    assert all(found[phase]["bytes"] > 0 for phase in ("online", "setup", "offline"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_a_picture_is_written(mpcc: Mpcc, model: Path, tmp_path: Path, suffix: str) -> None:
+    answer = mpcc("profile", model, "--protocol", TABLES, "--network", "lan,wan", "-o", f"cost.{suffix}")
+    assert answer.code == 0 and f"written: cost.{suffix}" in answer.err
+    written = (tmp_path / f"cost.{suffix}").read_bytes()
+    assert written.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix])
+    if suffix == "svg":
+        assert b"crypten-stock on wan" in written and b"fc1" in written
+    assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("-o", "cost.txt"), ".txt is no kind of picture"),
+        (("-o", "absent/cost.png"), "there is no such folder"),
+        (("--symbolic", "-o", "cost.png"), "--symbolic draws no picture"),
+        (("--network", "lan,20ms"), "'20ms' is no network"),
+        (("--network", "lan,"), "is no network"),
+        (("--protocol", "semi2k,"), "there is no protocol called ''"),
+        (("--protocol", "semi3k"), "did you mean 'semi2k'?"),
+    ],
+)
+def test_what_cannot_be_drawn_or_is_unknown_is_refused(
+    mpcc: Mpcc, model: Path, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    answer = mpcc("profile", model, *options)
+    assert answer.code == 2 and said in answer.err
+    assert sorted(tmp_path.iterdir()) == before
