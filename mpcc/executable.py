@@ -8,17 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from torch import Tensor, fx
 
 from . import registry
 from .cost import Network
-from .errors import BundleError, OutsideRange, ShapeError
+from .errors import BundleError, OutsideRange, ShapeError, UsageError
 from .rewrite import Plan
 from .schedule import Program
 
 if TYPE_CHECKING:
+    from .backend.crypten.inside import PartyState
     from .backend.emulate import Emulator
     from .search import Outside
 
@@ -52,6 +53,7 @@ class Executable:
         """`module` is the nn-level graph that the program was made of; `model` reads it when it is asked for."""
         self.program, self.plan, self.module = program, plan, module
         self._model = model
+        self._party: PartyState | None = None
 
     @cached_property
     def _emulator(self) -> Emulator:
@@ -96,15 +98,45 @@ class Executable:
         joined = tuple(output.flatten(0, 1) if output.dim() > 1 else output for output in self._emulator.calls(*columns))
         return joined[0] if len(joined) == 1 else joined
 
+    @overload
     def run(
         self, *inputs: Tensor, network: str | Network | None = None, insecure_dealer: bool = False
-    ) -> Run:
-        """Run once, privately: two party processes and a dealer process on this machine.
+    ) -> Run: ...
+
+    @overload
+    def run(self, *inputs: Any, network: str | Network | None = None, insecure_dealer: bool = False) -> Any: ...
+
+    def run(self, *inputs: Any, network: str | Network | None = None, insecure_dealer: bool = False) -> Any:
+        """Run once, privately: two party processes and a dealer process on this machine; a `Run`.
 
         `network` emulates a link between them (default: the machine's own loopback).
+
+        CrypTensors, in both parties of a CrypTen run: CrypTensors come back, nothing is opened. Party 0 then makes the
+        correlated randomness, as CrypTen's own default does, and can read everything: ask for it by `insecure_dealer`.
+        With a dealer of its own: `mpcc.backend.crypten.inside`.
         """
+        if any(not isinstance(value, Tensor) for value in inputs):
+            return self._run_shared(inputs, network, insecure_dealer)
         with self.session(network=network, insecure_dealer=insecure_dealer) as session:
             return session.run(*inputs)
+
+    def _run_shared(self, inputs: Sequence[Any], network: Any, insecure_dealer: bool) -> Any:
+        """A CrypTensor, or a tuple of them, from CrypTensors. The set-up is paid in the first call."""
+        if not all(type(value).__module__.startswith("crypten") for value in inputs):
+            kinds = ", ".join(sorted({type(value).__name__ for value in inputs}))
+            raise UsageError(f"inputs of type {kinds}", hint="all of them plain tensors, or all of them CrypTensors")
+        if network is not None:
+            raise UsageError("CrypTensors travel over CrypTen's own network, none is emulated", hint="leave `network` out")
+        from .backend.crypten.inside import run_in_party
+
+        return run_in_party(self._shared_party(insecure_dealer), *inputs)
+
+    def _shared_party(self, insecure_dealer: bool) -> PartyState:
+        from .backend.crypten.inside import PartyState
+
+        if self._party is None:
+            self._party = PartyState.join(self.program, self.version, insecure_dealer=insecure_dealer)
+        return self._party
 
     @contextmanager
     def session(

@@ -9,10 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 STRETCH = 1.25
 OPERATORS = frozenset({"softmax"})
+aten = torch.ops.aten
+SAME_VALUES = frozenset({aten.reshape.default, aten.permute.default, aten.expand.default, aten.flip.default, aten.roll.default})
+"""Views whose elements are those of their operand, all equally often: there is nothing new to see."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +65,24 @@ class Stretched(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        if not isinstance(value, Tensor) or n.op == "output":
-            return value
-        plain = self.look(value)
-        region = self.where.get(n)
-        if region is None:
-            self.seen[n.name] = (plain, plain)
-            return value
-        args, kwargs = fx.node.map_arg((n.args, n.kwargs), lambda a: self._wide(a, region))
-        assert callable(n.target)
-        self.wide[n] = n.target(*args, **kwargs)
-        self.seen[n.name] = (plain, self.look(self.wide[n]))
-        for read in self.user_to_last_uses.get(n, []):
-            self.wide.pop(read, None)
+        if isinstance(value, Tensor) and n.op != "output":
+            self._see(n, value)
+        for done in self.user_to_last_uses.get(n, ()):
+            self.wide.pop(done, None)
         return value
+
+    def _see(self, n: fx.Node, value: Tensor) -> None:
+        region = self.where.get(n)
+        if region is not None:
+            args, kwargs = fx.node.map_arg((n.args, n.kwargs), lambda a: self._wide(a, region))
+            assert callable(n.target)
+            self.wide[n] = n.target(*args, **kwargs)
+        source = n.all_input_nodes[0] if n.target in SAME_VALUES else None
+        if source is not None and source.name in self.seen and self.where.get(source) is region:
+            self.seen[n.name] = self.seen[source.name]
+            return
+        plain = self.look(value)
+        self.seen[n.name] = (plain, plain if region is None else self.look(self.wide[n]))
 
     def _wide(self, node: fx.Node, region: Region) -> Any:
         if node in region.entries:

@@ -12,6 +12,8 @@ from mpcc.backend.crypten.borders import join
 from mpcc.backend.crypten.inside import PartyState, run_in_party
 from mpcc.backend.transport import Phase
 from mpcc.errors import MpccError
+from mpcc.executable import Executable
+from mpcc.rewrite import Plan
 from mpcc.schedule.serialize import dumps, loads
 from tests.backend.programs import SHAPE, program
 
@@ -21,6 +23,12 @@ def main() -> None:
     rank, case = int(os.environ["RANK"]), sys.argv[1]
     crypten = join(rank, os.environ["RENDEZVOUS"], "lo")
     made = program("linear" if case == "other program" and rank else "mixed")
+    if case == "executable":
+        executable = Executable(made, Plan({}))
+        x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+        y = executable.run(crypten.cryptensor(x, src=1), insecure_dealer=True)
+        print(json.dumps({"answer": y.get_plain_text().tolist(), "class": type(y).__name__}))
+        return
     if case == "dealer":
         host, port = sys.argv[2].split(":")
         state = PartyState.join(made, "v1", dealer=(host, int(port)))

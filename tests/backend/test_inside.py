@@ -18,6 +18,9 @@ import torch
 from mpcc.backend.emulate import Emulator
 from mpcc.backend.narrow import narrowed
 from mpcc.backend.standalone import run_party
+from mpcc.errors import UsageError
+from mpcc.executable import Executable
+from mpcc.rewrite import Plan
 from mpcc.schedule.check import check_masks
 
 from .programs import NAMES, SHAPE, program
@@ -84,3 +87,17 @@ def test_a_cryptensor_goes_in_and_comes_out(tmp_path: Path, dealer: bool) -> Non
 def test_two_programs_are_refused(tmp_path: Path) -> None:
     for answer in parties(tmp_path, "other program"):
         assert answer["error"].startswith("SecurityError") and "program digest" in answer["error"]
+
+
+@pytest.mark.slow
+def test_an_executable_takes_and_gives_cryptensors(tmp_path: Path) -> None:
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    expected = Emulator(program("mixed"))(x)[0]
+    for answer in parties(tmp_path, "executable"):
+        assert answer["class"] == "MPCTensor" and (torch.tensor(answer["answer"]) - expected).abs().max() < 0.01
+
+
+def test_an_executable_refuses_what_is_no_tensor() -> None:
+    executable = Executable(program("local"), Plan({}))
+    with pytest.raises(UsageError, match="inputs of type list"):
+        executable.run([[1.0]])

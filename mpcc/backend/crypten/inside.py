@@ -110,7 +110,10 @@ class PartyState:
         correlated randomness, as CrypTen's own default does, and can read everything.
         """
         if (dealer is None) != insecure_dealer:
-            hint = "give dealer=(host, port) or insecure_dealer=True"
+            hint = (
+                "insecure_dealer=True: party 0, as CrypTen's default does; or PartyState.join(..., dealer=(host, port)) "
+                "of mpcc.backend.crypten.inside"
+            )
             raise UsageError("correlated randomness must come from somewhere", hint=hint)
         rank = check()
         shared = narrowed(program)
