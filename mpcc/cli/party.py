@@ -30,6 +30,7 @@ class Place:
     tls: Path | None
     sessions: int | None
     insecure_dealer: bool
+    repeat: int = 1
 
 
 def role_of(text: str) -> str:
@@ -64,7 +65,7 @@ def take_part(bundle: Path, place: Place, inputs: list[Path]) -> tuple[list[Outc
         place.role,
         place.peers,
         identity=None if place.tls is None else Identity.of(place.tls, place.role),
-        inputs=calls(inputs, shapes) if inputs else (),
+        inputs=calls(inputs, shapes) * place.repeat if inputs else (),
         insecure_dealer=place.insecure_dealer,
         sessions=place.sessions,
         report=_served,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "Examples: mpcc run model.mpcc --input image.npy --output logits.npy      (three processes on this machine)\n\n"
     "mpcc run model.mpcc --input image.npy --network 20ms,100MB/s      (the same over an emulated network)\n\n"
+    "mpcc run model.mpcc --input image.npy --repeat 20 --json      (seconds of 20 inferences after one set-up)\n\n"
     "Three machines: mpcc run model.mpcc --party 0 --peers owner:7000,client:7001,dealer:7002 --tls keys; "
     "likewise --party dealer, and --party 1 with --input."
 )
@@ -67,6 +68,9 @@ def run(
     sessions: Annotated[
         int, typer.Option(metavar="N", min=0, help="How many sessions party 0 or the dealer serves; 0: until stopped.")
     ] = 1,
+    repeat: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Ask all inputs N times over after one set-up; the last answers count.")
+    ] = 1,
     insecure_dealer: Annotated[
         bool, typer.Option("--insecure-dealer", help="The dealer inside party 0, which can then read the INPUT.")
     ] = False,
@@ -81,7 +85,7 @@ def run(
     if party is None:
         if peers is not None or tls is not None:
             raise UsageError("--peers and --tls need --party", hint="say which one this is: --party 0, 1 or dealer")
-        done, predicted = here(bundle, _given(inputs), link, insecure_dealer)
+        done, predicted = here(bundle, _given(inputs), link, insecure_dealer, repeat)
     else:
         from . import party as remote
 
@@ -91,17 +95,17 @@ def run(
         if insecure_dealer:
             say(f"NOT PRIVATE: {security.INSECURE_DEALER}")
         asked = _given(inputs) if role == remote.CLIENT else _none(inputs, party)
-        place = remote.Place(role, remote.addresses(peers), tls, sessions or None, insecure_dealer)
+        place = remote.Place(role, remote.addresses(peers), tls, sessions or None, insecure_dealer, repeat)
         done, predicted = remote.take_part(bundle, place, asked)
         if role != remote.CLIENT:
             return
-    finish(done, predicted, output, as_json)
+    finish(done, predicted, output, as_json, len(done) // repeat)
     if not as_json and party is None:
         typer.echo(f"NOT PRIVATE: {security.INSECURE_DEALER}" if insecure_dealer else security.ONE_MACHINE)
 
 
 def here(
-    bundle: Path, inputs: list[Path], link: Network | None, insecure_dealer: bool
+    bundle: Path, inputs: list[Path], link: Network | None, insecure_dealer: bool, repeat: int = 1
 ) -> tuple[Sequence[Measured], Cost]:
     """All three parties as processes of this machine."""
     from mpcc.bundle import load
@@ -109,7 +113,7 @@ def here(
     from .tensors import calls
 
     executable: Executable = load(bundle)
-    asked = calls(inputs, executable.input_shapes)
+    asked = calls(inputs, executable.input_shapes) * repeat
     done = []
     with progress() as tell:
         with executable.session(network=link, insecure_dealer=insecure_dealer, progress=tell) as session:
@@ -135,13 +139,13 @@ def _none(inputs: list[Path] | None, party: str) -> list[Path]:
     return []
 
 
-def finish(done: Sequence[Measured], predicted: Cost, output: Path | None, as_json: bool) -> None:
-    """Write and print the answers, joined along their first dimension, and what one inference took."""
+def finish(done: Sequence[Measured], predicted: Cost, output: Path | None, as_json: bool, last: int) -> None:
+    """Write and print the `last` answers, joined along their first dimension, and what one inference took."""
     import torch
 
     from .tensors import write
 
-    outputs = [torch.cat(list(column)) for column in zip(*(one.outputs for one in done), strict=True)]
+    outputs = [torch.cat(list(column)) for column in zip(*(one.outputs for one in done[-last:]), strict=True)]
     if output is not None:
         write(output, outputs)
     if as_json:

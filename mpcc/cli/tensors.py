@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,13 +66,16 @@ def load(path: Path) -> np.ndarray[Any, Any]:
 
 def write(path: Path, outputs: Sequence[Tensor]) -> None:
     """One output as .npy, several as .npz."""
-    part = path.with_name(f".{path.name}.part")
+    part, made = path.with_name(f".{path.name}.part"), io.BytesIO()  # into a file itself numpy writes less on a full disk
+    if len(outputs) == 1:
+        np.save(made, outputs[0].detach().numpy(), allow_pickle=False)
+    else:
+        np.savez(made, **{f"output_{index}": value.detach().numpy() for index, value in enumerate(outputs)})
     try:
         with part.open("wb") as file:
-            if len(outputs) == 1:
-                np.save(file, outputs[0].detach().numpy(), allow_pickle=False)
-            else:
-                np.savez(file, **{f"output_{index}": value.detach().numpy() for index, value in enumerate(outputs)})
+            file.write(made.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

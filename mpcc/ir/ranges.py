@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_map
 
 from ..errors import RangeError, ShapeError
 from .stretching import STRETCH, Stretched, regions
 
 ELEMENTS_AT_ONCE = 1 << 20  # of the largest value: bounds the memory of a run over many calls
+LARGE = 1 << 17  # elements of the largest value from which on calls run one by one: together they gain nothing
 Inputs = Tensor | Iterable[Any]
 """One tensor [examples, ...] for a graph of one input, or an iterable of calls: a tensor, or a tuple of tensors."""
 
@@ -113,10 +115,17 @@ def observe(graph_module: fx.GraphModule, inputs: Inputs, look: Look) -> dict[st
 
 def _over_calls(graph_module: fx.GraphModule, one_call: Callable[..., Any], columns: Sequence[Tensor]) -> Any:
     """What `one_call` gives for every call, with a leading dimension for the calls."""
-    largest = max((n.meta["val"].numel() for n in graph_module.graph.nodes if "val" in n.meta), default=1)
+    largest = _largest(graph_module)
     chunk = max(1, ELEMENTS_AT_ONCE // max(largest, 1))
     with torch.no_grad():
+        if largest > LARGE:
+            found = [one_call(*values) for values in zip(*columns, strict=True)]
+            return tree_map(lambda *parts: torch.stack(parts), *found)
         return torch.func.vmap(one_call, chunk_size=chunk, randomness="error")(*columns)
+
+
+def _largest(graph_module: fx.GraphModule) -> int:
+    return max((n.meta["val"].numel() for n in graph_module.graph.nodes if "val" in n.meta), default=1)
 
 
 class _Watcher(fx.Interpreter):
@@ -162,12 +171,20 @@ def record_ranges(graph_module: fx.GraphModule, inputs: Inputs, stretch: float =
     """
     columns, where = stack_calls(graph_module, inputs), regions(graph_module.graph)
 
-    def one_call(*values: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        runner = Stretched(graph_module, where, stretch, summary)
+    def one_call(*values: Tensor, look: Callable[[Tensor], Any] = summary) -> dict[str, tuple[Any, Any]]:
+        runner = Stretched(graph_module, where, stretch, look)
         runner.run(*values)
         return runner.seen
 
-    seen = _over_calls(graph_module, one_call, columns)
+    seen: dict[str, tuple[Tensor, Tensor]]
+    if _largest(graph_module) > LARGE:
+        # Numbers, no small tensors: these would lie between the freed large ones and keep their memory from being joined.
+        with torch.no_grad():
+            rows = [one_call(*values, look=lambda v: summary(v).tolist()) for values in zip(*columns, strict=True)]
+        table = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
+        seen = {name: (both[:, 0], both[:, 1]) for name, both in table.items()}
+    else:
+        seen = _over_calls(graph_module, one_call, columns)
     for node in graph_module.graph.nodes:
         if node.name not in seen:
             continue
