@@ -26,7 +26,8 @@ CURVES: dict[str, tuple[Function, tuple[float, ...], tuple[float, ...]]] = {
 """Name -> function, and the pieces (coefficients of powers) that hold far below and far above."""
 
 MEMBERS = (
-    (2, 8), (2, 11), (2, 6), (2, 5), (2, 4), (2, 3), (2, 2), (1, 16), (1, 12), (1, 10), (1, 8), (1, 6), (1, 5), (1, 4), (1, 3)
+    (2, 8), (2, 16), (2, 11), (2, 6), (2, 5), (2, 4), (2, 3), (2, 2),
+    (1, 16), (1, 12), (1, 10), (1, 8), (1, 6), (1, 5), (1, 4), (1, 3),
 )  # fmt: skip
 """(degree, thresholds) of each member, the accurate default first."""
 

@@ -21,6 +21,7 @@ EXPONENTIAL_TOLERANCE, RECIPROCAL_TOLERANCE = 7e-3, 1e-3  # of the default membe
 POINTS = 4001
 NORM_MARGIN = 1.25
 NORM_TOLERANCE, NORM_ROUGHEST = 1e-3, 0.15
+FINEST = 1e-5  # a norm's finest member: for where an error of 1e-4 is still too large
 FEW, FEW_BELOW, FEW_ABOVE = 64, 15.0, 0.9  # an extreme seen among so few rows says little about the next ones
 TAIL, QUANTILES = 0.005, 17  # where the calibrated rows are, the tails left out
 
@@ -87,7 +88,7 @@ def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ..
     low = _digits(seen.low / NORM_MARGIN / (1 + FEW_BELOW * few))
     high = _digits(seen.high * NORM_MARGIN * (1 + FEW_ABOVE * math.sqrt(few)))
     spread = tuple(_digits(float(q)) for q in np.quantile(rows, np.linspace(TAIL, 1 - TAIL, QUANTILES)))
-    chains = [chain for chain in plan_chains("rsqrt", low, high, spread) if chain.error < NORM_ROUGHEST]
+    chains = [chain for chain in plan_chains("rsqrt", low, high, spread, FINEST) if chain.error < NORM_ROUGHEST]
     ranges = {"low": low, "high": high, "margin": NORM_MARGIN}
     return tuple(
         {**chain_options(chain), **ranges, "joined": joined}

@@ -37,8 +37,9 @@ MAY_SEE = {
     "executable": {*CORE, *ENGINES, "bundle"},
     "pipeline": {*CORE, *ENGINES, "predict", "executable", "bundle"},
     "bundle": {*CORE, "frontend", "executable", "pipeline"},
+    "verification": {*CORE, *ENGINES, "executable", "pipeline", "bundle"},
     "testing": {"cost", "executable", "pipeline"},
-    "cli": {*CORE, *ENGINES, "predict", "executable", "pipeline", "bundle"},
+    "cli": {*CORE, *ENGINES, "predict", "executable", "pipeline", "bundle", "verification"},
 }
 # A foreign package, and the only folder that imports it.
 HOMES = {

@@ -1,8 +1,8 @@
-"""mpcc verify: the same inputs in plain float, in fixed point and privately, and how far apart the answers are."""
+"""mpcc verify: the same inputs in float, approximated, in fixed point and privately; where the error enters; what is outside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpcc.executable import Executable
+    from mpcc.search import Finding, Outside
+    from mpcc.verification import SiteError, Verification
 
 EPILOG = "Example: mpcc verify model.mpcc --calibration images.npy --count 4"
 
@@ -44,47 +46,74 @@ def verify(
     tolerance: Annotated[
         float | None, typer.Option(metavar="0.02", min=0, help="Fail (exit 1) when plain and private differ by more.")
     ] = None,
+    ranges: Annotated[
+        bool, typer.Option("--ranges", help="Also look at every value's range: overflow, lost constants, windows ...")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare plain, fixed-point and private answers. Exit 1 when a top-1 differs or --tolerance is exceeded."""
+    """Compare float, approximated, fixed-point and private answers, and show at which site what error enters.
+
+    Exit 1 when a top-1 differs or --tolerance is exceeded. Inputs that leave the range on which the plan holds are
+    reported: their answers cannot be trusted, and when parties run nobody sees it, because the values are secret.
+    """
     from mpcc.bundle import open_bundle
     from mpcc.errors import CheckFailed
+    from mpcc.search import findings
 
     opened = open_bundle(bundle)
     executable = opened.executable()
     with progress() as tell:
-        from mpcc.pipeline import capture
+        from mpcc.verification import Verification
 
-        plain = capture(opened.model)
-        calls = _calls(plain, executable, calibration, count)
-        found = differences(plain, executable, calls, tell)
+        inputs = _calls(executable, calibration)
+        found = Verification(executable, inputs[:count])
+        rows = differences(found, tell)
+        lines = found.site_errors()
+        everywhere = Verification(executable, inputs)
+        outside = everywhere.outside()
+        risks = findings(everywhere.model, everywhere.graph, inputs) if ranges else []
     if as_json:
-        emit({"calibrated": calibration is not None, "differences": [asdict(one) for one in found]})
+        emit(
+            {
+                "calibrated": calibration is not None,
+                "differences": [asdict(one) for one in rows],
+                "sites": [asdict(one) for one in lines],
+                "inputs_looked_at": len(inputs),
+                "outside": [asdict(one) for one in outside],
+                "trusted": calibration is not None and not outside,
+                "ranges": [asdict(one) for one in risks],
+            }
+        )
     else:
-        _show(found)
+        _show(rows)
+        _show_sites(lines)
+        _show_outside(outside, len(inputs))
+        if ranges:
+            _show_ranges(risks)
     if calibration is None:
         say("These inputs are SYNTHETIC (random noise). Give real ones with --calibration.")
-    private = found[-1]
+    private = rows[-1]
     if tolerance is not None and private.largest > tolerance:
         raise CheckFailed(f"{private.what}: the largest difference is {private.largest:.3g}, more than {tolerance:g}")
     if private.same_top1 < 1 and calibration is not None:
         raise CheckFailed(f"{private.what}: another top-1 on {1 - private.same_top1:.0%} of {private.inputs} inputs")
 
 
-def differences(plain: Callable[..., Any], executable: Executable, calls: list[Call], tell: Tell) -> list[Difference]:
-    """Fixed point against plain, private against fixed point, private against plain."""
+def differences(found: Verification, tell: Tell) -> list[Difference]:
+    """Each stage against the one before it, and the last against the first."""
     import torch
 
-    expected, fixed, private = [], [], []
-    with torch.no_grad(), executable.session() as session:
-        for step, call in enumerate(calls):
-            tell("verify", step, len(calls))
-            expected.append(_first(plain(*call)))
-            fixed.append(_first(executable.emulate(*call)))
+    fixed, private = [], []
+    with torch.no_grad(), found.executable.session() as session:
+        expected, approximated = found.plain(), found.approximated()
+        for step, call in enumerate(found.calls):
+            tell("verify", step, len(found.calls))
+            fixed.append(_first(found.executable.emulate(*call, check=False)))
             private.append(session.run(*call).outputs[0])
-    tell("verify", len(calls), len(calls))
+    tell("verify", len(found.calls), len(found.calls))
     return [
-        _difference("fixed point against plain", fixed, expected),
+        _difference("approximated against plain", approximated, expected),
+        _difference("fixed point against approximated", fixed, approximated),
         _difference("private against fixed point", private, fixed),
         _difference("private against plain", private, expected),
     ]
@@ -104,12 +133,15 @@ def _difference(what: str, found: Iterable[Tensor], expected: Iterable[Tensor]) 
     return Difference(what, len(left), float(gap.max()), float(gap.mean()), float(same))
 
 
-def _calls(plain: Any, executable: Executable, calibration: Any, count: int) -> list[Call]:
+def _calls(executable: Executable, calibration: Any) -> list[Call]:
+    from mpcc.errors import BundleError
     from mpcc.search import calls, load_calibration, synthetic_inputs
 
     shapes = executable.input_shapes
     inputs = synthetic_inputs(shapes) if calibration is None else load_calibration(calibration, shapes)
-    return [tuple(call) for call in list(calls(plain, inputs))[:count]]
+    if executable.reference is None:
+        raise BundleError("this bundle has no model to compare with", hint="Make it again with `mpcc optimize`.")
+    return [tuple(call) for call in calls(executable.reference, inputs)]
 
 
 def _show(found: list[Difference]) -> None:
@@ -124,3 +156,37 @@ def _show(found: list[Difference]) -> None:
     for one in found:
         table.add_row(one.what, small(one.largest), small(one.mean), f"{one.same_top1:.1%}")
     console().print(table)
+
+
+def _show_sites(lines: list[SiteError]) -> None:
+    from rich.table import Table
+
+    from mpcc.bundle.units import small
+
+    table = Table(title="Where the error enters (largest absolute errors)", title_justify="left")
+    for name in ("site", "approximation"):
+        table.add_column(name, overflow="fold")
+    for name in ("size", "approximation's own", "declared", "fixed point, so far"):
+        table.add_column(name, justify="right")
+    for one in lines:
+        declared = "-" if one.declared is None else small(one.declared)
+        fixed = "-" if one.fixed is None else small(one.fixed)
+        table.add_row(one.site, one.approximation, small(one.size), small(one.own), declared, fixed)
+    console().print(table)
+
+
+def _show_outside(outside: list[Outside], looked_at: int) -> None:
+    if not outside:
+        say(f"All {looked_at} inputs stay in the range on which the plan holds.")
+        return
+    say(f"NOT TO BE TRUSTED: of {looked_at} inputs some leave the range on which the plan holds:")
+    for one in outside:
+        say(f"  {one}")
+    say("  Calibrate with inputs like these. When parties run, nobody sees this: the values are secret.")
+
+
+def _show_ranges(risks: list[Finding]) -> None:
+    if not risks:
+        say("Ranges: nothing found.")
+    for one in risks:
+        say(f"{one}")

@@ -150,10 +150,12 @@ def shapes(kind: Kind) -> list[tuple[int, ...]]:
     ]
 
 
-def plan_chains(kind: Kind, low: float, high: float, spread: Spread | None = None) -> list[Chain]:
+def plan_chains(
+    kind: Kind, low: float, high: float, spread: Spread | None = None, enough: float = ENOUGH
+) -> list[Chain]:
     """The chains worth having on [low, high], by number of stages: for each length the most accurate in fixed point.
 
-    A longer chain is kept only if it takes a third off the error.
+    A longer chain is kept only if it takes a third off the error; none is longer than the first that is below `enough`.
     """
     kept: list[Chain] = []
     for _, group in itertools.groupby(shapes(kind), key=len):
@@ -161,7 +163,7 @@ def plan_chains(kind: Kind, low: float, high: float, spread: Spread | None = Non
         best = min(chains, key=lambda chain: chain.fixed_error)
         if not kept or best.fixed_error < kept[-1].fixed_error / 1.5:
             kept.append(best)
-        if kept[-1].fixed_error < ENOUGH or best.error < ENOUGH / 10:  # what is left is not the formula's
+        if kept[-1].fixed_error < enough or best.error < enough / 10:  # what is left is not the formula's
             break
     return kept
 

@@ -75,13 +75,16 @@ class Lowering:
         self.caps = caps(self.source.graph, {n: c.rms for n, c in constants.items()}, self.settings.margin)
         self.env.update(constants)
         outputs: list[tuple[str, Secret]] = []
+        ends = set({node.meta["site"]: node for node in self.source.graph.nodes if node.meta.get("site")}.values())
         for node in self.source.graph.nodes:
             if node.op == "output":
                 outputs = self._outputs(node)
             elif node not in self.env:
                 self.where[0] = describe(node)
                 self.b.meta = {k: node.meta.get(k) for k in ("layer", "site", "part", "made_by")} | {"primitive": _name(node)}
-                self.env[node] = self._placeholder(node) if node.op == "placeholder" else self._lower(node)
+                self.env[node] = value = self._placeholder(node) if node.op == "placeholder" else self._lower(node)
+                if node in ends and isinstance(value, Secret):  # for those who look into the emulation
+                    value.node.meta.setdefault("ends", (node.meta["site"], value.scale))
         if self.ledger.probability > self.settings.failure_budget:
             raise RangeError(
                 f"truncation would fail with probability {self.ledger.probability:.1e} per inference, "

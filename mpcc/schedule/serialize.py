@@ -14,7 +14,7 @@ from ..ir import dealer, mpc, online
 from .program import Program
 
 VERSION = 1
-META = ("kind", "scale", "input", "constant", "boolean", "owned", "phase", "level", "layer", "site", "part", "primitive")
+META = ("kind", "scale", "input", "constant", "boolean", "owned", "phase", "level", "layer", "site", "part", "primitive", "ends")
 
 
 def _table() -> dict[str, Callable[..., Any]]:

@@ -154,12 +154,17 @@ def test_run_says_what_the_insecure_dealer_means(mpcc: Mpcc, bundle: Path, image
 
 @pytest.mark.slow
 def test_verify(mpcc: Mpcc, bundle: Path, calibration: Path) -> None:
-    """Three differences; exit 1 when --tolerance is exceeded."""
+    """Four differences, a row for each site; exit 1 when --tolerance is exceeded."""
     answer = mpcc("verify", bundle, "--calibration", calibration, "--count", "2", "--json")
     assert answer.code == 0, answer.err
     found = json.loads(answer.out)["differences"]
-    assert [one["inputs"] for one in found] == [2, 2, 2]
+    assert [one["inputs"] for one in found] == [2, 2, 2, 2]
     assert all(one["largest"] < 1e-3 and one["same_top1"] == 1 for one in found)
+    document = json.loads(answer.out)
+    assert [one["site"] for one in document["sites"]] == ["act.relu"] and document["sites"][0]["own"] == 0
+    assert document["sites"][0]["fixed"] < 1e-3 and document["trusted"] and document["outside"] == []
+    printed = mpcc("verify", bundle, "--count", "1", "--ranges")
+    assert "Where the error enters" in printed.out and "SYNTHETIC" in printed.err + printed.out
     failed = mpcc("verify", bundle, "--calibration", calibration, "--count", "1", "--tolerance", "1e-9")
     assert failed.code == 1 and "largest difference" in failed.err
 
