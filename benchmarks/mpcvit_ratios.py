@@ -217,7 +217,7 @@ One reciprocal a row, then products; all heads of a kind of a layer together.
   costs as much as mu = 0.7 on the slow network. There a choice per layer is right, and a choice per head on the
   thin one.
 * **2Quad and ReLU-softmax are neighbours whose order the form decides.** Published, 2Quad is the cheaper. Under
-  Cheetah its square takes more bytes than a comparison (320 n against 98.5 n) and far fewer hops, so it is the
+  Cheetah its square takes more bytes than a comparison (430 n here against 98.5 n) and far fewer hops, so it is the
   cheaper on the slow network only; under SEMI2K and ABY3 everywhere. Beside a division of every element the
   difference between the two is small; that division is most of what both cost.
 * **Under Cheetah on the fast network all ratios lie near 1.** Its matmuls take 0.57 microseconds of one core for a

@@ -14,7 +14,8 @@ from mpcc.errors import MissingCost
 
 SOURCE = "SPU 0.9.5, measured: bytes by its counters, hops by delaying every message"
 EXECUTES = "one operator after the other: SPU 0.9.5 leaves experimental_enable_inter_op_par off"
-Rate = tuple[float, float]  # bytes an element in total, hops
+Rate = tuple[float, float] | Callable[[Amount], Work]
+"""Bytes an element in total and hops; or, where the bytes go by steps, the work of so many elements."""
 
 
 @dataclass(frozen=True)
@@ -23,28 +24,22 @@ class Spu:
 
     `rates` by element: scale (product with a public number), mul, less, relu, select, abs, exp, reciprocal, div, rsqrt,
     sqrt, sigmoid, tanh, gelu_exact, gelu_tanh. `matmul` prices one unbatched product of m x k and k x n.
-    `level`: bytes an element and hops of one level of a maximum's tree. `softmax`, `norm`: hops and bytes of the whole
-    operator from its rows and columns; by the parts where they are None.
+    `level`: bytes an element and hops of one level of a maximum's tree. `norm_hops`: of a whole norm, where that is not
+    the sum of its parts.
     """
 
     rates: Mapping[str, Rate]
     matmul: Callable[[Amount, Amount, Amount, bool], Work]
-    level: Rate
+    level: tuple[float, float]
     level_start: float = 0.0  # hops of a maximum beyond its levels
-    reciprocal_fixed_bytes: float = 0.0
-    softmax_bytes: float | None = None  # an element
-    norm_bytes: float | None = None  # an element
     norm_hops: float | None = None
 
     def rate(self, name: str, count: Amount) -> Work:
         """The work of an element-wise operation on `count` elements."""
         if name not in self.rates:
             raise MissingCost(f"its part {name!r} was not measured")
-        per_element, hops = self.rates[name]
-        return Work(hops, per_element * count)
-
-    def reciprocal(self, count: Amount) -> Work:
-        return self.rate("reciprocal", count) + Work(0, self.reciprocal_fixed_bytes)
+        rate = self.rates[name]
+        return Work(rate[1], rate[0] * count) if isinstance(rate, tuple) else rate(count)
 
     def maximum(self, rows: Amount, columns: Amount) -> Work:
         per_element, hops = self.level
@@ -59,25 +54,18 @@ class Spu:
         start = self.maximum(rows, columns) + self.rate("exp", count)
         if call.attrs.get("division") == "element":
             return start + self.rate("div", count)
-        work = start + self.reciprocal(rows) + self.rate("mul", count)
-        return work if self.softmax_bytes is None else Work(work.rounds, self.softmax_bytes * count)
+        return start + self.rate("reciprocal", rows) + self.rate("mul", count)
 
     def norm(self, call: Call, columns: Amount) -> Work:
         """Mean (not of rms_norm), square, mean, rsqrt of a row's number, product, product with a secret weight."""
         count = call.size(0)
-        rows = count / columns
-        weighted = len(call.shapes) > 1
-        means = 1 if call.primitive == "rms_norm" else 2
-        work = (
-            self.rate("mul", count) * (3 if weighted else 2)
-            + self.rate("rsqrt", rows)
-            + self.rate("scale", rows) * means
-        )
-        left_out = (0.0, 0.0) if weighted else self.rates["mul"]
-        hops = work.rounds if self.norm_hops is None else self.norm_hops - left_out[1]
-        if self.norm_bytes is None:
-            return Work(hops, work.bytes)
-        return Work(hops, (self.norm_bytes - left_out[0]) * count + self.rates["rsqrt"][0] * rows)
+        rows = count // columns if isinstance(count, int) else count / columns
+        products, means = 3 if len(call.shapes) > 1 else 2, 1 if call.primitive == "rms_norm" else 2
+        one = self.rate("mul", count)
+        work = one * products + self.rate("rsqrt", rows) + self.rate("scale", rows) * means
+        if self.norm_hops is None:
+            return work
+        return Work(self.norm_hops - one.rounds * (3 - products), work.bytes)
 
     def product(self, call: Call) -> Work:
         """A batch is a loop: H heads are H products, one after the other."""
@@ -138,7 +126,9 @@ class Spu:
             return online(self.rate("relu", call.out) * bounds)
 
         def group_norm(call: Call) -> Price:
-            return online(self.norm(call, call.size(0) / (call.shapes[0][0] * call.attrs["num_groups"])))
+            groups = call.shapes[0][0] * call.attrs["num_groups"]
+            count = call.size(0)
+            return online(self.norm(call, count // groups if isinstance(count, int) else count / groups))
 
         return {
             **dict.fromkeys(("add", "sub", "neg", "sum"), lambda call: Price()),
@@ -166,7 +156,7 @@ class Spu:
             "silu": each("sigmoid", "mul"),
             "tanh": each("tanh"),
             "exp": each("exp"),
-            "reciprocal": lambda call: online(self.reciprocal(call.out)),
+            "reciprocal": each("reciprocal"),
             "rsqrt": each("rsqrt"),
             "sqrt": each("sqrt"),
             "amax": amax,

@@ -105,14 +105,14 @@ def test_stock_crypten_on_vit_lite(vit_lite: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "hops", "megabytes", "lan", "wan", "tolerance"),
     [("semi2k", 1781, 347.6, 6.75, 44.7, 0.0005), ("aby3", 2418, 438.5, 5.34, 55.5, 0.001),
-     ("cheetah", 4115, 1783, 161, 256, 0.01)],
+     ("cheetah", 4115, 1783, 161, 256, 0.002)],
 )  # fmt: skip
 def test_spu_on_vit_lite(
     vit_lite: Any, name: str, hops: float, megabytes: float, lan: float, wan: float, tolerance: float
 ) -> None:
-    """Measured on SPU 0.9.5 with the tanh form of GELU."""
+    """Measured on SPU 0.9.5 with the tanh form of GELU; Cheetah's bytes with its keys."""
     on_lan, on_wan = (estimate_graph(vit_lite("tanh"), registry.protocol(name), link) for link in (LAN, WAN))
-    assert on_lan.bytes / 1e6 == pytest.approx(megabytes, rel=tolerance)
+    assert (on_lan.bytes + on_lan.setup.bytes) / 1e6 == pytest.approx(megabytes, rel=tolerance)
     assert on_lan.rounds == pytest.approx(hops, rel=0.001)
     assert on_lan.seconds == pytest.approx(lan, rel=0.01)
     assert on_wan.seconds == pytest.approx(wan, rel=0.01)
@@ -134,6 +134,17 @@ def test_aby3_pays_a_product_by_its_output() -> None:
 def test_spu_runs_a_batch_one_product_after_the_other(name: str) -> None:
     one, heads = price(name, "matmul", (65, 64), (64, 65)), price(name, "matmul", (4, 65, 64), (4, 64, 65))
     assert (heads.rounds, heads.bytes) == (4 * one.rounds, 4 * one.bytes)
+
+
+def test_cheetah_makes_products_in_batches() -> None:
+    """Few from batches of 4096 triples; many at once, in whole ciphertexts of two workers: 16,385 cost as 32,768."""
+    few, many = price("cheetah", "square", (4096,)), price("cheetah", "square", (32768,))
+    assert few.bytes / 4096 == pytest.approx(314, rel=0.01) and many.bytes / 32768 == pytest.approx(221, rel=0.01)
+    assert price("cheetah", "square", (16385,)).bytes == pytest.approx(many.bytes, rel=0.01)
+    symbol = sympy.Symbol("n", integer=True, positive=True)
+    formula = registry.protocol("cheetah").price("exp", [(symbol,)]).online.bytes
+    for n in (100, 8192, 8193, 16640):
+        assert float(formula.subs(symbol, n)) == pytest.approx(float(price("cheetah", "exp", (n,)).bytes))
 
 
 def test_crypten_opens_a_batch_in_one_round() -> None:
@@ -257,4 +268,4 @@ def test_an_estimate_as_json_and_as_tables(vit_lite: Any) -> None:
     assert sum(row.bytes for row in estimate.sites) == estimate.bytes
     assert "blocks.0.attn.softmax" in [row.site for row in estimate.sites]
     for by in ("site", "kind", "layer"):
-        assert estimate.table(by).row_count == len(estimate.grouped(by))
+        assert estimate.table(by).row_count == sum(row.seconds > 0 for row in estimate.grouped(by))
