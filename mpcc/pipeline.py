@@ -42,6 +42,7 @@ NN_ORDER = (
     "fold_scale",
     "fuse_linear",
     "fold_norm_affine",
+    "split_masks",
 )
 MPC_ORDER = ("fold_constants_mpc", "centre_keys", "divide_after_matmul", "reassociate_attention", "cse_mpc")
 

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 
 from mpcc.ir import mpc
+from mpcc.ir.keeping import row_weights
 
 aten = torch.ops.aten
 
 Stages = Sequence[Sequence[Sequence[float]]]
+Keep = tuple[tuple[int, ...], str]
+"""A public mask of what each row of a softmax sees: its shape, broadcast, and its bits (mpcc.ir.keeping)."""
 
 
 def poly(x: Any, coefficients: Sequence[float]) -> Any:
@@ -60,10 +63,29 @@ def power(y: Any, exponents: Sequence[int]) -> Any:
     return y
 
 
-def share(e: Any, dims: tuple[int, ...], stages: Stages, *, joined: bool, floor: float = 0.0) -> Any:
-    """e over its sum along `dims`: e (1/d) / N with d = mean(e) + floor in the domain of the chain."""
-    mean = mpc.mean(e, dims, keepdim=True)
-    y = product(e, factors(mpc.add(mean, floor) if floor else mean, stages), joined=joined)
+def row_mean(x: Any, dims: tuple[int, ...], keep: Keep | None = None) -> Any:
+    """The mean along `dims`, of what a row sees if there is a mask (then nearly: see `row_weights`)."""
+    if keep is None:
+        return mpc.mean(x, dims, keepdim=True)
+    k, shape, weights = row_weights(*keep, dims[0])
+    return mpc.scale(mpc.weigh(mpc.sum(mpc.keep(x, *keep), dims, True), shape, weights), 2.0**-k)
+
+
+def share(
+    e: Any, dims: tuple[int, ...], stages: Stages, *, joined: bool, floor: float = 0.0, keep: Keep | None = None
+) -> Any:
+    """e over its sum along `dims`: e (1/d) / N with d = mean(e) + floor in the domain of the chain.
+
+    With a mask, e is 0 where a row does not see, and N is 2^k over the weight of the row in its mean: that they are
+    only nearly what the row sees cancels.
+    """
+    mean = row_mean(e, dims, keep)
+    terms = factors(mpc.add(mean, floor) if floor else mean, stages)
+    if keep is not None:
+        k, shape, weights = row_weights(*keep, dims[0])
+        terms[0] = mpc.scale(mpc.weigh(terms[0], shape, weights), 2.0**-k)
+        return product(e, terms, joined=joined)
+    y = product(e, terms, joined=joined)
     count = 1
     for dim in dims:
         count *= int(e.shape[dim])

@@ -5,6 +5,8 @@
     d = mean(e)   in [1, R]             R calibrated
     y = e (1/d) / N                     1/d as a chain of polynomials (mpcc.rewrite.chains), one reciprocal a row
 
+A masked softmax takes both means over what the row sees, and drops the exponentials of the rest (`keep`).
+
 Outside the fitted range: p^m stays positive and flat for lower c and grows more slowly than exp for higher c, so the
 ratios degrade first; d above R leaves the reciprocal's domain and the row is wrong. `low`, `high` and `ratio` in the
 options are the fitted ranges, calibrated on logits that are stretched by `margin`.
@@ -24,7 +26,7 @@ from mpcc.rewrite.chains import plan_chains
 from mpcc.rewrite.exponentials import plan_exponentials
 from mpcc.rewrite.fit import rounded_up
 
-from ._forms import Stages, poly, positive_dim, power, share
+from ._forms import Keep, Stages, poly, positive_dim, power, row_mean, share
 from ._members import softmax_error, softmax_members
 
 WIDEST = 60.0  # beyond this the rows are masked or saturated: no short polynomial spans them
@@ -39,13 +41,14 @@ def softmax_mean_shift(
     powers: Sequence[int],
     chain: Stages,
     joined: bool = True,
+    keep: Keep | None = None,
     **recorded: Any,
 ) -> Any:
-    """softmax(x) over `dim`, any shape."""
+    """softmax(x) over `dim`, any shape; `keep` is the mask (shape, bits) of what each row sees."""
     dims = (positive_dim(x, dim),)
-    centred = mpc.sub(x, mpc.mean(x, dims, keepdim=True))
-    e = power(poly(centred, start), powers)
-    return share(e, dims, chain, joined=joined)
+    centred = mpc.sub(x, row_mean(x, dims, keep))
+    e = power(poly(mpc.keep(centred, *keep) if keep else centred, start), powers)
+    return share(mpc.keep(e, *keep) if keep else e, dims, chain, joined=joined, keep=keep)
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:

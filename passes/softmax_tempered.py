@@ -34,7 +34,7 @@ from mpcc.rewrite.chains import fit_chain, plan_chains, value
 from mpcc.rewrite.exponentials import Exponential, fit_exponential
 from mpcc.rewrite.fit import chebyshev_grid, rounded_up
 
-from ._forms import Stages, factors, poly, positive_dim, power, product, share
+from ._forms import Keep, Stages, factors, poly, positive_dim, power, product, row_mean, share
 from ._members import RECIPROCAL_TOLERANCE, exponential_error
 from ._pieces import Sum
 
@@ -58,18 +58,23 @@ def softmax_tempered(
     octaves: int = 0,
     first_octaves: int = 0,
     joined: bool = True,
+    keep: Keep | None = None,
     **recorded: Any,
 ) -> Any:
-    """softmax(x) over `dim`, any shape; `front` are the powers that lead to w, s is `rough` or a table of `octaves`."""
+    """softmax(x) over `dim`, any shape; `front` are the powers that lead to w, s is `rough` or a table of `octaves`.
+
+    With a mask (`keep`), means are those of what a row sees, and the rest is dropped.
+    """
     dims = (positive_dim(x, dim),)
-    centred = mpc.sub(x, mpc.mean(x, dims, keepdim=True))
-    w = power(poly(centred, start), front)
+    centred = mpc.sub(x, row_mean(x, dims, keep))
+    w = power(poly(mpc.keep(centred, *keep) if keep else centred, start), front)
     q = mpc.square(w)
     if first_octaves:
-        q = mpc.mul(q, _table(mpc.mean(q, dims, keepdim=True), steps(first_octaves, 1.0)))
-    half = mpc.mean(mpc.square(q) if first_octaves else power(w, (4,)), dims, keepdim=True)
+        q = mpc.mul(q, _table(row_mean(q, dims, keep), steps(first_octaves, 1.0)))
+    half = row_mean(mpc.square(q) if first_octaves else power(w, (4,)), dims, keep)
     z = product(q, factors(half, rough), joined=joined) if rough else mpc.mul(q, _table(half, steps(octaves, 0.5)))
-    return share(power(z, last), dims, chain, joined=joined)
+    e = power(z, last)
+    return share(mpc.keep(e, *keep) if keep else e, dims, chain, joined=joined, keep=keep)
 
 
 def steps(octaves: int, power: float) -> list[float]:

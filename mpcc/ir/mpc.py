@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch.overrides import handle_torch_function, has_torch_function
 
+from .keeping import mask_of
+
 PRIMITIVES: dict[str, Callable[..., Any]] = {}
 
 
@@ -146,6 +148,18 @@ def maximum(x: Any, y: Any) -> Any:
     return add(y, relu(sub(x, y)))
 
 
+@_primitive
+def keep(x: Any, shape: Sequence[int], bits: str) -> Any:
+    """x where the public mask `bits` of `shape` (see mpcc.ir.keeping, broadcast to x) is 1, else 0. Local."""
+    return x * mask_of(tuple(shape), bits).to(device=x.device, dtype=x.dtype)
+
+
+@_primitive
+def weigh(x: Any, shape: Sequence[int], weights: Sequence[int]) -> Any:
+    """x times public integers of `shape`, broadcast. Local."""
+    return x * torch.tensor(tuple(weights), dtype=x.dtype, device=x.device).reshape(tuple(shape))
+
+
 VIEWS: frozenset[Any] = frozenset(
     {
         torch.ops.aten.reshape.default,
@@ -159,8 +173,10 @@ VIEWS: frozenset[Any] = frozenset(
         torch.ops.aten.flip.default,
         torch.ops.aten.index.Tensor,
         take,
+        keep,
+        weigh,
     }
 )
-"""ATen operators (and `take`) that only move values about: they act on floats, on shares and on masks alike."""
+"""ATen operators that only move values about, and `take`, `keep` and `weigh`: they act on floats, shares and masks alike."""
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .keeping import mask_of
 from .ring import RING_BITS, bilinear, pack, unpack, words
 
 Share = Tensor | None
@@ -127,6 +128,16 @@ def total(x: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
 def take(x: Tensor, indices: Sequence[Any]) -> Tensor:
     """x[indices] with constant index lists (None keeps a dimension whole)."""
     return x[tuple(slice(None) if i is None else torch.tensor(i) for i in indices)]
+
+
+def keep(x: Tensor, shape: Sequence[int], bits: str) -> Tensor:
+    """x where a public mask is 1, else 0: parties drop the same positions of their shares."""
+    return x * mask_of(tuple(shape), bits).to(device=x.device, dtype=x.dtype)
+
+
+def weigh(x: Tensor, shape: Sequence[int], weights: Sequence[int]) -> Tensor:
+    """x times public integers of `shape`, broadcast."""
+    return x * torch.tensor(tuple(weights), dtype=x.dtype, device=x.device).reshape(tuple(shape))
 
 
 def truncate_locally(x: Tensor, bits: int, *, lead: bool = True) -> Tensor:

@@ -15,10 +15,12 @@ from torch import fx
 
 from ..errors import PlanError, UnsupportedOperator
 from ..ir import mpc
+from ..ir.keeping import part_of
 from ..ir.nn import is_site
 from ..ir.trace import Recorder
 from .approximation import Approximation
-from .parts import bind, split_function
+from .masks import mask_at, takes_mask
+from .parts import bind, split_dim, split_function
 from .plan import Choice, Plan, Split
 
 aten = torch.ops.aten
@@ -30,12 +32,16 @@ def expand(graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str
     graph = fx.Graph()
     env: dict[fx.Node, fx.Node] = {}
     missing: list[str] = []
+    hidden = {mask.add: mask for node in graph_module.graph.nodes if (mask := mask_at(node)) is not None}
     for node in graph_module.graph.nodes:
         if node.op == "output":
             graph.output(fx.node.map_arg(node.args[0], lambda n: env[n]))
             continue
         if node.op in ("placeholder", "get_attr"):
             env[node] = graph.node_copy(node)
+            continue
+        if (mask := hidden.get(node)) is not None:  # its exponentials will be dropped
+            env[node] = env[mask.logits]
             continue
         recorder = Recorder(graph, _provenance(node, plan))
         function = _function(node, plan, approximations)
@@ -86,15 +92,22 @@ def _function(node: fx.Node, plan: Plan, approximations: Mapping[str, Approximat
     site = node.meta.get("site")
     if site is None or node.target in LOCAL:
         return LOCAL.get(node.target)
-    return site_function(node, plan.choices[site], approximations)
+    mask = mask_at(node)
+    return site_function(node, plan.choices[site], approximations, (mask.shape, mask.bits) if mask else None)
 
 
 def site_function(
-    node: fx.Node, choice: Choice | Split, approximations: Mapping[str, Approximation]
+    node: fx.Node,
+    choice: Choice | Split,
+    approximations: Mapping[str, Approximation],
+    keep: tuple[tuple[int, ...], str] | None = None,
 ) -> Callable[..., Any]:
-    """What a site becomes under a choice: a function of the operator's own arguments."""
+    """What a site becomes under a choice: a function of the operator's own arguments. `keep`: the mask of a softmax."""
     if isinstance(choice, Split):
-        return split_function(node, choice, [site_function(node, part, approximations) for part in choice.choices])
+        dim = split_dim(node, choice)
+        kept = [part_of(*keep, dim, part.index) if keep else None for part in choice.parts]
+        choices = zip(choice.choices, kept, strict=True)
+        return split_function(node, choice, [site_function(node, part, approximations, own) for part, own in choices])
     site = node.meta.get("site")
     approximation = approximations.get(choice.approximation)
     if approximation is None:
@@ -103,13 +116,16 @@ def site_function(
     if approximation.operator != name:
         raise PlanError(f"{approximation.name} replaces {approximation.operator}, not {name}", where=f"site {site}")
     attributes = ATTRIBUTES.get(name, ())
+    if keep and not takes_mask(approximation):
+        raise PlanError(f"{approximation.name} has no form for masked rows", where=f"site {site}")
+    masked = {"keep": keep} if keep else {}
 
     def call(*args: Any, **kwargs: Any) -> Any:
         bound = bind(node.target, args, kwargs)
         tensors = [v for k, v in bound.items() if k not in attributes and k not in IGNORED]
         named = {k: bound[k] for k in attributes if k in bound}
         try:
-            return approximation.function(*tensors, **named, **choice.options)
+            return approximation.function(*tensors, **named, **masked, **choice.options)
         except TypeError as error:
             raise PlanError(f"the options of {approximation.name} do not fit: {error}", where=f"site {site}") from error
 

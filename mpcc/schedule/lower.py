@@ -181,6 +181,10 @@ class Lowering:
             target, rest = online.take, (tuple(map(_frozen, indices)),)
         if target is mpc.take:
             target, rest = _taken(*rest)
+        if target is mpc.keep:
+            target = online.keep
+        if target is mpc.weigh:
+            target, value = online.weigh, self._fitting(source, value, natural(node, 1.05))
         if target is aten.constant_pad_nd.default:
             fill = float(rest[1]) if len(rest) > 1 else 0.0  # type: ignore[arg-type]
             rest = (rest[0], encode(fill, value.scale, self.where[0]))
@@ -221,21 +225,25 @@ class Lowering:
         out = self._out(node)
         shape = tuple(node.meta["val"].shape)
         if not isinstance(y, fx.Node):
-            x = self._secret(x)
+            x = self._roomy(node, node.args[0], self._secret(x))
             value = encode(sign * float(y), x.scale, self.where[0])  # type: ignore[arg-type]
             return Secret(self.b.on(online.add_public, x.node, value) if value else x.node, x.scale, *out)
         other = self._value(y)
         if isinstance(x, Constant):
-            right = self.s.signed(self._secret(other), sign)
+            right = self._roomy(node, y, self.s.signed(self._secret(other), sign))
             return products.with_weight(self.s, right, x, out, shape)
         left = self._secret(x)
         if isinstance(other, Constant):
             signed = other if sign > 0 else Constant(f"{other.name}.negated", -other.value)
-            return products.with_weight(self.s, left, signed, out, shape)
+            return products.with_weight(self.s, self._roomy(node, node.args[0], left), signed, out, shape)
         right = self.s.signed(self._secret(other), sign)
         cap = self.caps.get(node, 60.0)
         left, right = self._fitting(node.args[0], left, cap), self._fitting(y, right, cap)
         return self.s.combine((left, right), *out, cap, shape)
+
+    def _roomy(self, node: fx.Node, source: Any, x: Secret) -> Secret:
+        """The summand `source` so coarse that its sum with something public, or of the owner's, fits the ring."""
+        return self._fitting(source, x, natural(node, 1.05))
 
     def _fitting(self, node: Any, value: Secret, cap: float) -> Secret:
         """A summand below the cap of the sum; where it is opened anyway, truncating it there is exact and free."""

@@ -9,6 +9,7 @@ from torch import fx
 from ..errors import UnsupportedOperator
 from ..ir.nn import sites
 from ..rewrite import LEVELS, Approximation, Choice, Level, Options, Plan, SiteStatistics
+from ..rewrite.masks import takes_mask
 
 PREFERRED = {
     "softmax": ("softmax_mean_shift", "softmax_tempered", "softmax_max"),
@@ -50,7 +51,8 @@ def applicable(
     allowed = LEVELS[: LEVELS.index(level) + 1]
     found = {}
     for approximation in approximations:
-        if approximation.operator == statistics.site.operator and approximation.level in allowed:
+        fits = not statistics.site.attributes.get("masked") or takes_mask(approximation)
+        if approximation.operator == statistics.site.operator and approximation.level in allowed and fits:
             members = approximation.candidates(statistics)
             if members:
                 found[approximation.name] = (approximation, members)

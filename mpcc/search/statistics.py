@@ -1,7 +1,8 @@
 """What is measured at each kind of site, so that a fit can use it: named quantities of the operator's own arguments.
 
     softmax      centred (row minus its mean), denominator (mean of exp of that), gap (row minus its maximum) ... all of
-                 them with the logits stretched by STRETCH, so that what is a little sharper still lies inside
+                 them with the logits stretched by STRETCH, so that what is a little sharper still lies inside; of a
+                 masked one, with the mask off, and over what each row sees
     norms        variance (or mean_square), with eps, as it stands under the root
     two operands difference
     every site   input
@@ -19,6 +20,7 @@ from ..ir.nn import operator_of, shape_of
 from ..ir.stretching import STRETCH
 from ..rewrite import Site
 from ..rewrite.expand import ATTRIBUTES
+from ..rewrite.masks import MASKED, mask_at
 from ..rewrite.parts import bind
 
 QUAD_SHIFT = 5.0
@@ -34,6 +36,8 @@ def site_of(node: fx.Node) -> Site:
     assert operator is not None and isinstance(node.args[0], fx.Node)
     bound = bind(node.target, node.args, node.kwargs)
     attributes = {name: bound[name] for name in ATTRIBUTES.get(operator.name, ()) if name in bound}
+    if mask_at(node) is not None:
+        attributes["masked"] = True
     return Site(node.meta["site"], operator.name, node.meta["layer"], shape_of(node.args[0]), attributes)
 
 
@@ -45,6 +49,7 @@ def quantities(
     operator = operator_of(node)
     assert operator is not None
     first = next(value for value in bound.values() if isinstance(value, Tensor))
+    bound["masked"] = mask_at(node) is not None
     return {"input": first, **MEASURES.get(operator.name, _nothing)(first, bound, stretch)}
 
 
@@ -53,14 +58,23 @@ def _nothing(x: Tensor, bound: Arguments, stretch: float) -> Quantities:
 
 
 def _softmax(x: Tensor, bound: Arguments, stretch: float) -> Quantities:
-    dim = bound["dim"]
-    centred = (x - x.mean(dim, keepdim=True)) * stretch
-    half, whole = (centred / 2).exp().mean(dim), centred.exp().mean(dim)
+    dim, seen = bound["dim"], x > MASKED / 2 if bound["masked"] else None
+    x = x if seen is None else torch.where(seen, x, x - MASKED)
+
+    def mean(values: Tensor) -> Tensor:
+        if seen is None:
+            return values.mean(dim, keepdim=True)
+        return (values * seen).sum(dim, keepdim=True) / seen.sum(dim, keepdim=True)
+
+    centred = (x - mean(x)) * stretch
+    centred = centred if seen is None else centred * seen
+    half, whole = mean((centred / 2).exp()), mean(centred.exp())
     return {
+        "input": x,
         "centred": centred,
         "denominator": whole,
         "half_denominator": half,
-        "quarter_denominator": (centred / 4).exp().mean(dim),
+        "quarter_denominator": mean((centred / 4).exp()),
         "sharpness": whole / half.square(),
         "gap": (x - x.amax(dim, keepdim=True)) * stretch,
         "relu_mean": x.relu().mean(dim),

@@ -27,6 +27,7 @@ NN_ORDER = (
     "fuse_linear",
     "fold_norm_affine",
     "slice_early",  # again: the affine part of a norm that was left for a residual
+    "split_masks",
 )
 MPC_ORDER = (
     "centre_keys",
