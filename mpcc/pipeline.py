@@ -266,18 +266,17 @@ def compare(prepared: Prepared, program: Program, limit: int = 16) -> dict[str, 
     """Errors of the fixed-point emulation against the float model on calibration inputs."""
     from .backend.emulate import Emulator
 
-    emulator = Emulator(program)
-    worst, total, agree, count = 0.0, 0.0, 0, 0
-    for inputs in list(calls(prepared.graph, prepared.inputs))[:limit]:
-        expected = prepared.source(*inputs)
-        expected = expected[0] if isinstance(expected, tuple) else expected
-        difference = (emulator(*inputs)[0] - expected).abs()
-        worst, total = max(worst, float(difference.max())), total + float(difference.mean())
-        found = expected + (emulator(*inputs)[0] - expected)
-        agree += int((found.argmax(-1) == expected.argmax(-1)).sum())
-        count += expected[..., 0].numel()
-    images = max(1, count)
-    return {"max_error": worst, "mean_error": total / images, "top1_agreement": agree / images, "images": float(count)}
+    few = list(calls(prepared.graph, prepared.inputs))[:limit]
+    outputs = [prepared.source(*inputs) for inputs in few]
+    expected = torch.stack([output[0] if isinstance(output, tuple) else output for output in outputs])
+    found = Emulator(program).calls(*(torch.stack(column) for column in zip(*few, strict=True)))[0]
+    difference, same = (found - expected).abs(), found.argmax(-1) == expected.argmax(-1)
+    return {
+        "max_error": float(difference.max()),
+        "mean_error": float(difference.mean()),
+        "top1_agreement": float(same.float().mean()),
+        "images": float(same.numel()),
+    }
 
 
 def estimate(

@@ -1,6 +1,6 @@
 """GELU without a comparison: x/2 + E(x^2) on the calibrated range, fitted to the site's distribution. Two rounds.
 
-    E of degree 2 to 4 in x^2: a polynomial of degree 4 to 8, or of degree 4 in x from one opening
+    E of degree 1 to 4 in x^2: a polynomial of degree 2 to 8; one round where it is of degree 2 or 4
 
 Outside the range it leaves GELU like its highest power: `low` and `high` are the calibrated range widened by `margin`.
 For narrow sites; wide ones are several tenths off and get no such member.
@@ -35,7 +35,7 @@ def gelu_polynomial(x: Any, *, coefficients: Sequence[float], **recorded: Any) -
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
-    """Degrees 4, 3, 2 in x^2, each fitted to the distribution; those that are near enough on the whole range."""
+    """Degrees 4, 3, 2, 1 in x^2, each fitted to the distribution; those that are near enough on the whole range."""
     seen, x = statistics.ranges["input"].widened(MARGIN), statistics.samples["input"].numpy()
     bound = float(f"{seen.bound:.3g}")
     spread = density(np.abs(x))
@@ -44,7 +44,7 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
         return spread(np.sqrt(u))
 
     members: list[Options] = []
-    for degree in (4, 3, 2):
+    for degree in (4, 3, 2, 1):
         fit = fit_polynomial(
             lambda u: gelu(np.sqrt(u)) - np.sqrt(u) / 2, 0.0, bound**2, degree, weight=weight, iterations=4
         )
