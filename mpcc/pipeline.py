@@ -16,8 +16,9 @@ import torch
 from torch import fx, nn
 
 from . import registry
+from .choose import OWN, Chosen, Front, Search, Task, priced, reached, searched
 from .cost import Budget, Estimate, Network, OpCounts, estimate_graph
-from .errors import BudgetError, MpccError, UsageError
+from .errors import BudgetError, UsageError
 from .executable import Executable, StockExecutable
 from .ir import nn as nn_level
 from .ir.ranges import record_ranges
@@ -25,7 +26,7 @@ from .predict import program_estimate
 from .rewrite import LEVELS, Choice, Level, Pass, Plan, SiteStatistics
 from .rewrite.expand import expand
 from .schedule import Program, Settings, lower
-from .search import calibrate, calls, default_plan, fastest_plan, load_calibration, synthetic_inputs
+from .search import calibrate, calls, default_plan, load_calibration, load_metric, metric_of, synthetic_inputs
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -102,6 +103,7 @@ class Optimized:
     model: fx.GraphModule
     errors: Mapping[str, float]
     calibrated: bool
+    chosen: Chosen | None = None
 
     def executable(self) -> Executable:
         """What two parties run."""
@@ -152,11 +154,20 @@ def prepare(
 
 def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -> Program:
     """Expand a plan, run the mpc-level passes, and write the online program."""
-    graph = expand(prepared.graph, plan, registry.approximations())
-    for rewrite in _ordered("mpc", MPC_ORDER):
-        graph = rewrite(graph).graph_module
+    graph = expanded(prepared, plan)
     record_ranges(graph, prepared.inputs)
     return lower(graph, settings)
+
+
+def expanded(prepared: Prepared, plan: Plan) -> fx.GraphModule:
+    """The mpc-level graph of a plan, rewritten."""
+    return _rewritten(expand(prepared.graph, plan, registry.approximations()))
+
+
+def _rewritten(graph: fx.GraphModule) -> fx.GraphModule:
+    for rewrite in _ordered("mpc", MPC_ORDER):
+        graph = rewrite(graph).graph_module
+    return graph
 
 
 def optimize(
@@ -164,6 +175,8 @@ def optimize(
     example_inputs: Sequence[Any] | None = None,
     *,
     budget: str | Budget | None = None,
+    max_drop: float | None = None,
+    metric: str | None = None,
     protocol: str = "crypten",
     network: str | Network = "lan",
     calibration: Any = None,
@@ -176,52 +189,97 @@ def optimize(
     """The rewritten model that meets the budget at the least loss, its plan, its cost and its executable.
 
     `budget` bounds the predicted online phase of one inference: "2s", "30MB", "150rounds". BudgetError when no plan of
-    the level meets it. `calibration`: a tensor, an iterable of tensors, a .npy or .npz file, an image folder.
+    the level meets it. `max_drop` (0.005 is half a percent) without a budget gives the fastest plan within that loss;
+    with one it must hold as well. `metric`: "module:function" that judges outputs instead of the default (see
+    `mpcc.search.metrics`). `calibration`: a tensor, an iterable of tensors, a .npy or .npz file, an image folder.
     """
+    prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
+    task = task_of(prepared, metric, protocol, network, level, settings, progress)
+    baseline = estimate_graph(prepared.source, registry.protocol(_stock(task.protocol.name)), task.network)
+    wanted = Budget.parse(budget) if isinstance(budget, str) else budget
+    chosen = None
+    if plan is not None:
+        best = _priced(task, plan)
+        if wanted is not None and not wanted.met_by(best.estimate):
+            raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
+    elif wanted is None and max_drop is None:
+        found = [_priced(task, candidate) for candidate in _layouts(first_plan(prepared, level))]
+        best = min(found, key=lambda p: float(p.estimate.seconds))
+    else:
+        chosen = searched(task, wanted, max_drop)
+        best = _priced(task, chosen.point.plan)
+    task.progress("emulate", 0, 1)
+    errors = compare(prepared, best.program)
+    task.progress("emulate", 1, 1)
+    notes = {**_notes(task), "made_by": "plan" if plan is not None else "default" if chosen is None else "search"}
+    return Optimized(
+        prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
+        prepared.calibrated, chosen,
+    )  # fmt: skip
+
+
+def pareto(
+    model: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    points: int = 8,
+    metric: str | None = None,
+    protocol: str = "crypten",
+    network: str | Network = "lan",
+    calibration: Any = None,
+    level: Level = "bounded",
+    settings: Settings | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress | None = None,
+) -> Front:
+    """The plans from the fastest to the most exact that no other plan tried beats in both, each with its exact price."""
+    prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
+    task = task_of(prepared, metric, protocol, network, level, settings, progress)
+    search = Search(task)
+    notes = {**_notes(task), "made_by": "search"}
+    found = tuple(replace(point, plan=replace(point.plan, notes=notes)) for point in search.front(points))
+    baseline = estimate_graph(prepared.source, registry.protocol(_stock(task.protocol.name)), task.network)
+    return Front(found, baseline, task.metric.name, task.metric.drop_name, len(search.judge.columns[0]), prepared.calibrated)
+
+
+def task_of(
+    prepared: Prepared,
+    metric: str | None = None,
+    protocol: str = "crypten",
+    network: str | Network = "lan",
+    level: Level = "bounded",
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Task:
+    """What there is to choose for, as the search takes it."""
     if level not in LEVELS:
         raise UsageError(f"unknown level {level!r}", hint="One of: " + ", ".join(LEVELS))
-    wanted = Budget.parse(budget) if isinstance(budget, str) else budget
-    link = Network.parse(network) if isinstance(network, str) else network
-    prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
-    baseline = estimate_graph(prepared.source, registry.protocol("crypten-stock"), link)
-    tell = progress or (lambda stage, done, total: None)
-    known = registry.approximations()
-
-    def priced(candidate: Plan) -> Priced:
-        program = schedule(prepared, candidate, settings)
-        return Priced(candidate, program, program_estimate(program, registry.protocol(protocol), link))
-
-    same = [plan] if plan is not None else _layouts(first_plan(prepared, level))
-    found: list[Priced] = []
-    for step, candidate in enumerate(same):
-        tell("choose", step, len(same) + 1)
-        found.append(priced(candidate))
-    best = min(found, key=lambda p: float(p.estimate.seconds))
-    if wanted is not None and not wanted.met_by(best.estimate):
-        best = next((p for p in found if wanted.met_by(p.estimate)), best)
-    if wanted is not None and not wanted.met_by(best.estimate) and plan is None:
-        best = priced(fastest_plan(prepared.graph, prepared.statistics, known, level))
-    tell("choose", 1, 1)
-    if wanted is not None and not wanted.met_by(best.estimate):
-        reached = [f"--level {level}: {_reached(best.estimate)}"]
-        for deeper in LEVELS[LEVELS.index(level) + 1 :] if plan is None else ():
-            try:
-                fastest = priced(fastest_plan(prepared.graph, prepared.statistics, known, deeper))
-                reached.append(f"--level {deeper}, before training: {_reached(fastest.estimate)}")
-            except MpccError as error:
-                reached.append(f"--level {deeper}: nothing without training ({error.what})")
-        raise BudgetError(
-            f"the budget of {wanted} cannot be met at level {level} on {link.name}",
-            hint="What can be met: " + "; ".join(reached),
-        )
-    notes = {"protocol": protocol, "network": link.name, "level": level, "calibrated": prepared.calibrated}
-    chosen = replace(best.plan, notes=notes)
-    tell("emulate", 0, 1)
-    errors = compare(prepared, best.program)
-    tell("emulate", 1, 1)
-    return Optimized(
-        prepared.graph, chosen, best.estimate, baseline, best.program, prepared.source, errors, prepared.calibrated
+    return Task(
+        graph=prepared.graph,
+        statistics=prepared.statistics,
+        inputs=prepared.inputs,
+        calibrated=prepared.calibrated,
+        level=level,
+        protocol=registry.protocol(protocol),
+        network=Network.parse(network),
+        metric=metric_of(prepared.graph) if metric is None else load_metric(metric),
+        passes=_rewritten,
+        program=lambda plan: schedule(prepared, plan, settings),
+        expanded=lambda plan: expanded(prepared, plan),
+        settings=settings,
+        progress=progress or (lambda stage, done, total: None),
     )
+
+
+def _notes(task: Task) -> dict[str, Any]:
+    return {
+        "protocol": task.protocol.name, "network": task.network.name, "level": task.level, "calibrated": task.calibrated,
+    }  # fmt: skip
+
+
+def _stock(protocol: str) -> str:
+    """Whose prices the model as it was is compared with: CrypTen's own functions, or the protocol's own."""
+    return "crypten-stock" if protocol == "crypten" else protocol
 
 
 @dataclass(frozen=True)
@@ -233,8 +291,10 @@ class Priced:
     estimate: Estimate
 
 
-def _reached(estimate: Estimate) -> str:
-    return f"{float(estimate.seconds):.3g} s, {int(estimate.rounds)} rounds, {float(estimate.bytes) / 1e6:.3g} MB"
+def _priced(task: Task, plan: Plan) -> Priced:
+    program = task.program(plan)
+    own = task.protocol.name == OWN
+    return Priced(plan, program, program_estimate(program, task.protocol, task.network) if own else priced(task, plan))
 
 
 def first_plan(prepared: Prepared, level: Level) -> Plan:
@@ -336,5 +396,5 @@ def count(model_or_executable: Any, example_inputs: Sequence[Any] | None = None)
 
 
 __all__ = (
-    "Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "transform",
+    "Front", "Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "pareto", "transform",
 )  # fmt: skip

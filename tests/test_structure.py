@@ -33,13 +33,14 @@ MAY_SEE = {
     "search": CORE,
     "backend": CORE,
     "predict": {"schedule", "cost"},
+    "choose": {*CORE, "search", "predict"},
     # A bundle keeps an `Executable` or an `Optimized`, and their methods `save` call it: these three see one another.
     "executable": {*CORE, *ENGINES, "bundle"},
-    "pipeline": {*CORE, *ENGINES, "predict", "executable", "bundle"},
+    "pipeline": {*CORE, *ENGINES, "predict", "choose", "executable", "bundle"},
     "bundle": {*CORE, "frontend", "executable", "pipeline"},
     "verification": {*CORE, *ENGINES, "executable", "pipeline", "bundle"},
     "testing": {"cost", "executable", "pipeline"},
-    "cli": {*CORE, *ENGINES, "predict", "executable", "pipeline", "bundle", "verification"},
+    "cli": {*CORE, *ENGINES, "predict", "choose", "executable", "pipeline", "bundle", "verification"},
 }
 # A foreign package, and the only folder that imports it.
 HOMES = {

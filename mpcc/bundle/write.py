@@ -19,6 +19,9 @@ from .manifest import Manifest, created_by, sha256
 from .report import report
 from .weights import write_weights
 
+FRONT = "front.json"
+"""The file by which the folder of a front is known."""
+
 if TYPE_CHECKING:
     from torch import fx
 
@@ -66,9 +69,9 @@ def _write_model(module: fx.GraphModule | None, path: Path) -> None:
 
 
 @contextmanager
-def replaced(place: Path) -> Iterator[Path]:
+def replaced(place: Path, mark: str | None = None) -> Iterator[Path]:
     """A new folder that takes the place of `place` at the end, or vanishes when anything (also Ctrl-C) goes wrong."""
-    check_place(place)
+    check_place(place, mark)
     parent = place.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=parent))
@@ -95,15 +98,15 @@ def _swap(new: Path, place: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def check_place(place: Path) -> None:
-    """BundleError when something that is no bundle stands at `place`."""
+def check_place(place: Path, mark: str | None = None) -> None:
+    """BundleError when something that is no bundle (nothing with the file `mark`) stands at `place`."""
     if not place.exists():
         return
     if not place.is_dir():
         raise BundleError("a file of that name is in the way", where=str(place), hint="choose another folder with -o")
-    if any(place.iterdir()) and not (place / names.MANIFEST).is_file():
+    if any(place.iterdir()) and not (place / (mark or names.MANIFEST)).is_file():
         raise BundleError(
-            "the folder holds something else than a bundle; it was left alone",
+            f"the folder holds something else than a {'front' if mark else 'bundle'}; it was left alone",
             where=str(place),
             hint="choose another folder with -o",
         )

@@ -11,12 +11,15 @@ from . import options
 from .screen import console, emit, progress
 
 if TYPE_CHECKING:
+    from mpcc.choose import Chosen
     from mpcc.pipeline import Optimized
     from mpcc.rewrite import Level, Plan
 
 EPILOG = (
     "Examples: mpcc optimize model.onnx --calibration images.npy --budget 2s --network wan\n\n"
     "mpcc optimize model.py:make_model --level structural -o private.mpcc\n\n"
+    "mpcc optimize model.onnx --calibration images.npy --level structural --max-drop 0.5%\n\n"
+    "mpcc optimize model.onnx --calibration images.npy --level structural --pareto -o front\n\n"
     "mpcc optimize model.onnx --plan edited-plan.json -o private.mpcc"
 )
 
@@ -31,6 +34,17 @@ def optimize(
     budget: Annotated[
         str | None, typer.Option(metavar="2s", help="Most online seconds, bytes or rounds: 2s, 30MB, 150rounds.")
     ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(metavar="0.5%", help="Most loss, as a part of the calibration inputs: the fastest plan within it."),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:F", help="Your own measure of the loss: f(outputs, reference) -> number."),
+    ] = None,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Plans from the fastest to the most exact, instead of a bundle.")
+    ] = False,
     protocol: options.Protocol = "crypten",
     network: options.Network = "lan",
     calibration: options.Calibration = None,
@@ -42,31 +56,43 @@ def optimize(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
     ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what was weighed at each site, and what was dropped.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Rewrite a trained model for private inference, within a budget, and write a bundle."""
     from mpcc import registry
     from mpcc.cost import Budget, Network
+    from mpcc.errors import UsageError
 
     from .model import graph, source
 
     wanted = None if budget is None else Budget.parse(budget)
+    allowed = None if max_drop is None else _part(max_drop)
+    if pareto and (wanted or allowed is not None or plan):
+        raise UsageError("--pareto shows all of them: it goes with no --budget, --max-drop or --plan")
     link = Network.parse(network)
     registry.protocol(protocol)
     given = _plan(plan)
     found = source(model)
-    place = output or Path(f"{found.stem}.mpcc")
+    place = output or Path(f"{found.stem}.pareto" if pareto else f"{found.stem}.mpcc")
     with progress() as tell:
-        from mpcc.bundle.write import check_place
+        from mpcc.bundle.write import FRONT, check_place
         from mpcc.pipeline import optimize as run
 
-        check_place(place)
+        check_place(place, FRONT if pareto else None)
         tell("capture", 0, 1)
         captured = graph(found, input_shape)
         tell("capture", 1, 1)
+        if pareto:
+            from .pareto import draw
+
+            draw(captured, place, metric, protocol, link, calibration, cast("Level", level), tell, as_json)
+            return
         made = run(
             captured,
             budget=wanted,
+            max_drop=allowed,
+            metric=metric,
             protocol=protocol,
             network=link,
             calibration=calibration,
@@ -81,6 +107,23 @@ def optimize(
         emit(document(made, place))
     else:
         show(made, place)
+        if verbose:
+            from .weighed import weighed
+
+            weighed(made)
+
+
+def _part(text: str) -> float:
+    """0.005 of "0.5%" or of "0.005"."""
+    from mpcc.errors import UsageError
+
+    try:
+        value = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"{text!r} is no loss", where="--max-drop", hint="such as 0.5%, or 0.005")
+    return value
 
 
 def _plan(path: Path | None) -> Plan | None:
@@ -107,8 +150,18 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "baseline": json.loads(made.baseline.to_json()),
         "errors": dict(made.errors),
         "calibrated": made.calibrated,
+        "search": None if made.chosen is None else _search(made.chosen),
         "security": security.statement(),
     }
+
+
+def _search(chosen: Chosen) -> dict[str, Any]:
+    point = chosen.point
+    return {
+        "damage": point.damage, "predicted_damage": point.predicted_damage, "metric": chosen.metric.name,
+        "images": chosen.images, "drop": point.drop, "drop_of": chosen.metric.drop_name, "judged_on": chosen.judged,
+        "programs_priced": chosen.tried,
+    }  # fmt: skip
 
 
 def show(made: Optimized, place: Path) -> None:
@@ -116,11 +169,14 @@ def show(made: Optimized, place: Path) -> None:
     from mpcc import security
 
     from .tables import comparison, errors, phases
+    from .weighed import gains
 
     out = console()
     out.print(comparison(made))
     out.print(phases(made.estimate), highlight=False)
     out.print(errors(made), highlight=False)
+    for line in gains(made):
+        out.print(line, highlight=False)
     out.print()
     out.print(security.statement(), highlight=False)
     out.print()

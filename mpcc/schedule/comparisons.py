@@ -8,7 +8,7 @@ from ..ir import dealer, online
 from .builder import packed_words
 from .scales import MOST_SHIFT, Scaler, encode
 from .shapes import shape_of
-from .values import Bit, Secret
+from .values import LIMIT, Bit, Secret
 
 
 def less(s: Scaler, x: Secret, threshold: float) -> Bit:
@@ -16,7 +16,8 @@ def less(s: Scaler, x: Secret, threshold: float) -> Bit:
     if x.scale < 0:
         raise AssertionError("a negated value is compared by its own scale")
     shape = shape_of(x.node)
-    threshold = max(-1.5 * x.bound, min(1.5 * x.bound, threshold))  # further out it decides nothing
+    most = min(1.5 * x.bound, 0.99 * 2.0**LIMIT / x.scale)  # further out it decides nothing: no value reaches there
+    threshold = max(-most, min(most, threshold))
     reach = (x.bound + abs(threshold)) * x.scale
     low = max(0, math.ceil(math.log2(reach)) - online.WINDOW_BITS)
     opening = s.openings.open(x.node, x.magnitude)

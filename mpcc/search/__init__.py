@@ -1,27 +1,46 @@
 """Calibration, sensitivity, and the choice of an approximation for every site."""
 
 from .calibration import calibrate, calls
+from .candidates import Candidates, Member, candidates
 from .default_plan import applicable, default_plan
 from .fastest import fastest_plan
 from .findings import Finding, findings
 from .in_order import in_order
 from .inputs import Preprocessing, load_calibration, synthetic_inputs
+from .metrics import Metric, load_metric, metric_of
 from .outside import Outside, named_like, outside, watch
+from .problem import Edge, Limit, Option, Problem, Slot, Weights
+from .sensitivity import Sensitivity
+from .solver import solve
 
 __all__ = [
+    "Candidates",
+    "Edge",
     "Finding",
+    "Limit",
+    "Member",
+    "Metric",
+    "Option",
     "Outside",
     "Preprocessing",
+    "Problem",
+    "Sensitivity",
+    "Slot",
+    "Weights",
     "applicable",
     "calibrate",
     "calls",
+    "candidates",
     "default_plan",
     "fastest_plan",
-    "in_order",
     "findings",
+    "in_order",
     "load_calibration",
+    "load_metric",
+    "metric_of",
     "named_like",
     "outside",
+    "solve",
     "synthetic_inputs",
     "watch",
 ]

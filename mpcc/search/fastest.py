@@ -47,6 +47,15 @@ def _ranked(
 
 def depth(node: fx.Node, choice: Choice, approximations: Mapping[str, Approximation]) -> int:
     """Rounds of one site's expansion, alone."""
+    rounds: dict[fx.Node, int] = {}
+    for made in expansion(node, choice, approximations).nodes:
+        before = max((rounds[n] for n in made.all_input_nodes), default=0)
+        rounds[made] = before + OPENS.get(made.target, 0)
+    return max(rounds.values(), default=0)
+
+
+def expansion(node: fx.Node, choice: Choice, approximations: Mapping[str, Approximation]) -> fx.Graph:
+    """One site's expansion, alone."""
     graph = fx.Graph()
     recorder = Recorder(graph)
 
@@ -58,8 +67,4 @@ def depth(node: fx.Node, choice: Choice, approximations: Mapping[str, Approximat
     inputs = {source: place(source) for source in node.all_input_nodes}
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: inputs[n])
     recorder.call(site_function(node, choice, approximations), *args, **kwargs)
-    rounds: dict[fx.Node, int] = {}
-    for made in graph.nodes:
-        before = max((rounds[n] for n in made.all_input_nodes), default=0)
-        rounds[made] = before + OPENS.get(made.target, 0)
-    return max(rounds.values(), default=0)
+    return graph

@@ -1,0 +1,367 @@
+"""The choice under a budget: gives the search a protocol's prices and whole programs, and makes its picks a plan.
+
+candidates (priced, how wrong) -> sensitivity (what that does to the outputs) -> solver -> whole program, joint damage
+-> corrected problem -> solver again ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from torch import Tensor, fx
+
+from . import registry
+from .cost import Budget, Estimate, Network, Protocol, Work, estimate_graph
+from .errors import BudgetError, MpccError
+from .ir.ranges import Inputs, record_ranges, stack_calls
+from .predict import program_estimate
+from .rewrite import LEVELS, Choice, Level, Plan, SiteStatistics, Split
+from .schedule import Program, Settings, lower
+from .search.candidates import Candidates, Member, candidates, measured, refitted
+from .search.in_order import in_order
+from .search.metrics import Metric
+from .search.neighbourhood import edges
+from .search.prices import Calls, Prices
+from .search.problem import Limit, Option, Picks, Problem, Slot, Weights
+from .search.repair import DAMAGE, GAP, Tools, Trial, cheapest, front, least_damage
+from .search.replay import Replay
+from .search.sensitivity import MOST_CALLS, Sensitivity, affordable_calls, batches
+from .search.solver import solve
+
+Progress = Callable[[str, int, int], None]
+OWN = "crypten"
+"""The protocol whose programs are really made: its prices are read off them."""
+PLACE_BITS = 12
+"""Fraction bits of what enters a neighbourhood: products stand before it in the whole program, which leave about as many."""
+PLACE_ELEMENTS = 1 << 25
+"""Values of the calls from which ranges of neighbourhoods and errors at sites are taken."""
+MOST_JUDGED = 512
+FRONT_POINTS = 8
+BISECTIONS = 12
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be chosen for, and with what: the graph with what calibration saw, the protocol, the network, the metric.
+
+    `passes` are the mpc-level rewrites, `program` makes the whole program of a plan.
+    """
+
+    graph: fx.GraphModule
+    statistics: Mapping[str, SiteStatistics]
+    inputs: Inputs
+    calibrated: bool
+    level: Level
+    protocol: Protocol
+    network: Network
+    metric: Metric
+    passes: Callable[[fx.GraphModule], fx.GraphModule]
+    program: Callable[[Plan], Program]
+    expanded: Callable[[Plan], fx.GraphModule]
+    settings: Settings | None = None
+    progress: Progress = field(default=lambda stage, done, total: None)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A plan with its predicted cost, its damage and what it drops, on `images` calibration inputs."""
+
+    plan: Plan
+    estimate: Estimate
+    damage: float
+    drop: float
+    predicted_damage: float
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The point that was chosen, out of what, and how the drop was counted."""
+
+    point: Point
+    candidates: Mapping[str, Candidates]
+    metric: Metric
+    images: int
+    judged: int
+    tried: int
+
+
+@dataclass(frozen=True)
+class Front:
+    """`points` by rising seconds. Drops were counted on `images` calibration inputs; damage is in the unit of `damage`."""
+
+    points: tuple[Point, ...]
+    baseline: Estimate
+    damage: str
+    drop: str
+    images: int
+    calibrated: bool
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What no price decides: roughly pruned members, their damages, and the inputs that these were measured on."""
+
+    found: Mapping[str, Candidates]
+    damages: Mapping[str, Sequence[float]]
+    sensitivity: Sensitivity
+
+
+class Search:
+    """One task: candidates and damages are worked out once, then any budget or loss may be asked for."""
+
+    def __init__(self, task: Task, weighed: Search | None = None) -> None:
+        """`weighed`: a search of the same model whose candidates and damages serve here too."""
+        self.task = task
+        self.known = registry.approximations()
+        self.seconds = seconds_of(task.protocol, task.network)
+        self.columns: tuple[Tensor, ...] = stack_calls(task.graph, task.inputs)
+        self.estimates: dict[Picks, Estimate] = {}
+        self.plans: dict[Picks, Plan] = {}
+        few = Replay(task.graph, batches(task.graph, tuple(column[:MOST_CALLS] for column in self.columns), PLACE_ELEMENTS)[0])
+        prices = Prices(task.graph, few, self.known, self._measure, task.protocol.concurrent)
+        self.weighed: Weighed = self._weigh(few, prices) if weighed is None else weighed.weighed
+        self.sensitivity = self.weighed.sensitivity
+        self.problem = self._problem(prices)
+        self.tools = Tools(self._work, self._damage, self._without)
+        start = solve(self.problem, DAMAGE + self.seconds * 1e-9, (), GAP)
+        if start is not None:
+            self.problem = self.problem.anchored(start, self._work(start))
+
+    def under(self, protocol: Protocol, network: Network) -> Search:
+        """The same search for another protocol or network: only prices are worked out anew."""
+        return Search(replace(self.task, protocol=protocol, network=network), self)
+
+    # -- what there is to choose from --
+
+    def _weigh(self, few: Replay, prices: Prices) -> Weighed:
+        task = self.task
+        found = candidates(
+            task.graph, task.statistics, self.known, task.level, few, prices, lambda d, t: task.progress("candidates", d, t)
+        )
+        rows = {site: [member.choice for member in entry.members] for site, entry in found.items()}
+        calls = affordable_calls(task.graph, rows, task.calibrated)
+        sensitivity = self._on(calls or 1)
+        if not calls:
+            return Weighed(found, {s: [min(m.error, 1.0) ** 2 for m in entry.members] for s, entry in found.items()}, sensitivity)
+        damages = sensitivity.sweep(rows, lambda d, t: task.progress("sensitivity", d, t))
+        return Weighed(found, damages, sensitivity)
+
+    def _problem(self, prices: Prices) -> Problem:
+        self.candidates: dict[str, Candidates] = {}
+        for done, (site, entry) in enumerate(self.weighed.found.items()):
+            self.task.progress("price", done, len(self.weighed.found))
+            self.candidates[site] = measured(entry, self.weighed.damages[site], prices)
+        slots = tuple(
+            Slot(site, tuple(Option(member.work, member.damage) for member in entry.members))
+            for site, entry in self.candidates.items()
+        )
+        return Problem(slots, edges(self.task.graph), parallel=prices.parallel)
+
+    def _on(self, calls: int) -> Sensitivity:
+        columns = tuple(column[:calls] for column in self.columns)
+        return Sensitivity.of(self.task.graph, columns, self.known, self.task.metric)
+
+    @cached_property
+    def judge(self) -> Sensitivity:
+        """The calibration inputs on which drops are counted: as many as some dozens of runs allow."""
+        runs = {"": [None] * 2 * (BISECTIONS + FRONT_POINTS)}
+        return self._on(affordable_calls(self.task.graph, runs, True, min(MOST_JUDGED, len(self.columns[0]))))
+
+    def _measure(self, graph: fx.GraphModule, calls: Calls) -> Work:
+        graph = self.task.passes(graph)
+        if self.task.protocol.name != OWN:
+            return self._as_work(estimate_graph(graph, self.task.protocol, self.task.network))
+        record_ranges(graph, calls)
+        settings = replace(self.task.settings or Settings(), input_bits=PLACE_BITS)
+        work = self._as_work(program_estimate(lower(graph, settings), self.task.protocol, self.task.network))
+        return Work(work.rounds - 1, work.bytes, work.local_seconds)  # without the opening of its own outputs
+
+    def _as_work(self, estimate: Estimate) -> Work:
+        spent = self.seconds.of(Work(estimate.rounds, estimate.bytes), 0.0)
+        return Work(float(estimate.rounds), float(estimate.bytes), float(estimate.seconds) - spent)
+
+    # -- what the loop asks --
+
+    def members(self, picks: Picks) -> dict[str, Member]:
+        """Site -> the member that was picked."""
+        rows = self.candidates.items()
+        return {site: entry.members[pick] for (site, entry), pick in zip(rows, picks, strict=True)}
+
+    def plan(self, picks: Picks) -> Plan:
+        """The picks as a plan. Behind a structural choice every member is fitted to what its site sees then."""
+        if picks not in self.plans:
+            self.plans[picks] = self._fitted(picks)
+        return self.plans[picks]
+
+    def _fitted(self, picks: Picks) -> Plan:
+        members, changed = self.members(picks), False
+        levels = {site: self.known[member.choice.approximation].level for site, member in members.items()}
+        if "structural" not in levels.values():
+            return Plan({site: member.choice for site, member in members.items()})
+
+        def choose(seen: SiteStatistics) -> Choice:
+            nonlocal changed
+            member = members[seen.site.name]
+            choice = refitted(member, seen, self.known) if changed else member.choice
+            changed = changed or levels[seen.site.name] == "structural"
+            return choice
+
+        return in_order(self.task.graph, self.task.inputs, choose, self.known, not self.task.calibrated)
+
+    def choices(self, picks: Picks) -> Mapping[str, Choice | Split]:
+        return self.plan(picks).choices
+
+    def estimate(self, picks: Picks) -> Estimate:
+        """The exact cost of the whole program."""
+        if picks not in self.estimates:
+            self.estimates[picks] = priced(self.task, self.plan(picks))
+        return self.estimates[picks]
+
+    def _work(self, picks: Picks) -> Work:
+        return self._as_work(self.estimate(picks))
+
+    def _damage(self, picks: Picks) -> float:
+        outputs = self.sensitivity.joint(self.choices(picks))
+        return self.task.metric.damage(outputs, self.sensitivity.reference)
+
+    def _without(self, picks: Picks) -> Sequence[float]:
+        found = self.sensitivity.without(self.choices(picks))
+        return [found[slot.site] for slot in self.problem.slots]
+
+    def drop(self, picks: Picks) -> float:
+        """What the joint choice drops, on the inputs of the judge."""
+        return self.task.metric.drop(self.judge.joint(self.choices(picks)), self.judge.reference)
+
+    def point(self, trial: Trial) -> Point:
+        picks = trial.picks
+        return Point(self.plan(picks), self.estimate(picks), trial.damage, self.drop(picks), trial.predicted)
+
+    def chosen(self, trial: Trial, tried: int) -> Chosen:
+        images, judged = len(self.sensitivity.columns[0]), len(self.judge.columns[0])
+        return Chosen(self.point(trial), self.candidates, self.task.metric, images, judged, tried)
+
+    # -- the three questions --
+
+    def within(self, budget: Budget) -> Chosen | None:
+        """The least damaging plan within a budget; None if there is none at this level."""
+        limits = [Limit(weights_of(budget, self.seconds), budget.amount)]
+        found, problem = least_damage(self.problem, self.seconds, limits, self.tools)
+        met = [trial for trial in found if budget.met_by(self.estimate(trial.picks))]
+        if not met:
+            fastest, problem = cheapest(problem, limits[0].weights, self.tools)
+            self.problem = problem
+            if not budget.met_by(self.estimate(fastest.picks)):
+                return None
+            anchored = problem.anchored(fastest.picks, fastest.work)
+            more, _ = least_damage(anchored, self.seconds, limits, self.tools, [*found, fastest])
+            met = [t for t in [*more, fastest] if budget.met_by(self.estimate(t.picks))]
+        return self.chosen(min(met, key=lambda t: (t.damage, self.measure(t))), len(self.estimates))
+
+    def most(self, budget: Budget) -> Estimate:
+        """The cheapest plan's cost, in the unit of a budget."""
+        trial, self.problem = cheapest(self.problem, weights_of(budget, self.seconds), self.tools)
+        return self.estimate(trial.picks)
+
+    def losing(self, most: float) -> Chosen:
+        """The fastest plan that drops no more than `most`: bisection on the damage that is allowed."""
+        low, high, best = 0.0, sum(max(o.damage for o in slot.options) for slot in self.problem.slots), None
+        start = solve(self.problem, DAMAGE + self.seconds * 1e-9, (), GAP)
+        assert start is not None
+        floor = max(self.problem.damage(start), 1e-12)
+        low, high = floor, max(high, floor * 2)
+        seen: dict[Picks, float] = {}
+        for step in range(BISECTIONS):
+            self.task.progress("search", step, BISECTIONS)
+            allowed = high if step == 0 else (low * high) ** 0.5
+            picks = solve(self.problem, self.seconds, [Limit(DAMAGE, allowed)], GAP)
+            if picks is None:
+                low = allowed
+                continue
+            if picks not in seen:
+                seen[picks] = self.drop(picks)
+            if seen[picks] <= most:
+                best, low = picks, allowed
+                if step == 0:
+                    break
+            else:
+                high = allowed
+        self.task.progress("search", BISECTIONS, BISECTIONS)
+        if best is None and self.drop(start) <= most:
+            best = start
+        if best is None:
+            raise BudgetError(
+                f"no plan of level {self.task.level} loses less than {most:.3g} ({self.task.metric.drop_name})",
+                hint=f"The most exact one loses {self.drop(start):.3g} on {len(self.judge.columns[0])} calibration inputs.",
+            )
+        trial = Trial(best, self._work(best), self._damage(best), self.problem.damage(best))
+        return self.chosen(trial, len(seen))
+
+    def front(self, points: int = FRONT_POINTS) -> list[Point]:
+        """Plans from the fastest to the most exact one that no other tried plan beats in time and in damage."""
+        fastest, self.problem = cheapest(self.problem, self.seconds, self.tools)
+        exact = solve(self.problem, DAMAGE + self.seconds * 1e-9, (), GAP)
+        assert exact is not None
+        trials = [fastest, Trial(exact, self._work(exact), self._damage(exact), self.problem.damage(exact))]
+        low, high = (self.measure(trial) for trial in trials)
+        problem = self.problem.anchored(fastest.picks, fastest.work)
+        for step in range(1, points - 1):
+            self.task.progress("search", step, points)
+            limit = Limit(self.seconds, low * (high / low) ** (step / (points - 1)))
+            found, problem = least_damage(problem, self.seconds, [limit], self.tools, trials, most=3)
+            trials += [trial for trial in found if trial not in trials]
+        self.task.progress("search", points, points)
+        return [self.point(trial) for trial in front(trials, self.measure)]
+
+    def measure(self, trial: Trial) -> float:
+        """Exact seconds."""
+        return float(self.estimate(trial.picks).seconds)
+
+
+def priced(task: Task, plan: Plan) -> Estimate:
+    """The cost of a plan under the task's protocol: of its program, or by the price table of its mpc-level graph."""
+    if task.protocol.name == OWN:
+        return program_estimate(task.program(plan), task.protocol, task.network)
+    return estimate_graph(task.expanded(plan), task.protocol, task.network)
+
+
+def seconds_of(protocol: Protocol, network: Network) -> Weights:
+    """Online seconds as a linear measure of rounds, bytes and local work."""
+    return Weights(protocol.rtt_per_round * network.rtt_seconds, protocol.link_share / network.bandwidth, 1.0)
+
+
+def weights_of(budget: Budget, seconds: Weights) -> Weights:
+    """What a budget bounds, as a linear measure."""
+    return {"seconds": seconds, "bytes": Weights(bytes=1.0), "rounds": Weights(rounds=1.0)}[budget.unit]
+
+
+def searched(task: Task, budget: Budget | None, max_drop: float | None) -> Chosen:
+    """The search's answer; BudgetError with what can be met at each level."""
+    search = Search(task)
+    if budget is None:
+        assert max_drop is not None
+        return search.losing(max_drop)
+    found = search.within(budget)
+    if found is None:
+        levels = [f"--level {task.level}: {reached(search.most(budget))}"]
+        for deeper in LEVELS[LEVELS.index(task.level) + 1 :]:
+            try:
+                levels.append(f"--level {deeper}, before training: {reached(Search(replace(task, level=deeper)).most(budget))}")
+            except MpccError as error:
+                levels.append(f"--level {deeper}: nothing without training ({error.what})")
+        raise BudgetError(
+            f"the budget of {budget} cannot be met at level {task.level} on {task.network.name}",
+            hint="What can be met: " + "; ".join(levels),
+        )
+    if max_drop is not None and found.point.drop > max_drop:
+        raise BudgetError(
+            f"the budget of {budget} costs {found.point.drop:.3g} ({found.metric.drop_name}), more than {max_drop:.3g}",
+            hint="Raise the budget, or the loss that you allow.",
+        )
+    return found
+
+
+def reached(estimate: Estimate) -> str:
+    """What a plan takes, in the words of a message."""
+    return f"{float(estimate.seconds):.3g} s, {int(estimate.rounds)} rounds, {float(estimate.bytes) / 1e6:.3g} MB"

@@ -1,0 +1,73 @@
+"""mpcc optimize --pareto: the front as a table, as a picture, and as a plan.json for every point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from mpcc.bundle.units import count, duration, size, small
+
+from .screen import Tell, console, emit
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
+    from mpcc.cost import Network
+    from mpcc.pipeline import Front
+    from mpcc.rewrite import Choice, Level, Split
+
+
+def draw(
+    captured: GraphModule,
+    place: Path,
+    metric: str | None,
+    protocol: str,
+    network: Network,
+    calibration: Path | None,
+    level: Level,
+    tell: Tell,
+    as_json: bool,
+) -> None:
+    """Work the front out, write its folder, print it."""
+    from mpcc.bundle.front import document, write_front
+    from mpcc.pipeline import pareto
+
+    front = pareto(
+        captured, metric=metric, protocol=protocol, network=network, calibration=calibration, level=level, progress=tell
+    )
+    write_front(front, place)
+    if as_json:
+        emit(document(front))
+        return
+    out = console()
+    out.print(table(front))
+    out.print(f"Plans and pictures: {place}", highlight=False)
+    out.print(f"Compile one: mpcc optimize MODEL --plan {place / '01.plan.json'}", highlight=False)
+    if not front.calibrated:
+        out.print("Damages were measured on SYNTHETIC inputs (random noise). Give real ones with --calibration.", highlight=False)
+
+
+def table(front: Front) -> Table:
+    """A row a plan, the fastest first."""
+    first = front.points[0].estimate
+    made = Table(title=f"Plans for {first.protocol} on {first.network}", title_justify="left")
+    for name in ("plan", "seconds", "rounds", "bytes", front.damage, front.drop, "chosen"):
+        made.add_column(name, justify="left" if name in ("plan", "chosen") else "right", overflow="fold")
+    for number, point in enumerate(front.points, 1):
+        estimate = point.estimate
+        made.add_row(
+            f"{number:02}", duration(float(estimate.seconds)), count(float(estimate.rounds)), size(float(estimate.bytes)),
+            small(point.damage), small(point.drop), kinds(point.plan.choices),
+        )  # fmt: skip
+    made.caption = f"{front.drop}: on {front.images} calibration input(s)"
+    return made
+
+
+def kinds(choices: Mapping[str, Choice | Split]) -> str:
+    """`softmax_relu 4, gelu_quad 5`: how often each approximation was chosen."""
+    from mpcc.bundle.front import tally
+
+    return ", ".join(f"{name} {times}" for name, times in tally(choices).items())

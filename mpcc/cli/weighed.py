@@ -1,0 +1,90 @@
+"""What a search found and weighed: the loss that it predicts, and with --verbose the members of every site."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from mpcc.bundle.units import count, size, small
+from mpcc.rewrite import Choice, Split
+
+from .screen import console
+
+if TYPE_CHECKING:
+    from mpcc.choose import Chosen
+    from mpcc.pipeline import Optimized
+    from mpcc.search import Candidates, Member
+
+
+def gains(made: Optimized) -> list[str]:
+    """Lines about what was gained and lost by choosing."""
+    if not made.plan.choices:
+        return ["Nothing to choose: the model has no softmax, activation or norm, so every plan is the same. It runs as it is."]
+    chosen = made.chosen
+    if chosen is None:
+        return []
+    lines = [loss(chosen)]
+    if all(len(entry.members) == 1 for entry in chosen.candidates.values()):
+        lines.append("Nothing to gain by choosing: at every site one member is both the cheapest and the most exact.")
+    return lines
+
+
+def loss(chosen: Chosen) -> str:
+    """What the plan does to the outputs, and on how many inputs that was seen."""
+    point = chosen.point
+    share = f"{point.drop:.1%}" if chosen.metric.drop_name.startswith("images") else small(point.drop)
+    text = (
+        f"Chosen from {sum(len(e.members) for e in chosen.candidates.values())} members at {len(chosen.candidates)} sites, "
+        f"{chosen.tried} programs priced. In float: {chosen.metric.name} {small(point.damage)} on {chosen.images} calibration "
+        f"input(s); {chosen.metric.drop_name}: {share}"
+    )
+    if chosen.metric.drop_name.startswith("images"):
+        error = math.sqrt(max(point.drop * (1 - point.drop), 0.0) / chosen.judged)
+        text += f" \u00b1 {error:.1%}"
+    return f"{text} of {chosen.judged}."
+
+
+def weighed(made: Optimized) -> None:
+    """The members that each site could have had, the chosen one marked, and why others were dropped."""
+    if made.chosen is None:
+        return
+    out = console()
+    for site, entry in made.chosen.candidates.items():
+        out.print(_table(entry, made.plan.choices[site]))
+        for choice, why in entry.dropped:
+            out.print(f"  dropped {choice.approximation}{_words(choice)}: {why}", highlight=False, style="dim")
+
+
+def _table(entry: Candidates, chosen: Choice | Split) -> Table:
+    table = Table(title=entry.site, title_justify="left")
+    for name in ("member", "rounds", "bytes", "error at the site", "damage", "instead of the chosen one"):
+        table.add_column(name, justify="left" if name == "member" else "right")
+    ours = next((m for m in entry.members if _same(m.choice, chosen)), None)
+    for member in entry.members:
+        mark = "\u2713 " if member is ours else "  "
+        table.add_row(
+            f"{mark}{member.choice.approximation}{_words(member.choice)}", count(float(member.work.rounds)),
+            size(float(member.work.bytes)), small(member.error), small(member.damage), _instead(member, ours),
+        )  # fmt: skip
+    return table
+
+
+def _same(member: Choice, chosen: Choice | Split) -> bool:
+    """Whether a member was chosen, perhaps fitted anew to what the site sees under the plan."""
+    from mpcc.search.prices import structure
+
+    alike = structure(member.options) == structure(chosen.options) if isinstance(chosen, Choice) else False
+    return member == chosen or (isinstance(chosen, Choice) and alike and member.approximation == chosen.approximation)
+
+
+def _instead(member: Member, ours: Member | None) -> str:
+    if ours is None or member is ours:
+        return ""
+    rounds, amount = float(member.work.rounds - ours.work.rounds), float(member.work.bytes - ours.work.bytes)
+    return f"{rounds:+,.0f} rounds, {'+' if amount >= 0 else '-'}{size(abs(amount))}, damage {member.damage - ours.damage:+.1e}"
+
+
+def _words(choice: Choice) -> str:
+    return "".join(f" {key}={value}" for key, value in choice.options.items() if isinstance(value, int | str))

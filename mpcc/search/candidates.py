@@ -1,0 +1,219 @@
+"""The members worth choosing from at each site: what each costs, how wrong it is there, and what was dropped, and why.
+
+    candidates(graph, statistics, approximations, "bounded", replay, prices)  -> {"blocks.0.mlp.gelu": Candidates(...), ...}
+
+A member is dropped when another one costs no more rounds, bytes and local work and is no less accurate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, fx
+
+from ..cost import Work
+from ..errors import MpccError, UnsupportedOperator
+from ..ir.nn import sites
+from ..rewrite import Approximation, Choice, Level, Options, SiteStatistics
+from ..rewrite.expand import site_function
+from .default_plan import applicable
+from .prices import Prices, structure
+from .replay import Replay
+
+CLOSE_ERROR, TINY_ERROR = 1.1, 1e-4
+"""Relative errors at a site this near to one another count as equal: fixed point itself has 1e-4."""
+ROUGH = 0.3
+"""From this relative error on, the error at the site says little about what the model makes of it."""
+CLOSE_LOCAL = 1.03
+MOST_OF_A_FAMILY = 4
+CLOSE_DAMAGE, TINY_DAMAGE = 1.02, 1e-7
+
+
+@dataclass(frozen=True)
+class Member:
+    """A choice, its work in its neighbourhood, its relative error at the site; `damage` of the outputs once measured.
+
+    `rank` is its place among the members of its approximation that are built alike: a fit to other values keeps it.
+    """
+
+    choice: Choice
+    work: Work
+    error: float
+    damage: float = math.nan
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The members of a site in the order of their rounds, and the dropped ones with the reason."""
+
+    site: str
+    members: tuple[Member, ...]
+    dropped: tuple[tuple[Choice, str], ...] = ()
+
+
+def candidates(
+    graph_module: fx.GraphModule,
+    statistics: Mapping[str, SiteStatistics],
+    approximations: Mapping[str, Approximation],
+    level: Level,
+    replay: Replay,
+    prices: Prices,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Candidates]:
+    """Candidates of every site, roughly priced and pruned by their error at the site; `measured` does the rest.
+
+    UnsupportedOperator names the sites without any.
+    """
+    found: dict[str, Candidates] = {}
+    nodes = sites(graph_module)
+    for done, (name, node) in enumerate(nodes.items()):
+        progress(done, len(nodes))
+        exact = replay.at(name)
+        members, dropped = [], []
+        for approximation, options in applicable(statistics[name], approximations.values(), level).values():
+            for choice, rank in _ranked(approximation.name, options):
+                try:
+                    error = relative(replay.at(name, site_function(node, choice, approximations)), exact)
+                    members.append(Member(choice, prices.rough(name, choice), error, rank=rank))
+                except MpccError as problem:
+                    dropped.append((choice, f"cannot be used: {problem.what}"))
+        found[name] = thinned(prune(Candidates(name, tuple(members), tuple(dropped)), _surely_less_exact))
+    progress(len(nodes), len(nodes))
+    empty = [name for name, entry in found.items() if not entry.members]
+    if empty:
+        reasons = "; ".join(dict.fromkeys(reason for name in empty for _, reason in found[name].dropped))
+        raise UnsupportedOperator(
+            f"no approximation of level {level} applies at {', '.join(empty)}" + (f" ({reasons})" if reasons else ""),
+            hint="`mpcc passes` lists what there is; a deeper level or other calibration inputs may open more.",
+        )
+    return found
+
+
+def _ranked(name: str, options: Sequence[Options]) -> Iterator[tuple[Choice, int]]:
+    seen: Counter[Any] = Counter()
+    for member in options:
+        form = structure(member)
+        yield Choice(name, dict(member)), seen[form]
+        seen[form] += 1
+
+
+def refitted(member: Member, seen: SiteStatistics, approximations: Mapping[str, Approximation]) -> Choice:
+    """The same member fitted to what the site sees now: of the same structure and rank. Itself where there is none."""
+    approximation = approximations[member.choice.approximation]
+    form = structure(member.choice.options)
+    alike = [options for options in approximation.candidates(seen) if structure(options) == form]
+    return Choice(approximation.name, dict(alike[min(member.rank, len(alike) - 1)])) if alike else member.choice
+
+
+def _priced(found: Candidates, prices: Prices) -> Candidates:
+    """The same with the work of the lowered neighbourhood."""
+    members, dropped = [], list(found.dropped)
+    for member in found.members:
+        try:
+            members.append(replace(member, work=prices(found.site, member.choice)))
+        except MpccError as problem:
+            dropped.append((member.choice, f"cannot be lowered: {problem.what}"))
+    return Candidates(found.site, tuple(members), tuple(dropped))
+
+
+def thinned(found: Candidates, most: int = MOST_OF_A_FAMILY) -> Candidates:
+    """At most so many members of one approximation and as many rounds: the ends of the row and what lies between."""
+    families: dict[Any, list[Member]] = {}
+    for member in found.members:
+        families.setdefault((_built(member.choice), member.work.rounds), []).append(member)
+    kept, dropped = [], list(found.dropped)
+    for family in families.values():
+        row = sorted(family, key=lambda m: m.error)
+        places = {round(i * (len(row) - 1) / (most - 1)) for i in range(most)} if len(row) > most else range(len(row))
+        kept += [row[place] for place in sorted(places)]
+        dropped += [(m.choice, f"close to others of its {len(row)} kin") for i, m in enumerate(row) if i not in places]
+    return Candidates(found.site, tuple(kept), tuple(dropped))
+
+
+def relative(seen: Tensor, exact: Tensor) -> float:
+    """Root mean square of the error over that of the exact values; infinite for what is no number."""
+    wrong = float((seen.double() - exact.double()).square().mean())
+    if not math.isfinite(wrong):
+        return math.inf
+    return math.sqrt(wrong / max(float(exact.double().square().mean()), 1e-30))
+
+
+def measured(found: Candidates, damages: Sequence[float], prices: Prices) -> Candidates:
+    """The same with measured damages, pruned by them; what is left with the exact price of its neighbourhood."""
+    members = tuple(replace(m, damage=damage) for m, damage in zip(found.members, damages, strict=True))
+    priced = _priced(prune(replace(found, members=members), _surely_more_damaging), prices)
+    if not priced.members:
+        raise UnsupportedOperator(f"no approximation can be lowered at {found.site}", hint=priced.dropped[-1][1])
+    return prune(priced, _more_damaging)
+
+
+def prune(found: Candidates, worse: Callable[[Member, Member], bool]) -> Candidates:
+    """Without the members that another one beats in work and in what `worse` compares."""
+    ranked = sorted(found.members, key=lambda m: (m.work.rounds, m.work.bytes, m.work.local_seconds, m.error))
+    kept: list[Member] = []
+    dropped = list(found.dropped)
+    for member in ranked:
+        if not math.isfinite(member.error) or member.damage == math.inf:
+            dropped.append((member.choice, "gives infinite values on the calibration inputs"))
+            continue
+        better = next((other for other in ranked if other is not member and _beats(other, member, worse, ranked)), None)
+        if better is None:
+            kept.append(member)
+        else:
+            dropped.append((member.choice, f"{_name(better.choice)} costs no more and loses no more"))
+    return Candidates(found.site, tuple(kept), tuple(dropped))
+
+
+def _beats(other: Member, member: Member, worse: Callable[[Member, Member], bool], ranked: Sequence[Member]) -> bool:
+    """Of two that beat one another, the first in order stays."""
+    if not (_no_dearer(other.work, member.work) and worse(member, other)):
+        return False
+    mutual = _no_dearer(member.work, other.work) and worse(other, member)
+    return not mutual or ranked.index(other) < ranked.index(member)
+
+
+def _no_dearer(work: Work, than: Work) -> bool:
+    near = work.local_seconds <= than.local_seconds * CLOSE_LOCAL + 1e-6
+    return bool(work.rounds <= than.rounds and work.bytes <= than.bytes and near)
+
+
+def _less_exact(member: Member, other: Member) -> bool:
+    if not math.isfinite(other.error):
+        return False
+    if member.error >= ROUGH:
+        return other.error < ROUGH or (other.choice.approximation == member.choice.approximation and other.error <= member.error)
+    return other.error <= member.error * CLOSE_ERROR + TINY_ERROR
+
+
+def _surely_less_exact(member: Member, other: Member) -> bool:
+    """For rough prices: between approximations that are built differently only a clear difference counts."""
+    return _clearly_cheaper(other, member, 4, 1.3) and _less_exact(member, other)
+
+
+def _clearly_cheaper(member: Member, than: Member, rounds: float, factor: float) -> bool:
+    if _built(member.choice) == _built(than.choice):
+        return True
+    return bool(member.work.rounds <= than.work.rounds - rounds and member.work.bytes * factor <= than.work.bytes)
+
+
+def _built(choice: Choice) -> tuple[Any, ...]:
+    """The form of a member: its approximation and the words among its options (whether factors are joined)."""
+    return choice.approximation, *((k, v) for k, v in choice.options.items() if isinstance(v, bool | str))
+
+
+def _more_damaging(member: Member, other: Member) -> bool:
+    return other.damage <= member.damage * CLOSE_DAMAGE + TINY_DAMAGE
+
+
+def _surely_more_damaging(member: Member, other: Member) -> bool:
+    return _clearly_cheaper(other, member, 2, 1.1) and _more_damaging(member, other)
+
+
+def _name(choice: Choice) -> str:
+    short = [f"{key}={value}" for key, value in choice.options.items() if isinstance(value, int | str)]
+    return " ".join([choice.approximation, *short])

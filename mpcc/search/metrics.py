@@ -1,0 +1,108 @@
+"""What a change of the model's outputs costs: one number, 0 for equal outputs, that adds up over small independent changes.
+
+    classifier          mean Kullback-Leibler divergence of the classes' probabilities, in nats
+    any other output    squared error over the squared size of the output
+    the user's own      `module:function`, called as function(outputs, reference), both [images, ...]; larger is worse
+
+`drop` is what `--max-drop` bounds: for a classifier the part of the images whose top class changes, for other outputs the
+relative error, for the user's own metric its value.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..errors import UsageError
+from .replay import Outputs
+
+Measure = Callable[[Outputs, Outputs], float]
+HINT = "Give `package.module:function`, called with the outputs and those of the model as it was; it returns a number."
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`damage` adds up and is minimised, `drop` is bounded; `source` tells apart what may be cached."""
+
+    name: str
+    damage: Measure
+    drop: Measure
+    drop_name: str
+    source: str
+
+
+def metric_of(graph_module: fx.GraphModule) -> Metric:
+    """The metric that fits a graph's outputs: one tensor [batch, classes] belongs to a classifier."""
+    result = next(node for node in graph_module.graph.nodes if node.op == "output").args[0]
+    found = list(result) if isinstance(result, (tuple, list)) else [result]
+    shapes = [tuple(node.meta["val"].shape) for node in found]
+    return CLASSES if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][1] > 1 else FEATURES
+
+
+def load_metric(name: str) -> Metric:
+    """The user's own metric."""
+    module, _, attribute = name.partition(":")
+    try:
+        function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"cannot be imported: {error}", where=f"--metric {name}", hint=HINT) from None
+    if not callable(function):
+        raise UsageError("is not a function", where=f"--metric {name}", hint=HINT)
+
+    def measure(outputs: Outputs, reference: Outputs) -> float:
+        pair = [_images(values) for values in (outputs, reference)]
+        try:
+            value = float(function(*(found[0] if len(found) == 1 else found for found in pair)))
+        except Exception as error:
+            raise UsageError(f"raised {type(error).__name__}: {error}", where=f"--metric {name}", hint=HINT) from error
+        if math.isnan(value):
+            return math.inf
+        return max(value, 0.0)
+
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):
+        source = name
+    return Metric(name, measure, measure, name, name + source)
+
+
+def _images(values: Outputs) -> tuple[Tensor, ...]:
+    """[calls, batch, ...] -> [images, ...]"""
+    return tuple(value.reshape(-1, *value.shape[2:]) for value in values)
+
+
+def _divergence(outputs: Outputs, reference: Outputs) -> float:
+    seen, expected = (torch.log_softmax(values[0].double(), -1) for values in (outputs, reference))
+    return _finite(float((expected.exp() * (expected - seen)).sum(-1).mean()))
+
+
+def _changed(outputs: Outputs, reference: Outputs) -> float:
+    if not torch.isfinite(outputs[0]).all():
+        return 1.0
+    return float((outputs[0].argmax(-1) != reference[0].argmax(-1)).double().mean())
+
+
+def _squared(outputs: Outputs, reference: Outputs) -> float:
+    pairs = zip(outputs, reference, strict=True)
+    wrong = sum(float((seen.double() - expected.double()).square().sum()) for seen, expected in pairs)
+    whole = sum(float(expected.double().square().sum()) for expected in reference)
+    return _finite(wrong / max(whole, 1e-30))
+
+
+def _relative(outputs: Outputs, reference: Outputs) -> float:
+    return math.sqrt(_squared(outputs, reference))
+
+
+def _finite(value: float) -> float:
+    return max(value, 0.0) if math.isfinite(value) else math.inf
+
+
+CLASSES = Metric("KL divergence", _divergence, _changed, "images whose top class changes", "classes 1")
+FEATURES = Metric("squared relative error", _squared, _relative, "relative error", "features 1")

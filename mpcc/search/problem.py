@@ -1,0 +1,128 @@
+"""The choice of one option for every slot, as numbers only: what a plan costs and what it loses. Knows no graph.
+
+A slot is a site, or a part of one (some heads, some tokens). Bytes and local work add up. Rounds are coupled: the parts
+of a site run side by side, so the site takes the rounds of its slowest part, and the program takes those of its longest
+path from input to output. A protocol that runs one operator after the other adds up all of them (`parallel=False`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..cost import Work
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to fill a slot: its own work, and the damage that it does to the outputs when it stands alone."""
+
+    work: Work
+    damage: float
+    usable: bool = True
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A site, or one part of it, and its options."""
+
+    site: str
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`rounds` at least lie between the end of one site and the start of another; None is the input, or the output."""
+
+    source: str | None
+    target: str | None
+    rounds: float
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A linear measure of a plan: rounds, bytes, local seconds, damage, each times a number that is not negative."""
+
+    rounds: float = 0.0
+    bytes: float = 0.0
+    local_seconds: float = 0.0
+    damage: float = 0.0
+
+    def of(self, work: Work, damage: float) -> float:
+        """The measure of a plan of that work and damage."""
+        spent = self.rounds * work.rounds + self.bytes * work.bytes + self.local_seconds * work.local_seconds
+        return float(spent) + self.damage * damage
+
+    def __add__(self, other: Weights) -> Weights:
+        return Weights(*(a + b for a, b in zip(self.tuple, other.tuple, strict=True)))
+
+    def __mul__(self, factor: float) -> Weights:
+        return Weights(*(factor * a for a in self.tuple))
+
+    @property
+    def tuple(self) -> tuple[float, float, float, float]:
+        return self.rounds, self.bytes, self.local_seconds, self.damage
+
+
+@dataclass(frozen=True)
+class Limit:
+    """`weights` of the plan must not be above `most`."""
+
+    weights: Weights
+    most: float
+
+
+Picks = tuple[int, ...]
+"""The option of every slot, by position."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`edges` hold the sites in topological order (of their targets). `fixed`: what every plan pays besides."""
+
+    slots: tuple[Slot, ...]
+    edges: tuple[Edge, ...] = ()
+    fixed: Work = Work()
+    fixed_damage: float = 0.0
+    parallel: bool = True
+
+    @property
+    def sites(self) -> dict[str, list[int]]:
+        """Site -> positions of its slots."""
+        found: dict[str, list[int]] = {}
+        for position, slot in enumerate(self.slots):
+            found.setdefault(slot.site, []).append(position)
+        return found
+
+    def work(self, picks: Sequence[int]) -> Work:
+        """What the plan costs in all."""
+        chosen = [slot.options[pick].work for slot, pick in zip(self.slots, picks, strict=True)]
+        if self.parallel:
+            slowest = {site: max(chosen[p].rounds for p in where) for site, where in self.sites.items()}
+            rounds = longest(self.edges, slowest)
+        else:
+            rounds = sum(work.rounds for work in chosen)
+        total = Work(rounds, sum(w.bytes for w in chosen), sum(w.local_seconds for w in chosen))
+        return total + self.fixed
+
+    def damage(self, picks: Sequence[int]) -> float:
+        """What the plan loses, if the slots did not act on one another."""
+        return self.fixed_damage + sum(s.options[p].damage for s, p in zip(self.slots, picks, strict=True))
+
+    def measure(self, weights: Weights, picks: Sequence[int]) -> float:
+        return weights.of(self.work(picks), self.damage(picks))
+
+    def anchored(self, picks: Sequence[int], exact: Work) -> Problem:
+        """The same problem, corrected so that it prices these picks as the whole program that was really made."""
+        seen = self.work(picks)
+        off = Work(exact.rounds - seen.rounds, exact.bytes - seen.bytes, exact.local_seconds - seen.local_seconds)
+        return replace(self, fixed=self.fixed + off)
+
+
+def longest(edges: Sequence[Edge], own: Mapping[str, float]) -> float:
+    """Rounds of the longest path, where every site takes its `own`."""
+    start: dict[str | None, float] = {}
+    for edge in edges:
+        before = 0.0 if edge.source is None else start[edge.source] + own[edge.source]
+        start[edge.target] = max(start.get(edge.target, 0.0), before + edge.rounds)
+    return start.get(None, 0.0)

@@ -1,0 +1,145 @@
+"""From predictions to a plan that holds: solve, make the whole program, run the joint choice, correct, solve again.
+
+Prices of sites do not know what whole programs share, and damages of sites do not know one another. So every plan that
+the solver offers is priced as a program and run with all its choices in place. Where that differs from the prediction,
+the problem is corrected and solved again, until a plan comes back that is known already.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..cost import Work
+from ..errors import RangeError
+from .problem import Limit, Picks, Problem, Weights
+from .solver import solve
+
+DAMAGE = Weights(damage=1.0)
+NEGLIGIBLE = 1e-6
+"""Damage that is given up for all the time that could be saved: of two plans that are equally good the faster one."""
+CLOSE, SMALL = 0.1, 1e-5
+"""A measured damage this near to the predicted one confirms it."""
+MOST_TRIALS = 8
+MOST_BANS = 40
+NOT_FINITE = "infinite"
+GAP = 1e-4
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan that was tried: its exact work as a program and the measured damage of the joint choice."""
+
+    picks: Picks
+    work: Work
+    damage: float
+    predicted: float
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the loop may ask: the work of the whole program, the damage of a joint choice, and that without each slot."""
+
+    work: Callable[[Picks], Work]
+    damage: Callable[[Picks], float]
+    without: Callable[[Picks], Sequence[float]]
+
+
+def least_damage(
+    problem: Problem, speed: Weights, limits: Sequence[Limit], tools: Tools, known: Sequence[Trial] = (), most: int = MOST_TRIALS
+) -> tuple[list[Trial], Problem]:
+    """Plans of the least damage within the limits, each tried, and the problem as corrected by them.
+
+    Some may miss a limit: they were thought to meet it. `speed` tells equally good ones apart.
+    """
+    tried = {trial.picks: trial for trial in known}
+    found: list[Trial] = []
+    objective = DAMAGE + speed * (NEGLIGIBLE / span(problem, speed))
+    for _ in range(most + MOST_BANS):
+        picks = solve(problem, objective, limits, GAP)
+        if picks is None or len(found) == most or any(trial.picks == picks for trial in found):
+            break
+        trial = tried.get(picks) or attempt(problem, picks, tools)
+        if isinstance(trial, Problem):
+            problem = trial
+            continue
+        found.append(trial)
+        problem = problem.anchored(picks, trial.work)
+        if abs(trial.damage - problem.damage(picks)) > CLOSE * trial.damage + SMALL:
+            problem = corrected(problem, picks, trial.damage, tools.without(picks))
+    return found, problem
+
+
+def cheapest(problem: Problem, weights: Weights, tools: Tools) -> tuple[Trial, Problem]:
+    """The plan that costs least whatever it does, among those that can be made; and the problem without the others."""
+    while True:
+        picks = solve(problem, weights + DAMAGE * 1e-12, (), GAP)
+        assert picks is not None, "every slot keeps a usable option"
+        trial = attempt(problem, picks, tools)
+        if isinstance(trial, Trial):
+            return trial, problem
+        problem = trial
+
+
+def attempt(problem: Problem, picks: Picks, tools: Tools) -> Trial | Problem:
+    """A plan made and run; where that fails, the problem without the option that is to blame."""
+    try:
+        damage = tools.damage(picks)
+        if not math.isfinite(damage):
+            return banned(problem, picks, RangeError(f"values are {NOT_FINITE}"))
+        return Trial(picks, tools.work(picks), damage, problem.damage(picks))
+    except RangeError as error:
+        return banned(problem, picks, error)
+
+
+def span(problem: Problem, speed: Weights) -> float:
+    """How far the cheapest and the dearest plan can lie apart."""
+    total = 0.0
+    for slot in problem.slots:
+        costs = [speed.of(option.work, 0.0) for option in slot.options]
+        total += max(costs) - min(costs)
+    return max(total, 1e-12)
+
+
+def corrected(problem: Problem, picks: Picks, measured: float, without: Sequence[float]) -> Problem:
+    """Damages scaled, slot by slot, so that they add up to what was measured for these picks.
+
+    A slot's share lies halfway between its damage alone and what is left undone when it is made exact: to second order
+    these shares add up to the joint damage. What remains is shared out in proportion.
+    """
+    alone = [slot.options[pick].damage for slot, pick in zip(problem.slots, picks, strict=True)]
+    shares = [max(0.0, (own + measured - rest) / 2) for own, rest in zip(alone, without, strict=True)]
+    factor = measured / sum(shares) if sum(shares) > 0 else 1.0
+    slots = []
+    for slot, own, share in zip(problem.slots, alone, shares, strict=True):
+        ratio = min(max(share * factor / own, 0.1), 10.0) if own > 0 else 1.0
+        slots.append(replace(slot, options=tuple(replace(o, damage=o.damage * ratio) for o in slot.options)))
+    made = replace(problem, slots=tuple(slots))
+    return replace(made, fixed_damage=made.fixed_damage + measured - made.damage(picks))
+
+
+def banned(problem: Problem, picks: Picks, error: RangeError) -> Problem:
+    """Without the most damaging choice, which made values leave the ranges of what follows.
+
+    What the error names is where that shows, seldom where it comes from. The error itself where no choice is left.
+    """
+    open_ = [p for p, slot in enumerate(problem.slots) if sum(option.usable for option in slot.options) > 1]
+    if not open_:
+        raise error
+    named = [p for p in open_ if problem.slots[p].site in (error.where or "")] if "finite" not in error.what else []
+    position = max(named or open_, key=lambda p: problem.slots[p].options[picks[p]].damage)
+    slots, options = list(problem.slots), list(problem.slots[position].options)
+    options[picks[position]] = replace(options[picks[position]], usable=False)
+    slots[position] = replace(slots[position], options=tuple(options))
+    return replace(problem, slots=tuple(slots))
+
+
+def front(trials: Sequence[Trial], measure: Callable[[Trial], float]) -> list[Trial]:
+    """The trials that no other one beats in both, cheapest first."""
+    kept: list[Trial] = []
+    for trial in sorted(trials, key=lambda t: (measure(t), t.damage)):
+        if not kept or trial.damage < kept[-1].damage:
+            kept.append(trial)
+    return kept
+

@@ -1,0 +1,85 @@
+"""Runs an nn graph in float over many calls, with other functions at some of its sites, and reuses what stays the same.
+
+    replay = Replay(graph_module, columns)            the graph once, values kept
+    replay.outputs({"blocks.0.mlp.gelu": f})          only what follows the first site that differs is run again
+
+A function takes the operator's own arguments. Calls are batched by `torch.func.vmap`, so a graph of static batch 1 sees
+many images at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..ir.nn import sites
+
+Function = Callable[..., Any]
+Outputs = tuple[Tensor, ...]
+"""Each with a leading dimension for the calls."""
+
+
+class Replay:
+    """`base`: functions at sites that hold unless `outputs` is told otherwise. Values of one batch of calls are kept."""
+
+    def __init__(
+        self, graph_module: fx.GraphModule, columns: tuple[Tensor, ...], base: Mapping[str, Function] | None = None
+    ) -> None:
+        self.module = graph_module
+        self.sites = sites(graph_module)
+        self.base = dict(base or {})
+        self.order = [node for node in graph_module.graph.nodes if node.op == "call_function"]
+        self.constants = {n: _attribute(graph_module, str(n.target)) for n in graph_module.graph.nodes if n.op == "get_attr"}
+        self.result = next(node for node in graph_module.graph.nodes if node.op == "output").args[0]
+        placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+        self.values: dict[fx.Node, Tensor] = dict(zip(placeholders, columns, strict=True))
+        self.values |= self._run(self.order, self.base, self.order)
+
+    def outputs(self, functions: Mapping[str, Function]) -> Outputs:
+        """What the graph gives with these functions at these sites, `base` at the others."""
+        first = {self.sites[site] for site in functions}
+        again: set[fx.Node] = set()
+        for node in self.order:
+            if node in first or any(operand in again for operand in node.all_input_nodes):
+                again.add(node)
+        found = list(self.result) if isinstance(self.result, (tuple, list)) else [self.result]
+        nodes = [node for node in self.order if node in again]
+        made = self._run(nodes, self.base | dict(functions), [node for node in found if node in again])
+        return tuple(made[node] if node in made else self.values[node] for node in found)
+
+    def at(self, site: str, function: Function | None = None) -> Tensor:
+        """What one site alone gives: by `function`, or by the graph's own operator."""
+        node = self.sites[site]
+        return self._run([node], {} if function is None else {site: function}, [node])[node]
+
+    @torch.no_grad()
+    def _run(
+        self, nodes: Sequence[fx.Node], functions: Mapping[str, Function], wanted: Sequence[fx.Node]
+    ) -> dict[fx.Node, Tensor]:
+        """The values of `wanted` after `nodes`, which stand in order; what these need besides is kept or constant."""
+        if not wanted:
+            return {}
+        inside = set(nodes)
+        needed = dict.fromkeys(operand for node in nodes for operand in node.all_input_nodes if operand not in inside)
+        batched = [node for node in needed if node in self.values]
+
+        def one_call(*values: Tensor) -> tuple[Tensor, ...]:
+            env: dict[fx.Node, Any] = self.constants | dict(zip(batched, values, strict=True))
+            for node in nodes:
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: env[n])
+                function = functions.get(node.meta.get("site", ""), node.target)
+                assert callable(function)
+                env[node] = function(*args, **kwargs)
+            return tuple(env[node] for node in wanted)
+
+        run = torch.func.vmap(one_call, randomness="error")
+        return dict(zip(wanted, run(*(self.values[node] for node in batched)), strict=True))
+
+
+def _attribute(root: Any, path: str) -> Tensor:
+    for part in path.split("."):
+        root = getattr(root, part)
+    return root.detach()  # type: ignore[no-any-return]

@@ -1,0 +1,128 @@
+"""How much each member at each site harms the model's outputs, everything else exact: one sweep over calibration inputs.
+
+The graph runs once a batch of inputs; for each member only what follows its site runs again. Measured values are kept
+(`mpcc.search.cache`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from ..cost import uses
+from ..cost.price import Call
+from ..cost.protocol import multiply_adds
+from ..ir.nn import sites
+from ..rewrite import Approximation, Choice, Split
+from ..rewrite.expand import site_function
+from . import cache
+from .metrics import Metric
+from .replay import Function, Outputs, Replay
+
+ELEMENTS_KEPT = 1 << 26
+"""Values of one batch of calls, all nodes together: 256 MB of float32."""
+MULTIPLY_ADDS = 3e12
+"""Of a whole sweep: some minutes of one core. Larger models are measured on fewer inputs."""
+MOST_CALLS, FEWEST_CALLS = 64, 2
+
+Columns = tuple[Tensor, ...]
+Tell = Callable[[int, int], None]
+
+
+def _silent(done: int, total: int) -> None:
+    return
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Measures damages of a graph on `columns` [calls, ...]; `reference` are its own outputs there."""
+
+    module: fx.GraphModule
+    columns: Columns
+    approximations: Mapping[str, Approximation]
+    metric: Metric
+    reference: Outputs
+
+    @staticmethod
+    def of(
+        module: fx.GraphModule, columns: Columns, approximations: Mapping[str, Approximation], metric: Metric
+    ) -> Sensitivity:
+        reference = _joined([Replay(module, part).outputs({}) for part in batches(module, columns)])
+        return Sensitivity(module, columns, approximations, metric, reference)
+
+    def function(self, site: str, choice: Choice | Split) -> Function:
+        """The float function of a choice."""
+        return site_function(sites(self.module)[site], choice, self.approximations)
+
+    def sweep(self, members: Mapping[str, Sequence[Choice]], tell: Tell = _silent) -> dict[str, list[float]]:
+        """Site -> damage of each member alone. Cached by content."""
+        key = cache.key_of(self.module, self.columns, self.metric.source)
+        known = cache.read(key)
+        names = {site: [self._entry(site, choice) for choice in row] for site, row in members.items()}
+        todo = [(site, i) for site, row in names.items() for i, name in enumerate(row) if name not in known]
+        if todo:
+            functions = [{site: self.function(site, members[site][i])} for site, i in todo]
+            for (site, i), outputs in zip(todo, self._outputs(functions, {}, tell), strict=True):
+                known[names[site][i]] = self.metric.damage(outputs, self.reference)
+            cache.write(key, known)
+        return {site: [known[name] for name in row] for site, row in names.items()}
+
+    def joint(self, choices: Mapping[str, Choice | Split]) -> Outputs:
+        """What the graph gives with all these choices."""
+        functions = {site: self.function(site, choice) for site, choice in choices.items()}
+        return _joined([Replay(self.module, part, functions).outputs({}) for part in batches(self.module, self.columns)])
+
+    def without(self, choices: Mapping[str, Choice | Split], tell: Tell = _silent) -> dict[str, float]:
+        """Site -> damage of all these choices with that one site exact."""
+        functions = {site: self.function(site, choice) for site, choice in choices.items()}
+        nodes = sites(self.module)
+        exact: list[Mapping[str, Function]] = [{site: nodes[site].target} for site in choices]  # type: ignore[dict-item]
+        found = self._outputs(exact, functions, tell)
+        return {site: self.metric.damage(outputs, self.reference) for site, outputs in zip(choices, found, strict=True)}
+
+    def _outputs(
+        self, variants: Sequence[Mapping[str, Function]], base: Mapping[str, Function], tell: Tell
+    ) -> list[Outputs]:
+        """The outputs of each variant of `base`, over all calls."""
+        parts = batches(self.module, self.columns)
+        found: list[list[Outputs]] = [[] for _ in variants]
+        for number, part in enumerate(parts):
+            replay = Replay(self.module, part, base)
+            for index, variant in enumerate(variants):
+                found[index].append(replay.outputs(variant))
+                tell(number * len(variants) + index + 1, len(parts) * len(variants))
+        return [_joined(outputs) for outputs in found]
+
+    def _entry(self, site: str, choice: Choice) -> str:
+        content: Any = [choice.approximation, dict(choice.options)]
+        return cache.entry_of(site, content, [self.approximations[choice.approximation]])
+
+
+def batches(module: fx.GraphModule, columns: Columns, kept: int = ELEMENTS_KEPT) -> list[Columns]:
+    """The calls in batches whose values fit into memory."""
+    size = max(1, sum(n.meta["val"].numel() for n in module.graph.nodes if n.op == "call_function"))
+    step = max(1, kept // size)
+    return [tuple(c[start : start + step] for c in columns) for start in range(0, len(columns[0]), step)]
+
+
+def _joined(parts: Sequence[Outputs]) -> Outputs:
+    return tuple(torch.cat(values) for values in zip(*parts, strict=True))
+
+
+def affordable_calls(
+    module: fx.GraphModule, members: Mapping[str, Sequence[Any]], calibrated: bool = True, most: int = MOST_CALLS
+) -> int:
+    """How many calls a sweep over these members may take: half the graph a member, on average.
+
+    On noise it is not worth much time: 0 if that would not do, and then errors at the sites have to serve.
+    """
+    once = sum(
+        float(multiply_adds(Call(use.primitive, use.shapes, use.visibility, use.output, use.attrs))) for use in uses(module)
+    )
+    swept = max(1.0, once * sum(len(row) for row in members.values()) / 2)
+    affordable = int((MULTIPLY_ADDS if calibrated else MULTIPLY_ADDS / 10) // swept)
+    return min(most, max(FEWEST_CALLS, affordable)) if calibrated or affordable >= FEWEST_CALLS else 0

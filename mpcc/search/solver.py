@@ -1,0 +1,140 @@
+"""The best plan as a mixed-integer programme, solved exactly by HiGHS.
+
+    minimise   objective(rounds, bytes, local, damage)          all measures are linear: see `Weights`
+    so that    each limit holds                                 such as rounds * latency + bytes / bandwidth + local <= 2 s
+    x[slot, option] is 0 or 1, one option a slot
+    rounds[site] >= sum of x * rounds over the options of each of its slots       (parts run side by side)
+    start[v] >= start[u] + rounds[u] + rounds between u and v                     (the longest path counts)
+
+Rounds have non-negative weights everywhere, so the inequalities are tight where they matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import optimize, sparse
+
+from .problem import Limit, Picks, Problem, Weights
+
+Array = np.ndarray[Any, Any]
+SLACK = 1e-9
+"""Relative: how far above a limit counts as rounding."""
+MOST_CUTS = 50
+
+
+def solve(problem: Problem, objective: Weights, limits: Sequence[Limit] = (), gap: float = 0.0) -> Picks | None:
+    """The picks of least objective within the limits; None if there are none. `gap`: relative, that is close enough."""
+    if not problem.slots:
+        return () if all(holds(problem, limit, ()) for limit in limits) else None
+    programme = Programme.of(problem)
+    for limit in limits:
+        programme.limit(problem, limit)
+    for _ in range(MOST_CUTS):
+        picks = programme.run(problem, objective, gap)
+        if picks is None or all(holds(problem, limit, picks) for limit in limits):
+            return picks
+        programme.exclude(picks)  # within the solver's tolerance of a limit, but above it
+    return None
+
+
+def holds(problem: Problem, limit: Limit, picks: Picks) -> bool:
+    """Whether these picks keep the limit."""
+    return problem.measure(limit.weights, picks) <= limit.most * (1 + SLACK) + 1e-300
+
+
+@dataclass
+class Programme:
+    """Columns: x of every option, then rounds of every site, start of every site, and the rounds in all (the last)."""
+
+    first: list[int]
+    columns: int
+    lower: Array
+    rows: list[tuple[dict[int, float], float, float]] = field(default_factory=list)
+
+    @staticmethod
+    def of(problem: Problem) -> Programme:
+        first = [int(n) for n in np.cumsum([0, *(len(slot.options) for slot in problem.slots)])]
+        sites = list(problem.sites)
+        columns = first[-1] + 2 * len(sites) + 1
+        lower = np.zeros(columns)
+        lower[first[-1] :] = -np.inf
+        made = Programme(first, columns, lower)
+        for position in range(len(problem.slots)):
+            made.rows.append(({column: 1.0 for column in range(first[position], first[position + 1])}, 1.0, 1.0))
+        own = {site: first[-1] + index for index, site in enumerate(sites)}
+        start = {site: first[-1] + len(sites) + index for index, site in enumerate(sites)}
+        if problem.parallel:
+            made._coupled(problem, own, start)
+        else:
+            row = {columns - 1: 1.0}
+            for position, slot in enumerate(problem.slots):
+                row |= {first[position] + i: -float(o.work.rounds) for i, o in enumerate(slot.options)}
+            made.rows.append((row, 0.0, 0.0))
+            made.lower[first[-1] : -1] = 0.0
+        return made
+
+    def _coupled(self, problem: Problem, own: dict[str, int], start: dict[str, int]) -> None:
+        for site, positions in problem.sites.items():
+            for position in positions:
+                options = problem.slots[position].options
+                row = {self.first[position] + i: -float(o.work.rounds) for i, o in enumerate(options)}
+                self.rows.append((row | {own[site]: 1.0}, 0.0, np.inf))
+            self.lower[start[site]] = 0.0
+        self.rows.append(({self.columns - 1: 1.0}, 0.0, np.inf))
+        for edge in problem.edges:
+            row = {self.columns - 1 if edge.target is None else start[edge.target]: 1.0}
+            if edge.source is not None:
+                row |= {start[edge.source]: -1.0, own[edge.source]: -1.0}
+            self.rows.append((row, edge.rounds, np.inf))
+
+    def costs(self, problem: Problem, weights: Weights) -> Array:
+        """The measure as coefficients of the columns, without what is fixed."""
+        found = np.zeros(self.columns)
+        for position, slot in enumerate(problem.slots):
+            for index, option in enumerate(slot.options):
+                work = option.work
+                found[self.first[position] + index] = (
+                    weights.bytes * float(work.bytes)
+                    + weights.local_seconds * float(work.local_seconds)
+                    + weights.damage * option.damage
+                )
+        found[-1] = weights.rounds
+        return found
+
+    def limit(self, problem: Problem, limit: Limit) -> None:
+        """Add a limit, divided by its right side so that tolerances are relative."""
+        costs = self.costs(problem, limit.weights)
+        left = limit.most - limit.weights.of(problem.fixed, problem.fixed_damage)
+        scale = abs(left) or float(np.abs(costs).max()) or 1.0
+        row = {int(column): costs[column] / scale for column in np.flatnonzero(costs)}
+        self.rows.append((row, -np.inf, left / scale))
+
+    def exclude(self, picks: Picks) -> None:
+        """Forbid one combination."""
+        row = {self.first[position] + pick: 1.0 for position, pick in enumerate(picks)}
+        self.rows.append((row, -np.inf, len(picks) - 1.0))
+
+    def run(self, problem: Problem, objective: Weights, gap: float) -> Picks | None:
+        costs = self.costs(problem, objective)
+        costs = costs / (np.abs(costs).max() or 1.0)
+        entries = [(r, column, value) for r, (row, _, _) in enumerate(self.rows) for column, value in row.items()]
+        rows, columns, values = zip(*entries, strict=True)
+        matrix = sparse.csr_matrix((values, (rows, columns)), shape=(len(self.rows), self.columns))
+        binary = np.arange(self.columns) < self.first[-1]
+        upper = np.where(binary, 1.0, np.inf)
+        upper[: self.first[-1]] = [float(option.usable) for slot in problem.slots for option in slot.options]
+        found = optimize.milp(
+            costs,
+            integrality=binary.astype(int),
+            bounds=optimize.Bounds(self.lower, upper),
+            constraints=optimize.LinearConstraint(matrix, [low for _, low, _ in self.rows], [top for _, _, top in self.rows]),
+            options={"mip_rel_gap": gap},
+        )
+        if found.x is None:
+            return None
+        pairs = zip(self.first[:-1], self.first[1:], strict=True)
+        return tuple(int(np.argmax(found.x[low:high])) for low, high in pairs)

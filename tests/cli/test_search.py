@@ -1,0 +1,63 @@
+"""mpcc optimize with --budget, --max-drop, --metric, --pareto and --verbose."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Mpcc
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_a_budget_is_met_and_verbose_shows_what_was_weighed(mpcc: Mpcc, model: Path, calibration: Path) -> None:
+    answer = mpcc("optimize", model, "--calibration", calibration, "--budget", "9rounds", "--verbose", "-o", "b.mpcc")
+    assert answer.code == 0, answer.err
+    assert "Chosen from 1 members at 1 sites" in answer.out and "act.relu" in answer.out
+    assert "Nothing to gain by choosing" in answer.out
+    assert "\u2713 relu" in answer.out
+
+
+def test_a_loss_is_kept(mpcc: Mpcc, model: Path, calibration: Path) -> None:
+    answer = mpcc("optimize", model, "--calibration", calibration, "--max-drop", "0.5%", "--json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)["search"]
+    assert found["drop"] <= 0.005 and found["judged_on"] == 16 and found["metric"] == "KL divergence"
+
+
+def test_the_front_is_a_folder_of_plans(mpcc: Mpcc, model: Path, calibration: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # an older front is replaced
+        answer = mpcc("optimize", model, "--calibration", calibration, "--pareto", "-o", "front")
+        assert answer.code == 0, answer.err
+    assert "Plans for crypten on lan" in answer.out
+    names = {path.name for path in (tmp_path / "front").iterdir()}
+    assert names == {"01.plan.json", "front.json", "front.png", "front.svg"}
+    point = json.loads((tmp_path / "front" / "front.json").read_text())["points"][0]
+    answer = mpcc("optimize", model, "--calibration", calibration, "--plan", "front/01.plan.json", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["estimate"]["online"]["rounds"] == point["rounds"]
+
+
+def test_a_front_replaces_nothing_else(mpcc: Mpcc, model: Path, calibration: Path, own_bundle: Path) -> None:
+    answer = mpcc("optimize", model, "--calibration", calibration, "--pareto", "-o", own_bundle)
+    assert answer.code == 2 and "left alone" in answer.err and (own_bundle / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--max-drop", "little"], "--max-drop"),
+        (["--max-drop=-1%"], "--max-drop"),
+        (["--metric", "no_such_module:f", "--budget", "1s"], "--metric"),
+        (["--pareto", "--budget", "1s"], "--pareto"),
+    ],
+)
+def test_what_means_nothing_is_refused(mpcc: Mpcc, model: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
+    answer = mpcc("optimize", model, *arguments)
+    assert answer.code == 2 and says in answer.err and "Traceback" not in answer.err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,184 @@
+"""The search on a real model: its problem solved as well as by enumeration, budgets met, joint damage measured."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import mpcc
+from mpcc import pipeline
+from mpcc.choose import Search, weights_of
+from mpcc.cost import Budget, Network
+from mpcc.errors import BudgetError, UsageError
+from mpcc.schedule.serialize import dumps
+from mpcc.search import Limit, Weights, solve
+from mpcc.search.cache import folder
+from mpcc.search.metrics import CLASSES, load_metric
+from mpcc.search.neighbourhood import edges, neighbourhood
+from mpcc.search.problem import longest
+from mpcc.search.replay import Replay
+from tests.guard.two_blocks import two_blocks
+
+SOFTMAX, GELU = "blocks.0.attn.softmax", "blocks.0.act.gelu"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randn(16, 4, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def search(images: torch.Tensor) -> Search:
+    prepared = pipeline.prepare(*two_blocks(), calibration=images)
+    return Search(pipeline.task_of(prepared, network="wan", level="structural"))
+
+
+def test_every_site_keeps_members_that_trade_cost_for_damage(search: Search) -> None:
+    assert list(search.candidates) == [SOFTMAX, GELU, "blocks.1.attn.softmax", "blocks.1.act.gelu"]
+    for entry in search.candidates.values():
+        assert len(entry.members) > 1 and entry.dropped
+        for one, other in itertools.permutations(entry.members, 2):
+            dearer = one.work.rounds >= other.work.rounds and one.work.bytes >= other.work.bytes
+            if dearer and one.work.local_seconds > 1.1 * other.work.local_seconds + 1e-5:
+                assert one.damage < other.damage
+
+
+@pytest.mark.parametrize("network", ["lan", "wan", "1ms,100kB/s"])
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.8])
+def test_the_solver_finds_the_best_of_all_plans(search: Search, network: str, part: float) -> None:
+    problem, link = search.problem, Network.parse(network)
+    seconds = Weights(0.5 * link.rtt_seconds, 0.5 / link.bandwidth, 1.0)
+    every = list(itertools.product(*(range(len(slot.options)) for slot in problem.slots)))
+    costs = [problem.measure(seconds, picks) for picks in every]
+    most = min(costs) + part * (max(costs) - min(costs))
+    found = solve(problem, Weights(damage=1.0), [Limit(seconds, most)])
+    assert found is not None and problem.measure(seconds, found) <= most * (1 + 1e-9)
+    best = min(problem.damage(picks) for picks, cost in zip(every, costs, strict=True) if cost <= most)
+    assert problem.damage(found) == pytest.approx(best, rel=1e-4, abs=1e-9)
+
+
+def test_predicted_costs_are_those_of_whole_programs(search: Search) -> None:
+    """Between plans that differ at every site of a model this small: within three rounds and a third of the bytes."""
+    ends = [tuple(0 for _ in search.problem.slots), tuple(len(slot.options) - 1 for slot in search.problem.slots)]
+    first = search._work(ends[0])
+    predicted, exact = search.problem.anchored(ends[0], first).work(ends[1]), search._work(ends[1])
+    assert abs(predicted.rounds - exact.rounds) <= 3
+    assert predicted.bytes == pytest.approx(exact.bytes, rel=0.33)
+
+
+def test_a_budget_is_met_and_no_cheaper_plan_was_left_out(search: Search) -> None:
+    loose, tight = search.within(Budget.parse("60rounds")), search.within(Budget.parse("15rounds"))
+    assert loose is not None and loose.point.estimate.rounds <= 60
+    assert tight is not None and tight.point.estimate.rounds <= 15
+    assert loose.point.damage < tight.point.damage
+    assert search.within(Budget.parse("3rounds")) is None
+
+
+def test_the_loss_is_kept_and_the_plan_is_faster_than_the_exact_one(search: Search) -> None:
+    found = search.losing(0.1)
+    assert found.point.drop <= 0.1
+    exact = solve(search.problem, Weights(damage=1.0))
+    assert exact is not None and found.point.estimate.seconds < search.estimate(exact).seconds
+
+
+def test_the_front_rises_in_cost_and_falls_in_damage(search: Search) -> None:
+    points = search.front(4)
+    assert len(points) >= 2
+    for one, other in itertools.pairwise(points):
+        assert one.estimate.seconds < other.estimate.seconds and one.damage > other.damage
+
+
+def test_a_thin_link_and_a_slow_one_are_different_budgets() -> None:
+    thin, slow = (Network.parse(text) for text in ("1ms,100kB/s", "200ms,1GB/s"))
+    weights = [weights_of(Budget.parse("1s"), Weights(n.rtt_seconds / 2, 0.5 / n.bandwidth, 1.0)) for n in (thin, slow)]
+    assert weights[0].bytes > 1000 * weights[1].bytes and weights[1].rounds > 100 * weights[0].rounds
+
+
+def test_damages_are_kept_and_a_spoilt_file_is_measured_anew(search: Search) -> None:
+    rows = {site: [m.choice for m in entry.members] for site, entry in search.candidates.items()}
+    first = search.sensitivity.sweep(rows)
+    files = list(folder().glob("*.json"))
+    assert files
+    for file in files:
+        file.write_text("{", encoding="utf-8")
+    assert search.sensitivity.sweep(rows) == first
+
+
+def test_a_replay_is_a_run_with_that_function(search: Search, images: torch.Tensor) -> None:
+    graph = search.task.graph
+    columns = (images.reshape(16, 1, 4, 8),)
+    replay = Replay(graph, columns)
+    (plain,), (other,) = replay.outputs({}), replay.outputs({GELU: torch.relu})
+    assert torch.allclose(plain[3], graph(columns[0][3]), atol=1e-6)
+    (whole,) = Replay(graph, columns, {GELU: torch.relu}).outputs({})
+    assert torch.allclose(other, whole) and not torch.allclose(other, plain)
+
+
+def test_a_neighbourhood_reaches_to_the_next_products(search: Search) -> None:
+    nodes = {node.meta.get("site"): node for node in search.task.graph.graph.nodes}
+    attention = neighbourhood(search.task.graph, nodes[SOFTMAX])
+    assert attention.products == 2 and len(attention.sources) == 3
+    assert neighbourhood(search.task.graph, nodes[GELU]).products == 1
+
+
+def test_rounds_run_along_the_longest_path(search: Search) -> None:
+    found = edges(search.task.graph)
+    assert {edge.target for edge in found if edge.source is None} >= {SOFTMAX, None}
+    sites = {edge.source for edge in found} - {None}
+    assert longest(found, dict.fromkeys(map(str, sites), 10.0)) >= 40
+
+
+def test_optimize_within_half_of_the_exact_latency(images: torch.Tensor) -> None:
+    model, inputs = two_blocks()
+    exact = mpcc.optimize(model, inputs, calibration=images, network="wan")
+    half = Budget(exact.estimate.seconds / 2, "seconds")
+    made = mpcc.optimize(model, inputs, calibration=images, network="wan", level="structural", budget=half)
+    assert half.met_by(made.estimate) and made.plan.notes["made_by"] == "search"
+    again = mpcc.optimize(model, inputs, calibration=images, network="wan", level="structural", plan=made.plan)
+    assert dumps(again.program) == dumps(made.program)
+    assert made.chosen is not None and made.chosen.point.damage < 1.0
+
+
+def test_what_cannot_be_met_says_what_can(images: torch.Tensor) -> None:
+    model, inputs = two_blocks()
+    with pytest.raises(BudgetError, match="--level bounded: .* rounds.*--level structural, before training: .* rounds"):
+        mpcc.optimize(model, inputs, calibration=images, budget="2rounds")
+
+
+def test_another_protocol_chooses_by_its_own_prices(images: torch.Tensor) -> None:
+    made = mpcc.optimize(*two_blocks(), calibration=images, protocol="cheetah", level="structural", budget="1GB")
+    assert made.estimate.protocol == made.baseline.protocol == "cheetah"
+
+
+def test_a_model_without_sites_has_nothing_to_choose() -> None:
+    made = mpcc.optimize(torch.nn.Sequential(torch.nn.Linear(4, 3)), (torch.randn(1, 4),), budget="9rounds")
+    assert made.plan.choices == {} and made.chosen is not None
+
+
+def test_metrics() -> None:
+    outputs = (torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]]]),)
+    turned = (torch.tensor([[[0.0, 2.0]], [[0.0, 1.0]]]),)
+    assert CLASSES.damage(outputs, outputs) == 0 and CLASSES.drop(outputs, outputs) == 0
+    assert CLASSES.damage(turned, outputs) > 0 and CLASSES.drop(turned, outputs) == 0.5
+    assert CLASSES.damage((outputs[0] * float("nan"),), outputs) == float("inf")
+
+
+def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_metric.py").write_text("def worst(outputs, reference):\n    return (outputs - reference).abs().max()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = load_metric("own_metric:worst")
+    assert found.damage((torch.ones(2, 1, 3),), (torch.zeros(2, 1, 3),)) == 1.0
+    for name in ("own_metric:nothing", "no_such_module:f", "own_metric"):
+        with pytest.raises(UsageError, match="--metric"):
+            load_metric(name)

@@ -1,0 +1,117 @@
+"""The solver's plan is the best of all plans: compared with every combination, on random problems."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpcc.cost import Work
+from mpcc.search.problem import Edge, Limit, Option, Problem, Slot, Weights, longest
+from mpcc.search.solver import holds, solve
+
+DAMAGE = Weights(damage=1.0)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Up to four sites of one to three parts, in a chain or side by side, rounds, bytes and damages at random."""
+    sites = [f"s{i}" for i in range(draw(st.integers(1, 4)))]
+    slots = []
+    for site in sites:
+        for _ in range(draw(st.integers(1, 3 if len(sites) < 3 else 1))):
+            options = draw(st.lists(_options(), min_size=1, max_size=4))
+            slots.append(Slot(site, tuple(options)))
+    edges: list[Edge] = []
+    for index, site in enumerate(sites):
+        before = draw(st.sampled_from([None, *sites[:index]]))
+        edges.append(Edge(before, site, draw(st.integers(0, 2))))
+        if index and draw(st.booleans()):
+            edges.append(Edge(sites[index - 1], site, draw(st.integers(0, 2))))
+    edges += [Edge(site, None, draw(st.integers(1, 2))) for site in sites]
+    fixed = Work(draw(st.integers(0, 5)), draw(st.integers(0, 500)), 0.0)
+    return Problem(tuple(slots), tuple(edges), fixed, parallel=draw(st.booleans()))
+
+
+def _options() -> st.SearchStrategy[Option]:
+    return st.builds(
+        lambda rounds, size, local, damage: Option(Work(rounds, size, local / 1000), damage / 100),
+        st.integers(0, 12),
+        st.integers(0, 1000),
+        st.integers(0, 50),
+        st.integers(0, 300),
+    )
+
+
+@st.composite
+def limits(draw: st.DrawFn) -> list[Limit]:
+    """A budget in rounds, in bytes, or in seconds of some network; sometimes two of them."""
+    found = []
+    for kind in draw(st.lists(st.sampled_from(["rounds", "bytes", "seconds"]), min_size=1, max_size=2, unique=True)):
+        if kind == "rounds":
+            found.append(Limit(Weights(rounds=1.0), draw(st.integers(1, 40))))
+        elif kind == "bytes":
+            found.append(Limit(Weights(bytes=1.0), draw(st.integers(1, 4000))))
+        else:
+            latency, per_byte = draw(st.sampled_from([0.001, 0.05])), draw(st.sampled_from([1e-5, 1e-3]))
+            found.append(Limit(Weights(latency, per_byte, 1.0), draw(st.integers(1, 400)) / 100))
+    return found
+
+
+def every(problem: Problem) -> list[tuple[int, ...]]:
+    return list(itertools.product(*(range(len(slot.options)) for slot in problem.slots)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems(), limits())
+def test_no_plan_within_the_limits_is_less_damaging(problem: Problem, bounds: list[Limit]) -> None:
+    allowed = [p for p in every(problem) if all(holds(problem, limit, p) for limit in bounds)]
+    found = solve(problem, DAMAGE, bounds)
+    if not allowed:
+        assert found is None
+        return
+    assert found in allowed
+    assert problem.damage(found) == pytest.approx(min(map(problem.damage, allowed)), abs=1e-5)
+
+
+@settings(max_examples=75, deadline=None)
+@given(problems(), st.integers(0, 600), st.sampled_from([Weights(1.0), Weights(0.05, 1e-5, 1.0), Weights(0.0, 1.0)]))
+def test_no_plan_within_a_loss_is_faster(problem: Problem, most: int, objective: Weights) -> None:
+    bound = Limit(DAMAGE, most / 100)
+    allowed = [p for p in every(problem) if holds(problem, bound, p)]
+    found = solve(problem, objective, [bound])
+    if not allowed:
+        assert found is None
+        return
+    assert found in allowed
+    best = min(problem.measure(objective, p) for p in allowed)
+    assert problem.measure(objective, found) == pytest.approx(best, rel=1e-5, abs=1e-6)
+
+
+def test_parts_of_a_site_share_its_rounds() -> None:
+    """Two parts, slow ones harmless: once one is slow the other is slow for nothing."""
+    fast, slow = Option(Work(2, 0), 1.0), Option(Work(9, 0), 0.0)
+    problem = Problem((Slot("a", (fast, slow)), Slot("a", (fast, slow))), (Edge(None, "a", 1), Edge("a", None, 1)))
+    assert problem.work((1, 0)).rounds == problem.work((1, 1)).rounds == 11
+    assert solve(problem, DAMAGE, [Limit(Weights(rounds=1.0), 11)]) == (1, 1)
+    assert solve(problem, DAMAGE, [Limit(Weights(rounds=1.0), 10)]) == (0, 0)
+    assert solve(problem, DAMAGE, [Limit(Weights(rounds=1.0), 3)]) is None
+
+
+def test_branches_side_by_side_cost_the_longer_one() -> None:
+    edges = (Edge(None, "a", 1), Edge(None, "b", 1), Edge("a", "c", 1), Edge("b", "c", 2), Edge("c", None, 1))
+    assert longest(edges, {"a": 5, "b": 1, "c": 3}) == 1 + 5 + 1 + 3 + 1
+
+
+def test_an_anchored_problem_prices_the_program_that_was_made() -> None:
+    slot = Slot("a", (Option(Work(3, 100, 0.1), 0.0), Option(Work(1, 10, 0.0), 1.0)))
+    problem = Problem((slot,), (Edge(None, "a", 1), Edge("a", None, 1))).anchored((0,), Work(8, 150, 0.5))
+    assert problem.work((0,)) == Work(8, 150, 0.5)
+    assert problem.work((1,)).rounds == 6 and problem.work((1,)).bytes == 60
+
+
+def test_a_problem_without_slots() -> None:
+    assert solve(Problem((), (Edge(None, None, 2),)), DAMAGE, [Limit(Weights(rounds=1.0), 2)]) == ()
+    assert solve(Problem((), (Edge(None, None, 3),)), DAMAGE, [Limit(Weights(rounds=1.0), 2)]) is None
