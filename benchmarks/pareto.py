@@ -135,7 +135,7 @@ def page(found: list[dict[str, Any]]) -> str:
     lines = [
         "# The search against fixed recipes",
         "",
-        "Made by `python benchmarks/pareto.py`. No training. Damage is the Kullback-Leibler divergence from the model as it was, in",
+        "Made by `python benchmarks/pareto.py`. No training. Damage is the KL divergence from the model as it was, in",
         "nats an image, in float on held-out images; seconds are predicted for one inference online. Held-out images were",
         "used for nothing else. *Covered* recipes have a point of the front that is neither slower nor more damaging; a recipe",
         "that *beats* is both faster and less damaging than some point.",
