@@ -6,7 +6,6 @@ This is the only file that knows it. The faces below are what `import mpcc` offe
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,10 +22,10 @@ from .executable import Executable, StockExecutable
 from .ir import nn as nn_level
 from .ir.ranges import record_ranges
 from .predict import program_estimate
-from .rewrite import LEVELS, Choice, Level, Pass, Plan, SiteStatistics
+from .rewrite import LEVELS, Level, Pass, Plan, SiteStatistics
 from .rewrite.expand import expand
 from .schedule import Program, Settings, lower
-from .search import calibrate, calls, default_plan, load_calibration, load_metric, metric_of, synthetic_inputs
+from .search import calibrate, calls, default_plan, layouts, load_calibration, load_metric, metric_of, synthetic_inputs
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -203,7 +202,7 @@ def optimize(
         if wanted is not None and not wanted.met_by(best.estimate):
             raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
     elif wanted is None and max_drop is None:
-        found = [_priced(task, candidate) for candidate in _layouts(first_plan(prepared, level))]
+        found = [_priced(task, candidate) for candidate in layouts(first_plan(prepared, level))]
         best = min(found, key=lambda p: float(p.estimate.seconds))
     else:
         chosen = searched(task, wanted, max_drop)
@@ -300,25 +299,6 @@ def _priced(task: Task, plan: Plan) -> Priced:
 def first_plan(prepared: Prepared, level: Level) -> Plan:
     """The accurate plan of a level, without a search."""
     return default_plan(prepared.graph, prepared.statistics, registry.approximations(), level)
-
-
-def _layouts(plan: Plan) -> list[Plan]:
-    """The same functions in other orders: row factors multiplied first (fewer bytes) or one by one (fewer rounds)."""
-    kinds = sorted({_kind(site) for site, entry in plan.choices.items() for c in entry.choices if "joined" in c.options})
-    plans = [plan]
-    for count in range(1, len(kinds) + 1):
-        for chosen in itertools.combinations(kinds, count):
-            plans.append(Plan({s: c.map(_one_by_one) if _kind(s) in chosen else c for s, c in plan.choices.items()}))
-    return plans[:8]
-
-
-def _kind(site: str) -> str:
-    """The operator in a site's name."""
-    return site.rsplit(".", 1)[-1].split("#")[0]
-
-
-def _one_by_one(choice: Choice) -> Choice:
-    return Choice(choice.approximation, {**choice.options, "joined": False}) if "joined" in choice.options else choice
 
 
 @torch.no_grad()

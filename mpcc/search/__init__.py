@@ -7,6 +7,7 @@ from .fastest import fastest_plan
 from .findings import Finding, findings
 from .in_order import in_order
 from .inputs import Preprocessing, load_calibration, synthetic_inputs
+from .layouts import layouts
 from .metrics import Metric, load_metric, metric_of
 from .outside import Outside, named_like, outside, watch
 from .problem import Edge, Limit, Option, Problem, Slot, Weights
@@ -35,6 +36,7 @@ __all__ = [
     "fastest_plan",
     "findings",
     "in_order",
+    "layouts",
     "load_calibration",
     "load_metric",
     "metric_of",
