@@ -30,6 +30,7 @@ class Place:
     tls: Path | None
     sessions: int | None
     insecure_dealer: bool
+    material: Path | None = None
     repeat: int = 1
 
 
@@ -67,11 +68,22 @@ def take_part(bundle: Path, place: Place, inputs: list[Path]) -> tuple[list[Outc
         identity=None if place.tls is None else Identity.of(place.tls, place.role),
         inputs=calls(inputs, shapes) * place.repeat if inputs else (),
         insecure_dealer=place.insecure_dealer,
+        material=place.material,
         sessions=place.sessions,
         report=_served,
         notice=say,
     )
     return outcomes, opened.program.cost
+
+
+def deal(bundle: Path, folder: Path, count: int) -> None:
+    """The dealer's work into files, one a party, for `count` inferences; it is not needed later."""
+    from mpcc.backend.files import deal_to_files
+    from mpcc.bundle import open_bundle
+
+    opened = open_bundle(bundle, weights=False)
+    for role, path in deal_to_files(opened.program, opened.manifest.model_version, folder, count).items():
+        say(f"{path}: for the {role} alone, over a private way; whoever has both files can read everything")
 
 
 def _served(report: Report) -> None:

@@ -23,7 +23,9 @@ EPILOG = (
     "mpcc run model.mpcc --input image.npy --network 20ms,100MB/s      (the same over an emulated network)\n\n"
     "mpcc run model.mpcc --input image.npy --repeat 20 --json      (seconds of 20 inferences after one set-up)\n\n"
     "Three machines: mpcc run model.mpcc --party 0 --peers owner:7000,client:7001,dealer:7002 --tls keys; "
-    "likewise --party dealer, and --party 1 with --input."
+    "likewise --party dealer, and --party 1 with --input.\n\n"
+    "No dealer later on: mpcc run model.mpcc --party dealer --material dealt --repeat 100; then give each party its file: "
+    "--party 0 --material server.material ..."
 )
 LARGEST_SHOWN = 20
 
@@ -68,6 +70,12 @@ def run(
     sessions: Annotated[
         int, typer.Option(metavar="N", min=0, help="How many sessions party 0 or the dealer serves; 0: until stopped.")
     ] = 1,
+    material: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="The dealer writes files for --repeat inferences into this folder; a party uses its file."
+        ),
+    ] = None,
     repeat: Annotated[
         int, typer.Option(metavar="N", min=1, help="Ask all inputs N times over after one set-up; the last answers count.")
     ] = 1,
@@ -83,8 +91,9 @@ def run(
 
     link = None if network is None else Network.parse(network)
     if party is None:
-        if peers is not None or tls is not None:
-            raise UsageError("--peers and --tls need --party", hint="say which one this is: --party 0, 1 or dealer")
+        if peers is not None or tls is not None or material is not None:
+            hint = "say which one this is: --party 0, 1 or dealer"
+            raise UsageError("--peers, --tls and --material need --party", hint=hint)
         done, predicted = here(bundle, _given(inputs), link, insecure_dealer, repeat)
     else:
         from . import party as remote
@@ -95,7 +104,10 @@ def run(
         if insecure_dealer:
             say(f"NOT PRIVATE: {security.INSECURE_DEALER}")
         asked = _given(inputs) if role == remote.CLIENT else _none(inputs, party)
-        place = remote.Place(role, remote.addresses(peers), tls, sessions or None, insecure_dealer, repeat)
+        if role == remote.DEALER and material is not None:
+            remote.deal(bundle, material, repeat)
+            return
+        place = remote.Place(role, remote.addresses(peers), tls, sessions or None, insecure_dealer, material, repeat)
         done, predicted = remote.take_part(bundle, place, asked)
         if role != remote.CLIENT:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -71,6 +72,38 @@ def test_three_commands_meet(mpcc: Mpcc, bundle: Path, public: Path, tmp_path: P
     np.testing.assert_allclose(np.array(found["outputs"][0]), emulated, atol=1e-3)
 
 
+@pytest.mark.slow
+def test_material_from_files(mpcc: Mpcc, bundle: Path, public: Path, image: Path, tmp_path: Path) -> None:
+    """The dealer writes beforehand and is gone; each party uses its file, once."""
+    made = mpcc("run", public, "--party", "dealer", "--material", "dealt", "--repeat", "2")
+    assert made.code == 0 and "server.material: for the server alone" in made.err
+
+    def both() -> dict[str, tuple[int, str]]:
+        peers = ["--peers", free_ports()]
+        started = {
+            role: subprocess.Popen(
+                [*COMMAND, "run", *arguments, "--material", f"dealt/{role}.material", *peers],
+                cwd=tmp_path,
+                env=os.environ | {"XDG_STATE_HOME": str(tmp_path / "state" / role)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for role, arguments in {
+                "server": [str(bundle), "--party", "0"],
+                "client": [str(public), "--party", "1", "--input", str(image), "--output", "y.npy"],
+            }.items()
+        }
+        said = {role: process.communicate(timeout=120)[1] for role, process in started.items()}
+        return {role: (process.returncode, said[role]) for role, process in started.items()}
+
+    ended = both()
+    assert {role: code for role, (code, _) in ended.items()} == {"server": 0, "client": 0}, ended
+    assert np.load(tmp_path / "y.npy").shape == (1, 3)
+    for code, text in both().values():
+        assert code == 2 and "used already" in text and "Traceback" not in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -82,6 +115,8 @@ def test_three_commands_meet(mpcc: Mpcc, bundle: Path, public: Path, tmp_path: P
         (["--party", "0", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["--party 1"]),
         (["--party", "0", "--peers", "a:1,b:2,c:3", "--network", "wan"], ["--network"]),
         (["--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["--party"]),
+        (["--material", "dealt", "--input", "x.npy"], ["--material", "--party"]),
+        (["--party", "0", "--peers", "127.0.0.1:1,127.0.0.1:2", "--material", "none"], ["no material"]),
         (["--party", "0", "--peers", "10.0.0.1:1,10.0.0.2:2,10.0.0.3:3"], ["TLS", "mpcc keys"]),
         (["--party", "0", "--peers", "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", "--tls", "none"], ["certificate"]),
     ],

@@ -1,0 +1,33 @@
+"""The model that the engine is measured on, as `optimize` leaves it: what its program costs, and how far off it is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import mpcc
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.mark.slow
+def test_it_meets_the_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ViT-Lite 7/4/32, softmax and true GELU, calibrated on 64 images, five others compared (as benchmarks/engine.py)."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.delitem(sys.modules, "models", raising=False)
+    from models.vit_lite import smooth_image, vit_lite_7_4_32  # type: ignore[import-not-found]
+
+    model, example = vit_lite_7_4_32()
+    calibration = torch.cat([smooth_image(32, seed=seed) for seed in range(1000, 1064)])
+    made = mpcc.optimize(model, example, calibration=calibration, network="20ms,1Gb/s")
+    cost = made.program.cost
+    assert cost.rounds <= 180
+    assert cost.bytes <= 36e6
+    assert made.program.failure_probability <= 1e-6
+    images = torch.cat([smooth_image(32, seed=seed) for seed in range(1, 6)])
+    found = made.executable().emulate(images, check=False)
+    with torch.no_grad():
+        assert (found - model(images)).abs().max() <= 0.015
