@@ -1,7 +1,7 @@
 """The engine beside stock CrypTen and CrypTorch on ViT-Lite 7/4/32, in one run: docs/engine.md, docs/engine.json.
 
     python benchmarks/engine.py            measure everything and write both files (about ten minutes)
-    python benchmarks/engine.py --quick    few calibration images, no slow network for the stock engine, nothing written
+    python benchmarks/engine.py --quick    no slow network for the stock engine, nothing written
     python benchmarks/engine.py --priority 10      the measured processes before others of a busy machine (needs root)
 
 Softmax and true GELU, batch 1, weights and input secret, calibrated on images that are not among those run. Both
@@ -170,7 +170,7 @@ def measure(quick: bool, priority: int) -> dict[str, Any]:
     model, example = vit_lite_7_4_32()
     images = [smooth_image(32, seed=seed) for seed in IMAGES]
     expected = [model(image) for image in images]
-    calibration = torch.cat([smooth_image(32, seed=seed) for seed in (CALIBRATION[:8] if quick else CALIBRATION)])
+    calibration = torch.cat([smooth_image(32, seed=seed) for seed in CALIBRATION])
     prepared = prepare(model, example, calibration=calibration)
     plan = default_plan(prepared.graph, prepared.statistics, registry.approximations(), "bounded")
     program = schedule(prepared, plan)

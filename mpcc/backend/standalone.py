@@ -128,12 +128,19 @@ class Door:
             try:
                 wire = self.reach.wire(sock, expected, server=True)
             except (MpccError, OSError) as error:
-                last = f"; {address[0]} was refused: {error}"
-                self.reach.notice(f"{title(self.reach.role)}: refused {address[0]}: {error}")
-                sock.close()
+                last = self._refused(sock, address[0], error)
                 continue
-            role, terms = greet(wire, self.reach.role, expected, terms)
-            return role, wire, terms
+            try:
+                role, agreed = greet(wire, self.reach.role, expected, terms)
+            except PartyError as error:  # it hung up or said nothing: no peer of ours
+                last = self._refused(sock, address[0], error)
+                continue
+            return role, wire, agreed
+
+    def _refused(self, sock: socket.socket, host: str, error: Exception) -> str:
+        self.reach.notice(f"{title(self.reach.role)}: refused {host}: {error}")
+        sock.close()
+        return f"; {host} was refused: {error}"
 
     def busy(self) -> None:
         """Refuse all who come from now on."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ CHUNK = 1 << 20
 SEND_BUFFER = 4 << 20
 KEYS = "All certificates must come from one authority: make a set with `mpcc keys`."
 NO_WAIT = socket.MSG_DONTWAIT
+HANDSHAKE_SECONDS = 10.0
 
 
 def tune(sock: socket.socket) -> None:
@@ -141,8 +143,11 @@ class TlsWire(Wire):
 
     def _authenticate(self, expected: Collection[str]) -> str:
         names = " or ".join(expected)
+        deadline = time.monotonic() + HANDSHAKE_SECONDS
         try:
             while True:
+                if time.monotonic() > deadline:  # byte by byte: nobody may hold the door
+                    raise SecurityError(f"{names} did not finish the handshake", where=f"TLS with {names}", hint=KEYS)
                 try:
                     self._tls.do_handshake()
                     break

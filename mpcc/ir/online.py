@@ -49,6 +49,19 @@ def subsets() -> list[tuple[int, ...]]:
 SUBSETS = subsets()
 
 
+def _rows(term: Sequence[int]) -> Tensor:
+    """For each subset of a term, as a binary number: where its share lies among 1, the masks, and their products."""
+    rows = []
+    for code in range(1 << len(term)):
+        chosen = tuple(t for i, t in enumerate(term) if code >> i & 1)
+        single = 1 + chosen[0] if len(chosen) == 1 else 0
+        rows.append(1 + AND_PLANES + SUBSETS.index(chosen) if len(chosen) > 1 else single)
+    return torch.tensor(rows)
+
+
+AND_ROWS = tuple(_rows(term) for term in AND_TERMS)
+
+
 # ---- communication -------------------------------------------------------------------------------------------------
 
 
@@ -327,23 +340,26 @@ def planes(leaf: Tensor) -> Tensor:
 
 
 def and_planes(e: Tensor, leaf: Tensor, a: Share, products: Share, *, lead: bool = True) -> Tensor:
-    """The packed boolean share of the bit, from the opened planes e = planes ^ a and the products of the masks a."""
+    """The packed boolean share of the bit, from the opened planes e = planes ^ a and the products of the masks a.
+
+    A term is the sum over subsets of its planes: the masks of these, times e of the others. Both are tables of 2^n rows.
+    """
     result = leaf[AND_PLANES].clone()
-    for term in AND_TERMS:
-        for code in range(1 << len(term)):
-            chosen = tuple(t for i, t in enumerate(term) if code >> i & 1)
-            value: Tensor | None = None
-            for t in term:
-                if t not in chosen:
-                    value = e[t] if value is None else value & e[t]
-            if not chosen:
-                if lead and value is not None:
-                    result ^= value
-                continue
-            if a is None or products is None:
-                continue
-            share = a[chosen[0]] if len(chosen) == 1 else products[SUBSETS.index(chosen)]
-            result ^= share if value is None else share & value
+    whole = torch.full_like(e[:1], -1)
+    shares = None if a is None or products is None else torch.cat([whole if lead else torch.zeros_like(whole), a, products])
+    for term, rows in zip(AND_TERMS, AND_ROWS, strict=True):
+        public = whole
+        for t in term:
+            public = torch.cat([public & e[t], public])
+        if shares is None:
+            if lead:
+                result ^= public[0]
+            continue
+        parts = shares[rows] & public
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = parts[:half] ^ parts[half:]
+        result ^= parts[0]
     return result
 
 

@@ -174,10 +174,9 @@ def leaves(node: fx.Node, lead: bool) -> Local:
 
 
 def and_planes(node: fx.Node, lead: bool) -> Local:
-    codes = [(len(term), bin(code).count("1")) for term in online.AND_TERMS for code in range(1 << len(term))]
-    views = sum(length - chosen + (chosen > 0) for length, chosen in codes)
-    work = sum(max(0, length - chosen - 1) + 1 + (0 < chosen < length) for length, chosen in codes) + 2
-    return Local(0, views + work, work * size(node))
+    calls = 5 + sum(6 * len(term) + 4 for term in online.AND_TERMS)
+    rows = 3 + online.AND_PLANES + len(online.SUBSETS) + sum((6 << len(term)) - 3 for term in online.AND_TERMS)
+    return Local(0, calls, rows * size(node))
 
 
 def bit_number(node: fx.Node, lead: bool) -> Local:

@@ -118,6 +118,24 @@ def test_a_stranger_is_turned_away_and_the_session_goes_on(keys: Path) -> None:
     assert len(notes) == 1 and "refused 127.0.0.1" in notes[0]
 
 
+def test_who_connects_and_hangs_up_does_not_end_the_wait() -> None:
+    """As whatever looks for open ports does."""
+    made, notes = program("relu"), list[str]()
+    trio = Trio(insecure_dealer=True, notice=notes.append, connect_seconds=10.0)
+    trio.start("server", made)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and not notes:
+        try:
+            socket.create_connection(trio.peers["server"]).close()
+        except ConnectionRefusedError:
+            pass
+        time.sleep(0.05)
+    assert notes and "refused 127.0.0.1" in notes[0]
+    trio.start("client", made, inputs=[(torch.randn(SHAPE),)])
+    ended = trio.join()
+    assert ended["server"] == [] and len(ended["client"]) == 1
+
+
 def test_without_tls_nobody_gets_in_who_has_it(keys: Path) -> None:
     made = program("relu")
     trio = Trio(insecure_dealer=True, connect_seconds=1.0)
