@@ -24,7 +24,7 @@ from torch import Tensor, fx
 
 from ..cost import Compute
 from ..cost.machine import Machine
-from ..ir import dealer, online
+from ..ir import borrows, dealer, online
 from ..ir.ring import words
 from ..schedule.local import Local, local_work
 from .evaluate import Step, _getter
@@ -92,8 +92,8 @@ def cases(n: int) -> Iterator[Case]:
     yield g.case(online.bit_number, flag, beta, (n,))
     tables = g.value(tensor=dealer.tables(g.env[r.name], 8))
     yield g.case(online.leaves, c, 5, 8, tables, g.value(words(n)))
-    planes = [g.value(count, words(n)) for count in (online.AND_PLANES, online.AND_PLANES + 1, online.AND_PLANES)]
-    yield g.case(online.and_planes, planes[0], planes[1], planes[2], g.value(len(online.SUBSETS), words(n)))
+    planes = [g.value(count, words(n)) for count in (borrows.AND_PLANES, borrows.AND_PLANES + 1, borrows.AND_PLANES)]
+    yield g.case(online.and_planes, planes[0], planes[1], planes[2], g.value(len(borrows.SUBSETS), words(n)))
     x, w = g.value(rows, width), g.value(4 * width, width)
     yield g.case(online.weight_product, "linear", x, w, g.value(rows, 4 * width))
     heads, tokens = (4, max(8, int((n / 8) ** 0.5)))

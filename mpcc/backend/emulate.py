@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, fx
 
 from ..ir import online
+from ..ir.borrows import WINDOW_BITS
 from ..ir.limbs import Fixed
-from ..ir.online import WINDOW_BITS
 from ..schedule.program import Program, encode_tensor
 from .evaluate import Compiled, Step, compile_steps, decode, encode_weights
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..ir import dealer, online
+from ..ir import borrows, dealer, online
 from .builder import packed_words
 from .scales import MOST_SHIFT, Scaler, encode
 from .shapes import shape_of
@@ -19,23 +19,23 @@ def less(s: Scaler, x: Secret, threshold: float) -> Bit:
     most = min(1.5 * x.bound, 0.99 * 2.0**LIMIT / x.scale)  # further out it decides nothing: no value reaches there
     threshold = max(-most, min(most, threshold))
     reach = (x.bound + abs(threshold)) * x.scale
-    low = max(0, math.ceil(math.log2(reach)) - online.WINDOW_BITS)
+    low = max(0, math.ceil(math.log2(reach)) - borrows.WINDOW_BITS)
     opening = s.openings.open(x.node, x.magnitude)
     base = opening.mask
     count = packed_words(shape)
     n = math.prod(shape)
-    tables = s.b.correlation(s.b.deal(dealer.tables, base, low, shape=(online.CHUNKS // 2, n)), boolean=True)
+    tables = s.b.correlation(s.b.deal(dealer.tables, base, low, shape=(borrows.CHUNKS // 2, n)), boolean=True)
     sign = s.b.correlation(s.b.deal(dealer.packed, s.b.deal(dealer.sign, base, low, shape=(n,)), shape=(count,)), boolean=True)
     leaf = s.b.on(
         online.leaves, opening.c, encode(threshold, x.scale, s.where[0]), low, tables, sign,
-        shape=(online.AND_PLANES + 1, count),
+        shape=(borrows.AND_PLANES + 1, count),
     )  # fmt: skip
-    a = s.b.fresh(dealer.plane_masks, (online.AND_PLANES, count))
+    a = s.b.fresh(dealer.plane_masks, (borrows.AND_PLANES, count))
     a_share = s.b.correlation(a, boolean=True)
-    products = s.b.correlation(s.b.deal(dealer.mask_products, a, shape=(len(online.SUBSETS), count)), boolean=True)
-    planes = s.b.on(online.planes, leaf, shape=(online.AND_PLANES, count))
-    e = s.b.on(online.open_bits, s.b.on(online.mask_bits, planes, a_share, shape=(online.AND_PLANES, count)),
-               shape=(online.AND_PLANES, count))  # fmt: skip
+    products = s.b.correlation(s.b.deal(dealer.mask_products, a, shape=(len(borrows.SUBSETS), count)), boolean=True)
+    planes = s.b.on(online.planes, leaf, shape=(borrows.AND_PLANES, count))
+    e = s.b.on(online.open_bits, s.b.on(online.mask_bits, planes, a_share, shape=(borrows.AND_PLANES, count)),
+               shape=(borrows.AND_PLANES, count))  # fmt: skip
     return Bit(s.b.on(online.and_planes, e, leaf, a_share, products, shape=(count,)), shape)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import fx
 
-from ..ir import mpc, online
+from ..ir import borrows, mpc, online
 from .rounds import Message
 
 PUBLIC_PART = 6
@@ -169,13 +169,13 @@ def multilinear(node: fx.Node, lead: bool) -> Local:
 
 def leaves(node: fx.Node, lead: bool) -> Local:
     c = size(node.args[0])
-    planes = online.AND_PLANES + 1
-    return Local(0, 8 * online.CHUNKS + 12, (7 * online.CHUNKS + 5 + 3 * planes) * c)
+    planes = borrows.AND_PLANES + 1
+    return Local(0, 8 * borrows.CHUNKS + 12, (7 * borrows.CHUNKS + 5 + 3 * planes) * c)
 
 
 def and_planes(node: fx.Node, lead: bool) -> Local:
-    calls = 5 + sum(6 * len(term) + 4 for term in online.AND_TERMS)
-    rows = 3 + online.AND_PLANES + len(online.SUBSETS) + sum((6 << len(term)) - 3 for term in online.AND_TERMS)
+    calls = 5 + sum(6 * len(term) + 4 for term in borrows.AND_TERMS)
+    rows = 3 + borrows.AND_PLANES + len(borrows.SUBSETS) + sum((6 << len(term)) - 3 for term in borrows.AND_TERMS)
     return Local(0, calls, rows * size(node))
 
 

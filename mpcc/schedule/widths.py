@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import fx
 
-from ..ir import mpc, online
+from ..ir import borrows, mpc, online
 from ..ir.ring import RING_BITS
 
 SPARE = 1
@@ -48,7 +48,7 @@ def _asked(node: fx.Node, user: fx.Node, needed: dict[fx.Node, int]) -> Iterator
         yield needed[user]
         return
     if user.target is online.leaves:
-        yield _number(user.args[2]) + online.WINDOW_BITS + 1 if node is user.args[0] else RING_BITS
+        yield _number(user.args[2]) + borrows.WINDOW_BITS + 1 if node is user.args[0] else RING_BITS
         return
     shifts = list(_truncations(node, user))
     if not shifts:
