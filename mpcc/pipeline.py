@@ -6,6 +6,7 @@ This is the only file that knows it. The faces below are what `import mpcc` offe
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import fx, nn
 from . import registry
 from .choose import OWN, Chosen, Front, Search, Task, priced, reached, searched
 from .cost import Budget, Estimate, Network, OpCounts, estimate_graph
-from .errors import BudgetError, UsageError
+from .errors import BudgetError, OutsideRange, UsageError
 from .executable import Executable, StockExecutable
 from .ir import nn as nn_level
 from .ir.ranges import record_ranges
@@ -25,7 +26,7 @@ from .predict import program_estimate
 from .rewrite import LEVELS, Level, Pass, Plan, SiteStatistics
 from .rewrite.expand import expand
 from .schedule import Program, Settings, lower
-from .search import calibrate, calls, default_plan, layouts, load_calibration, load_metric, metric_of, synthetic_inputs
+from .search import calibrate, calls, default_plan, layouts, load_calibration, load_metric, metric_of, outside, synthetic_inputs
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -209,6 +210,9 @@ def optimize(
         best = _priced(task, chosen.point.plan)
     task.progress("emulate", 0, 1)
     errors = compare(prepared, best.program)
+    if plan is not None:  # what is fitted here holds on these inputs; a plan of the user's was made elsewhere
+        for one in outside(prepared.graph, plan, registry.approximations(), prepared.inputs):
+            warnings.warn(str(one), OutsideRange, stacklevel=2)
     task.progress("emulate", 1, 1)
     notes = {**_notes(task), "made_by": "plan" if plan is not None else "default" if chosen is None else "search"}
     return Optimized(

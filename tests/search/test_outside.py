@@ -56,6 +56,16 @@ def test_emulation_warns_of_what_is_outside_and_says_how_much(executable: Execut
     assert found.seen_high > found.high
 
 
+def test_optimising_by_a_plan_that_was_fitted_to_other_inputs_warns(executable: Executable) -> None:
+    torch.manual_seed(0)
+    model = Block().eval()
+    with pytest.warns(OutsideRange, match="variance"):
+        mpcc.optimize(model, (rows(1.0, 1),), calibration=rows(3.0), plan=executable.plan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OutsideRange)
+        mpcc.optimize(model, (rows(1.0, 1),), calibration=rows(1.0), plan=executable.plan)
+
+
 def test_an_approximation_that_holds_everywhere_is_not_watched(executable: Executable) -> None:
     assert executable.module is not None
     plan = Plan({site: Choice("softmax_scaling") for site in executable.plan.choices if "softmax" in site})
