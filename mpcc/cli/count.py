@@ -11,7 +11,7 @@ from . import options
 from .screen import console, progress, say
 
 if TYPE_CHECKING:
-    from mpcc.cost import OpCounts
+    from mpcc.cost import OpCounts, Rise
 
 EPILOG = (
     "Examples: mpcc count model.onnx --write op-counts.json      (commit the file)\n\n"
@@ -52,13 +52,13 @@ def count(
         tell("compile", 0, 1)
         counts = pipeline.count(executable_of(found, calibration, input_shape))
         tell("compile", 1, 1)
+    rises = [] if before is None else _rises(counts, before, tolerance, str(check))
     if write is not None:
         _write(write, counts.to_json())
     if as_json:
         typer.echo(counts.to_json(), nl=False)
     else:
         show(counts)
-    rises = [] if before is None else counts.compare(before, tolerance)
     if rises:
         from mpcc.cost import table_of_rises
 
@@ -75,6 +75,15 @@ def count(
         say(f"nothing rose against {check}")
     if write is not None:
         say(f"written: {write}")
+
+
+def _rises(counts: OpCounts, before: OpCounts, tolerance: float, file: str) -> list[Rise]:
+    from mpcc.errors import UsageError
+
+    try:
+        return counts.compare(before, tolerance)
+    except UsageError as error:
+        raise UsageError(error.what, where=file, hint=error.hint) from error
 
 
 def _read(path: Path) -> OpCounts:

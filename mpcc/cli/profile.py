@@ -11,8 +11,6 @@ from . import options
 from .screen import Tell, console, emit, progress, say
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule
-
     from mpcc.cost import Estimate, Network
     from mpcc.executable import Executable
 
@@ -132,13 +130,14 @@ def estimates(
     tell: Tell,
 ) -> list[Estimate]:
     """One estimate for each protocol on each network, protocols together. The model is compiled at most once."""
-    from mpcc import pipeline, registry
+    from mpcc import registry
+    from mpcc.cost import Use, estimate_uses, uses
     from mpcc.predict import program_estimate
 
     from .model import graph
 
     chosen = [registry.protocol(name) for name in protocols]
-    captured: GraphModule | None = None
+    used: list[Use] | None = None
     executable: Executable | None = None
     found: list[Estimate] = []
     for step, one in enumerate(chosen):
@@ -147,8 +146,8 @@ def estimates(
             executable = executable or executable_of(given, calibration, input_shape)
             found += [program_estimate(executable.program, one, link) for link in links]
         else:
-            captured = captured or graph(given, input_shape)
-            found += [pipeline.estimate(captured, protocol=one.name, network=link) for link in links]
+            used = used or uses(graph(given, input_shape))
+            found += [estimate_uses(used, one, link) for link in links]
     tell("estimate", len(chosen), len(chosen))
     return found
 

@@ -76,7 +76,19 @@ class OpCounts:
         """What is higher here than in `other` (the committed counts), dearest first within totals, primitives, sites.
 
         `tolerance` is the relative rise that is let pass, one for all measures or by measure ("rounds", "bytes", ...).
+        UsageError when the two cannot be compared: other protocols, or less than half of the sites in common.
         """
+        if self.protocol != other.protocol:
+            raise UsageError(
+                f"these op counts are of the protocol {other.protocol!r}, not {self.protocol!r}",
+                hint="write them again with `mpcc count MODEL --write FILE`",
+            )
+        common, most = len(self.sites.keys() & other.sites.keys()), max(len(self.sites), len(other.sites))
+        if 2 * common < most:
+            raise UsageError(
+                f"these op counts are of another model: only {common} of {most} sites are the same",
+                hint="name the file that was written for this model, or write one with `mpcc count MODEL --write FILE`",
+            )
         rises = [
             Rise("total", "online", measure, getattr(other, measure), getattr(self, measure))
             for measure in ("rounds", "bytes", "failure_probability")

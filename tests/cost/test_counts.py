@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mpcc.cost import Estimate, OpCounts, SiteCost, table_of_rises
@@ -56,6 +58,18 @@ def test_a_tolerance_lets_small_rises_pass() -> None:
     committed, now = OpCounts.of(estimate(a=100)), OpCounts.of(estimate(a=104))
     assert now.compare(committed, tolerance=0.05) == []
     assert now.compare(committed, tolerance={"rounds": 0.05}) != []
+
+
+def test_counts_of_another_model_or_protocol_are_not_compared() -> None:
+    """Half of the sites in common is a model that changed; less is another model, even where nothing rose."""
+    one = OpCounts.of(estimate(a=100, b=10))
+    with pytest.raises(UsageError, match="of another model: only 1 of 3 sites are the same"):
+        one.compare(OpCounts.of(estimate(a=100, x=500, y=500)))
+    with pytest.raises(UsageError, match="of another model: only 0 of 2 sites"):
+        one.compare(OpCounts.of(estimate(x=500)))
+    assert one.compare(OpCounts.of(estimate(a=100, b=10, c=10, d=10))) == []
+    with pytest.raises(UsageError, match="of the protocol 'q', not 'p'"):
+        one.compare(replace(one, protocol="q"))
 
 
 @pytest.mark.parametrize(
