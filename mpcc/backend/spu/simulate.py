@@ -27,7 +27,8 @@ from ...errors import MissingDependency, PartyError, UnsupportedOperator, UsageE
 
 PARTIES = {"semi2k": 2, "aby3": 3, "cheetah": 2}
 FRACTION_BITS = 18
-VERSION = "0.9.5"
+RECEIVE_TIMEOUT_MS = 600_000
+"""Cheetah's matmuls keep a party busy for minutes; SPU's default gives up after half a minute."""
 _COUNTED = r"send bytes (\d+) recv bytes \d+, send actions (\d+), recv actions \d+"
 _ROW = re.compile(rf"- (pphlo\.[\w.]+), executed (\d+) times, duration [\d.e+-]+s, {_COUNTED}")
 _TOTAL = re.compile(r"Link details: total send bytes (\d+), recv bytes \d+, send actions (\d+)")
@@ -129,6 +130,7 @@ def _parties(executable: Any, config: Any, values: Sequence[np.ndarray], count: 
     io = api.Io(count, config)
     shares = [io.make_shares(np.array(value), libspu.Visibility.VIS_SECRET) for value in values]
     who = libspu.link.Desc()
+    who.recv_timeout_ms = RECEIVE_TIMEOUT_MS
     for rank in range(count):
         who.add_party(f"party{rank}", f"thread{rank}")
     outputs: dict[int, list[Any]] = {}
@@ -150,7 +152,8 @@ def _parties(executable: Any, config: Any, values: Sequence[np.ndarray], count: 
     for thread in threads:
         thread.join()
     if failures:
-        raise PartyError(f"SPU failed: {failures[0]}") from failures[0]
+        said = " ".join(str(failures[0]).partition("stacktrace:")[0].split())
+        raise PartyError(f"SPU failed: {said}") from failures[0]
     return [io.reconstruct([outputs[rank][i] for rank in range(count)]) for i in range(len(executable.output_names))]
 
 
