@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from . import registry
 from .cost import Budget, Estimate, Network, Protocol, Work, estimate_graph
-from .errors import BudgetError, MpccError
+from .errors import BudgetError, MpccError, RangeError
 from .ir.ranges import Inputs, record_ranges, stack_calls
 from .predict import program_estimate
 from .rewrite import LEVELS, Choice, Level, Plan, SiteStatistics, Split
@@ -25,7 +25,7 @@ from .search.metrics import Metric
 from .search.neighbourhood import edges
 from .search.prices import Calls, Prices
 from .search.problem import Limit, Option, Picks, Problem, Slot, Weights
-from .search.repair import DAMAGE, GAP, Tools, Trial, cheapest, front, least_damage
+from .search.repair import DAMAGE, GAP, Tools, Trial, attempt, cheapest, front, least_damage, most_exact
 from .search.replay import Replay
 from .search.sensitivity import MOST_CALLS, Sensitivity, affordable_calls, batches
 from .search.solver import solve
@@ -125,9 +125,8 @@ class Search:
         self.sensitivity = self.weighed.sensitivity
         self.problem = self._problem(prices)
         self.tools = Tools(self._work, self._damage, self._without)
-        start = solve(self.problem, DAMAGE + self.seconds * 1e-9, (), GAP)
-        if start is not None:
-            self.problem = self.problem.anchored(start, self._work(start))
+        self.exact, self.problem = most_exact(self.problem, self.seconds, self.tools)
+        self.problem = self.problem.anchored(self.exact.picks, self.exact.work)
 
     def under(self, protocol: Protocol, network: Network) -> Search:
         """The same search for another protocol or network: only prices are worked out anew."""
@@ -266,44 +265,45 @@ class Search:
 
     def losing(self, most: float) -> Chosen:
         """The fastest plan that drops no more than `most`: bisection on the damage that is allowed."""
-        low, high, best = 0.0, sum(max(o.damage for o in slot.options) for slot in self.problem.slots), None
-        start = solve(self.problem, DAMAGE + self.seconds * 1e-9, (), GAP)
-        assert start is not None
-        floor = max(self.problem.damage(start), 1e-12)
-        low, high = floor, max(high, floor * 2)
+        worst = sum(max(o.damage for o in slot.options if o.usable) for slot in self.problem.slots)
+        low = max(self.problem.damage(self.exact.picks), 1e-12)
+        high, best = max(worst, 2 * low), self.exact.picks if self.drop(self.exact.picks) <= most else None
         seen: dict[Picks, float] = {}
         for step in range(BISECTIONS):
             self.task.progress("search", step, BISECTIONS)
             allowed = high if step == 0 else (low * high) ** 0.5
             picks = solve(self.problem, self.seconds, [Limit(DAMAGE, allowed)], GAP)
-            if picks is None:
-                low = allowed
-                continue
-            if picks not in seen:
-                seen[picks] = self.drop(picks)
-            if seen[picks] <= most:
-                best, low = picks, allowed
-                if step == 0:
-                    break
+            if picks is not None and picks not in seen:
+                seen[picks] = self._drop(picks)
+            if picks is None or seen[picks] <= most:
+                best, low = best if picks is None else picks, allowed
             else:
                 high = allowed
+            if best is not None and step == 0 and picks == best:
+                break
         self.task.progress("search", BISECTIONS, BISECTIONS)
-        if best is None and self.drop(start) <= most:
-            best = start
         if best is None:
             raise BudgetError(
                 f"no plan of level {self.task.level} loses less than {most:.3g} ({self.task.metric.drop_name})",
-                hint=f"The most exact one loses {self.drop(start):.3g} on {len(self.judge.columns[0])} calibration inputs.",
+                hint=f"The most exact one loses {self.drop(self.exact.picks):.3g} on {len(self.judge.columns[0])} inputs.",
             )
-        trial = Trial(best, self._work(best), self._damage(best), self.problem.damage(best))
+        trial = attempt(self.problem, best, self.tools)
+        if isinstance(trial, Problem):  # a choice that cannot be scheduled: without it
+            self.problem = trial
+            return self.losing(most)
         return self.chosen(trial, len(seen))
+
+    def _drop(self, picks: Picks) -> float:
+        """The drop; infinite where values leave what the members behind can take."""
+        try:
+            return self.drop(picks)
+        except RangeError:
+            return float("inf")
 
     def front(self, points: int = FRONT_POINTS) -> list[Point]:
         """Plans from the fastest to the most exact one that no other tried plan beats in time and in damage."""
         fastest, self.problem = cheapest(self.problem, self.seconds, self.tools)
-        exact = solve(self.problem, DAMAGE + self.seconds * 1e-9, (), GAP)
-        assert exact is not None
-        trials = [fastest, Trial(exact, self._work(exact), self._damage(exact), self.problem.damage(exact))]
+        trials = [fastest, self.exact]
         low, high = (self.measure(trial) for trial in trials)
         problem = self.problem.anchored(fastest.picks, fastest.work)
         for step in range(1, points - 1):

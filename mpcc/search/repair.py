@@ -71,15 +71,25 @@ def least_damage(
     return found, problem
 
 
-def cheapest(problem: Problem, weights: Weights, tools: Tools) -> tuple[Trial, Problem]:
-    """The plan that costs least whatever it does, among those that can be made; and the problem without the others."""
+def settled(problem: Problem, objective: Weights, tools: Tools) -> tuple[Trial, Problem]:
+    """The plan of least objective among those that can be made, tried; and the problem without the others."""
     while True:
-        picks = solve(problem, weights + DAMAGE * 1e-12, (), GAP)
+        picks = solve(problem, objective, (), GAP)
         assert picks is not None, "every slot keeps a usable option"
         trial = attempt(problem, picks, tools)
         if isinstance(trial, Trial):
             return trial, problem
         problem = trial
+
+
+def cheapest(problem: Problem, weights: Weights, tools: Tools) -> tuple[Trial, Problem]:
+    """The plan that costs least, whatever it does."""
+    return settled(problem, weights + DAMAGE * 1e-12, tools)
+
+
+def most_exact(problem: Problem, speed: Weights, tools: Tools) -> tuple[Trial, Problem]:
+    """The plan that does least damage, whatever it costs."""
+    return settled(problem, DAMAGE + speed * 1e-9, tools)
 
 
 def attempt(problem: Problem, picks: Picks, tools: Tools) -> Trial | Problem:
