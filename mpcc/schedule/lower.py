@@ -6,7 +6,7 @@ Needs `meta["range"]` (calibrated low, high, rms) on every node: see `mpcc.ir.ra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,31 +44,37 @@ class Settings:
 
 KEEPS_ALL = frozenset({aten.reshape.default, aten.permute.default, aten.expand.default, aten.flip.default, aten.roll.default})
 """Views in which every element of the base appears: the base's opening serves."""
+LOCAL_PARTS = (1 / 16, 1 / 128, 0.0)  # of the failure budget: what one local truncation may take
 THREE_FACTOR_CAP = 36.0
 """Bits that a product of three operands needs."""
 
 
 def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Program:
-    """The online program of an mpc-level graph: lowered once to learn how many bits each opening needs, then with these."""
+    """The online program of an mpc-level graph: lowered once to learn how many bits each opening needs, then with these.
+
+    What may be cut locally is cut so; where that is too often for the budget together, less of it, at last nothing.
+    """
     chosen = settings or Settings()
-    whole = Lowering(graph_module, chosen).run()
-    return Lowering(graph_module, chosen, widths(whole.online.graph)).run()
+    for part in LOCAL_PARTS:
+        whole = Lowering(graph_module, chosen, part).run()
+        if whole.failure_probability <= chosen.failure_budget:
+            break
+    return Lowering(graph_module, chosen, part, widths(whole.online.graph)).run()
 
 
 class Lowering:
     """The state of one lowering: what each mpc node has become."""
 
-    def __init__(self, graph_module: fx.GraphModule, settings: Settings, rings: Mapping[int, int] | None = None) -> None:
+    def __init__(self, graph_module: fx.GraphModule, settings: Settings, part: float, rings: dict[int, int] | None = None) -> None:
         self.source, self.settings = graph_module, settings
         self.b = Builder()
         self.where = [""]
         self.ledger = Ledger()
         self.openings = Openings(self.b, rings)
-        local = settings.failure_budget / 16
+        local = settings.failure_budget * part
         self.s = Scaler(self.b, self.openings, self.ledger, settings.fraction_bits, local, self.where)
         self.env: dict[fx.Node, Value] = {}
         self.caps: dict[fx.Node, float] = {}
-        self.folded = 0
 
     def run(self) -> Program:
         constants = self._constants()
@@ -85,12 +91,6 @@ class Lowering:
                 self.env[node] = value = self._placeholder(node) if node.op == "placeholder" else self._lower(node)
                 if node in ends and isinstance(value, Secret):  # for those who look into the emulation
                     value.node.meta.setdefault("ends", (node.meta["site"], value.scale))
-        if self.ledger.probability > self.settings.failure_budget:
-            raise RangeError(
-                f"truncation would fail with probability {self.ledger.probability:.1e} per inference, "
-                f"over the budget of {self.settings.failure_budget:.1e}",
-                hint="Raise the budget (`failure_budget`) or lower `fraction_bits`.",
-            )
         return Program.build(self.b, outputs, self.ledger)
 
     # -- constants: everything that depends on parameters only is known to the owner --
@@ -104,7 +104,6 @@ class Lowering:
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: found[n].value)
                 with torch.no_grad():
                     value = node.target(*args, **kwargs)
-                self.folded += 1
                 found[node] = Constant(f"folded.{node.name}", value.detach().contiguous())
         return found
 

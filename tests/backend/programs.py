@@ -27,6 +27,11 @@ SHAPE = (1, 5, 16)
 
 def build(function: Callable[..., Any], shape: tuple[int, ...] = SHAPE, **weights: Tensor) -> Program:
     """The online program of `function(x, *weights)`, calibrated on normal inputs."""
+    return lower(graph_of(function, shape, **weights))
+
+
+def graph_of(function: Callable[..., Any], shape: tuple[int, ...] = SHAPE, **weights: Tensor) -> fx.GraphModule:
+    """The mpc-level graph, with its ranges."""
     root = nn.Module()
     graph = fx.Graph()
     x = graph.placeholder("x")
@@ -41,7 +46,7 @@ def build(function: Callable[..., Any], shape: tuple[int, ...] = SHAPE, **weight
     module = fx.GraphModule(root, graph)
     torch.manual_seed(0)
     record_ranges(module, torch.randn(16, *shape[1:]))
-    return lower(module)
+    return module
 
 
 def linear(x: Any, w: Any, b: Any) -> Any:
