@@ -65,8 +65,8 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
 class Lowering:
     """The state of one lowering: what each mpc node has become."""
 
-    def __init__(self, graph_module: fx.GraphModule, settings: Settings, part: float, rings: dict[int, int] | None = None) -> None:
-        self.source, self.settings = graph_module, settings
+    def __init__(self, module: fx.GraphModule, settings: Settings, part: float, rings: dict[int, int] | None = None) -> None:
+        self.source, self.settings = module, settings
         self.b = Builder()
         self.where = [""]
         self.ledger = Ledger()
