@@ -60,7 +60,7 @@ def test_optimising_by_a_plan_that_was_fitted_to_other_inputs_warns(executable: 
     torch.manual_seed(0)
     model = Block().eval()
     with pytest.warns(OutsideRange, match="variance"):
-        mpcc.optimize(model, (rows(1.0, 1),), calibration=rows(3.0), plan=executable.plan)
+        mpcc.optimize(model, (rows(1.0, 1),), calibration=rows(1.6), plan=executable.plan)
     with warnings.catch_warnings():
         warnings.simplefilter("error", OutsideRange)
         mpcc.optimize(model, (rows(1.0, 1),), calibration=rows(1.0), plan=executable.plan)
