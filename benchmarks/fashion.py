@@ -85,7 +85,7 @@ def main() -> None:
         "outside": [str(found) for found in executable.outside(images)],
         "rounds": executable.program.cost.rounds,
         "bytes": executable.program.cost.bytes,
-        "approximations": sorted({choice.approximation for choice in executable.plan.choices.values()}),
+        "approximations": sorted({one.approximation for choice in executable.plan.choices.values() for one in choice.choices}),
     }
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "fashion.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
