@@ -16,6 +16,8 @@ from .values import LIMIT
 
 HEADROOM = 0.25
 """Bits kept free above the calibrated bound (which is itself widened, see `bound_of`)."""
+LEAST_CAP = 8.0
+"""Fraction bits below which no cap goes, however many products follow: values are cut in between."""
 ELEMENTWISE = frozenset({mpc.mul, mpc.square, mpc.polynomial, mpc.less})
 PRODUCTS = frozenset({mpc.matmul, mpc.linear, mpc.conv})
 
@@ -45,7 +47,7 @@ def caps(graph: fx.Graph, constants: dict[fx.Node, float], margin: float) -> dic
         for user in node.users:
             if user.op != "output":
                 cap = min(cap, _asked(node, user, result, constants, margin))
-        result[node] = cap
+        result[node] = max(cap, min(natural(node, margin), LEAST_CAP))
     return result
 
 
@@ -64,11 +66,18 @@ def _asked(node: fx.Node, user: fx.Node, done: dict[fx.Node, float], constants: 
         if weights:
             return cap - least_weight_bits(weights[0])
         return _half(node, user, min(cap, natural(user, margin))) if user.target is mpc.matmul else float(LIMIT)
+    if user.target is mpc.less:
+        return threshold_cap(user)
     if user.target in ELEMENTWISE or (user.target is mpc.select and user.args[0] is not node):
         return float(LIMIT)
     if user.target in (mpc.add, mpc.sub):  # a summand that is opened anyway is cut there, exactly and for free
         return float(LIMIT) if multiplied(node) and node.target is not mpc.scale else cap - _pending(node, user)
     return cap
+
+
+def threshold_cap(comparison: fx.Node) -> float:
+    """The cap at which the threshold of a comparison still fits the ring: it may lie far above a small value."""
+    return LIMIT - 1.0 - math.log2(max(abs(float(_argument(comparison, 1))), 1.0))
 
 
 def _half(node: fx.Node, user: fx.Node, total: float) -> float:

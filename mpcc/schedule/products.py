@@ -9,7 +9,7 @@ from typing import Any
 
 from ..ir import dealer, online
 from ..ir.ring import RING_BITS, wrap
-from .caps import least_weight_bits
+from .caps import LEAST_CAP, least_weight_bits
 from .openings import Opening
 from .scales import Scaler
 from .values import LIMIT, Constant, Secret
@@ -156,10 +156,12 @@ def weight_product(
     s: Scaler, kind: str, x: Secret, weight: Constant, out: tuple[float, float], cap: float, attributes: tuple[Any, ...] = ()
 ) -> Secret:
     """A product with a tensor of the model's owner: only x is opened; the weight's mask was opened at set-up."""
-    room = min(cap, LIMIT - math.log2(out[0]))
+    ring = LIMIT - math.log2(out[0])
+    room = min(cap, ring)
     least = least_weight_bits(weight.rms)
     if x.bits + least > room:
-        x = s.reduce(x, max(room - least, 8.0), opened_anyway=False)
+        x = s.reduce(x, max(room - least, min(LEAST_CAP, ring - least)), opened_anyway=False)
+        room = min(max(room, x.bits + least), ring)
     wanted = min(WEIGHT_BITS - math.log2(weight.rms), room - x.bits, 24.0)
     spared = room - ROOM_TO_SPARE - x.bits  # where there is room, leave some for values that calibration did not see
     wanted = min(wanted, max(least, spared))
