@@ -50,3 +50,13 @@ bench: setup
 
 bench-large: setup
 	$(PY) benchmarks/vit_small.py
+
+# Model libraries in an environment of their own, without their requirements (another torch). It goes on where it was
+# stopped. 5 to 40 CPU seconds a model: expect an hour or two on one quiet core. COVERAGE_OPTIONS=--failed tries again.
+COVERAGE := .venv-coverage
+coverage: setup
+	test -x $(COVERAGE)/bin/python || $(PYTHON) -m venv $(COVERAGE)
+	$(COVERAGE)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools
+	$(COVERAGE)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation --editable .
+	$(COVERAGE)/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/coverage/requirements.txt
+	$(COVERAGE)/bin/python benchmarks/coverage/run.py --lower $(COVERAGE_OPTIONS)
