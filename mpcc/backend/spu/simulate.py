@@ -87,7 +87,7 @@ def run_spu(
 
 def lowered(
     graph: fx.GraphModule, functions: Mapping[Any, Callable[..., Any]]
-) -> tuple[Callable[..., tuple[Any, ...]], dict[str, np.ndarray]]:
+) -> tuple[Callable[..., tuple[Any, ...]], dict[str, np.ndarray[Any, Any]]]:
     """(a function of the weights, then the inputs, over jax values; the weights by name). Whole numbers are constants."""
     from .operators import FUNCTIONS
 
@@ -124,7 +124,7 @@ def _tensor(graph: fx.GraphModule, name: str) -> torch.Tensor:
     return found
 
 
-def _parties(executable: Any, config: Any, values: Sequence[np.ndarray], count: int) -> list[list[Any]]:
+def _parties(executable: Any, config: Any, values: Sequence[np.ndarray[Any, Any]], count: int) -> list[list[Any]]:
     """The parties' outputs; party by party in threads, over channels in memory."""
     libspu, _, api = _spu()
     io = api.Io(count, config)
