@@ -45,7 +45,15 @@ NN_ORDER = (
     "fold_norm_affine",
     "split_masks",
 )
-MPC_ORDER = ("fold_constants_mpc", "centre_keys", "divide_after_matmul", "reassociate_attention", "cse_mpc")
+MPC_ORDER = (
+    "fold_constants_mpc",
+    "separate_parts",
+    "fuse_linear_mpc",
+    "centre_keys",
+    "divide_after_matmul",
+    "reassociate_attention",
+    "cse_mpc",
+)
 
 
 def capture(

@@ -97,8 +97,8 @@ class Edit:
         made_by = tuple(like.meta.get("made_by", ()))
         if self.name not in made_by[-1:]:
             made_by = (*made_by, self.name)
-        meta = {"layer": like.meta.get("layer", ""), "made_by": made_by}
-        return {**meta, "site": like.meta["site"]} if "site" in like.meta else meta
+        kept: dict[str, Any] = {key: like.meta[key] for key in ("site", "part") if key in like.meta}
+        return {"layer": like.meta.get("layer", ""), "made_by": made_by, **kept}
 
     # ------------------------------------------------------------------------------------------------- parameters
 
