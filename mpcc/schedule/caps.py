@@ -7,6 +7,7 @@ linear layer needs bits for its weight. Element-wise uses truncate for free at t
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from typing import Any
 
 from torch import fx
@@ -14,6 +15,8 @@ from torch import fx
 from ..ir import mpc
 from .values import LIMIT
 
+LEAST_FOR_PRODUCT = 42.0
+"""Fraction bits of a product of two linear layers' results: ten for each input, eleven for each weight."""
 HEADROOM = 0.25
 """Bits kept free above the calibrated bound (which is itself widened, see `bound_of`)."""
 ELEMENTWISE = frozenset({mpc.mul, mpc.square, mpc.polynomial, mpc.less})
@@ -63,12 +66,49 @@ def _asked(node: fx.Node, user: fx.Node, done: dict[fx.Node, float], constants: 
         weights = [constants[n] for n in user.all_input_nodes[:2] if n in constants and n is not node]
         if weights:
             return cap - least_weight_bits(weights[0])
-        return _half(node, user, min(cap, natural(user, margin))) if user.target is mpc.matmul else float(LIMIT)
+        if user.target is not mpc.matmul:
+            return float(LIMIT)
+        total, early = min(cap, natural(user, margin)), early_operand(user, constants)
+        if early is None:
+            return _half(node, user, total)
+        rest = total - early_bits(rms_of(early))
+        return float(LIMIT) if node is early or rest < LEAST_FOR_PRODUCT else rest
     if user.target in ELEMENTWISE or (user.target is mpc.select and user.args[0] is not node):
         return float(LIMIT)
     if user.target in (mpc.add, mpc.sub):  # a summand that is opened anyway is cut there, exactly and for free
-        return float(LIMIT) if multiplied(node) and node.target is not mpc.scale else cap - _pending(node, user)
+        free = multiplied(node) and (node.target is not mpc.scale or _is_relu(node, user))
+        return float(LIMIT) if free else cap - _pending(node, user)
     return cap
+
+
+def early_operand(product: fx.Node, constants: Container[fx.Node]) -> fx.Node | None:
+    """The operand of a matrix product that is ready a round before the other, which is such a product itself.
+
+    In q (k^T v) without a truncation between, all three would share the bits. But q waits while k^T v is computed:
+    it is cut meanwhile, exactly and without a further round, and leaves the bits to the others. Where that leaves too
+    few, since a linear layer follows, k^T v is cut as well, which is a round more.
+    """
+    operands = product.all_input_nodes
+    late = [n for n in operands if _is_product(n, constants)]
+    return next(n for n in operands if n is not late[0]) if len(operands) == 2 and len(late) == 1 else None
+
+
+def early_bits(rms: float) -> float:
+    """Fraction bits that an operand keeps when it is cut early."""
+    return 14.0 + max(0.0, -math.log2(rms))
+
+
+def _is_product(node: fx.Node, constants: Container[fx.Node]) -> bool:
+    """Whether a value is a matrix product of two secret ones, scaled or viewed."""
+    while node.op == "call_function" and (node.target in mpc.VIEWS or node.target is mpc.scale) and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+    return node.target is mpc.matmul and not any(n in constants for n in node.all_input_nodes)
+
+
+def _is_relu(x: fx.Node, user: fx.Node) -> bool:
+    """Whether `user` is x - [x < t] x, so that x has an opening of its own."""
+    chosen = user.args[1]
+    return user.target is mpc.sub and isinstance(chosen, fx.Node) and chosen.target is mpc.select and chosen.args[1] is x
 
 
 def _half(node: fx.Node, user: fx.Node, total: float) -> float:

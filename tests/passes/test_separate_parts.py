@@ -93,7 +93,8 @@ def test_scaling_heads_never_compute_their_scores(case: Case) -> None:
 def test_scaling_tokens_share_keys_and_values(case: Case) -> None:
     split = Split(-2, (Part((0, 2), case.relu), Part((1, *range(3, 9)), case.scaling)))
     graph = lowered(case, case.with_(softmax=split), *PASSES)
-    sizes = [s[2:] for n, s in zip(calls(graph, mpc.matmul), shapes(graph, mpc.matmul), strict=True) if "blocks.0" in n.meta["layer"]]
+    found = zip(calls(graph, mpc.matmul), shapes(graph, mpc.matmul), strict=True)
+    sizes = [size[2:] for node, size in found if "blocks.0" in node.meta["layer"]]
     assert sorted(sizes) == [(2, 4), (2, 9), (4, 4), (7, 4)]
 
 
@@ -133,6 +134,8 @@ def test_rounds_are_those_of_the_longer_part_and_openings_the_sum(case: Case) ->
 def test_the_emulation_is_the_plan_s_function(case: Case) -> None:
     plan = case.with_(softmax=case.heads, gelu=case.tokens(1, 4, 8))
     x: Tensor = torch.randn(1, 2, 3, 3)
-    expected = expand(case.prepared.graph, plan, registry.approximations())(x)
+    with torch.no_grad():
+        expected = expand(case.prepared.graph, plan, registry.approximations())(x)
+    assert expected.abs().max() > 0.05
     found = Emulator(schedule(case.prepared, plan))(x)[0]
-    torch.testing.assert_close(found, expected, rtol=0, atol=3e-3 * float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-3)
