@@ -27,6 +27,7 @@ from .rewrite import LEVELS, Level, Pass, Plan, SiteStatistics
 from .rewrite.expand import expand
 from .schedule import Program, Settings, lower
 from .search import calibrate, calls, default_plan, layouts, load_calibration, load_metric, metric_of, outside, synthetic_inputs
+from .search.recipes import Scores, recipe_plan
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -190,6 +191,8 @@ def optimize(
     calibration: Any = None,
     level: Level = "bounded",
     plan: Plan | None = None,
+    recipe: str | None = None,
+    scores: Scores | None = None,
     settings: Settings | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
@@ -200,12 +203,18 @@ def optimize(
     the level meets it. `max_drop` (0.005 is half a percent) without a budget gives the fastest plan within that loss;
     with one it must hold as well. `metric`: "module:function" that judges outputs instead of the default (see
     `mpcc.search.metrics`). `calibration`: a tensor, an iterable of tensors, a .npy or .npz file, an image folder.
+    `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc.search.recipes`), whose `scores` may be given.
     """
+    if plan is not None and recipe is not None:
+        raise UsageError("a plan and a recipe exclude each other")
     prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
     task = task_of(prepared, metric, protocol, network, level, settings, progress)
     baseline = estimate_graph(prepared.source, registry.protocol(_stock(task.protocol.name)), task.network)
     wanted = Budget.parse(budget) if isinstance(budget, str) else budget
     chosen = None
+    if recipe is not None:
+        graph, inputs, synthetic = prepared.graph, prepared.inputs, not prepared.calibrated
+        plan = recipe_plan(recipe, graph, inputs, registry.approximations(), scores=scores, synthetic=synthetic)
     if plan is not None:
         best = _priced(task, plan)
         if wanted is not None and not wanted.met_by(best.estimate):
@@ -223,6 +232,7 @@ def optimize(
             warnings.warn(str(one), OutsideRange, stacklevel=2)
     task.progress("emulate", 1, 1)
     notes = {**_notes(task), "made_by": "plan" if plan is not None else "default" if chosen is None else "search"}
+    notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
     return Optimized(
         prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
         prepared.calibrated, chosen,

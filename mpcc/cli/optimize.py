@@ -20,7 +20,8 @@ EPILOG = (
     "mpcc optimize model.py:make_model --level structural -o private.mpcc\n\n"
     "mpcc optimize model.onnx --calibration images.npy --level structural --max-drop 0.5%\n\n"
     "mpcc optimize model.onnx --calibration images.npy --level structural --pareto -o front\n\n"
-    "mpcc optimize model.onnx --plan edited-plan.json -o private.mpcc"
+    "mpcc optimize model.onnx --plan edited-plan.json -o private.mpcc\n\n"
+    "mpcc optimize model.onnx --recipe mpcvit:0.5 --calibration images.npy -o private.mpcc"
 )
 
 
@@ -52,6 +53,13 @@ def optimize(
         str, typer.Option(metavar="L", help="How deep a change may go: exact, bounded, structural.")
     ] = "bounded",
     plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Compile this plan.json, choose nothing.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A published plan: stock, mpcformer, the-x, relu-softmax, scaling, mpcvit:0.5, mpcvit+:0.5.",
+        ),
+    ] = None,
     input_shape: options.InputShape = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
@@ -63,6 +71,7 @@ def optimize(
     from mpcc import registry
     from mpcc.cost import Budget, Network
     from mpcc.errors import UsageError
+    from mpcc.search.recipes import parse
 
     from .model import graph, source
 
@@ -70,6 +79,10 @@ def optimize(
     allowed = None if max_drop is None else _part(max_drop)
     if pareto and (wanted or allowed is not None or plan):
         raise UsageError("--pareto shows all of them: it goes with no --budget, --max-drop or --plan")
+    if recipe is not None:
+        parse(recipe)
+        if pareto or plan:
+            raise UsageError("--recipe is a plan by name: it goes with no --plan or --pareto")
     link = Network.parse(network)
     registry.protocol(protocol)
     given = _plan(plan)
@@ -98,6 +111,7 @@ def optimize(
             calibration=calibration,
             level=cast("Level", level),
             plan=given,
+            recipe=recipe,
             progress=tell,
         )
         tell("write", 0, 1)

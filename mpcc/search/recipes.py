@@ -20,7 +20,7 @@ from torch import Tensor, fx
 
 from ..errors import PlanError, UnsupportedOperator, UsageError
 from ..ir.nn import shape_of, sites
-from ..ir.ranges import Inputs, over_calls, stack_calls
+from ..ir.ranges import Inputs, observe, over_calls, stack_calls
 from ..rewrite import Approximation, Choice, Plan, SiteStatistics, Split
 from .default_plan import preferred
 from .in_order import in_order
@@ -162,11 +162,12 @@ def _kept_parts(
     for operator in recipe.rest:
         nodes = {name: node for name, node in sites(graph_module).items() if _operator(node) == operator}
         counts = {name: part_dimension(operator, shape_of(node))[1] for name, node in nodes.items()}
-        given = _checked(scores, counts) if scores is not None else None
-        if given is None:
-            measure = head_damage if operator == "softmax" else token_change
-            given = measure(graph_module, inputs, nodes) if 0 < fraction < 1 else {n: [0.0] * c for n, c in counts.items()}
-        rows = enumerate(given.items())
+        own: Scores | None = _checked(scores, counts) if scores is not None else None
+        if own is None and 0 < fraction < 1:
+            own = (head_damage if operator == "softmax" else token_change)(graph_module, inputs, nodes)
+        if own is None:  # all or nothing
+            own = {name: [0.0] * count for name, count in counts.items()}
+        rows = enumerate(own.items())
         ranked = sorted((-score, order, place, name) for order, (name, row) in rows for place, score in enumerate(row))
         for name in nodes:
             found[name] = set()
@@ -221,39 +222,22 @@ class _OneHead(fx.Interpreter):
         shape = [1] * x.dim()
         shape[dim] = count
         mask = (torch.arange(count) == self.head).reshape(shape) if count > 1 else torch.tensor(True)
-        return torch.where(mask, x / x.shape[n.args[1]], value)  # type: ignore[index]
+        return torch.where(mask, x / x.shape[n.args[1]], value)
 
 
 def token_change(graph_module: fx.GraphModule, inputs: Inputs, nodes: Mapping[str, fx.Node]) -> dict[str, list[float]]:
     """Mean square of gelu(x) - x for every token of the sites."""
     wanted = set(nodes.values())
-    columns = stack_calls(graph_module, inputs)
 
-    def one_call(*values: Tensor) -> dict[str, Tensor]:
-        runner = _Change(graph_module, wanted)
-        runner.run(*values)
-        return runner.seen
+    def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Any:
+        if node not in wanted:
+            return None
+        dim, count = part_dimension("gelu", shape_of(node))
+        change = (value - args[0]).square()
+        return change.mean([d for d in range(change.dim()) if d != dim or count == 1]).reshape(count)
 
-    seen: Mapping[str, Tensor] = over_calls(graph_module, one_call, columns)
+    seen = observe(graph_module, inputs, look)
     return {name: seen[node.name].mean(0).tolist() for name, node in nodes.items()}
-
-
-class _Change(fx.Interpreter):
-    """Runs a graph and keeps what the operator changes at some sites, a number for each token."""
-
-    def __init__(self, graph_module: fx.GraphModule, wanted: set[fx.Node]) -> None:
-        super().__init__(graph_module)
-        self.wanted = wanted
-        self.seen: dict[str, Tensor] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n in self.wanted:
-            change = (value - self.fetch_args_kwargs_from_env(n)[0][0]).square()
-            dim, count = part_dimension("gelu", shape_of(n))
-            others = [d for d in range(change.dim()) if d != dim] if count > 1 else list(range(change.dim()))
-            self.seen[n.name] = change.mean(others).reshape(count)
-        return value
 
 
 def _operator(node: fx.Node) -> str:
