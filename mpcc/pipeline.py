@@ -25,6 +25,7 @@ from .ir.ranges import record_ranges
 from .predict import program_estimate
 from .rewrite import LEVELS, Level, Pass, Plan, SiteStatistics
 from .rewrite.expand import expand
+from .rewrite.written import written
 from .schedule import Program, Settings, lower
 from .search import calibrate, calls, default_plan, layouts, load_calibration, load_metric, metric_of, outside, synthetic_inputs
 from .search.recipes import Scores, recipe_plan
@@ -83,7 +84,11 @@ def transform(
     for rewrite in _ordered("nn", NN_ORDER) if passes is None else [_pass(p) for p in passes]:
         result = rewrite(result).graph_module
         nn_level.verify(result)
-    return result if plan is None else _written(result, plan)
+    if plan is None:
+        return result
+    result = written(result, plan, registry.approximations())
+    nn_level.verify(result)
+    return result
 
 
 def _pass(named: str | Pass) -> Pass:
@@ -94,10 +99,6 @@ def _ordered(graph: str, order: Sequence[str]) -> list[Pass]:
     """The passes of a level in their order; those of other packages come last."""
     found = {name: p for name, p in registry.passes().items() if p.graph == graph and p.level == "exact"}
     return [found.pop(name) for name in order if name in found] + list(found.values())
-
-
-def _written(graph: fx.GraphModule, plan: Plan) -> fx.GraphModule:
-    return expand(copy.deepcopy(graph), plan, registry.approximations())
 
 
 @dataclass(frozen=True)
@@ -354,7 +355,8 @@ def estimate(
     link = Network.parse(network) if isinstance(network, str) else network
     if protocol != "crypten":
         graph = capture(model_or_graph, example_inputs)
-        return estimate_graph(graph if plan is None else _written(graph, plan), registry.protocol(protocol), link)
+        planned = graph if plan is None else _rewritten(expand(graph, plan, registry.approximations()))
+        return estimate_graph(planned, registry.protocol(protocol), link)
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
     program = schedule(prepared, plan or first_plan(prepared, "bounded"))
     return program_estimate(program, registry.protocol(protocol), link)
