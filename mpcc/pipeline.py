@@ -84,10 +84,9 @@ def transform(
     for rewrite in _ordered("nn", NN_ORDER) if passes is None else [_pass(p) for p in passes]:
         result = rewrite(result).graph_module
         nn_level.verify(result)
-    if plan is None:
-        return result
-    result = written(result, plan, registry.approximations())
-    nn_level.verify(result)
+    if plan is not None:
+        result = written(result, plan, registry.approximations())
+        nn_level.verify(result)
     return result
 
 

@@ -64,7 +64,7 @@ def optimize(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what was weighed at each site, and what was dropped.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show what was weighed at each site, and which rewrites fired.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Rewrite a trained model for private inference, within a budget, and write a bundle."""
@@ -74,6 +74,7 @@ def optimize(
     from mpcc.search.recipes import parse
 
     from .model import graph, source
+    from .rewrites import listening
 
     wanted = None if budget is None else Budget.parse(budget)
     allowed = None if max_drop is None else _part(max_drop)
@@ -88,7 +89,7 @@ def optimize(
     given = _plan(plan)
     found = source(model)
     place = output or Path(f"{found.stem}.pareto" if pareto else f"{found.stem}.mpcc")
-    with progress() as tell:
+    with progress() as tell, listening() as rewrites:
         from mpcc.bundle.write import FRONT, check_place
         from mpcc.pipeline import optimize as run
 
@@ -118,13 +119,14 @@ def optimize(
         made.save(place)
         tell("write", 1, 1)
     if as_json:
-        emit(document(made, place))
+        emit(document(made, place) | ({"rewrites": rewrites.document()} if verbose else {}))
     else:
         show(made, place)
         if verbose:
             from .weighed import weighed
 
             weighed(made)
+            console().print(rewrites.table())
 
 
 def _part(text: str) -> float:

@@ -89,12 +89,13 @@ class _Writer:
     def write(self, node: fx.Node) -> None:
         if node.target in (mpc.less, mpc.select):
             return  # parts of a ReLU, see `_sub`
-        rule = RULES.get(node.target)  # type: ignore[arg-type]
+        rule = RULES.get(node.target)
         if rule is not None:
             self.done[node] = rule(self, node)
             return
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
-        target: Any = PRODUCTS.get(node.target, node.target)
+        target: Any = node.target
+        target = PRODUCTS.get(target, target)
         self.done[node] = self.call(target, *args, like=node, **kwargs)
 
     def value(self, node: fx.Node) -> fx.Node:
