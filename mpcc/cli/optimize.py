@@ -64,7 +64,9 @@ def optimize(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what was weighed at each site, and which rewrites fired.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show what was weighed at each site, and which rewrites fired where.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Rewrite a trained model for private inference, within a budget, and write a bundle."""
