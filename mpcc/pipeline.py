@@ -326,19 +326,13 @@ def first_plan(prepared: Prepared, level: Level) -> Plan:
 @torch.no_grad()
 def compare(prepared: Prepared, program: Program, limit: int = 16) -> dict[str, float]:
     """Errors of the fixed-point emulation against the float model on calibration inputs."""
-    from .backend.emulate import Emulator
+    from .backend.emulate import Emulator, errors
 
     few = list(calls(prepared.graph, prepared.inputs))[:limit]
     outputs = [prepared.source(*inputs) for inputs in few]
     expected = torch.stack([output[0] if isinstance(output, tuple) else output for output in outputs])
     found = Emulator(program).calls(*(torch.stack(column) for column in zip(*few, strict=True)))[0]
-    difference, same = (found - expected).abs(), found.argmax(-1) == expected.argmax(-1)
-    return {
-        "max_error": float(difference.max()),
-        "mean_error": float(difference.mean()),
-        "top1_agreement": float(same.float().mean()),
-        "images": float(same.numel()),
-    }
+    return errors(found, expected)
 
 
 def estimate(
