@@ -17,7 +17,7 @@ from ..errors import RangeError, UnsupportedOperator
 from ..ir import mpc, online
 from . import comparisons, gathers, products
 from .builder import Builder
-from .caps import bound_of, caps, early_bits, early_operand, multiplied, multiplied_whole, natural, rms_of
+from .caps import bound_of, caps, early_bits, early_operand, multiplied, multiplied_whole, natural, result_cap, rms_of
 from .openings import Openings
 from .program import Program
 from .scales import Ledger, Scaler, describe, encode
@@ -79,7 +79,7 @@ class Lowering:
 
     def run(self) -> Program:
         constants = self._constants()
-        self.caps = caps(self.source.graph, {n: c.rms for n, c in constants.items()}, self.settings.margin)
+        self.caps = caps(self.source.graph, {n: c.rms for n, c in constants.items()}, self.settings.margin, self.s.local_budget)
         self.env.update(constants)
         self.constants = frozenset(constants)
         outputs: list[tuple[str, Secret]] = []
@@ -344,7 +344,7 @@ class Lowering:
         weight = self._value(node.args[1])
         if not isinstance(weight, Constant):
             raise UnsupportedOperator(f"a {kind} whose weight depends on the input must be a matmul", where=self.where[0])
-        cap = self.caps.get(node, 60.0)
+        cap = result_cap(node, weight.rms, self.caps.get(node, 60.0), self.s.local_budget)
         result = products.weight_product(self.s, kind, x, weight, self._out(node), cap, attributes)
         bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
         if bias is None:

@@ -124,7 +124,8 @@ def test_rounds_are_those_of_the_longer_part_and_openings_the_sum(case: Case) ->
     relu, scaling = (schedule(case.prepared, case.with_(softmax=one)) for one in (case.relu, case.scaling))
     both = schedule(case.prepared, case.with_(softmax=case.heads))
     assert scaling.cost.rounds < relu.cost.rounds == both.cost.rounds
-    assert opened(both) == (opened(relu) + opened(scaling)) / 2
+    cut = 4 * 4  # k^T v of the scaling head is cut while the other head is still busy
+    assert opened(both) == (opened(relu) + opened(scaling)) / 2 + cut
     exact, same = schedule(case.prepared, case.plan), schedule(case.prepared, case.with_(gelu=case.same))
     some = schedule(case.prepared, case.with_(gelu=case.tokens(1, 4, 8)))
     assert some.cost.rounds == exact.cost.rounds > same.cost.rounds
