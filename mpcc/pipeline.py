@@ -25,8 +25,10 @@ from .ir.ranges import record_ranges
 from .predict import program_estimate
 from .rewrite import LEVELS, Level, Pass, Plan, SiteStatistics
 from .rewrite.expand import expand
+from .rewrite.written import written
 from .schedule import Program, Settings, lower
 from .search import calibrate, calls, default_plan, layouts, load_calibration, load_metric, metric_of, outside, synthetic_inputs
+from .search.recipes import Scores, recipe_plan
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -45,7 +47,15 @@ NN_ORDER = (
     "fold_norm_affine",
     "split_masks",
 )
-MPC_ORDER = ("fold_constants_mpc", "centre_keys", "divide_after_matmul", "reassociate_attention", "cse_mpc")
+MPC_ORDER = (
+    "fold_constants_mpc",
+    "separate_parts",
+    "fuse_linear_mpc",
+    "centre_keys",
+    "divide_after_matmul",
+    "reassociate_attention",
+    "cse_mpc",
+)
 
 
 def capture(
@@ -74,7 +84,10 @@ def transform(
     for rewrite in _ordered("nn", NN_ORDER) if passes is None else [_pass(p) for p in passes]:
         result = rewrite(result).graph_module
         nn_level.verify(result)
-    return result if plan is None else _written(result, plan)
+    if plan is not None:
+        result = written(result, plan, registry.approximations())
+        nn_level.verify(result)
+    return result
 
 
 def _pass(named: str | Pass) -> Pass:
@@ -85,10 +98,6 @@ def _ordered(graph: str, order: Sequence[str]) -> list[Pass]:
     """The passes of a level in their order; those of other packages come last."""
     found = {name: p for name, p in registry.passes().items() if p.graph == graph and p.level == "exact"}
     return [found.pop(name) for name in order if name in found] + list(found.values())
-
-
-def _written(graph: fx.GraphModule, plan: Plan) -> fx.GraphModule:
-    return expand(copy.deepcopy(graph), plan, registry.approximations())
 
 
 @dataclass(frozen=True)
@@ -182,6 +191,8 @@ def optimize(
     calibration: Any = None,
     level: Level = "bounded",
     plan: Plan | None = None,
+    recipe: str | None = None,
+    scores: Scores | None = None,
     settings: Settings | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
@@ -192,12 +203,18 @@ def optimize(
     the level meets it. `max_drop` (0.005 is half a percent) without a budget gives the fastest plan within that loss;
     with one it must hold as well. `metric`: "module:function" that judges outputs instead of the default (see
     `mpcc.search.metrics`). `calibration`: a tensor, an iterable of tensors, a .npy or .npz file, an image folder.
+    `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc.search.recipes`), whose `scores` may be given.
     """
+    if plan is not None and recipe is not None:
+        raise UsageError("a plan and a recipe exclude each other")
     prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
     task = task_of(prepared, metric, protocol, network, level, settings, progress)
     baseline = estimate_graph(prepared.source, registry.protocol(_stock(task.protocol.name)), task.network)
     wanted = Budget.parse(budget) if isinstance(budget, str) else budget
     chosen = None
+    if recipe is not None:
+        graph, inputs, synthetic = prepared.graph, prepared.inputs, not prepared.calibrated
+        plan = recipe_plan(recipe, graph, inputs, registry.approximations(), scores=scores, synthetic=synthetic)
     if plan is not None:
         best = _priced(task, plan)
         if wanted is not None and not wanted.met_by(best.estimate):
@@ -215,6 +232,7 @@ def optimize(
             warnings.warn(str(one), OutsideRange, stacklevel=2)
     task.progress("emulate", 1, 1)
     notes = {**_notes(task), "made_by": "plan" if plan is not None else "default" if chosen is None else "search"}
+    notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
     return Optimized(
         prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
         prepared.calibrated, chosen,
@@ -308,19 +326,13 @@ def first_plan(prepared: Prepared, level: Level) -> Plan:
 @torch.no_grad()
 def compare(prepared: Prepared, program: Program, limit: int = 16) -> dict[str, float]:
     """Errors of the fixed-point emulation against the float model on calibration inputs."""
-    from .backend.emulate import Emulator
+    from .backend.emulate import Emulator, errors
 
     few = list(calls(prepared.graph, prepared.inputs))[:limit]
     outputs = [prepared.source(*inputs) for inputs in few]
     expected = torch.stack([output[0] if isinstance(output, tuple) else output for output in outputs])
     found = Emulator(program).calls(*(torch.stack(column) for column in zip(*few, strict=True)))[0]
-    difference, same = (found - expected).abs(), found.argmax(-1) == expected.argmax(-1)
-    return {
-        "max_error": float(difference.max()),
-        "mean_error": float(difference.mean()),
-        "top1_agreement": float(same.float().mean()),
-        "images": float(same.numel()),
-    }
+    return errors(found, expected)
 
 
 def estimate(
@@ -336,7 +348,8 @@ def estimate(
     link = Network.parse(network) if isinstance(network, str) else network
     if protocol != "crypten":
         graph = capture(model_or_graph, example_inputs)
-        return estimate_graph(graph if plan is None else _written(graph, plan), registry.protocol(protocol), link)
+        planned = graph if plan is None else _rewritten(expand(graph, plan, registry.approximations()))
+        return estimate_graph(planned, registry.protocol(protocol), link)
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
     program = schedule(prepared, plan or first_plan(prepared, "bounded"))
     return program_estimate(program, registry.protocol(protocol), link)

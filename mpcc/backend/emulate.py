@@ -149,6 +149,17 @@ class _Kernels:
         return self.fixed[id(weight)].product(kind, c)
 
 
+def errors(found: Tensor, expected: Tensor) -> dict[str, float]:
+    """How far outputs are from the float model's, and on what part of them the greatest value is the same."""
+    difference, same = (found - expected).abs(), found.argmax(-1) == expected.argmax(-1)
+    return {
+        "max_error": float(difference.max()),
+        "mean_error": float(difference.mean()),
+        "top1_agreement": float(same.float().mean()),
+        "images": float(same.numel()),
+    }
+
+
 def _replaced(compiled: Compiled, kernels: _Kernels) -> Compiled:
     def made(steps: Sequence[Step]) -> list[Step]:
         return [replace(step, target=kernels.of(step.target)) for step in steps]

@@ -20,7 +20,8 @@ EPILOG = (
     "mpcc optimize model.py:make_model --level structural -o private.mpcc\n\n"
     "mpcc optimize model.onnx --calibration images.npy --level structural --max-drop 0.5%\n\n"
     "mpcc optimize model.onnx --calibration images.npy --level structural --pareto -o front\n\n"
-    "mpcc optimize model.onnx --plan edited-plan.json -o private.mpcc"
+    "mpcc optimize model.onnx --plan edited-plan.json -o private.mpcc\n\n"
+    "mpcc optimize model.onnx --recipe mpcvit:0.5 --calibration images.npy -o private.mpcc"
 )
 
 
@@ -52,30 +53,45 @@ def optimize(
         str, typer.Option(metavar="L", help="How deep a change may go: exact, bounded, structural.")
     ] = "bounded",
     plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Compile this plan.json, choose nothing.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A published plan: stock, mpcformer, the-x, relu-softmax, scaling, mpcvit:0.5, mpcvit+:0.5.",
+        ),
+    ] = None,
     input_shape: options.InputShape = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show what was weighed at each site, and what was dropped.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show what was weighed at each site, and which rewrites fired where.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Rewrite a trained model for private inference, within a budget, and write a bundle."""
     from mpcc import registry
     from mpcc.cost import Budget, Network
     from mpcc.errors import UsageError
+    from mpcc.search.recipes import parse
 
     from .model import graph, source
+    from .rewrites import listening
 
     wanted = None if budget is None else Budget.parse(budget)
     allowed = None if max_drop is None else _part(max_drop)
     if pareto and (wanted or allowed is not None or plan):
         raise UsageError("--pareto shows all of them: it goes with no --budget, --max-drop or --plan")
+    if recipe is not None:
+        parse(recipe)
+        if pareto or plan:
+            raise UsageError("--recipe is a plan by name: it goes with no --plan or --pareto")
     link = Network.parse(network)
     registry.protocol(protocol)
     given = _plan(plan)
     found = source(model)
     place = output or Path(f"{found.stem}.pareto" if pareto else f"{found.stem}.mpcc")
-    with progress() as tell:
+    with progress() as tell, listening() as rewrites:
         from mpcc.bundle.write import FRONT, check_place
         from mpcc.pipeline import optimize as run
 
@@ -98,19 +114,21 @@ def optimize(
             calibration=calibration,
             level=cast("Level", level),
             plan=given,
+            recipe=recipe,
             progress=tell,
         )
         tell("write", 0, 1)
         made.save(place)
         tell("write", 1, 1)
     if as_json:
-        emit(document(made, place))
+        emit(document(made, place) | ({"rewrites": rewrites.document()} if verbose else {}))
     else:
         show(made, place)
         if verbose:
             from .weighed import weighed
 
             weighed(made)
+            console().print(rewrites.table())
 
 
 def _part(text: str) -> float:

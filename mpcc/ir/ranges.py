@@ -110,10 +110,10 @@ def observe(graph_module: fx.GraphModule, inputs: Inputs, look: Look) -> dict[st
         watcher.run(*values)
         return watcher.seen
 
-    return dict(_over_calls(graph_module, one_call, columns))
+    return dict(over_calls(graph_module, one_call, columns))
 
 
-def _over_calls(graph_module: fx.GraphModule, one_call: Callable[..., Any], columns: Sequence[Tensor]) -> Any:
+def over_calls(graph_module: fx.GraphModule, one_call: Callable[..., Any], columns: Sequence[Tensor]) -> Any:
     """What `one_call` gives for every call, with a leading dimension for the calls."""
     largest = _largest(graph_module)
     chunk = max(1, ELEMENTS_AT_ONCE // max(largest, 1))
@@ -184,7 +184,7 @@ def record_ranges(graph_module: fx.GraphModule, inputs: Inputs, stretch: float =
         table = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
         seen = {name: (both[:, 0], both[:, 1]) for name, both in table.items()}
     else:
-        seen = _over_calls(graph_module, one_call, columns)
+        seen = over_calls(graph_module, one_call, columns)
     for node in graph_module.graph.nodes:
         if node.name not in seen:
             continue

@@ -6,7 +6,8 @@ A pass makes one `Edit`, walks the nodes, and returns `edit.finish()`:
     new = edit.call(node, aten.linear.default, x, weight, bias, like=node)     # recorded just before `node`
     edit.replace(node, new)
 
-Works on both levels. A rule that does not fire says so by `edit.refuse(...)`, which logs at level DEBUG.
+Works on both levels. A rule that does not fire says so by `edit.refuse(...)`, which logs at level DEBUG; where one fired
+is logged at level INFO, as `pass: layer, layer`.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Edit:
         self.graph_module, self.graph, self.name = graph_module, graph_module.graph, name
         self.refusals: list[Refusal] = []
         self._changed: list[str] = []
+        self._layers: dict[str, None] = {}  # where something changed, in order
 
     # ------------------------------------------------------------------------------------------------------ nodes
 
@@ -53,6 +55,7 @@ class Edit:
         if is_site(like) and not is_site(node):
             del node.meta["site"]
         self._changed.append(node.name)
+        self._layers[str(like.meta.get("layer", ""))] = None
         return node
 
     def call_after(self, anchor: fx.Node, function: Callable[..., Any], *args: Any, like: fx.Node) -> fx.Node:
@@ -65,6 +68,7 @@ class Edit:
     def replace(self, old: fx.Node, new: fx.Node) -> None:
         """Let every reader of `old` read `new`, and remove `old`."""
         old.replace_all_uses_with(new)
+        self._layers[str(old.meta.get("layer", ""))] = None
         self.graph.erase_node(old)
         self._changed.append(new.name)
 
@@ -86,6 +90,7 @@ class Edit:
         """Remove what nothing reads any more, and its parameters; the names of the nodes that are new or newly read."""
         if not self._changed:
             return []
+        log.info("%s: %s", self.name, ", ".join(layer for layer in self._layers if layer) or "the graph")
         before = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
         self.graph.eliminate_dead_code()
         for target in before - {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}:
@@ -97,8 +102,8 @@ class Edit:
         made_by = tuple(like.meta.get("made_by", ()))
         if self.name not in made_by[-1:]:
             made_by = (*made_by, self.name)
-        meta = {"layer": like.meta.get("layer", ""), "made_by": made_by}
-        return {**meta, "site": like.meta["site"]} if "site" in like.meta else meta
+        kept: dict[str, Any] = {key: like.meta[key] for key in ("site", "part") if key in like.meta}
+        return {"layer": like.meta.get("layer", ""), "made_by": made_by, **kept}
 
     # ------------------------------------------------------------------------------------------------- parameters
 

@@ -15,9 +15,20 @@ from torch import Tensor, fx
 
 from ..errors import RangeError, UnsupportedOperator
 from ..ir import mpc, online
-from . import comparisons, products
+from . import comparisons, gathers, products
 from .builder import Builder
-from .caps import bound_of, caps, multiplied, multiplied_whole, natural, rms_of, threshold_cap
+from .caps import (
+    bound_of,
+    caps,
+    early_bits,
+    early_operand,
+    multiplied,
+    multiplied_whole,
+    natural,
+    result_cap,
+    rms_of,
+    threshold_cap,
+)
 from .openings import Openings
 from .program import Program
 from .scales import Ledger, Scaler, describe, encode
@@ -75,11 +86,13 @@ class Lowering:
         self.s = Scaler(self.b, self.openings, self.ledger, settings.fraction_bits, local, self.where)
         self.env: dict[fx.Node, Value] = {}
         self.caps: dict[fx.Node, float] = {}
+        self.constants: frozenset[fx.Node] = frozenset()
 
     def run(self) -> Program:
         constants = self._constants()
-        self.caps = caps(self.source.graph, {n: c.rms for n, c in constants.items()}, self.settings.margin)
+        self.caps = caps(self.source.graph, {n: c.rms for n, c in constants.items()}, self.settings.margin, self.s.local_budget)
         self.env.update(constants)
+        self.constants = frozenset(constants)
         outputs: list[tuple[str, Secret]] = []
         ends = set({node.meta["site"]: node for node in self.source.graph.nodes if node.meta.get("site")}.values())
         for node in self.source.graph.nodes:
@@ -178,9 +191,9 @@ class Lowering:
         target: Callable[..., Any] = node.target  # type: ignore[assignment]
         if target is aten.index.Tensor:
             indices = [None if i is None else self._constant(i).value.tolist() for i in rest[0]]  # type: ignore[union-attr]
-            target, rest = online.take, (tuple(map(_frozen, indices)),)
+            target, rest = gathers.indexed(indices)
         if target is mpc.take:
-            target, rest = _taken(*rest)
+            target, rest = gathers.taken(*rest)
         if target is mpc.keep:
             target = online.keep
         if target is mpc.weigh:
@@ -321,7 +334,15 @@ class Lowering:
             return products.weight_product(self.s, "matmul", self._secret(x), y, self._out(node), cap)
         if isinstance(x, Constant):
             return products.weight_product(self.s, "rmatmul", self._secret(y), x, self._out(node), cap)
-        return products.matrix_product(self.s, self._secret(x), self._secret(y), self._out(node))
+        left, right = self._secret(x), self._secret(y)
+        early = early_operand(node, self.constants)
+        if early is not None:
+            room = min(cap, natural(node, self.settings.margin)) - early_bits(rms_of(early))
+            left, right = (
+                self.s.reduce(v, early_bits(v.rms), opened_anyway=True) if n is early or v.bits > room else v
+                for n, v in zip(node.args, (left, right), strict=True)
+            )
+        return products.matrix_product(self.s, left, right, self._out(node))
 
     def linear(self, node: fx.Node) -> Secret:
         return self._with_bias(node, "linear", ())
@@ -335,7 +356,7 @@ class Lowering:
         weight = self._value(node.args[1])
         if not isinstance(weight, Constant):
             raise UnsupportedOperator(f"a {kind} whose weight depends on the input must be a matmul", where=self.where[0])
-        cap = self.caps.get(node, 60.0)
+        cap = result_cap(node, weight.rms, self.caps.get(node, 60.0), self.s.local_budget)
         result = products.weight_product(self.s, kind, x, weight, self._out(node), cap, attributes)
         bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
         if bias is None:
@@ -380,18 +401,6 @@ def _attribute(root: Any, path: str) -> Tensor:
 
 def _name(node: fx.Node) -> str:
     return getattr(node.target, "__name__", str(node.target))
-
-
-def _taken(dim: Any, index: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """`take` on shares: a slice where the positions are a run."""
-    first, count = index[0], len(index)
-    if tuple(index) == tuple(range(first, first + count)):
-        return aten.slice.Tensor, (dim, first, first + count)
-    return online.take, ((*[None] * dim, tuple(index)),)
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
 
 RULES: dict[Any, Callable[[Lowering, fx.Node], Value]] = {

@@ -50,7 +50,8 @@ def operand_bits(s: Scaler, factors: Sequence[Secret], cap: float) -> list[float
     """Fraction bits of each factor. Where the product will be cut to a low cap anyway they are few: a local cut is then safe."""
     wanted = [min(float(s.precision(x)), x.bits) for x in factors]
     least = [min(w, LEAST_OPERAND + s.precision(x) - s.fraction_bits) for w, x in zip(wanted, factors, strict=True)]
-    excess = sum(wanted) - max(min(cap, 17.0 * len(factors)), sum(least))
+    room = cap - 0.5 * len(factors)  # shifts are whole bits: half a bit each may be gained by rounding
+    excess = sum(wanted) - max(min(room, 17.0 * len(factors)), sum(least))
     if excess > 0:
         slack = [w - k for w, k in zip(wanted, least, strict=True)]
         share = min(1.0, excess / sum(slack)) if sum(slack) else 0.0

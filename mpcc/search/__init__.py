@@ -11,6 +11,7 @@ from .layouts import layouts
 from .metrics import Metric, load_metric, metric_of
 from .outside import Outside, named_like, outside, watch
 from .problem import Edge, Limit, Option, Problem, Slot, Weights
+from .recipes import recipe_plan
 from .sensitivity import Sensitivity
 from .solver import solve
 
@@ -42,6 +43,7 @@ __all__ = [
     "metric_of",
     "named_like",
     "outside",
+    "recipe_plan",
     "solve",
     "synthetic_inputs",
     "watch",

@@ -30,6 +30,8 @@ NN_ORDER = (
     "split_masks",
 )
 MPC_ORDER = (
+    "separate_parts",
+    "fuse_linear_mpc",
     "centre_keys",
     "divide_after_matmul",
     "reassociate_attention",

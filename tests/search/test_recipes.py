@@ -1,0 +1,118 @@
+"""Recipes: which approximation at every site, which heads and tokens keep their operator, and plans that hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+import mpcc
+from mpcc import registry
+from mpcc.backend.emulate import Emulator
+from mpcc.errors import PlanError, UsageError
+from mpcc.pipeline import Prepared, prepare, schedule
+from mpcc.rewrite import Choice, Plan, Split
+from mpcc.rewrite.expand import expand
+from mpcc.search import recipe_plan
+from mpcc.search.recipes import RECIPES, head_damage, parse
+
+HEADS, TOKENS, DIM = 2, 6, 8
+
+
+class Block(nn.Module):
+    """A pre-norm block; the values of the second head are small, so that it matters less."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.qkv, self.proj = nn.LayerNorm(DIM), nn.Linear(DIM, 3 * DIM), nn.Linear(DIM, DIM)
+        self.norm2, self.fc1, self.act, self.fc2 = nn.LayerNorm(DIM), nn.Linear(DIM, 16), nn.GELU(), nn.Linear(16, DIM)
+        with torch.no_grad():
+            self.qkv.weight[-DIM // 2 :] *= 0.05
+            self.qkv.bias[-DIM // 2 :] *= 0.05
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.qkv(self.norm(x)).reshape(*x.shape[:2], 3, HEADS, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = (query @ key.transpose(-2, -1) * 0.5).softmax(-1) @ value
+        x = x + self.proj(mixed.transpose(1, 2).reshape(x.shape))
+        return x + self.fc2(self.act(self.fc1(self.norm2(x))))
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    torch.manual_seed(0)
+    return prepare(Block().eval(), (torch.randn(1, TOKENS, DIM),), calibration=torch.randn(12, TOKENS, DIM))
+
+
+def plan_of(prepared: Prepared, name: str, **more: Any) -> Plan:
+    return recipe_plan(name, prepared.graph, prepared.inputs, registry.approximations(), **more)
+
+
+def kinds(plan: Plan, site: str) -> list[str]:
+    """The approximation of each head or token of a site."""
+    entry = plan.choices[site]
+    if isinstance(entry, Choice):
+        return [entry.approximation]
+    assert isinstance(entry, Split)
+    return [part.choice.approximation for _, part in sorted((i, p) for p in entry.parts for i in p.index)]
+
+
+@pytest.mark.parametrize("name", ["mpcformer", "the-x", "relu-softmax", "scaling"])
+def test_every_site_gets_what_the_recipe_says(prepared: Prepared, name: str) -> None:
+    plan = plan_of(prepared, name)
+    for site, choice in plan.choices.items():
+        assert isinstance(choice, Choice)
+        approximation = registry.approximation(choice.approximation)
+        wanted = RECIPES[name].kept.get(approximation.operator)
+        assert approximation.name == wanted if wanted else approximation.level == "bounded", site
+    x = torch.randn(1, TOKENS, DIM)
+    with torch.no_grad():
+        expected = expand(prepared.graph, plan, registry.approximations())(x)
+    torch.testing.assert_close(Emulator(schedule(prepared, plan))(x)[0], expected, rtol=0, atol=2e-2)
+
+
+def test_the_heads_that_matter_keep_their_softmax(prepared: Prepared) -> None:
+    assert kinds(plan_of(prepared, "mpcvit:0.5"), "softmax") == ["softmax_relu", "softmax_scaling"]
+    assert kinds(plan_of(prepared, "mpcvit:0.5", scores={"softmax": [0.1, 0.7]}), "softmax") == [
+        "softmax_scaling",
+        "softmax_relu",
+    ]
+    assert kinds(plan_of(prepared, "mpcvit:1"), "softmax") == ["softmax_relu"]
+    assert kinds(plan_of(prepared, "mpcvit:0"), "softmax") == ["softmax_scaling"]
+
+
+def test_tokens_lose_their_activation(prepared: Prepared) -> None:
+    found = kinds(plan_of(prepared, "mpcvit+:0.5", scores={"act.gelu": [6, 1, 5, 2, 4, 3]}), "act.gelu")
+    assert [kind == "gelu_identity" for kind in found] == [False, True, False, True, False, True]
+    assert Counter(kind == "gelu_identity" for kind in kinds(plan_of(prepared, "mpcvit+:0.5"), "act.gelu")) == {True: 3, False: 3}
+
+
+def test_the_damage_of_a_head_is_that_of_the_outputs(prepared: Prepared) -> None:
+    nodes = {n.meta["site"]: n for n in prepared.graph.graph.nodes if n.meta.get("site") == "softmax"}
+    damage = head_damage(prepared.graph, prepared.inputs, nodes)["softmax"]
+    assert damage[0] > 10 * damage[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mpcwhat", "unknown recipe 'mpcwhat'"),
+        ("mpcvit", "needs a fraction"),
+        ("mpcvit:half", "needs a fraction"),
+        ("mpcvit:1.5", "between 0 and 1"),
+        ("mpcvit:nan", "between 0 and 1"),
+        ("stock:0.5", "takes no fraction"),
+    ],
+)
+def test_a_wrong_name_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(name)
+
+
+def test_scores_that_do_not_fit_are_refused(prepared: Prepared) -> None:
+    with pytest.raises(PlanError, match="3 scores for 2 heads"):
+        plan_of(prepared, "mpcvit:0.5", scores={"softmax": [1, 2, 3]})
+    with pytest.raises(UsageError, match="exclude each other"):
+        mpcc.optimize(fx.symbolic_trace(nn.Identity()), plan=Plan({}), recipe="stock")
