@@ -30,7 +30,7 @@ def default_plan(
     choices: dict[str, Choice] = {}
     missing: list[str] = []
     for name in sites(graph_module):
-        choice = _first(statistics[name], approximations, level)
+        choice = first_choice(statistics[name], approximations, level)
         if choice is None:
             missing.append(name)
         else:
@@ -59,7 +59,7 @@ def applicable(
     return found
 
 
-def _first(seen: SiteStatistics, approximations: Mapping[str, Approximation], level: Level) -> Choice | None:
+def first_choice(seen: SiteStatistics, approximations: Mapping[str, Approximation], level: Level) -> Choice | None:
     """The first preferred one that is accurate enough there, else the most accurate of all."""
     for name in PREFERRED.get(seen.site.operator, ()):
         found = applicable(seen, [approximations[name]] if name in approximations else [], level)
