@@ -26,9 +26,34 @@ from .ir.nn import attribute, inputs_of, sites
 from .pipeline import Optimized, Prepared
 from .predict import program_estimate
 from .rewrite import Plan
+from .rewrite.expand import expand
 from .search.tuning import (
-    NONE, Checkpoint, Data, Distillation, Gate, Granularity, Group, Method, Mixture, Picked, Picks, Prices, Recipe, Row,
-    Snapshot, Stage, Trainer, accuracy, by_programme, by_ratio, fitted_plan, gate, measured, replaced, taps, untrained,
+    NONE,
+    Checkpoint,
+    Data,
+    Distillation,
+    Gate,
+    Granularity,
+    Group,
+    Method,
+    Mixture,
+    Picked,
+    Picks,
+    Prices,
+    Recipe,
+    Row,
+    Snapshot,
+    Stage,
+    Trainer,
+    accuracy,
+    by_programme,
+    by_ratio,
+    fitted_plan,
+    gate,
+    measured,
+    replaced,
+    taps,
+    untrained,
     weights_of,
 )  # fmt: skip
 
@@ -215,7 +240,7 @@ class Tuning:
 
     def _priced(self, prepared: Prepared, plan: Plan) -> Estimate:
         if self.wanted.protocol != "crypten":
-            graph = pipeline.expand(prepared.graph, plan, self.known)
+            graph = expand(prepared.graph, plan, self.known)
             return estimate_graph(graph, self.protocol, self.wanted.network)
         return program_estimate(pipeline.schedule(prepared, plan), self.protocol, self.wanted.network)
 
@@ -267,11 +292,10 @@ class Tuning:
                 f"the trained model does not meet the budget of {budget}",
                 hint=f"It takes {_text(estimate)}. Give a larger --budget" + (", or a smaller --mu." if self.wanted.mu else "."),
             )
-        module = pipeline.capture(_First(student), [torch.zeros(shape) for shape in _shapes(self.base)])
-        compared = replace(prepared, source=module)
+        compared = replace(prepared, source=student)
         baseline = estimate_graph(self.prepared.source, registry.protocol("crypten-stock"), self.wanted.network)
         errors = pipeline.compare(compared, program)
-        optimized = Optimized(module, best, estimate, baseline, program, self.prepared.source, errors, True)
+        optimized = Optimized(prepared.graph, best, estimate, baseline, program, self.prepared.source, errors, True)
         names = {g.site: tuple(g.candidates[k].name for k in picks[g.site]) for g in self.gates}
         test, static = self.data.test, self.static
         return Tuned(
@@ -299,18 +323,6 @@ class Tuning:
         settings = {k: v for k, v in asdict(self.recipe).items() if k != "patience"}
         digest.update(json.dumps([wanted, settings, self.group.size], default=str, sort_keys=True).encode())
         return digest.hexdigest()
-
-
-class _First(torch.nn.Module):
-    """A graph's first output alone."""
-
-    def __init__(self, graph_module: fx.GraphModule) -> None:
-        super().__init__()
-        self.graph_module = graph_module
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        result: Tensor = self.graph_module(*inputs)[0]
-        return result
 
 
 def _load(module: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:

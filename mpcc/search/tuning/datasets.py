@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ def _idx_pair(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     return _normalised(FASHION_MEAN, FASHION_STD)(pixels), torch.from_numpy(labels.astype(np.int64))
 
 
-def _idx(path: Path, header: int) -> np.ndarray:
+def _idx(path: Path, header: int) -> np.ndarray[Any, Any]:
     return np.frombuffer(gzip.decompress(path.read_bytes()), dtype=np.uint8, offset=header)
 
 
@@ -113,8 +114,8 @@ def mnist_5k() -> Labelled:
     return Labelled(images, torch.from_numpy(rows[:, -1].astype(np.int64)), None, Augmentation(shift=2))
 
 
-def _normalised(mean: float, std: float) -> Callable[[np.ndarray], Tensor]:
-    def images(pixels: np.ndarray) -> Tensor:
+def _normalised(mean: float, std: float) -> Callable[[np.ndarray[Any, Any]], Tensor]:
+    def images(pixels: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy((pixels[:, None].astype(np.float32) - mean) / std)
 
     return images

@@ -28,7 +28,7 @@ def by_ratio(gates: Sequence[Gate], weights: Mapping[str, Tensor], mu: float) ->
         scores = torch.cat([weights[gate.site][:, 0] for gate in chosen])
         kept = torch.zeros(len(scores), dtype=torch.bool)
         kept[scores.argsort(descending=True, stable=True)[: round(mu * len(scores))]] = True
-        for gate, part in zip(chosen, kept.split([gate.positions for gate in chosen]), strict=True):
+        for gate, part in zip(chosen, torch.split(kept, [gate.positions for gate in chosen]), strict=True):
             picks[gate.site] = tuple(0 if k else 1 for k in part.tolist())
     return picks
 

@@ -89,7 +89,8 @@ def loss_of(
     if how.logits and done >= how.before:
         total = total + how.logits * F.cross_entropy(student[0], teacher[0].softmax(-1))
     pairs = list(zip(student[1:], teacher[1:], strict=True)) if how.teacher else []
-    for weight, chosen in ((how.feature_weight, pairs[: len(where.features)]), (how.attention_weight, pairs[len(where.features) :])):
+    features, maps = pairs[: len(where.features)], pairs[len(where.features) :]
+    for weight, chosen in ((how.feature_weight, features), (how.attention_weight, maps)):
         if weight and chosen and (done < how.before or not how.before):
             total = total + weight * torch.stack([F.mse_loss(a, b) for a, b in chosen]).mean()
     return total

@@ -34,7 +34,7 @@ class Group:
         flat = torch.cat([g.flatten() for g in grads])
         distributed.all_reduce(flat)
         flat /= self.size
-        for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+        for grad, part in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
             grad.copy_(part.view_as(grad))
 
     def wait(self) -> None:

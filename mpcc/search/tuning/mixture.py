@@ -98,7 +98,7 @@ class Mixture(nn.Module):
     def forward(self, *args: Any) -> Tensor:
         weights = self.weights()
         parts = [self.gate.spread(weights[:, k]) * function(*args) for k, function in enumerate(self.functions)]
-        return torch.stack(parts).sum(0) if len(parts) > 2 else sum(parts)  # type: ignore[return-value]
+        return torch.stack(parts).sum(0)
 
 
 class Picked(nn.Module):
