@@ -16,6 +16,9 @@ from .values import LIMIT
 
 HEADROOM = 0.25
 """Bits kept free above the calibrated bound (which is itself widened, see `bound_of`)."""
+LEAST_INPUT = 14.0
+"""Fraction bits that the input of a product with a weight keeps at least. Where what follows asks for fewer (three products
+in a row without a truncation, as in attention without a softmax), the result is cut, not its factors."""
 ELEMENTWISE = frozenset({mpc.mul, mpc.square, mpc.polynomial, mpc.less})
 PRODUCTS = frozenset({mpc.matmul, mpc.linear, mpc.conv})
 
@@ -62,7 +65,7 @@ def _asked(node: fx.Node, user: fx.Node, done: dict[fx.Node, float], constants: 
     if user.target in (mpc.matmul, mpc.linear, mpc.conv, mpc.mul):
         weights = [constants[n] for n in user.all_input_nodes[:2] if n in constants and n is not node]
         if weights:
-            return cap - least_weight_bits(weights[0])
+            return max(cap - least_weight_bits(weights[0]), LEAST_INPUT)
         return _half(node, user, min(cap, natural(user, margin))) if user.target is mpc.matmul else float(LIMIT)
     if user.target in ELEMENTWISE or (user.target is mpc.select and user.args[0] is not node):
         return float(LIMIT)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..ir import dealer, online
 from ..ir.ring import RING_BITS, wrap
-from .caps import least_weight_bits
+from .caps import LEAST_INPUT, least_weight_bits
 from .openings import Opening
 from .scales import Scaler
 from .values import LIMIT, Constant, Secret
@@ -18,6 +18,8 @@ WEIGHT_BITS = 13
 """Significant bits of a weight at its root mean square, where there is room."""
 COEFFICIENT_BITS = 11
 """Bits by which the result of a polynomial is finer than its highest power, so that rounded coefficients do not show."""
+LEAST_OUTPUT = 10.0
+"""Fraction bits that a product with a weight keeps when it is cut for what follows."""
 MOST_POWER_BITS = 15
 ROOM_TO_SPARE = 3.0
 LEAST_OPERAND = 12.0
@@ -156,8 +158,8 @@ def weight_product(
     s: Scaler, kind: str, x: Secret, weight: Constant, out: tuple[float, float], cap: float, attributes: tuple[Any, ...] = ()
 ) -> Secret:
     """A product with a tensor of the model's owner: only x is opened; the weight's mask was opened at set-up."""
-    room = min(cap, LIMIT - math.log2(out[0]))
     least = least_weight_bits(weight.rms)
+    room = min(max(cap, least + LEAST_INPUT), LIMIT - math.log2(out[0]))
     if x.bits + least > room:
         x = s.reduce(x, max(room - least, 8.0), opened_anyway=False)
     wanted = min(WEIGHT_BITS - math.log2(weight.rms), room - x.bits, 24.0)
@@ -172,7 +174,8 @@ def weight_product(
     rb = s.b.correlation(s.b.deal(dealer.product, kind, opening.mask, mask, attributes))
     rw = s.b.on(online.mask_weight_product, kind, s.openings.mask_share(opening), opened, rb, attributes)
     node = s.b.on(online.weight_product, kind, opening.c, node, rw, attributes)
-    return Secret(node, math.copysign(2.0**bits, x.scale), *out)
+    made = Secret(node, math.copysign(2.0**bits, x.scale), *out)
+    return made if room <= cap else s.reduce(made, max(cap, LEAST_OUTPUT), opened_anyway=False)
 
 
 def with_weight(s: Scaler, x: Secret, constant: Constant, out: tuple[float, float], shape: Sequence[int]) -> Secret:

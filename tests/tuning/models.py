@@ -13,7 +13,7 @@ from mpcc.cost import Budget, Network
 from mpcc.search.tuning import Checkpoint, Data, Recipe, load_data, method
 from mpcc.tune import Tuning, Wanted
 
-DIM, HEADS, TOKENS = 16, 2, 4
+DIM, HEADS, TOKENS, STEPS = 16, 2, 4, 200
 
 
 class Block(nn.Module):
@@ -45,9 +45,16 @@ class Vit(nn.Module):
 
 
 def vit() -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """The model with weights of a fixed seed; what a command line can name."""
+    """The model, trained for a moment; what a command line can name."""
     torch.manual_seed(0)
-    return Vit().eval(), (torch.zeros(1, 1, 8, 8),)
+    model, training = Vit(), data().training
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for step in range(STEPS):
+        chosen = torch.arange(64 * step, 64 * step + 64) % len(training)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(training.images[chosen]), training.labels[chosen]).backward()
+        optimizer.step()
+    return model.eval(), (torch.zeros(1, 1, 8, 8),)
 
 
 @cache
@@ -68,5 +75,5 @@ def tuning(folder: Path, name: str, *, budget: str | None = None, mu: float | No
         method(name), None if budget is None else Budget.parse(budget), network=Network.parse("wan"), mu=mu, search_epochs=2
     )
     recipe = Recipe(epochs=2, batch=64, rate=3e-3)
-    made = Tuning(graph(), data(), wanted, recipe, lambda identity: Checkpoint(folder / "checkpoint", identity), **changes)  # type: ignore[arg-type]
-    return made
+    place = folder / "checkpoint"
+    return Tuning(graph(), data(), wanted, recipe, lambda identity: Checkpoint(place, identity), **changes)  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ import torch
 from mpcc.bundle import open_bundle
 from mpcc.errors import BudgetError, UsageError
 from mpcc.rewrite import Split
-from mpcc.tune import Tuned
+from mpcc.search.tuning import Checkpoint, method
+from mpcc.tune import Tuned, Wanted
 
 from .models import data, tuning
 
@@ -29,7 +30,7 @@ def test_loss_and_predicted_latency_fall_and_the_plan_meets_the_budget(tuned: Tu
     assert search[1].predicted is not None and search[0].predicted is not None
     assert search[1].predicted < search[0].predicted
     assert float(tuned.optimized.estimate.seconds) <= 1.1
-    assert tuned.accuracy > tuned.original_accuracy + 0.2  # it started from random weights
+    assert tuned.original_accuracy > 0.8 and tuned.accuracy > 0.3  # a tenth by chance
 
 
 def test_the_program_computes_the_trained_model(tuned: Tuned) -> None:
@@ -45,7 +46,7 @@ def test_the_bundle_holds_the_model_that_was_trained(tuned: Tuned, tmp_path: Pat
     assert opened.model.is_file()
 
 
-@pytest.mark.parametrize("at", [("search", 7), ("train", 13)])
+@pytest.mark.parametrize("at", [("search", 12), pytest.param(("train", 13), marks=pytest.mark.slow)])
 def test_a_training_that_was_stopped_ends_as_an_unbroken_one(at: tuple[str, int], tuned: Tuned, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         tuning(tmp_path, "mpcc", budget=BUDGET, tell=_stop(*at)).run()
@@ -83,18 +84,24 @@ def test_a_budget_that_no_candidate_meets_is_refused_before_training(tmp_path: P
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        tuning(tmp_path, "scaling", tell=_stop("train", 11)).run()
+    Checkpoint(tmp_path / "c", "these settings").write({"stage": "train"}, {"weights": {"w": torch.ones(2)}})
+    found = Checkpoint(tmp_path / "c", "these settings").read()
+    assert found is not None and torch.equal(found.group("weights")["w"], torch.ones(2))
     with pytest.raises(UsageError, match="other settings"):
-        tuning(tmp_path, "relu-softmax").run()
+        Checkpoint(tmp_path / "c", "those settings").read()
+    (tmp_path / "c").write_bytes(b"torn")
+    with pytest.raises(UsageError, match="readable checkpoint"):
+        Checkpoint(tmp_path / "c", "these settings").read()
 
 
-def test_methods_and_options_that_do_not_fit(tmp_path: Path) -> None:
-    for name, changes, text in (
-        ("mpcc", {}, "budget"),
-        ("mpcvit", {}, "--mu"),
-        ("scaling", {"mu": 0.5}, "means nothing"),
-        ("mpcvit", {"mu": 1.5}, "between 0 and 1"),
+def test_methods_and_options_that_do_not_fit() -> None:
+    for wanted, text in (
+        (Wanted(method("mpcc")), "budget"),
+        (Wanted(method("mpcvit")), "--mu"),
+        (Wanted(method("scaling"), mu=0.5), "means nothing"),
+        (Wanted(method("mpcvit"), mu=1.5), "between 0 and 1"),
     ):
         with pytest.raises(UsageError, match=text):
-            tuning(tmp_path, name, **changes)  # type: ignore[arg-type]
+            wanted.check()
+    with pytest.raises(UsageError, match="mpcformer"):
+        method("mpcformer2")
