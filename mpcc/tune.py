@@ -27,6 +27,7 @@ from .pipeline import Optimized, Prepared
 from .predict import program_estimate
 from .rewrite import Plan
 from .rewrite.expand import expand
+from .schedule import Program
 from .search.tuning import (
     NONE,
     Checkpoint,
@@ -239,10 +240,13 @@ class Tuning:
         return replace(self.prepared, graph=trained), plan
 
     def _priced(self, prepared: Prepared, plan: Plan) -> Estimate:
+        return self._cost(prepared, plan, None)
+
+    def _cost(self, prepared: Prepared, plan: Plan, program: Program | None) -> Estimate:
+        """By the program where the protocol is our own, else by the protocol's prices of the expanded graph."""
         if self.wanted.protocol != "crypten":
-            graph = expand(prepared.graph, plan, self.known)
-            return estimate_graph(graph, self.protocol, self.wanted.network)
-        return program_estimate(pipeline.schedule(prepared, plan), self.protocol, self.wanted.network)
+            return estimate_graph(expand(prepared.graph, plan, self.known), self.protocol, self.wanted.network)
+        return program_estimate(program or pipeline.schedule(prepared, plan), self.protocol, self.wanted.network)
 
     # -- from scores to picks --
 
@@ -283,9 +287,8 @@ class Tuning:
     ) -> Tuned:
         prepared, plan = self._fitted(self._with(student), picks)
         layouts = [Plan(p.choices, self._notes()) for p in pipeline._layouts(plan)]
-        best = min(layouts, key=lambda p: float(self._priced(prepared, p).seconds))
-        program = pipeline.schedule(prepared, best)
-        estimate = self._priced(prepared, best)
+        made = [(p, program := pipeline.schedule(prepared, p), self._cost(prepared, p, program)) for p in layouts]
+        best, program, estimate = min(made, key=lambda one: float(one[2].seconds))
         budget = self.wanted.budget
         if budget is not None and not budget.met_by(estimate):
             raise BudgetError(

@@ -59,7 +59,8 @@ class Row:
     def arguments(self) -> str:
         """Its options on the command line."""
         mu = f" --mu {self.mu:g}" if self.mu is not None else ""
-        return f"--method {self.method}{mu}" + (f" --budget {self.budget}" if self.budget else "") + ("" if self.distil else " --no-distil")
+        budget = f" --budget {self.budget}" if self.budget else ""
+        return f"--method {self.method}{mu}{budget}" + ("" if self.distil else " --no-distil")
 
 
 MUS = (0.5, 0.1, 0.7, 0.3)
