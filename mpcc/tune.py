@@ -28,6 +28,7 @@ from .predict import program_estimate
 from .rewrite import Plan
 from .rewrite.expand import expand
 from .schedule import Program
+from .search import layouts
 from .search.tuning import (
     NONE,
     Checkpoint,
@@ -286,8 +287,8 @@ class Tuning:
         self, student: fx.GraphModule, teacher: fx.GraphModule, picks: Picks, rows: tuple[Row, ...], top: float
     ) -> Tuned:
         prepared, plan = self._fitted(self._with(student), picks)
-        layouts = [Plan(p.choices, self._notes()) for p in pipeline._layouts(plan)]
-        made = [(p, program := pipeline.schedule(prepared, p), self._cost(prepared, p, program)) for p in layouts]
+        plans = [Plan(p.choices, self._notes()) for p in layouts(plan)]
+        made = [(p, program := pipeline.schedule(prepared, p), self._cost(prepared, p, program)) for p in plans]
         best, program, estimate = min(made, key=lambda one: float(one[2].seconds))
         budget = self.wanted.budget
         if budget is not None and not budget.met_by(estimate):
