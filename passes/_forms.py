@@ -72,15 +72,17 @@ def row_mean(x: Any, dims: tuple[int, ...], keep: Keep | None = None) -> Any:
 
 
 def share(
-    e: Any, dims: tuple[int, ...], stages: Stages, *, joined: bool, floor: float = 0.0, keep: Keep | None = None
+    e: Any, dims: tuple[int, ...], stages: Stages | None, *, joined: bool, floor: float = 0.0, keep: Keep | None = None
 ) -> Any:
     """e over its sum along `dims`: e (1/d) / N with d = mean(e) + floor in the domain of the chain.
 
     With a mask, e is 0 where a row does not see, and N is 2^k over the weight of the row in its mean: that they are
-    only nearly what the row sees cancels.
+    only nearly what the row sees cancels. Without `stages` 1/d is exact, which only tensors can do: what a model is
+    trained with, before there is a range.
     """
     mean = row_mean(e, dims, keep)
-    terms = factors(mpc.add(mean, floor) if floor else mean, stages)
+    d = mpc.add(mean, floor) if floor else mean
+    terms = [d.reciprocal()] if stages is None else factors(d, stages)
     if keep is not None:
         k, shape, weights = row_weights(*keep, dims[0])
         terms[0] = mpc.scale(mpc.weigh(terms[0], shape, weights), 2.0**-k)

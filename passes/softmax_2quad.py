@@ -23,7 +23,7 @@ TOLERANCE, ROUGHEST = 1e-3, 0.1
 
 
 def softmax_2quad(
-    x: Any, dim: int, *, chain: Stages, shift: float = SHIFT, joined: bool = True, **recorded: Any
+    x: Any, dim: int, *, chain: Stages | None, shift: float = SHIFT, joined: bool = True, **recorded: Any
 ) -> Any:
     """(x + shift)^2 over its sum along `dim`, any shape."""
     dims = (positive_dim(x, dim),)

@@ -23,7 +23,7 @@ FLOORS = (0.05, 0.2)  # of the root mean square of the calibrated means
 TOLERANCE, ROUGHEST = 1e-3, 0.1
 
 
-def softmax_relu(x: Any, dim: int, *, chain: Stages, floor: float, joined: bool = True, **recorded: Any) -> Any:
+def softmax_relu(x: Any, dim: int, *, chain: Stages | None, floor: float, joined: bool = True, **recorded: Any) -> Any:
     """relu(x) over its sum along `dim`, any shape."""
     dims = (positive_dim(x, dim),)
     return share(mpc.relu(x), dims, chain, joined=joined, floor=floor)
@@ -33,8 +33,8 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """A low floor and a high one."""
     seen = statistics.ranges["relu_mean"]
     members: list[Options] = []
-    for fraction in FLOORS:
-        floor = float(f"{max(fraction * seen.rms, 1e-3):.3g}")
+    floors = [float(f"{max(fraction * seen.rms, 1e-3):.3g}") for fraction in FLOORS]
+    for floor in [statistics.fixed["floor"]] if "floor" in statistics.fixed else floors:
         high = float(f"{seen.high * MARGIN + floor:.3g}")
         chains = [chain for chain in plan_chains("reciprocal", floor, high) if chain.error < ROUGHEST]
         recorded = {"floor": floor, "high": high, "margin": MARGIN}

@@ -23,7 +23,7 @@ FLOOR = 0.05  # of the root mean square of the calibrated means
 TOLERANCE, ROUGHEST = 1e-3, 0.1
 
 
-def softmax_the_x(x: Any, dim: int, *, chain: Stages, floor: float, joined: bool = True, **recorded: Any) -> Any:
+def softmax_the_x(x: Any, dim: int, *, chain: Stages | None, floor: float, joined: bool = True, **recorded: Any) -> Any:
     """relu(x / 2 + 1)^3 over its sum along `dim`, any shape."""
     dims = (positive_dim(x, dim),)
     e = power(mpc.relu(mpc.add(mpc.scale(x, 0.5), 1.0)), (3,))
@@ -33,7 +33,7 @@ def softmax_the_x(x: Any, dim: int, *, chain: Stages, floor: float, joined: bool
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """One floor; the reciprocal accurate."""
     seen = statistics.ranges["ramp_mean"]
-    floor = float(f"{max(FLOOR * seen.rms, 1e-3):.3g}")
+    floor = statistics.fixed.get("floor", float(f"{max(FLOOR * seen.rms, 1e-3):.3g}"))
     high = float(f"{seen.high * MARGIN + floor:.3g}")
     chains = [chain for chain in plan_chains("reciprocal", floor, high) if chain.error < ROUGHEST]
     recorded = {"floor": floor, "high": high, "margin": MARGIN}

@@ -37,10 +37,11 @@ MAY_SEE = {
     # A bundle keeps an `Executable` or an `Optimized`, and their methods `save` call it: these three see one another.
     "executable": {*CORE, *ENGINES, "bundle"},
     "pipeline": {*CORE, *ENGINES, "predict", "choose", "executable", "bundle"},
+    "tune": {*CORE, "search", "predict", "pipeline"},
     "bundle": {*CORE, "frontend", "executable", "pipeline"},
     "verification": {*CORE, *ENGINES, "executable", "pipeline", "bundle"},
     "testing": {"cost", "executable", "pipeline"},
-    "cli": {*CORE, *ENGINES, "predict", "choose", "executable", "pipeline", "bundle", "verification"},
+    "cli": {*CORE, *ENGINES, "predict", "choose", "executable", "pipeline", "tune", "bundle", "verification"},
 }
 # A foreign package, and the only folder that imports it.
 HOMES = {

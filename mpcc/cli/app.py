@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from mpcc.errors import MpccError
 
-from . import calibrate, count, keys, networks, optimize, passes, profile, protocols, run, verify
+from . import calibrate, count, keys, networks, optimize, passes, profile, protocols, run, tune, verify
 from .screen import emit, say
 
 STOPPED, BUG, BAD_INPUT = 130, 70, 2
@@ -70,7 +70,7 @@ app = typer.Typer(
     help="A compiler for private inference of Vision Transformers.",
     epilog="Start with: mpcc optimize model.onnx --calibration images.npy && mpcc run model.mpcc --input image.npy",
 )
-for command in (optimize, run, profile, count, verify, passes, protocols, networks, calibrate, keys):
+for command in (optimize, tune, run, profile, count, verify, passes, protocols, networks, calibrate, keys):
     command.register(app)
 
 

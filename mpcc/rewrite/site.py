@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -29,9 +30,11 @@ class SiteStatistics:
 
     `ranges` hold extremes over the whole calibration set, `samples` a subsample of values, 1-D float64.
     `calibrated` is False when the inputs were synthetic: every number that depends on it must say so.
+    `fixed`: options that the model was trained with (a floor, a parabola's coefficients), which a fit must keep.
     """
 
     site: Site
     ranges: Mapping[str, Range]
     samples: Mapping[str, Tensor]
     calibrated: bool = True
+    fixed: Mapping[str, Any] = field(default_factory=dict)

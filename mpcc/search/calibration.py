@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from ..errors import RangeError
 from ..ir.nn import is_site, sites
 from ..ir.ranges import Inputs, merged, observe, stack_calls, summary
-from ..rewrite import SiteStatistics
+from ..rewrite import Site, SiteStatistics
 from .statistics import quantities, site_of
 
 SAMPLES_A_CALL = 512
@@ -36,17 +36,16 @@ def calibrate(graph_module: fx.GraphModule, inputs: Inputs, synthetic: bool = Fa
         return seen_at(node, args, kwargs) if is_site(node) else None
 
     seen = observe(graph_module, inputs, look)
-    return {name: statistics_of(node, seen[node.name], synthetic) for name, node in sites(graph_module).items()}
+    return {name: statistics_of(site_of(node), seen[node.name], synthetic) for name, node in sites(graph_module).items()}
 
 
 def seen_at(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
     """What one call shows at a site: the extremes and a subsample of every named quantity."""
-    return {name: (summary(q), _subsample(q)) for name, q in quantities(node, args, kwargs).items()}
+    return {name: (summary(q), subsample(q)) for name, q in quantities(node, args, kwargs).items()}
 
 
-def statistics_of(node: fx.Node, seen: Mapping[str, tuple[Tensor, Tensor]], synthetic: bool) -> SiteStatistics:
+def statistics_of(site: Site, seen: Mapping[str, tuple[Tensor, Tensor]], synthetic: bool) -> SiteStatistics:
     """The statistics of a site from `seen_at` of all calls (each with a leading dimension for the calls)."""
-    site = site_of(node)
     for name, (rows, _) in seen.items():
         if not torch.isfinite(rows).all():
             raise RangeError(f"{name} is infinite or not a number on the calibration inputs", where=f"site {site.name}")
@@ -55,7 +54,8 @@ def statistics_of(node: fx.Node, seen: Mapping[str, tuple[Tensor, Tensor]], synt
     return SiteStatistics(site, ranges, samples, calibrated=not synthetic)
 
 
-def _subsample(values: Tensor) -> Tensor:
+def subsample(values: Tensor) -> Tensor:
+    """What is kept of one call's values."""
     return _thinned(values.double().reshape(-1), SAMPLES_A_CALL)
 
 

@@ -20,6 +20,7 @@ from ..ir.ranges import ELEMENTS_AT_ONCE, Inputs, stack_calls
 from ..rewrite import Approximation, Choice, Plan, SiteStatistics, Split
 from ..rewrite.expand import site_function
 from .calibration import seen_at, statistics_of
+from .statistics import site_of
 
 Choose = Callable[[SiteStatistics], Choice | Split]
 
@@ -53,7 +54,7 @@ def in_order(
                 secret.add(node)
             if is_site(node):
                 rows = _mapped(node, lambda *args, **kwargs: seen_at(node, args, kwargs), values, secret)  # noqa: B023
-                choice = choose(statistics_of(node, rows, synthetic))
+                choice = choose(statistics_of(site_of(node), rows, synthetic))
                 choices[node.meta["site"]] = choice
                 function = site_function(node, choice, approximations)
             values[node] = _mapped(node, function, values, secret)

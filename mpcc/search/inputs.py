@@ -115,10 +115,10 @@ def _folder(path: Path, shapes: Sequence[Shape], preprocessing: Preprocessing) -
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)[:MOST_IMAGES]
     if not files:
         raise UsageError("no images in the folder", where=path.name, hint=", ".join(sorted(IMAGES)))
-    return torch.stack([_image(file, shapes[0][1:], preprocessing) for file in files])
+    return torch.stack([read_image(file, shapes[0][1:], preprocessing) for file in files])
 
 
-def _image(path: Path, shape: Shape, preprocessing: Preprocessing) -> Tensor:
+def read_image(path: Path, shape: Shape, preprocessing: Preprocessing) -> Tensor:
     """One file as [channels, height, width]."""
     try:
         from PIL import Image, UnidentifiedImageError

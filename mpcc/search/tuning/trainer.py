@@ -1,0 +1,220 @@
+"""One stage of training in plain PyTorch: AdamW, warm-up and cosine, resumable at every step.
+
+What a step does follows from the seed, the stage's name and the step's number alone, so that a training that was killed
+and resumed ends with the numbers of an unbroken one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from .checkpoint import Checkpoint, Snapshot
+from .data import Data, Part, augmented
+from .distil import Distillation, Taps, loss_of
+from .group import Group
+from .mixture import Mixture, batched
+
+AT_ONCE = 256
+"""Images evaluated together."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How fast and how long. `gate_rate`: the learning rate of the scores; `patience`: seconds between checkpoints."""
+
+    epochs: int = 10
+    batch: int = 128
+    rate: float = 1e-3
+    gate_rate: float = 2e-2
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    smoothing: float = 0.1
+    clip: float = 1.0
+    pressure: float = 0.05
+    coldest: float = 0.3
+    seed: int = 0
+    patience: float = 60.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """An epoch: mean loss, validation accuracy, predicted cost at its end (None in a stage without a prediction)."""
+
+    stage: str
+    epoch: int
+    loss: float
+    accuracy: float
+    predicted: float | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A graph to train. `predicted` gives its cost, to be brought below `budget`; `penalty` on the absolute scores."""
+
+    name: str
+    student: fx.GraphModule
+    teacher: fx.GraphModule
+    distillation: Distillation
+    taps: Taps
+    mixtures: Mapping[str, Mixture] = field(default_factory=dict)
+    predicted: Callable[[Mapping[str, Tensor]], Tensor] | None = None
+    budget: float | None = None
+    penalty: float = 0.0
+
+
+class Trainer:
+    """Runs a stage; `best` are the weights with the best validation accuracy, scores those of the end."""
+
+    def __init__(
+        self, stage: Stage, data: Data, recipe: Recipe, static: int, group: Group, checkpoint: Checkpoint,
+        kept: Mapping[str, Any], report: Callable[[Row], None], tell: Callable[[str, int, int], None],
+    ) -> None:  # fmt: skip
+        self.stage, self.data, self.recipe, self.static, self.group = stage, data, recipe, static, group
+        self.checkpoint, self.kept, self.report, self.tell = checkpoint, kept, report, tell
+        self.parameters = {n: p for n, p in stage.student.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=recipe.rate, betas=(0.9, 0.99))
+        self.each = len(data.training) // recipe.batch
+        self.steps = self.each * recipe.epochs
+        self.step, self.total, self.multiplier, self.top = 0, 0.0, 0.0, -1.0
+        self.best: dict[str, Tensor] = {}
+        self.rows: list[Row] = []
+
+    def _groups(self) -> list[dict[str, Any]]:
+        named = self.parameters.items()
+        scores = [p for n, p in named if n.endswith(".scores")]
+        matrices = [p for n, p in named if not n.endswith(".scores") and p.ndim > 1]
+        vectors = [p for n, p in named if not n.endswith(".scores") and p.ndim <= 1]
+        recipe = self.recipe
+        return [
+            {"params": matrices, "weight_decay": recipe.weight_decay, "base": recipe.rate},
+            {"params": vectors, "weight_decay": 0.0, "base": recipe.rate},
+            {"params": scores, "weight_decay": 0.0, "base": recipe.gate_rate},
+        ]
+
+    # -- the loop --
+
+    def run(self, snapshot: Snapshot | None) -> None:
+        """Train to the end, from the snapshot if it is of this stage."""
+        if snapshot is not None and snapshot.state["stage"] == self.stage.name:
+            self._restore(snapshot)
+        saved = time.monotonic()
+        while self.step < self.steps:
+            self.tell(self.stage.name, self.step, self.steps)
+            self._one()
+            self.step += 1
+            if self.step % self.each == 0:
+                self._epoch()
+            if self.step % self.each == 0 or time.monotonic() - saved > self.recipe.patience:
+                self.save()
+                saved = time.monotonic()
+        self.tell(self.stage.name, self.steps, self.steps)
+
+    def _one(self) -> None:
+        recipe, epoch, place = self.recipe, self.step // self.each, self.step % self.each
+        order = torch.randperm(len(self.data.training), generator=self._generator("order", epoch))
+        chosen = order[place * recipe.batch : (place + 1) * recipe.batch]
+        images = augmented(self.data.training.images[chosen], self.data.augmentation, self._generator("images", self.step))
+        done = self.step / self.steps
+        for mixture in self.stage.mixtures.values():
+            mixture.temperature = recipe.coldest**done
+        for entry in self.optimizer.param_groups:
+            entry["lr"] = entry["base"] * min(1.0, (done + 1e-9) / recipe.warmup + 1e-3) * (0.5 + 0.5 * math.cos(math.pi * done))
+        loss = self._loss(self.group.share(images), self.group.share(self.data.training.labels[chosen]), done)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.group.average(self.parameters.values())
+        nn.utils.clip_grad_norm_([p for n, p in self.parameters.items() if not n.endswith(".scores")], recipe.clip)
+        self.optimizer.step()
+        self.total += float(loss.detach())
+
+    def _loss(self, images: Tensor, labels: Tensor, done: float) -> Tensor:
+        stage = self.stage
+        student = batched(stage.student, images, self.static)
+        teacher: Sequence[Tensor] = ()
+        if stage.distillation.teacher:
+            with torch.no_grad():
+                teacher = batched(stage.teacher, images, self.static)
+        loss = loss_of(stage.distillation, stage.taps, student, teacher, labels, done, self.recipe.smoothing)
+        if stage.penalty:
+            loss = loss + stage.penalty * torch.stack([m.scores.abs().sum() for m in stage.mixtures.values()]).sum()
+        if stage.predicted is None or stage.budget is None:
+            return loss
+        over = stage.predicted(self._weights()) / stage.budget - 1
+        self.multiplier = max(0.0, self.multiplier + self.recipe.pressure * float(over.detach()))
+        return loss + self.multiplier * over
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {site: mixture.weights() for site, mixture in self.stage.mixtures.items()}
+
+    def _epoch(self) -> None:
+        found = accuracy(self.stage.student, self.data.validation, self.static)
+        with torch.no_grad():
+            cost = None if self.stage.predicted is None else float(self.stage.predicted(self._weights()))
+        row = Row(self.stage.name, self.step // self.each, self.total / self.each, found, cost)
+        self.total = 0.0
+        self.rows.append(row)
+        self.report(row)
+        if found >= self.top:
+            self.top = found
+            self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    def _generator(self, use: str, number: int) -> torch.Generator:
+        """One for each use: `zlib.crc32` mixes the numbers the same on every machine."""
+        text = f"{self.recipe.seed} {self.stage.name} {use} {number}"
+        return torch.Generator().manual_seed(zlib.crc32(text.encode()))
+
+    # -- checkpoints --
+
+    def save(self) -> None:
+        """Write the checkpoint, by the first process."""
+        if not self.group.first:
+            return
+        moments = self.optimizer.state
+        groups: dict[str, Mapping[str, Tensor]] = {"weights": self.parameters, "best": self.best}
+        for key in ("exp_avg", "exp_avg_sq"):
+            groups[key] = {n: moments[p][key] for n, p in self.parameters.items() if p in moments}
+        state = {
+            **self.kept,
+            "stage": self.stage.name,
+            "step": self.step,
+            "total": self.total,
+            "multiplier": self.multiplier,
+            "top": self.top,
+            "rows": [asdict(row) for row in self.rows],
+        }
+        self.checkpoint.write(state, groups)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        state, weights = snapshot.state, snapshot.group("weights")
+        first, second = snapshot.group("exp_avg"), snapshot.group("exp_avg_sq")
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(weights[name])
+        for name, parameter in self.parameters.items():
+            if name in first:
+                moments = {"exp_avg": first[name].clone(), "exp_avg_sq": second[name].clone()}
+                self.optimizer.state[parameter] = {"step": torch.tensor(float(state["step"])), **moments}
+        self.step, self.total, self.multiplier = state["step"], state["total"], state["multiplier"]
+        self.top, self.best = state["top"], snapshot.group("best")
+        self.rows = [Row(**row) for row in state["rows"]]
+
+
+@torch.no_grad()
+def accuracy(module: nn.Module, part: Part, static: int) -> float:
+    """Top-1 share; images that do not fill the graph's static batch are left out."""
+    count = len(part) // static * static
+    size = max(1, AT_ONCE // static) * static
+    right = 0
+    for start in range(0, count, size):
+        stop = min(start + size, count)
+        logits = batched(module, part.images[start:stop], static)[0]
+        right += int((logits.argmax(-1) == part.labels[start:stop]).sum())
+    return right / count
