@@ -6,6 +6,7 @@ candidates (priced, how wrong) -> sensitivity (what that does to the outputs) ->
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -129,7 +130,12 @@ class Search:
         self.problem = self.problem.anchored(self.exact.picks, self.exact.work)
 
     def under(self, protocol: Protocol, network: Network) -> Search:
-        """The same search for another protocol or network: only prices are worked out anew."""
+        """The same search for another protocol or network: only prices are worked out anew. A network changes no work."""
+        if protocol == self.task.protocol:
+            made = copy.copy(self)
+            made.task, made.seconds = replace(self.task, network=network), seconds_of(protocol, network)
+            made.estimates, made.tools = {}, Tools(made._work, made._damage, made._without)
+            return made
         return Search(replace(self.task, protocol=protocol, network=network), self)
 
     # -- what there is to choose from --
