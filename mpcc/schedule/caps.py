@@ -92,6 +92,11 @@ def _asked(
     return cap
 
 
+def fitting(node: fx.Node, margin: float) -> float:
+    """The bits at which a value fits the ring, and with it the thresholds that it is compared with."""
+    return min([natural(node, margin), *(threshold_cap(user) for user in node.users if user.target is mpc.less)])
+
+
 def threshold_cap(comparison: fx.Node) -> float:
     """The cap at which the threshold of a comparison still fits the ring: it may lie far above a small value."""
     return LIMIT - 1.0 - math.log2(max(abs(float(_argument(comparison, 1))), 1.0))

@@ -17,18 +17,7 @@ from ..errors import RangeError, UnsupportedOperator
 from ..ir import mpc, online
 from . import comparisons, gathers, products
 from .builder import Builder
-from .caps import (
-    bound_of,
-    caps,
-    early_bits,
-    early_operand,
-    multiplied,
-    multiplied_whole,
-    natural,
-    result_cap,
-    rms_of,
-    threshold_cap,
-)
+from .caps import bound_of, caps, early_bits, early_operand, fitting, multiplied, multiplied_whole, natural, result_cap, rms_of
 from .openings import Openings
 from .program import Program
 from .scales import Ledger, Scaler, describe, encode
@@ -170,8 +159,7 @@ class Lowering:
 
     def _capped(self, node: fx.Node, value: Secret) -> Secret:
         """The value at a scale that the products which use it whole can take. Sums and element-wise uses cut for themselves."""
-        most = natural(node, 1.05)  # what calibration saw must fit; the margin is for choosing scales
-        most = min([most, *(threshold_cap(user) for user in node.users if user.target is mpc.less)])
+        most = fitting(node, 1.05)  # what calibration saw must fit; the margin is for choosing scales
         cap = self.caps.get(node, most) if multiplied_whole(node) else most
         if value.bits <= cap + 1e-9:
             return value
