@@ -7,7 +7,7 @@ linear layer needs bits for its weight. Element-wise uses truncate for free at t
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from torch import fx
@@ -124,9 +124,24 @@ def cut_locally(layer: fx.Node, weight_rms: float, local_budget: float) -> bool:
 
 def result_cap(product: fx.Node, weight_rms: float, cap: float, local_budget: float) -> float:
     """The bits of a product with a weight before it is cut to its cap: more than that, where a local cut is safe."""
-    if product.target is not mpc.linear or not cut_locally(product, weight_rms, local_budget):
+    if product.target is not mpc.linear or not _in_chain(product) or not cut_locally(product, weight_rms, local_budget):
         return cap
     return max(cap, LEAST_INPUT + least_weight_bits(weight_rms))
+
+
+def _in_chain(layer: fx.Node) -> bool:
+    """Whether a layer's result is a factor of a matrix product that is a factor of another."""
+    products = [user for user in _readers(layer) if user.target is mpc.matmul]
+    return any(reader.target is mpc.matmul for product in products for reader in _readers(product))
+
+
+def _readers(node: fx.Node) -> Iterator[fx.Node]:
+    """What reads a value, scales and views passed over."""
+    for user in node.users:
+        if user.op == "call_function" and (user.target in mpc.VIEWS or user.target is mpc.scale):
+            yield from _readers(user)
+        else:
+            yield user
 
 
 def _cut_before(product: fx.Node, early: fx.Node, constants: Mapping[fx.Node, float], local_budget: float) -> bool:
