@@ -74,6 +74,9 @@ def with_security(text: str) -> str:
 def main() -> int:
     before = README.read_text(encoding="utf-8")
     text = with_session(before, session_output(before))
+    if "--session-only" in sys.argv[1:]:
+        README.write_text(text, encoding="utf-8")
+        return 0
     printed = subprocess.run(DEMO, cwd=ROOT, stdout=-1, text=True, check=True).stdout
     print(printed)
     text = with_security(with_results(text, printed))
