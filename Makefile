@@ -8,7 +8,7 @@ CRYPTEN := crypten==0.4.1
 # Two workers with one thread each: party processes that tests start would otherwise fight for the cores.
 test test-all test-spu: export OMP_NUM_THREADS := 1
 
-.PHONY: setup demo test test-all test-spu op-counts check bench bench-large
+.PHONY: setup demo test test-all test-spu op-counts check bench bench-large bench-mpcvit
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -47,6 +47,10 @@ check: setup
 bench: setup
 	set -e; for script in $(filter-out benchmarks/vit_small.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
 	$(PY) benchmarks/vit_small.py --quick
+
+# Hours; what is done is kept, and it goes on where it was stopped.
+bench-mpcvit: setup
+	$(PY) benchmarks/mpcvit/run.py
 
 bench-large: setup
 	$(PY) benchmarks/vit_small.py

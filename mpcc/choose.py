@@ -332,6 +332,11 @@ def priced(task: Task, plan: Plan) -> Estimate:
     return estimate_graph(task.expanded(plan), task.protocol, task.network)
 
 
+def stock_estimate(source: fx.GraphModule, protocol: str, network: Network) -> Estimate:
+    """What the model costs as it was: by CrypTen's own functions, or by the protocol's own."""
+    return estimate_graph(source, registry.protocol("crypten-stock" if protocol == OWN else protocol), network)
+
+
 def seconds_of(protocol: Protocol, network: Network) -> Weights:
     """Online seconds as a linear measure of rounds, bytes and local work."""
     return Weights(protocol.rtt_per_round * network.rtt_seconds, protocol.link_share / network.bandwidth, 1.0)

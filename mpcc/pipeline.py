@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 
 from . import registry
-from .choose import OWN, Chosen, Front, Search, Task, priced, reached, searched
+from .choose import OWN, Chosen, Front, Search, Task, priced, reached, searched, stock_estimate
 from .cost import Budget, Estimate, Network, OpCounts, estimate_graph
 from .errors import BudgetError, OutsideRange, UsageError
 from .executable import Executable, StockExecutable
@@ -163,14 +163,14 @@ def prepare(
 
 def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -> Program:
     """Expand a plan, run the mpc-level passes, and write the online program."""
-    graph = expanded(prepared, plan)
+    graph = mpc_graph(prepared.graph, plan)
     record_ranges(graph, prepared.inputs)
     return lower(graph, settings)
 
 
-def expanded(prepared: Prepared, plan: Plan) -> fx.GraphModule:
-    """The mpc-level graph of a plan, rewritten."""
-    return _rewritten(expand(prepared.graph, plan, registry.approximations()))
+def mpc_graph(graph: fx.GraphModule, plan: Plan) -> fx.GraphModule:
+    """The mpc-level graph of an nn-level one under a plan, rewritten: what programs are made of."""
+    return _rewritten(expand(graph, plan, registry.approximations()))
 
 
 def _rewritten(graph: fx.GraphModule) -> fx.GraphModule:
@@ -207,10 +207,11 @@ def optimize(
     """
     if plan is not None and recipe is not None:
         raise UsageError("a plan and a recipe exclude each other")
+    _check(level, protocol, network)
+    wanted = Budget.parse(budget) if isinstance(budget, str) else budget
     prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
     task = task_of(prepared, metric, protocol, network, level, settings, progress)
-    baseline = estimate_graph(prepared.source, registry.protocol(_stock(task.protocol.name)), task.network)
-    wanted = Budget.parse(budget) if isinstance(budget, str) else budget
+    baseline = stock_estimate(prepared.source, protocol, task.network)
     chosen = None
     if recipe is not None:
         graph, inputs, synthetic = prepared.graph, prepared.inputs, not prepared.calibrated
@@ -254,12 +255,13 @@ def pareto(
     progress: Progress | None = None,
 ) -> Front:
     """The plans from the fastest to the most exact that no other plan tried beats in both, each with its exact price."""
+    _check(level, protocol, network)
     prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
     task = task_of(prepared, metric, protocol, network, level, settings, progress)
     search = Search(task)
     notes = {**_notes(task), "made_by": "search"}
     found = tuple(replace(point, plan=replace(point.plan, notes=notes)) for point in search.front(points))
-    baseline = estimate_graph(prepared.source, registry.protocol(_stock(task.protocol.name)), task.network)
+    baseline = stock_estimate(prepared.source, protocol, task.network)
     return Front(found, baseline, task.metric.name, task.metric.drop_name, len(search.judge.columns[0]), prepared.calibrated)
 
 
@@ -273,8 +275,6 @@ def task_of(
     progress: Progress | None = None,
 ) -> Task:
     """What there is to choose for, as the search takes it."""
-    if level not in LEVELS:
-        raise UsageError(f"unknown level {level!r}", hint="One of: " + ", ".join(LEVELS))
     return Task(
         graph=prepared.graph,
         statistics=prepared.statistics,
@@ -286,21 +286,22 @@ def task_of(
         metric=metric_of(prepared.graph) if metric is None else load_metric(metric),
         passes=_rewritten,
         program=lambda plan: schedule(prepared, plan, settings),
-        expanded=lambda plan: expanded(prepared, plan),
+        expanded=lambda plan: mpc_graph(prepared.graph, plan),
         settings=settings,
         progress=progress or (lambda stage, done, total: None),
     )
 
 
 def _notes(task: Task) -> dict[str, Any]:
-    return {
-        "protocol": task.protocol.name, "network": task.network.name, "level": task.level, "calibrated": task.calibrated,
-    }  # fmt: skip
+    return {"protocol": task.protocol.name, "network": task.network.name, "level": task.level, "calibrated": task.calibrated}
 
 
-def _stock(protocol: str) -> str:
-    """Whose prices the model as it was is compared with: CrypTen's own functions, or the protocol's own."""
-    return "crypten-stock" if protocol == "crypten" else protocol
+def _check(level: Level, protocol: str, network: str | Network) -> None:
+    """UsageError for what can be told before capture and calibration, which take long."""
+    if level not in LEVELS:
+        raise UsageError(f"unknown level {level!r}", hint="One of: " + ", ".join(LEVELS))
+    registry.protocol(protocol)
+    Network.parse(network)
 
 
 @dataclass(frozen=True)
@@ -345,11 +346,10 @@ def estimate(
     calibration: Any = None,
 ) -> Estimate:
     """What one inference will cost. `crypten` is read off the scheduled program, the others off their price tables."""
-    link = Network.parse(network) if isinstance(network, str) else network
+    link = Network.parse(network)
     if protocol != "crypten":
         graph = capture(model_or_graph, example_inputs)
-        planned = graph if plan is None else _rewritten(expand(graph, plan, registry.approximations()))
-        return estimate_graph(planned, registry.protocol(protocol), link)
+        return estimate_graph(graph if plan is None else mpc_graph(graph, plan), registry.protocol(protocol), link)
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
     program = schedule(prepared, plan or first_plan(prepared, "bounded"))
     return program_estimate(program, registry.protocol(protocol), link)

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, fx
 
 from . import pipeline, registry
+from .choose import OWN, reached, stock_estimate
 from .cost import Budget, Estimate, Network, estimate_graph
 from .errors import BudgetError, MpccError, UsageError
 from .ir.nn import attribute, inputs_of, sites
 from .pipeline import Optimized, Prepared
 from .predict import program_estimate
 from .rewrite import Plan
-from .rewrite.expand import expand
 from .schedule import Program
 from .search import layouts
 from .search.tuning import (
@@ -218,11 +218,11 @@ class Tuning:
             for gate in self.gates
         }
         if self.wanted.budget is not None and self.wanted.method.choose == "programme":
-            reached = self._estimate({site: k for site, (k,) in least.items()})
-            if unit.spent(reached) > unit.amount * RESERVE:
+            least_cost = self._estimate({site: k for site, (k,) in least.items()})
+            if unit.spent(least_cost) > unit.amount * RESERVE:
                 raise BudgetError(
                     f"the budget of {unit} cannot be met by --method {self.wanted.method.name}",
-                    hint=f"The cheapest it can reach: {_text(reached)}",
+                    hint=f"The cheapest it can reach: {reached(least_cost)}",
                 )
         return found
 
@@ -232,7 +232,7 @@ class Tuning:
     def _estimate(self, chosen: Mapping[str, int]) -> Estimate:
         """The cost before training, with whole sites at the named candidates and the others at their first."""
         picks = {gate.site: (chosen.get(gate.site, 0),) * gate.positions for gate in self.gates}
-        return self._priced(*self._fitted(self.base, picks))
+        return self._cost(*self._fitted(self.base, picks))
 
     def _fitted(self, trained: fx.GraphModule, picks: Picks) -> tuple[Prepared, Plan]:
         """The plan of the picks for these weights."""
@@ -240,13 +240,10 @@ class Tuning:
         plan = fitted_plan(trained, picked, self.inputs, self.gates, picks, self.known)
         return replace(self.prepared, graph=trained), plan
 
-    def _priced(self, prepared: Prepared, plan: Plan) -> Estimate:
-        return self._cost(prepared, plan, None)
-
-    def _cost(self, prepared: Prepared, plan: Plan, program: Program | None) -> Estimate:
-        """By the program where the protocol is our own, else by the protocol's prices of the expanded graph."""
-        if self.wanted.protocol != "crypten":
-            return estimate_graph(expand(prepared.graph, plan, self.known), self.protocol, self.wanted.network)
+    def _cost(self, prepared: Prepared, plan: Plan, program: Program | None = None) -> Estimate:
+        """By the program where the protocol is our own, else by the protocol's prices of the mpc-level graph."""
+        if self.wanted.protocol != OWN:
+            return estimate_graph(pipeline.mpc_graph(prepared.graph, plan), self.protocol, self.wanted.network)
         return program_estimate(program or pipeline.schedule(prepared, plan), self.protocol, self.wanted.network)
 
     # -- from scores to picks --
@@ -271,7 +268,7 @@ class Tuning:
         """By how much the exact program of the picks is above the reserve; 0 where the weights, which are not trained for
         these picks yet, are beyond what can be fitted: then the prediction has to do, and the end decides."""
         try:
-            return budget.spent(self._priced(*self._fitted(self._with(student), picks))) - budget.amount * RESERVE
+            return budget.spent(self._cost(*self._fitted(self._with(student), picks))) - budget.amount * RESERVE
         except MpccError:
             return 0.0
 
@@ -294,10 +291,11 @@ class Tuning:
         if budget is not None and not budget.met_by(estimate):
             raise BudgetError(
                 f"the trained model does not meet the budget of {budget}",
-                hint=f"It takes {_text(estimate)}. Give a larger --budget" + (", or a smaller --mu." if self.wanted.mu else "."),
+                hint=f"It takes {reached(estimate)}. Give a larger --budget"
+                + (", or a smaller --mu." if self.wanted.mu else "."),
             )
         compared = replace(prepared, source=student)
-        baseline = estimate_graph(self.prepared.source, registry.protocol("crypten-stock"), self.wanted.network)
+        baseline = stock_estimate(self.prepared.source, self.wanted.protocol, self.wanted.network)
         errors = pipeline.compare(compared, program)
         optimized = Optimized(prepared.graph, best, estimate, baseline, program, self.prepared.source, errors, True)
         names = {g.site: tuple(g.candidates[k].name for k in picks[g.site]) for g in self.gates}
@@ -353,10 +351,6 @@ def _check_sizes(data: Data, recipe: Recipe, group: Group) -> None:
         raise UsageError(f"a batch of {recipe.batch} cannot be shared out among {group.size} processes", where="--batch")
     if len(data.training) < recipe.batch:
         raise UsageError(f"{len(data.training)} training images are less than one batch of {recipe.batch}", where="--batch")
-
-
-def _text(estimate: Estimate) -> str:
-    return f"{float(estimate.seconds):.3g} s, {int(estimate.rounds)} rounds, {float(estimate.bytes) / 1e6:.3g} MB"
 
 
 __all__ = ["Tuned", "Tuning", "Wanted"]

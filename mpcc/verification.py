@@ -24,9 +24,9 @@ from .errors import BundleError
 from .executable import Executable
 from .ir.nn import is_site, sites
 from .ir.ranges import observe, stack_calls
-from .pipeline import MPC_ORDER
+from .pipeline import mpc_graph
 from .rewrite import Approximation, Choice, Plan, Split
-from .rewrite.expand import expand, site_function
+from .rewrite.expand import site_function
 from .schedule import Program
 from .search import Outside, watch
 
@@ -64,7 +64,7 @@ class Verification:
     @cached_property
     def graph(self) -> fx.GraphModule:
         """The mpc-level graph that the program was made of."""
-        return mpc_graph(self.model, self.plan, self.known)
+        return mpc_graph(self.model, self.plan)
 
     def plain(self) -> list[Tensor]:
         """The float model's first output, call by call."""
@@ -87,15 +87,6 @@ class Verification:
             for site, choice in self.plan.choices.items()
             if site in own
         ]
-
-
-def mpc_graph(model: fx.GraphModule, plan: Plan, known: Mapping[str, Approximation]) -> fx.GraphModule:
-    """Expand a plan and run the mpc-level passes."""
-    graph = expand(model, plan, known)
-    passes = {name: one for name, one in registry.passes().items() if one.graph == "mpc" and one.level == "exact"}
-    for rewrite in [passes.pop(name) for name in MPC_ORDER if name in passes] + list(passes.values()):
-        graph = rewrite(graph).graph_module
-    return graph
 
 
 def own_errors(

@@ -37,7 +37,7 @@ MAY_SEE = {
     # A bundle keeps an `Executable` or an `Optimized`, and their methods `save` call it: these three see one another.
     "executable": {*CORE, *ENGINES, "bundle"},
     "pipeline": {*CORE, *ENGINES, "predict", "choose", "executable", "bundle"},
-    "tune": {*CORE, "search", "predict", "pipeline"},
+    "tune": {*CORE, "search", "predict", "choose", "pipeline"},
     "bundle": {*CORE, "frontend", "executable", "pipeline"},
     "verification": {*CORE, *ENGINES, "executable", "pipeline", "bundle"},
     "testing": {"cost", "executable", "pipeline"},

@@ -4,7 +4,7 @@
     python benchmarks/mpcvit/run.py --setting mnist --seeds 1
     python benchmarks/mpcvit/run.py --setting cifar-10 --data photos/     the paper's model and recipe, on your images
 
-What is trained lies in `work/` (checkpoints, bundles), what was found in `results/`. `page.py` makes the document.
+What is trained lies in `work/` (checkpoints, bundles), what was found in `results/`.
 """
 
 from __future__ import annotations

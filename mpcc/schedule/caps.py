@@ -193,8 +193,7 @@ def _half(node: fx.Node, user: fx.Node, total: float) -> float:
 
 def _loss(node: fx.Node) -> float:
     """Bits that centring costs between a value's producer and its use in a product."""
-    while node.op == "call_function" and (node.target in mpc.VIEWS or node.target is mpc.scale) and node.all_input_nodes:
-        node = node.all_input_nodes[0]
+    node = _source(node)
     if node.target in (mpc.add, mpc.sub) and node.all_input_nodes:
         return _pending(node.all_input_nodes[0], node)
     return 0.0

@@ -13,8 +13,8 @@ import mpcc
 from mpcc.errors import MpccError, RangeError
 from mpcc.ir import mpc
 from mpcc.ir.trace import Recorder
+from mpcc.pipeline import mpc_graph
 from mpcc.search import Finding, findings
-from mpcc.verification import mpc_graph
 
 ROWS = torch.randn((32, 4, 8), generator=torch.Generator().manual_seed(0))
 
@@ -118,7 +118,7 @@ def test_a_denominator_without_a_lower_bound_names_the_site() -> None:
     flat[3, 1] = 2.0
     model = mpcc.capture(Normed().eval(), (ROWS[:1],))
     made = mpcc.compile(Normed().eval(), (ROWS[:1],), calibration=ROWS)
-    graph = mpc_graph(made.module, made.plan, mpcc.registry.approximations())  # type: ignore[union-attr, arg-type]
+    graph = mpc_graph(made.module, made.plan)  # type: ignore[union-attr, arg-type]
     (found,) = [one for one in findings(model, graph, flat) if one.kind == "denominator"]
     assert found.where == "norm.layer_norm" and "eps" in found.remedy
     assert "denominator" not in kinds(findings(model, graph, ROWS))
