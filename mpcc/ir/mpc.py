@@ -180,5 +180,3 @@ VIEWS: frozenset[Any] = frozenset(
     }
 )
 """ATen operators that only move values about, and `take`, `keep` and `weigh`: they act on floats, shares and masks alike."""
-
-

@@ -101,17 +101,27 @@ class Scaler:
         raise RangeError("values of very different scales meet and there is no room to align them", where=self.where[0])
 
     def combine(self, values: Sequence[Secret], bound: float, rms: float, cap: float, shape: Sequence[int]) -> Secret:
-        """The sum of values, broadcast to `shape`."""
+        """The sum of values, broadcast to `shape`.
+
+        Where there is no room below the cap to bring them to one scale, the sum is made above it and cut: cutting a
+        summand first would cost the bits of a value that may have few. Last, the finest value gives up bits.
+        """
+        most = cap
         try:
             factors, scale = self.align(values, cap)
-        except RangeError:  # make room: the finest value gives up bits
-            finest = max(values, key=lambda v: abs(v.scale))
-            values = [self.reduce(v, v.bits - 14, opened_anyway=False) if v is finest else v for v in values]
-            factors, scale = self.align(values, cap)
+        except RangeError:
+            try:
+                factors, scale = self.align(values, LIMIT - math.log2(bound))
+                most = max(cap, min(v.bits for v in values))
+            except RangeError:
+                finest = max(values, key=lambda v: abs(v.scale))
+                values = [self.reduce(v, v.bits - 14, opened_anyway=False) if v is finest else v for v in values]
+                factors, scale = self.align(values, cap)
         node = self.b.on(online.combine, tuple(v.node for v in values), tuple(factors))
         if shape_of(node) != tuple(shape):
             raise AssertionError("broadcast")
-        return Secret(node, scale, bound, rms)
+        made = Secret(node, scale, bound, rms)
+        return made if most == cap else self.reduce(made, most, opened_anyway=False)
 
     def signed(self, x: Secret, factor: float) -> Secret:
         """factor * x: only the scale changes."""

@@ -148,6 +148,7 @@ def test_optimize_within_half_of_the_exact_latency(images: torch.Tensor) -> None
     again = mpcc.optimize(model, inputs, calibration=images, network="wan", level="structural", plan=made.plan)
     assert dumps(again.program) == dumps(made.program)
     assert made.chosen is not None and made.chosen.point.damage < 1.0
+    assert made.errors["mean_error"] < 1.0  # a summand of few bits lost all of them once, and the plan was 3.8 off
 
 
 def test_what_cannot_be_met_says_what_can(images: torch.Tensor) -> None:
