@@ -1,6 +1,6 @@
 """One budget, four links: half of the accurate plan's predicted time, and what the search chooses for it on each.
 
-python benchmarks/links.py        prints the table of docs/search.md, for the digits ViT
+    python benchmarks/links.py        prints the table of docs/search.md, for the digits ViT
 """
 
 from __future__ import annotations

@@ -58,7 +58,9 @@ class Trace:
     head_by_head: bool
     found: list[Use] = field(default_factory=list)
 
-    def call(self, primitive: str, *shapes: tuple[int, ...], output: tuple[int, ...] | None = None, **attrs: Any) -> None:
+    def call(
+        self, primitive: str, *shapes: tuple[int, ...], output: tuple[int, ...] | None = None, **attrs: Any
+    ) -> None:
         shape = output or shapes[0]
         visibility = ("secret",) * len(shapes)
         self.found.append(Use("", "", primitive, shapes, visibility, shape, attrs, ""))
@@ -134,7 +136,9 @@ def uses_of(model: Model, *, as_written: bool) -> list[Use]:
         trace.linear(TOKENS, WIDTH, WIDTH)
         _norm(trace, model, TOKENS)
         trace.linear(TOKENS, WIDTH, HIDDEN)
-        trace.call(model.activation, (TOKENS, HIDDEN), **({"approximate": "tanh"} if model.activation == "gelu" else {}))
+        trace.call(
+            model.activation, (TOKENS, HIDDEN), **({"approximate": "tanh"} if model.activation == "gelu" else {})
+        )
         trace.linear(TOKENS, HIDDEN, WIDTH)
     _norm(trace, model, TOKENS)
     trace.linear(1, WIDTH, CLASSES)

@@ -205,7 +205,8 @@ def main() -> int:
     with Namespaces(2, Network.parse(arguments.network)) as spaces:
         script = [sys.executable, __file__, "--end"]
         ends = [
-            subprocess.Popen([*spaces.command(i), *script, end, spaces.address(0)]) for i, end in enumerate(("answer", "ask"))
+            subprocess.Popen([*spaces.command(i), *script, end, spaces.address(0)])
+            for i, end in enumerate(("answer", "ask"))
         ]
         return max(end.wait(timeout=120) for end in ends)
 

@@ -23,7 +23,9 @@ def session_output(text: str) -> str:
     """What the README's session prints, run from the root of the repository."""
     found = SESSION.search(text)
     assert found is not None, "README.md has no python block followed by its output"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", found["code"]], cwd=ROOT, stdout=-1, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", found["code"]], cwd=ROOT, stdout=-1, text=True, check=True
+    )
     return done.stdout
 
 

@@ -136,7 +136,9 @@ CRYPTEN_STOCK = Protocol(
         **dict.fromkeys(("layer_norm", "rms_norm"), norm),
         "group_norm": group_norm,
         **dict.fromkeys(("gelu", "silu"), gelu),
-        **dict.fromkeys(("relu", "leaky_relu", "maximum", "minimum", "abs"), lambda call: online(crypten.relu(call.out))),
+        **dict.fromkeys(
+            ("relu", "leaky_relu", "maximum", "minimum", "abs"), lambda call: online(crypten.relu(call.out))
+        ),
         "elu": lambda call: online(crypten.relu(call.out) + crypten.exp(call.out)),
         **dict.fromkeys(("sigmoid", "tanh"), lambda call: online(crypten.sigmoid(call.out))),
         "hardsigmoid": lambda call: online(crypten.hardtanh(call.out)),

@@ -99,7 +99,9 @@ class Executable:
         return joined[0] if len(joined) == 1 else joined
 
     @overload
-    def run(self, *inputs: Tensor, network: str | Network | None = None, insecure_dealer: bool = False) -> Run: ...
+    def run(
+        self, *inputs: Tensor, network: str | Network | None = None, insecure_dealer: bool = False
+    ) -> Run: ...
 
     @overload
     def run(self, *inputs: Any, network: str | Network | None = None, insecure_dealer: bool = False) -> Any: ...

@@ -9,7 +9,9 @@ from .schedule.local import Local
 from .schedule.traffic import attributed_rounds, rows, work
 
 
-def program_estimate(program: Program, protocol: Protocol, network: Network, *, compute: Compute | None = None) -> Estimate:
+def program_estimate(
+    program: Program, protocol: Protocol, network: Network, *, compute: Compute | None = None
+) -> Estimate:
     """What one inference of this very program costs.
 
     seconds = local work of the busier party + rounds * rtt_per_round * RTT + bytes of one direction / bandwidth.

@@ -300,7 +300,9 @@ class Tuning:
         optimized = Optimized(prepared.graph, best, estimate, baseline, program, self.prepared.source, errors, True)
         names = {g.site: tuple(g.candidates[k].name for k in picks[g.site]) for g in self.gates}
         test, static = self.data.test, self.static
-        return Tuned(optimized, rows, names, accuracy(student, test, static), accuracy(teacher, test, static), top, len(test))
+        return Tuned(
+            optimized, rows, names, accuracy(student, test, static), accuracy(teacher, test, static), top, len(test)
+        )
 
     def _notes(self) -> dict[str, Any]:
         wanted = self.wanted

@@ -1,6 +1,6 @@
 """The splines of common curves: fitted once, kept in `_curves.json`, the same for every site. Shared, not a plug-in.
 
-python -m mpcc.passes._curves       fits them again and writes the file (half a minute)
+    python -m mpcc.passes._curves       fits them again and writes the file (half a minute)
 """
 
 from __future__ import annotations

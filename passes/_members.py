@@ -40,7 +40,9 @@ def signed_input(options: Options) -> Domain:
 Member = TypeVar("Member", Exponential, Chain)
 
 
-def softmax_members(exps: Sequence[Exponential], recips: Sequence[Chain], recorded: Mapping[str, Any]) -> tuple[Options, ...]:
+def softmax_members(
+    exps: Sequence[Exponential], recips: Sequence[Chain], recorded: Mapping[str, Any]
+) -> tuple[Options, ...]:
     """Every pair of an exponential and a reciprocal; first the shortest of each within the default tolerance."""
     exps = [member for member in exps if member.error < ROUGHEST]
     recips = [chain for chain in recips if chain.error < ROUGHEST]

@@ -1,4 +1,5 @@
-"""Absolute value: |x| = x - 2 [x < 0] x. Exact, one comparison and one selection, three rounds."""
+"""Absolute value: |x| = x - 2 [x < 0] x. Exact, one comparison and one selection, three rounds.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Clamp to public bounds by two thresholds on one opening. Exact, three rounds."""
+"""Clamp to public bounds by two thresholds on one opening. Exact, three rounds.
+"""
 
 from __future__ import annotations
 

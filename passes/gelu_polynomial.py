@@ -45,7 +45,9 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
 
     members: list[Options] = []
     for degree in (4, 3, 2, 1):
-        fit = fit_polynomial(lambda u: gelu(np.sqrt(u)) - np.sqrt(u) / 2, 0.0, bound**2, degree, weight=weight, iterations=4)
+        fit = fit_polynomial(
+            lambda u: gelu(np.sqrt(u)) - np.sqrt(u) / 2, 0.0, bound**2, degree, weight=weight, iterations=4
+        )
         member = {"coefficients": list(fit.coefficients), "low": -bound, "high": bound, "margin": MARGIN}
         if error(member) < ROUGHEST:
             members.append(member)

@@ -1,4 +1,5 @@
-"""Hard sigmoid: clamp(x, -3, 3) / 6 + 1/2. Exact, two thresholds on one opening, three rounds."""
+"""Hard sigmoid: clamp(x, -3, 3) / 6 + 1/2. Exact, two thresholds on one opening, three rounds.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Hard swish: 0 below -3, x above 3, (x^2 + 3x) / 6 between. Exact, two thresholds, three rounds.
 
-y = x + [x < 3] (q - x/2) - [x < -3] (q + x/2),   q = x^2 / 6
+    y = x + [x < 3] (q - x/2) - [x < -3] (q + x/2),   q = x^2 / 6
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Leaky ReLU: x - (1 - slope) [x < 0] x. Exact, one comparison and one selection, three rounds."""
+"""Leaky ReLU: x - (1 - slope) [x < 0] x. Exact, one comparison and one selection, three rounds.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Element-wise maximum of two secret tensors: y + max(x - y, 0). Exact, one comparison, three rounds."""
+"""Element-wise maximum of two secret tensors: y + max(x - y, 0). Exact, one comparison, three rounds.
+"""
 
 from __future__ import annotations
 

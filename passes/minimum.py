@@ -1,4 +1,5 @@
-"""Element-wise minimum of two secret tensors: x - max(x - y, 0). Exact, one comparison, three rounds."""
+"""Element-wise minimum of two secret tensors: x - max(x - y, 0). Exact, one comparison, three rounds.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""ReLU by one comparison and one selection: max(x, 0) = x - [x < 0] x. Exact, three rounds."""
+"""ReLU by one comparison and one selection: max(x, 0) = x - [x < 0] x. Exact, three rounds.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ SHIFT = 5.0
 TOLERANCE, ROUGHEST = 1e-3, 0.1
 
 
-def softmax_2quad(x: Any, dim: int, *, chain: Stages | None, shift: float = SHIFT, joined: bool = True, **recorded: Any) -> Any:
+def softmax_2quad(
+    x: Any, dim: int, *, chain: Stages | None, shift: float = SHIFT, joined: bool = True, **recorded: Any
+) -> Any:
     """(x + shift)^2 over its sum along `dim`, any shape."""
     dims = (positive_dim(x, dim),)
     return share(mpc.square(mpc.add(x, shift)), dims, chain, joined=joined)

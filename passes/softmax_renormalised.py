@@ -60,7 +60,9 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     return tuple({str(m[2]): m[2] for m in usable}.values())  # two roughnesses may give one member
 
 
-def _member(low: float, high: float, ratio: float, tokens: int, t: int, rough: float) -> tuple[int, float, Options] | None:
+def _member(
+    low: float, high: float, ratio: float, tokens: int, t: int, rough: float
+) -> tuple[int, float, Options] | None:
     """(rounds, error of exp, options) with t halvings; None when the first denominator is out of reach."""
     first = (ratio * RATIO_MARGIN) ** (0.5**t)
     if first > WIDEST_FIRST:

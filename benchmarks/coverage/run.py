@@ -32,7 +32,9 @@ def main() -> int:
     parser.add_argument("--library", choices=LIBRARIES, action="append")
     parser.add_argument("--match", default="", help="only models whose name contains this")
     parser.add_argument("--again", action="store_true", help="measure rows anew that exist")
-    parser.add_argument("--failed", action="store_true", help="measure rows anew that are not captured (or not lowered)")
+    parser.add_argument(
+        "--failed", action="store_true", help="measure rows anew that are not captured (or not lowered)"
+    )
     parser.add_argument("--lower", action="store_true", help="also ask whether graphs lower to the secure engine: slow")
     parser.add_argument("--limit-seconds", type=float, default=300)
     options = parser.parse_args()

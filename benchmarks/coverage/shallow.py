@@ -1,6 +1,6 @@
 """Models cut where blocks repeat: of neighbours that are equal but for their weights one or two stay, every kind stays.
 
-[A, A, A, A] -> [A, A]        [A, B, A, B, A, B] -> [A, B]        [A, A, B, A] -> [A, B]
+    [A, A, A, A] -> [A, A]        [A, B, A, B, A, B] -> [A, B]        [A, A, B, A] -> [A, B]
 """
 
 from __future__ import annotations

@@ -137,7 +137,9 @@ def _softmax(statistics: SiteStatistics) -> list[Published]:
         "BumbleBee: max, clip -13, exp limit T=6, normalised reciprocal": {"squarings": 6, "clip": -13.0, "divide": spu},
         "max, clip -14, exp limit T=7, normalised reciprocal": {"squarings": 7, "clip": -14.0, "divide": spu},
     }  # fmt: skip
-    made = [Published(title, _approximation("softmax", partial(_softmax_of, **options))) for title, options in forms.items()]
+    made = [
+        Published(title, _approximation("softmax", partial(_softmax_of, **options))) for title, options in forms.items()
+    ]
     known = registry.approximations()
     for name, title in (
         ("softmax_2quad", "2Quad (MPCFormer)"),

@@ -70,7 +70,9 @@ def stock(graph: fx.GraphModule, image: Tensor, spaces: Namespaces | None = None
     return Measured(client.outputs[0], client.rounds, client.bytes, (owner.seconds, client.seconds))
 
 
-def mpcc(program: Program, images: Sequence[Tensor], spaces: Namespaces | None = None, *, cpu: bool = False) -> list[Measured]:
+def mpcc(
+    program: Program, images: Sequence[Tensor], spaces: Namespaces | None = None, *, cpu: bool = False
+) -> list[Measured]:
     """Inferences of mpcc's engine after one set-up, the dealer a process of its own."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mpcc-bench-")))

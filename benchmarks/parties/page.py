@@ -124,7 +124,9 @@ def _larger(found: Row) -> str:
 
 def _tokens(found: Row) -> str:
     keys = ("bytes", "dealer_bytes", "stock_bytes")
-    rows = [[str(row["tokens"]), str(row["rounds"]), *(f"{row[key] / 1e6:.1f}" for key in keys)] for row in found["sizes"]]
+    rows = [
+        [str(row["tokens"]), str(row["rounds"]), *(f"{row[key] / 1e6:.1f}" for key in keys)] for row in found["sizes"]
+    ]
     head = ["tokens", "rounds", "MB online", "MB from the dealer", "MB online, stock CrypTen"]
     powers = found["exponents"]
     rows.append(["exponent, all sizes", "", *(f"{powers[key]['all']:.2f}" for key in keys)])

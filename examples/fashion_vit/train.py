@@ -22,7 +22,9 @@ from training import Recipe, accuracy, fit, write  # noqa: E402
 
 SEED = 0
 STAGES = (
-    Recipe(epochs=12, batch=96, learning_rate=2e-3, rotate=0.03, scale=0.04, shift=0.05, mirror=True, label_smoothing=0.05),
+    Recipe(
+        epochs=12, batch=96, learning_rate=2e-3, rotate=0.03, scale=0.04, shift=0.05, mirror=True, label_smoothing=0.05
+    ),
     Recipe(epochs=8, batch=96, learning_rate=1e-3, rotate=0, scale=0, shift=0.03, mirror=True, label_smoothing=0.05),
 )
 
@@ -39,7 +41,9 @@ def main() -> None:
     write(model, test_images[:1], FOLDER)
 
 
-def continued(model: torch.nn.Module, stage: int, images: torch.Tensor, labels: torch.Tensor, recipe: Recipe) -> torch.nn.Module:
+def continued(
+    model: torch.nn.Module, stage: int, images: torch.Tensor, labels: torch.Tensor, recipe: Recipe
+) -> torch.nn.Module:
     """The model after one more stage, which is the same whether it follows the last one at once or from its weights."""
     if stage > 0:
         torch.manual_seed(SEED + stage)

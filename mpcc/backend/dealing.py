@@ -76,7 +76,9 @@ def frames(recipe: Recipe, setup: bool) -> list[list[Piece]]:
     return groups
 
 
-def send_dealt(recipe: Recipe, link: Link, seeds: tuple[Seeds, Seeds], own: Seeds, number: int, *, setup: bool = False) -> None:
+def send_dealt(
+    recipe: Recipe, link: Link, seeds: tuple[Seeds, Seeds], own: Seeds, number: int, *, setup: bool = False
+) -> None:
     """Derive and send what party 1 needs for the set-up or for one inference."""
     phase = Phase.DEAL_SETUP if setup else Phase.DEAL
     values = recipe.deal(seeds, own, setup)
@@ -235,6 +237,8 @@ class Once:
                 where="correlated randomness",
             )
         self.last = number
+
+
 
 
 def _as_words(seed: bytes) -> Tensor:

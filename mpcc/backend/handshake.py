@@ -60,7 +60,9 @@ def _boot() -> str:
         return socket.gethostname()
 
 
-def greet(wire: Wire, me: str, expected: Collection[str], terms: Terms, *, timeout: float = 20.0) -> tuple[str, Terms]:
+def greet(
+    wire: Wire, me: str, expected: Collection[str], terms: Terms, *, timeout: float = 20.0
+) -> tuple[str, Terms]:
     """Exchange hellos with one of the roles `expected`: which, and the terms with the session id that one of both knew.
 
     SecurityError names what differs, on both sides; PartyError when the peer is silent, gone or refuses.

@@ -109,7 +109,9 @@ class Member:
         """Make the next inference ready, as far as that goes without its input."""
         self.inference.prepare()
 
-    def run(self, shares: Sequence[Tensor] | None = None, progress: Progress | None = None) -> tuple[list[Tensor], Report]:
+    def run(
+        self, shares: Sequence[Tensor] | None = None, progress: Progress | None = None
+    ) -> tuple[list[Tensor], Report]:
         """One prepared inference: the totals at the client, and what it took."""
         gone = ", ".join(c.peer for c in self.channels.values() if c.left)
         if gone and self.role == CLIENT:
@@ -153,3 +155,5 @@ class Member:
 
 def as_header(report: PhaseReport | Report) -> dict[str, Any]:
     return asdict(report)
+
+

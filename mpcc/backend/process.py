@@ -1,6 +1,6 @@
 """The start and the end of a process that a session has started: its job in, its errors out.
 
-python -m mpcc.backend.process FD        the dealer's process
+    python -m mpcc.backend.process FD        the dealer's process
 """
 
 from __future__ import annotations

@@ -133,7 +133,9 @@ class Session:
             raise PartyError(f"the parties count differently: {owner} and {client}", where="session")
         self._healthy = True
         outputs = [tensors[str(i)] for i in range(len(tensors))]
-        return Outcome(outputs, client.rounds, client.bytes, client.seconds, client.offline_seconds, client.offline_bytes)
+        return Outcome(
+            outputs, client.rounds, client.bytes, client.seconds, client.offline_seconds, client.offline_bytes
+        )
 
     def __exit__(self, *_: object) -> None:
         if self._healthy:

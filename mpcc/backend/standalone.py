@@ -297,7 +297,9 @@ def _client(
                 member.prepare()
                 totals, took = member.run(shares)
                 outputs = [decode(t, scale) for t, (_, scale) in zip(totals, program.outputs, strict=True)]
-                outcomes.append(Outcome(outputs, took.rounds, took.bytes, took.seconds, took.offline_seconds, took.offline_bytes))
+                outcomes.append(
+                    Outcome(outputs, took.rounds, took.bytes, took.seconds, took.offline_seconds, took.offline_bytes)
+                )
                 result(outcomes[-1])
             member.leave()
         except BaseException as error:

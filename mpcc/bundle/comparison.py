@@ -118,4 +118,6 @@ def _sum(rows: Iterable[SiteCost]) -> PhaseCost:
 
 
 def _total(costs: list[PhaseCost]) -> PhaseCost:
-    return PhaseCost(sum(cost.rounds for cost in costs), sum(cost.bytes for cost in costs), sum(cost.seconds for cost in costs))
+    return PhaseCost(
+        sum(cost.rounds for cost in costs), sum(cost.bytes for cost in costs), sum(cost.seconds for cost in costs)
+    )

@@ -1,6 +1,6 @@
 """The folder of a front: one plan.json a point, front.json with their costs and damages, front.svg and front.png.
 
-front/01.plan.json ... front.json front.svg front.png          plans in the order of their seconds
+    front/01.plan.json ... front.json front.svg front.png          plans in the order of their seconds
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ def check_files(folder: Path, manifest: Manifest, *, public_only: bool = False) 
         if not path.is_file():
             raise BundleError(f"{name} is missing", where=str(folder), hint=AGAIN)
         if sha256(path) != expected:
-            raise BundleError(f"{name} was changed after the bundle was made", where=str(folder), hint=_HINTS.get(name, AGAIN))
+            raise BundleError(
+                f"{name} was changed after the bundle was made", where=str(folder), hint=_HINTS.get(name, AGAIN)
+            )
 
 
 def sha256(path: Path) -> str:

@@ -18,7 +18,9 @@ METADATA = {"made_by": "mpcc: weights of program.json, float32"}
 
 def write_weights(constants: Mapping[str, Tensor], path: Path) -> None:
     """The same weights give the same bytes."""
-    save_file({name: constants[name].detach().float().contiguous().clone() for name in sorted(constants)}, path, METADATA)
+    save_file(
+        {name: constants[name].detach().float().contiguous().clone() for name in sorted(constants)}, path, METADATA
+    )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -39,7 +39,9 @@ def calibrate(
     if show:
         found = Machine.read()
         if found is None:
-            raise UsageError("this machine has not been calibrated", where=str(Machine.file()), hint="run `mpcc calibrate`")
+            raise UsageError(
+                "this machine has not been calibrated", where=str(Machine.file()), hint="run `mpcc calibrate`"
+            )
     else:
         from mpcc.backend.calibrate import measure
 

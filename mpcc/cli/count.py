@@ -26,9 +26,13 @@ def register(app: typer.Typer) -> None:
 
 def count(
     model: options.Model,
-    check: Annotated[Path | None, typer.Option(metavar="FILE", help="Compare with these counts; a rise is exit 1.")] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Compare with these counts; a rise is exit 1.")
+    ] = None,
     write: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the counts there.")] = None,
-    tolerance: Annotated[float, typer.Option(metavar="0.05", min=0, help="The relative rise that --check lets pass.")] = 0.0,
+    tolerance: Annotated[
+        float, typer.Option(metavar="0.05", min=0, help="The relative rise that --check lets pass.")
+    ] = 0.0,
     calibration: options.Calibration = None,
     input_shape: options.InputShape = None,
     as_json: options.AsJson = False,

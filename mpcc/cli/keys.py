@@ -70,7 +70,9 @@ def make(folder: Path, days: int) -> dict[str, Path]:
         key = ec.generate_private_key(ec.SECP256R1())
         (place / AUTHORITY).write_bytes(authority)
         (place / CERTIFICATE).write_bytes(pem(_certificate(_name(role), issuer, key, signer, days)))
-        secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        secret = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
         with os.fdopen(os.open(place / KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(secret)
     return made

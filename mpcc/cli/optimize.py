@@ -49,7 +49,9 @@ def optimize(
     protocol: options.Protocol = "crypten",
     network: options.Network = "lan",
     calibration: options.Calibration = None,
-    level: Annotated[str, typer.Option(metavar="L", help="How deep a change may go: exact, bounded, structural.")] = "bounded",
+    level: Annotated[
+        str, typer.Option(metavar="L", help="How deep a change may go: exact, bounded, structural.")
+    ] = "bounded",
     plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Compile this plan.json, choose nothing.")] = None,
     recipe: Annotated[
         str | None,
@@ -59,7 +61,9 @@ def optimize(
         ),
     ] = None,
     input_shape: options.InputShape = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show what was weighed at each site, and which rewrites fired where.")
     ] = False,

@@ -21,13 +21,17 @@ def passes(as_json: options.AsJson = False) -> None:
     from mpcc.rewrite import LEVELS
 
     rewrites = list(registry.passes().values())
-    choices = sorted(registry.approximations().values(), key=lambda one: (one.operator, LEVELS.index(one.level), one.name))
+    choices = sorted(
+        registry.approximations().values(), key=lambda one: (one.operator, LEVELS.index(one.level), one.name)
+    )
     if as_json:
         names = ("name", "level", "summary", "source")
         emit(
             {
                 "passes": [{"graph": one.graph} | {key: getattr(one, key) for key in names} for one in rewrites],
-                "approximations": [{"operator": one.operator} | {key: getattr(one, key) for key in names} for one in choices],
+                "approximations": [
+                    {"operator": one.operator} | {key: getattr(one, key) for key in names} for one in choices
+                ],
             }
         )
         return

@@ -52,7 +52,9 @@ def run(
     bundle: options.Bundle,
     inputs: Annotated[
         list[Path] | None,
-        typer.Option("--input", metavar="x.npy", help="An input; repeat for a model of several. More rows are more inferences."),
+        typer.Option(
+            "--input", metavar="x.npy", help="An input; repeat for a model of several. More rows are more inferences."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="y.npy", help="Where the client's output goes.")] = None,
     network: Annotated[
@@ -61,7 +63,9 @@ def run(
     party: Annotated[
         str | None, typer.Option(metavar="0|1|dealer", help="Be this party: 0 the owner, 1 the client, or the dealer.")
     ] = None,
-    peers: Annotated[str | None, typer.Option(metavar="HOST:PORT,...", help="Where party 0, party 1 and the dealer are.")] = None,
+    peers: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT,...", help="Where party 0, party 1 and the dealer are.")
+    ] = None,
     tls: Annotated[Path | None, typer.Option(metavar="FOLDER", help="This party's folder of `mpcc keys`.")] = None,
     sessions: Annotated[
         int, typer.Option(metavar="N", min=0, help="How many sessions party 0 or the dealer serves; 0: until stopped.")

@@ -64,7 +64,9 @@ def tune(
         Path | None, typer.Option(metavar="FILE", help="Where to keep the checkpoint (BUNDLE.checkpoint).")
     ] = None,
     input_shape: options.InputShape = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Search a model's attention and activations with training, under a budget, distil, and write a bundle."""

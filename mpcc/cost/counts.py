@@ -105,7 +105,9 @@ class OpCounts:
 
     def to_json(self) -> str:
         """Stable JSON text: sorted names, one line a site."""
-        rows = [f"  {json.dumps(name)}: {json.dumps(vars(self.sites[name]), sort_keys=True)}" for name in sorted(self.sites)]
+        rows = [
+            f"  {json.dumps(name)}: {json.dumps(vars(self.sites[name]), sort_keys=True)}" for name in sorted(self.sites)
+        ]
         lines = ",\n  ".join(rows)
         body = f"{{\n  {lines}\n  }}" if rows else "{}"
         head = {
@@ -126,7 +128,8 @@ class OpCounts:
             if found["format"] != FORMAT:
                 raise KeyError("format")
             sites = {
-                name: SiteCount(str(row["kind"]), int(row["rounds"]), int(row["bytes"])) for name, row in found["sites"].items()
+                name: SiteCount(str(row["kind"]), int(row["rounds"]), int(row["bytes"]))
+                for name, row in found["sites"].items()
             }
             return OpCounts(
                 str(found["protocol"]),

@@ -59,7 +59,9 @@ class Price:
 
     def beside(self, other: Price) -> Price:
         """In the same messages."""
-        return Price(self.online.beside(other.online), self.offline.beside(other.offline), self.setup.beside(other.setup))
+        return Price(
+            self.online.beside(other.online), self.offline.beside(other.offline), self.setup.beside(other.setup)
+        )
 
 
 FREE = Price()

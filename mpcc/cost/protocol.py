@@ -117,7 +117,9 @@ class Protocol:
     def chained(self, price: Price) -> Price:
         """The price of an operator within a program, where its messages overlap with those of its neighbours."""
         online = price.online
-        return price if self.overlap == 1 else replace(price, online=replace(online, rounds=online.rounds * self.overlap))
+        return (
+            price if self.overlap == 1 else replace(price, online=replace(online, rounds=online.rounds * self.overlap))
+        )
 
     def _with_local_work(self, price: Price, call: Call) -> Price:
         work = price.online

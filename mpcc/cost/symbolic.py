@@ -40,7 +40,9 @@ class Formulas:
         """The same with some of the symbols replaced by numbers."""
         values = {_symbol(name): size for name, size in sizes.items()}
         kept = {name: size for name, size in self.sizes.items() if name not in sizes}
-        rounds, data, local = (sympy.sympify(amount).subs(values) for amount in (self.rounds, self.bytes, self.local_seconds))
+        rounds, data, local = (
+            sympy.sympify(amount).subs(values) for amount in (self.rounds, self.bytes, self.local_seconds)
+        )
         return Formulas(self.protocol, rounds, data, kept, local)
 
     def growth(self, tokens: Sequence[int]) -> list[tuple[int, float, float]]:
@@ -72,7 +74,9 @@ def symbolic(found: Sequence[Use], protocol: Protocol) -> Formulas:
     whole = total + repeated * (_symbol("L") if layers > 1 else 1)
     known = {**sizes, **({"L": layers} if layers > 1 else {})}
     online = whole.online
-    formulas = Formulas(protocol.name, sympy.expand(online.rounds), sympy.expand(online.bytes), known, online.local_seconds)
+    formulas = Formulas(
+        protocol.name, sympy.expand(online.rounds), sympy.expand(online.bytes), known, online.local_seconds
+    )
     _check(formulas, found, protocol)
     return formulas
 
@@ -88,7 +92,9 @@ def recognise(found: Sequence[Use]) -> dict[str, int]:
         )
     shape = square.most_common(1)[0][0]
     sizes = {"n": shape[-1], "d": wide.most_common(1)[0][0], "h": shape[-3]}
-    hidden = Counter(use.output[-1] for use in found if use.primitive in ("gelu", "relu", "silu") and len(use.output) > 1)
+    hidden = Counter(
+        use.output[-1] for use in found if use.primitive in ("gelu", "relu", "silu") and len(use.output) > 1
+    )
     if hidden:
         sizes["m"] = hidden.most_common(1)[0][0]
     if sizes.get("m") == sizes["d"]:

@@ -23,7 +23,9 @@ from mpcc.ir import mpc, signs
 PUBLIC, WEIGHTS, SECRET = "public", "weights", "secret"
 """Visibility: known to all; known to the model's owner only; known to nobody."""
 
-SAME_VALUES = frozenset({torch.ops.aten.reshape.default, torch.ops.aten.permute.default, torch.ops.aten.expand.default})
+SAME_VALUES = frozenset(
+    {torch.ops.aten.reshape.default, torch.ops.aten.permute.default, torch.ops.aten.expand.default}
+)
 """Views that show a value whole: what opens one opens the other."""
 
 _MPC_ARGUMENTS = {

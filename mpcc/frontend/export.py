@@ -48,7 +48,9 @@ def export_onnx(graph_module: fx.GraphModule, path: str | Path, *, opset: int = 
 
 def to_onnx(graph_module: fx.GraphModule, *, opset: int = 20) -> onnx.ModelProto:
     """The ONNX model of an nn-level graph, inputs and outputs named `input`, `output` (`output_1` ...)."""
-    inputs = tuple(torch.zeros(node.meta["val"].shape, dtype=node.meta["val"].dtype) for node in inputs_of(graph_module))
+    inputs = tuple(
+        torch.zeros(node.meta["val"].shape, dtype=node.meta["val"].dtype) for node in inputs_of(graph_module)
+    )
     names = [str(node.target) for node in inputs_of(graph_module)]
     (output,) = (node for node in graph_module.graph.nodes if node.op == "output")
     count = len(output.args[0]) if isinstance(output.args[0], tuple) else 1

@@ -67,7 +67,9 @@ def _is_captured(model: fx.GraphModule) -> bool:
     return True
 
 
-def _program(model: torch.nn.Module | ExportedProgram, example_inputs: Any, input_shapes: Shapes | None) -> ExportedProgram:
+def _program(
+    model: torch.nn.Module | ExportedProgram, example_inputs: Any, input_shapes: Shapes | None
+) -> ExportedProgram:
     if isinstance(model, ExportedProgram):
         if _is_static(model):
             return model
@@ -88,7 +90,9 @@ def private_copy(model: torch.nn.Module) -> torch.nn.Module:
     try:
         module = copy.deepcopy(model, {} if needs_own else dict(shared))
     except (RuntimeError, TypeError) as error:
-        raise CaptureError(f"the model cannot be copied ({error})", hint="Give a torch.export program instead.") from error
+        raise CaptureError(
+            f"the model cannot be copied ({error})", hint="Give a torch.export program instead."
+        ) from error
     if needs_own:
         module = module.to("cpu").float()
     for part in module.modules():

@@ -1,7 +1,7 @@
 """Public 0/1 masks as text, so that a program holds them: which keys an attention may see is architecture, not a secret.
 
-bits_of([[1, 0], [1, 1]])  ->  "b0"            row by row, the first element the highest bit, in hexadecimal
-row_weights((2, 2), "b0", 1)  ->  (256, 128)   2^k over how many a row sees, in integers: k = 8
+    bits_of([[1, 0], [1, 1]])  ->  "b0"            row by row, the first element the highest bit, in hexadecimal
+    row_weights((2, 2), "b0", 1)  ->  (256, 128)   2^k over how many a row sees, in integers: k = 8
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Products with a fixed matrix modulo 2^64 by way of float64, which processors multiply far faster than 64-bit integers.
 
-x = sum_i x_i 2^(b i)                             limbs: integers of b bits, the highest one signed
-x W = sum_i (x_i W) 2^(b i)  mod 2^64             exact: b bits, those of W and of the sum stay below 2^53
+    x = sum_i x_i 2^(b i)                             limbs: integers of b bits, the highest one signed
+    x W = sum_i (x_i W) 2^(b i)  mod 2^64             exact: b bits, those of W and of the sum stay below 2^53
 """
 
 from __future__ import annotations

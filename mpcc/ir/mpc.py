@@ -180,3 +180,5 @@ VIEWS: frozenset[Any] = frozenset(
     }
 )
 """ATen operators that only move values about, and `take`, `keep` and `weigh`: they act on floats, shares and masks alike."""
+
+

@@ -150,7 +150,9 @@ def shapes(kind: Kind) -> list[tuple[int, ...]]:
     ]
 
 
-def plan_chains(kind: Kind, low: float, high: float, spread: Spread | None = None, enough: float = ENOUGH) -> list[Chain]:
+def plan_chains(
+    kind: Kind, low: float, high: float, spread: Spread | None = None, enough: float = ENOUGH
+) -> list[Chain]:
     """The chains worth having on [low, high], by number of stages: for each length the most accurate in fixed point.
 
     A longer chain is kept only if it takes a third off the error; none is longer than the first that is below `enough`.

@@ -249,3 +249,4 @@ LOCAL: dict[Any, Callable[..., Any]] = {
     **{view: view for view in mpc.VIEWS},
 }
 """Operators without a choice: how each is written over the primitives."""
+

@@ -50,7 +50,9 @@ def value(start: Sequence[float], powers: Sequence[int], x: Array, *, fixed_poin
     return y
 
 
-def error(start: Sequence[float], powers: Sequence[int], x: Array, *, floor: float, fixed_point: bool = False) -> float:
+def error(
+    start: Sequence[float], powers: Sequence[int], x: Array, *, floor: float, fixed_point: bool = False
+) -> float:
     """The largest error at `x`, relative to max(floor, exp(x))."""
     exact = np.exp(x)
     cost = np.maximum(floor, exact)

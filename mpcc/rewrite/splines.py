@@ -30,7 +30,9 @@ class Spline:
 
 
 @cache
-def fit_spline(function: Function, below: tuple[float, ...], above: tuple[float, ...], degree: int, tolerance: float) -> Spline:
+def fit_spline(
+    function: Function, below: tuple[float, ...], above: tuple[float, ...], degree: int, tolerance: float
+) -> Spline:
     """Pieces of `degree` between the given outer pieces, each within `tolerance` of the function."""
     start = _edge(function, below, tolerance, -REACH, 1.0)
     stop = _edge(function, above, tolerance, REACH, -1.0)
@@ -43,7 +45,9 @@ def fit_spline(function: Function, below: tuple[float, ...], above: tuple[float,
     return Spline(tuple(round(t, 4) for t in thresholds), tuple(pieces))
 
 
-def spline_of(function: Function, below: Sequence[float], above: Sequence[float], degree: int, count: int) -> Spline:
+def spline_of(
+    function: Function, below: Sequence[float], above: Sequence[float], degree: int, count: int
+) -> Spline:
     """The spline with at most `count` thresholds and the least tolerance that allows it."""
     low, high = 1e-5, 0.5
     for _ in range(STEPS):
@@ -65,7 +69,9 @@ def _edge(function: Function, piece: Sequence[float], tolerance: float, end: flo
     return float(x[max(first_bad - 1, 0)])
 
 
-def _longest(function: Function, start: float, stop: float, degree: int, tolerance: float) -> tuple[float, tuple[float, ...]]:
+def _longest(
+    function: Function, start: float, stop: float, degree: int, tolerance: float
+) -> tuple[float, tuple[float, ...]]:
     """The longest interval from `start` that one polynomial covers, and that polynomial."""
     low, high = start, stop
     if _covered(function, start, stop, degree, tolerance):

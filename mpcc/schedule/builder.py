@@ -113,3 +113,5 @@ def _key(value: Any) -> Any:
     if isinstance(value, dict):
         return tuple(sorted((k, _key(v)) for k, v in value.items()))
     return (type(value).__name__, value)
+
+

@@ -42,7 +42,9 @@ def least_weight_bits(rms: float) -> float:
     return 9.0 - math.log2(rms)
 
 
-def caps(graph: fx.Graph, constants: dict[fx.Node, float], margin: float, local_budget: float = 0.0) -> dict[fx.Node, float]:
+def caps(
+    graph: fx.Graph, constants: dict[fx.Node, float], margin: float, local_budget: float = 0.0
+) -> dict[fx.Node, float]:
     """log2 of the largest scale of each node. `constants` maps nodes that only depend on parameters to their rms."""
     result: dict[fx.Node, float] = {}
     for node in reversed(graph.nodes):

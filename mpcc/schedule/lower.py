@@ -201,7 +201,9 @@ class Lowering:
         parts = [self._value(n) for n in node.args[0]]  # type: ignore[union-attr]
         secrets = [p for p in parts if isinstance(p, Secret)]
         factors, scale = self.s.align(secrets, self.caps.get(node, 60.0))
-        aligned = iter(s.node if f == 1 else self.b.on(online.times, s.node, f) for s, f in zip(secrets, factors, strict=True))
+        aligned = iter(
+            s.node if f == 1 else self.b.on(online.times, s.node, f) for s, f in zip(secrets, factors, strict=True)
+        )
         shares = []
         for part in parts:
             if isinstance(part, Constant):

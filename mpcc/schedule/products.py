@@ -147,7 +147,9 @@ def matrix_product(s: Scaler, x: Secret, y: Secret, out: tuple[float, float]) ->
         y = s.reduce(y, y.bits - excess / 2, opened_anyway=False)
     ox, oy = s.openings.open(x.node, x.magnitude), s.openings.open(y.node, y.magnitude)
     rxy = s.b.correlation(s.b.deal(dealer.product, "matmul", ox.mask, oy.mask))
-    node = s.b.on(online.product, "matmul", ox.c, oy.c, s.openings.mask_share(ox), s.openings.mask_share(oy), rxy)
+    node = s.b.on(
+        online.product, "matmul", ox.c, oy.c, s.openings.mask_share(ox), s.openings.mask_share(oy), rxy
+    )
     return Secret(node, x.scale * y.scale, *out)
 
 
@@ -180,3 +182,5 @@ def with_weight(s: Scaler, x: Secret, constant: Constant, out: tuple[float, floa
     """x plus a tensor of the model's owner, encoded at x's scale. Free."""
     node = s.b.weight(constant.name, constant.value, x.scale)
     return Secret(s.b.on(online.add_weight, x.node, node, tuple(shape)), x.scale, *out)
+
+

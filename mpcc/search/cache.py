@@ -1,6 +1,6 @@
 """Measured damages, kept in the user's cache under a hash of all that they depend on, so that a second search is quick.
 
-<cache>/mpcc/sensitivity/<hash of graph, weights, inputs, metric>.json : {hash of site and function: damage}
+    <cache>/mpcc/sensitivity/<hash of graph, weights, inputs, metric>.json : {hash of site and function: damage}
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Calibration: run an nn-level graph in float over example inputs and take down what each site sees.
 
-statistics = calibrate(graph_module, load_calibration("images.npy", shapes))
-statistics = calibrate(graph_module, synthetic_inputs(shapes), synthetic=True)      and every number says so
+    statistics = calibrate(graph_module, load_calibration("images.npy", shapes))
+    statistics = calibrate(graph_module, synthetic_inputs(shapes), synthetic=True)      and every number says so
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ def _thinned(values: Tensor, most: int) -> Tensor:
 @cache
 def _places(count: int, most: int) -> Tensor:
     return torch.from_numpy(np.sort(np.random.default_rng(SEED).choice(count, most, replace=False)))
+
 
 
 def calls(graph_module: fx.GraphModule, inputs: Inputs) -> list[tuple[Tensor, ...]]:

@@ -216,3 +216,5 @@ def _rms(value: Tensor) -> float:
 
 def _where(node: fx.Node) -> str:
     return str(node.meta.get("site") or node.meta.get("layer") or node.name)
+
+

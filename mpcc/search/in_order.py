@@ -65,7 +65,9 @@ def in_order(
     return Plan(choices)
 
 
-def _mapped(node: fx.Node, function: Callable[..., Any], values: Mapping[fx.Node, Tensor], secret: set[fx.Node]) -> Any:
+def _mapped(
+    node: fx.Node, function: Callable[..., Any], values: Mapping[fx.Node, Tensor], secret: set[fx.Node]
+) -> Any:
     """`function` of the node's arguments for every call; what depends on parameters only is computed once for all."""
     operands = node.all_input_nodes
     varying = [n for n in operands if n in secret]

@@ -79,7 +79,9 @@ def held(plan: Plan, approximations: Mapping[str, Approximation]) -> dict[str, l
     return found
 
 
-def watch(graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation], inputs: Inputs) -> list[Outside]:
+def watch(
+    graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation], inputs: Inputs
+) -> list[Outside]:
     """Every quantity that a plan depends on, in the order of the graph, with the share of values outside (0 if none)."""
     wanted = held(plan, approximations)
 

@@ -242,3 +242,4 @@ def token_change(graph_module: fx.GraphModule, inputs: Inputs, nodes: Mapping[st
 
 def _operator(node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.target)).split(".")[0]
+

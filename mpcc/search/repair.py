@@ -152,3 +152,4 @@ def front(trials: Sequence[Trial], measure: Callable[[Trial], float]) -> list[Tr
         if not kept or trial.damage < kept[-1].damage:
             kept.append(trial)
     return kept
+

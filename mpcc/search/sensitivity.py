@@ -48,7 +48,9 @@ class Sensitivity:
     reference: Outputs
 
     @staticmethod
-    def of(module: fx.GraphModule, columns: Columns, approximations: Mapping[str, Approximation], metric: Metric) -> Sensitivity:
+    def of(
+        module: fx.GraphModule, columns: Columns, approximations: Mapping[str, Approximation], metric: Metric
+    ) -> Sensitivity:
         reference = _joined([Replay(module, part).outputs({}) for part in batches(module, columns)])
         return Sensitivity(module, columns, approximations, metric, reference)
 
@@ -82,7 +84,9 @@ class Sensitivity:
         found = self._outputs(exact, functions, tell)
         return {site: self.metric.damage(outputs, self.reference) for site, outputs in zip(choices, found, strict=True)}
 
-    def _outputs(self, variants: Sequence[Mapping[str, Function]], base: Mapping[str, Function], tell: Tell) -> list[Outputs]:
+    def _outputs(
+        self, variants: Sequence[Mapping[str, Function]], base: Mapping[str, Function], tell: Tell
+    ) -> list[Outputs]:
         """The outputs of each variant of `base`, over all calls."""
         parts = batches(self.module, self.columns)
         found: list[list[Outputs]] = [[] for _ in variants]

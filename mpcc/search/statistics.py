@@ -1,11 +1,11 @@
 """What is measured at each kind of site, so that a fit can use it: named quantities of the operator's own arguments.
 
-softmax      centred (row minus its mean), denominator (mean of exp of that), gap (row minus its maximum) ... all of
-             them with the logits stretched by STRETCH, so that what is a little sharper still lies inside; of a
-             masked one, with the mask off, and over what each row sees
-norms        variance (or mean_square), with eps, as it stands under the root
-two operands difference
-every site   input
+    softmax      centred (row minus its mean), denominator (mean of exp of that), gap (row minus its maximum) ... all of
+                 them with the logits stretched by STRETCH, so that what is a little sharper still lies inside; of a
+                 masked one, with the mask off, and over what each row sees
+    norms        variance (or mean_square), with eps, as it stands under the root
+    two operands difference
+    every site   input
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def site_of(node: fx.Node) -> Site:
     return Site(node.meta["site"], operator.name, node.meta["layer"], shape_of(node.args[0]), attributes)
 
 
-def quantities(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], stretch: float = STRETCH) -> Quantities:
+def quantities(
+    node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], stretch: float = STRETCH
+) -> Quantities:
     """The quantities at the site `node` for one call's arguments; with `stretch` 1 as they are."""
     bound = bind(node.target, args, kwargs)
     operator = operator_of(node)

@@ -150,7 +150,8 @@ class Threads:
         ends = zip((one, other), (other, one), sockets(), strict=True)
         options: dict[str, Any] = {"link": link, "timeout": self.timeout}
         return {
-            me: Channel(Wire(sock), peer, self.peers[me], tap=self.taps.get(f"{me}-{peer}"), **options) for me, peer, sock in ends
+            me: Channel(Wire(sock), peer, self.peers[me], tap=self.taps.get(f"{me}-{peer}"), **options)
+            for me, peer, sock in ends
         }
 
     def _both(self, action: Callable[[Inference], None]) -> None:

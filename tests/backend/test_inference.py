@@ -33,7 +33,9 @@ def test_the_run_is_the_emulation_at_the_stated_cost(name: str, insecure: bool) 
             assert (output - emulate(x)[0]).abs().max() <= UNITS[name] * 2**-14
             owner, client = (session.between[who].traffic[Phase.ONLINE, number] for who in ("owner", "client"))
             assert (client.rounds, client.bytes) == (cost.rounds, cost.bytes)
-            assert owner == Traffic(client.received_bytes, client.sent_bytes, client.received_messages, client.sent_messages)
+            assert owner == Traffic(
+                client.received_bytes, client.sent_bytes, client.received_messages, client.sent_messages
+            )
             assert dealt["client"].traffic[Phase.DEAL, number].received_bytes == cost.dealer_bytes
 
 

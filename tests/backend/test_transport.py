@@ -140,7 +140,9 @@ def test_goodbye_is_no_failure(channels: tuple[Channel, Channel]) -> None:
     other.peers.leave()
 
 
-@pytest.mark.parametrize(("sent", "words"), [(slot(0, 4), 3), (slot(1, 5), 3), (slot(0, 5), 4), (Slot(Phase.DEAL, 5), 3)])
+@pytest.mark.parametrize(
+    ("sent", "words"), [(slot(0, 4), 3), (slot(1, 5), 3), (slot(0, 5), 4), (Slot(Phase.DEAL, 5), 3)]
+)
 def test_what_is_not_due_is_refused(channels: tuple[Channel, Channel], sent: Slot, words: int) -> None:
     one, other = channels
     other.post(slot(0, 5), empty(3))

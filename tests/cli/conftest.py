@@ -32,7 +32,8 @@ def write_onnx(path: Path) -> Path:
     generator = np.random.default_rng(0)
     weights = {"fc1.weight": (4, 8), "fc1.bias": (8,), "fc2.weight": (8, 3), "fc2.bias": (3,)}
     stored = [
-        numpy_helper.from_array(generator.normal(size=shape).astype(np.float32) / 2, name) for name, shape in weights.items()
+        numpy_helper.from_array(generator.normal(size=shape).astype(np.float32) / 2, name)
+        for name, shape in weights.items()
     ]
     nodes = [
         helper.make_node("Gemm", ["input", "fc1.weight", "fc1.bias"], ["hidden"], name="/fc1/Gemm"),

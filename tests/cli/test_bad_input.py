@@ -191,7 +191,9 @@ def test_a_folder_that_is_no_bundle(mpcc: Mpcc, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_missing_crypten(mpcc: Mpcc, bundle: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_crypten(
+    mpcc: Mpcc, bundle: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The message has the command that installs it."""
     stand_in = tmp_path / "path"
     (stand_in / "crypten").mkdir(parents=True)

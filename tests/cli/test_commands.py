@@ -82,7 +82,9 @@ def test_a_torch_export_program(mpcc: Mpcc, tmp_path: Path) -> None:
     assert mpcc("count", "linear.pt2").code == 0
 
 
-def test_ctrl_c_is_130_and_leaves_nothing(mpcc: Mpcc, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_130_and_leaves_nothing(
+    mpcc: Mpcc, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
@@ -199,7 +201,9 @@ def test_profile_of_a_bundle_is_what_was_predicted(mpcc: Mpcc, bundle: Path) -> 
     assert (found["online"]["rounds"], found["online"]["bytes"]) == (cost.rounds, cost.bytes)
 
 
-@pytest.mark.parametrize(("command", "word"), [("passes", "fold_norm_affine"), ("protocols", "cheetah"), ("networks", "wan")])
+@pytest.mark.parametrize(
+    ("command", "word"), [("passes", "fold_norm_affine"), ("protocols", "cheetah"), ("networks", "wan")]
+)
 def test_the_lists(mpcc: Mpcc, command: str, word: str) -> None:
     """Each has its sources, as a table and as JSON."""
     assert word in mpcc(command).out

@@ -56,7 +56,8 @@ def test_a_fit_finds_constants_that_explain_the_times() -> None:
     amounts = [(5, 100, 0), (50, 1e5, 0), (9, 4e3, 1e6), (20, 10, 1e4), (1, 1e6, 0)]
     rows = [Local(1, *amount) for amount in amounts]
     times = [
-        row.kernels * each.kernels + row.calls * each.calls + row.elements * each.elements + row.macs * each.macs for row in rows
+        row.kernels * each.kernels + row.calls * each.calls + row.elements * each.elements + row.macs * each.macs
+        for row in rows
     ]
     found = fit(rows, times)
     assert found.calls == pytest.approx(each.calls) and found.macs == pytest.approx(each.macs)

@@ -21,7 +21,9 @@ def test_the_published_order_is_predicted(protocol: str, network: str) -> None:
 
 def test_latency_is_linear_in_mu_when_every_head_pays_for_itself() -> None:
     """Published: 44.63 + 27.19 mu seconds."""
-    found = dict(zip((m.name for m in RATIOS["MODELS"]), RATIOS["ratios"]("cheetah", "wan", as_written=True), strict=True))
+    found = dict(
+        zip((m.name for m in RATIOS["MODELS"]), RATIOS["ratios"]("cheetah", "wan", as_written=True), strict=True)
+    )
     steps = [found[f"MPCViT, mu = {mu}"] for mu in (0.1, 0.3, 0.5, 0.7)]
     rises = [after - before for before, after in zip(steps, steps[1:], strict=False)]
     assert max(rises) < 1.25 * min(rises)

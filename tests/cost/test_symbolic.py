@@ -43,7 +43,8 @@ def test_the_formula_of_a_small_model_reads_as_one() -> None:
     formulas = symbolic(uses(model()), registry.protocol("semi2k"))
     layers, heads, tokens = sympy.symbols("L h n", integer=True, positive=True)
     assert (
-        formulas.rounds == 4 * layers * heads + 8 * layers * sympy.ceiling(sympy.log(tokens) / sympy.log(2)) + 313 * layers + 38
+        formulas.rounds
+        == 4 * layers * heads + 8 * layers * sympy.ceiling(sympy.log(tokens) / sympy.log(2)) + 313 * layers + 38
     )
     rows = formulas.growth([17, 65, 197])
     assert [row[0] for row in rows] == [17, 65, 197]

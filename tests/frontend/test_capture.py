@@ -109,7 +109,9 @@ def test_training_mode_is_captured_in_evaluation_mode() -> None:
     graph = capture(model, x)
     assert model.training and model[1].num_batches_tracked == before
     assert_equal(graph, model.eval(), x)
-    assert [node.target for node in graph.graph.nodes if node.op == "call_function"] == [torch.ops.aten.convolution.default]
+    assert [node.target for node in graph.graph.nodes if node.op == "call_function"] == [
+        torch.ops.aten.convolution.default
+    ]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

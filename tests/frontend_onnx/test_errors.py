@@ -175,7 +175,9 @@ def test_other_floats_become_float32(kind: int) -> None:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
     proto = model(nodes, {"x": [2, 64]}, ["y"], output_type=kind)
     proto.graph.input[0].type.tensor_type.elem_type = kind
-    proto.graph.initializer.append(helper.make_tensor("w", kind, LARGE.shape, LARGE.astype(np.float64).reshape(-1).tolist()))
+    proto.graph.initializer.append(
+        helper.make_tensor("w", kind, LARGE.shape, LARGE.astype(np.float64).reshape(-1).tolist())
+    )
     graph = import_graph(proto)
     x = torch.randn(2, 64)
     assert dict(graph.named_parameters())["w"].dtype == graph(x).dtype == torch.float32
@@ -293,7 +295,9 @@ def test_training_mode(kind: str) -> None:
 
 def test_nodes_in_any_order_are_sorted() -> None:
     """onnxruntime does not mind, and its float16 converter puts casts at the end."""
-    nodes = [helper.make_node(kind, [i], [o]) for kind, i, o in (("Exp", "b", "c"), ("Neg", "c", "y"), ("Abs", "x", "b"))]
+    nodes = [
+        helper.make_node(kind, [i], [o]) for kind, i, o in (("Exp", "b", "c"), ("Neg", "c", "y"), ("Abs", "x", "b"))
+    ]
     agree(model(nodes, {"x": [2]}, ["y"]), [weights(2)])
 
 

@@ -59,7 +59,9 @@ def test_transposed_convolution(kernel: list[int], strides: list[int], pads: lis
     counted=st.sampled_from([0, 1]),
 )
 @SETTINGS
-def test_pooling(kind: str, kernel: list[int], strides: list[int], pads: list[int], auto: str, ceil: int, counted: int) -> None:
+def test_pooling(
+    kind: str, kernel: list[int], strides: list[int], pads: list[int], auto: str, ceil: int, counted: int
+) -> None:
     assume(all(width < size for width, size in zip(pads, kernel * 2, strict=True)))
     attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": strides, "ceil_mode": ceil, **padding(auto, pads)}
     if kind == "AveragePool":

@@ -128,7 +128,9 @@ def export(model: nn.Module, folder: Path, dynamo: bool, opset: int, name: str =
     path = folder / f"{name}-{dynamo}-{opset}.onnx"
     if not path.exists():
         with quiet(), torch.no_grad():
-            torch.onnx.export(model, (torch.randn(1, 3, 8, 8),), str(path), dynamo=dynamo, opset_version=opset, **options)
+            torch.onnx.export(
+                model, (torch.randn(1, 3, 8, 8),), str(path), dynamo=dynamo, opset_version=opset, **options
+            )
     return path
 
 
@@ -210,7 +212,9 @@ def test_the_public_door(vit: ViT, folder: Path) -> None:
 def test_a_dynamic_batch(vit: ViT, folder: Path, dynamo: bool, batch: int) -> None:
     """The clutter of dynamic shapes vanishes; without a shape the batch is 1."""
     options = (
-        {"dynamic_shapes": {"x": {0: torch.export.Dim("b", min=1, max=64)}}} if dynamo else {"dynamic_axes": {"x": {0: "b"}}}
+        {"dynamic_shapes": {"x": {0: torch.export.Dim("b", min=1, max=64)}}}
+        if dynamo
+        else {"dynamic_axes": {"x": {0: "b"}}}
     )
     path = export(vit, folder, dynamo, 18, name="dynamic", input_names=["x"], **options)  # fmt: skip
     shapes = {} if batch == 1 else {"input_shapes": {"x": (batch, 3, 8, 8)}}

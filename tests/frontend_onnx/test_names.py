@@ -112,7 +112,9 @@ def test_a_weight_that_two_layers_read_both_ways_keeps_its_form() -> None:
 @pytest.mark.parametrize(("producer", "shape"), [("pytorch", (4, 6)), ("paddle", (6, 4))])
 def test_a_named_matrix_keeps_the_shape_of_torchs_checkpoint(producer: str, shape: tuple[int, int]) -> None:
     """`x @ self.weight` in torch; a linear layer of another framework."""
-    proto = model([helper.make_node("MatMul", ["x", "own.weight"], ["y"])], {"x": [2, 4]}, ["y"], {"own.weight": weights(4, 6)})
+    proto = model(
+        [helper.make_node("MatMul", ["x", "own.weight"], ["y"])], {"x": [2, 4]}, ["y"], {"own.weight": weights(4, 6)}
+    )
     proto.producer_name = producer
     assert [tuple(value.shape) for value in import_graph(proto).parameters()] == [shape]
     agree(proto, [weights(2, 4)])

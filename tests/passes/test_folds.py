@@ -35,7 +35,9 @@ NORM_FOLDS = {
     "two": lambda y, w, b: aten.add.Tensor(aten.linear.default(y, w, b), aten.linear.default(y, w)),
     "matmul by a weight": lambda y, w, b: aten.matmul.default(y, aten.permute.default(w, [1, 0])),
     "a token": lambda y, w, b: aten.linear.default(aten.select.int(y, 1, 0), w, b),
-    "windows": lambda y, w, b: aten.linear.default(aten.roll.default(aten.reshape.default(y, [2, 3, 2, 4]), [1], [1]), w, b),
+    "windows": lambda y, w, b: aten.linear.default(
+        aten.roll.default(aten.reshape.default(y, [2, 3, 2, 4]), [1], [1]), w, b
+    ),
     "mean": lambda y, w, b: aten.linear.default(aten.mean.dim(y, [1]), w, b),
 }
 
@@ -103,7 +105,9 @@ SCALE_FOLDS = {
     "in front": lambda x, w, b, g, h: aten.linear.default(aten.mul.Tensor(g, x), w, b),
     "in front, with a term": lambda x, w, b, g, h: aten.linear.default(aten.add.Tensor(aten.mul.Tensor(x, g), g), w),
     "term behind": lambda x, w, b, g, h: aten.sub.Tensor(aten.linear.default(x, w), h),
-    "term behind a number": lambda x, w, b, g, h: aten.add.Tensor(aten.mul.Tensor(aten.linear.default(x, w, b), 2.0), h),
+    "term behind a number": lambda x, w, b, g, h: aten.add.Tensor(
+        aten.mul.Tensor(aten.linear.default(x, w, b), 2.0), h
+    ),
     "quotient": lambda x, w, b, g, h: aten.div.Tensor(aten.linear.default(x, w, b), h),
     "both": lambda x, w, b, g, h: aten.mul.Tensor(aten.linear.default(aten.mul.Tensor(x, g), w, b), h),
 }

@@ -30,7 +30,9 @@ DIVIDES = {
         aten.permute.default(mpc.mul(e, r), [0, 2, 1, 3]), aten.reshape.default(v, [2, 3, 9, 4])[:, :1]
     ),
     "two factors": lambda e, r, v: mpc.matmul(mpc.mul(mpc.mul(e, r), mpc.square(r)), v),
-    "two readers": lambda e, r, v: mpc.add(mpc.matmul(y := mpc.mul(e, r), v), mpc.matmul(mpc.scale(y, 2.0), mpc.scale(v, 0.5))),
+    "two readers": lambda e, r, v: mpc.add(
+        mpc.matmul(y := mpc.mul(e, r), v), mpc.matmul(mpc.scale(y, 2.0), mpc.scale(v, 0.5))
+    ),
 }
 
 

@@ -65,7 +65,9 @@ def test_stays(name: str) -> None:
 
 def test_read_whole() -> None:
     """Another reader needs all tokens."""
-    graph = graph_of(lambda x: aten.add.Tensor(aten.select.int(y := aten.gelu.default(x), 1, 0), aten.mean.dim(y, [1])), {"x": X})
+    graph = graph_of(
+        lambda x: aten.add.Tensor(aten.select.int(y := aten.gelu.default(x), 1, 0), aten.mean.dim(y, [1])), {"x": X}
+    )
     assert not changed_by(graph, "slice_early")
 
 

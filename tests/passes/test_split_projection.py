@@ -68,8 +68,12 @@ def test_channels_that_nothing_reads_disappear() -> None:
 @pytest.mark.parametrize(
     "function",
     [
-        pytest.param(lambda y: aten.add.Tensor(aten.slice.Tensor(y, 2, 0, 6), aten.slice.Tensor(y, 2, 3, 9)), id="overlap"),
-        pytest.param(lambda y: aten.add.Tensor(aten.mean.dim(y, [2], True), aten.slice.Tensor(y, 2, 0, 6)), id="read whole"),
+        pytest.param(
+            lambda y: aten.add.Tensor(aten.slice.Tensor(y, 2, 0, 6), aten.slice.Tensor(y, 2, 3, 9)), id="overlap"
+        ),
+        pytest.param(
+            lambda y: aten.add.Tensor(aten.mean.dim(y, [2], True), aten.slice.Tensor(y, 2, 0, 6)), id="read whole"
+        ),
         pytest.param(lambda y: aten.select.int(y, 1, 0), id="a token"),
         pytest.param(lambda y: aten.slice.Tensor(aten.reshape.default(y, [2, 60]), 1, 0, 12), id="tokens and channels"),
         pytest.param(lambda y: aten.reshape.default(y, [2, 5, 3, 4]), id="no slice"),

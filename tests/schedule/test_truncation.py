@@ -114,7 +114,9 @@ def test_products_at_the_edge(rings: Sequence[int]) -> None:
     terms = [(i, j) for i in range(3) for j in range(3) if (i, j) != (0, 0)]
     shares: list[object] = [one.shared(parts[0][i] * parts[1][j]) for i, j in terms]
     found = one.run(online.multilinear, [cx, cy], shifts, terms, shares, rings)
-    near = [(nearest(X, shifts[0]) + i) * (nearest(Y, shifts[1]) + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    near = [
+        (nearest(X, shifts[0]) + i) * (nearest(Y, shifts[1]) + j) for i in (-1, 0, 1) for j in (-1, 0, 1)
+    ]
     assert bool((found == torch.stack(near)).any(dim=0).all())
 
 

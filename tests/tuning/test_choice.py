@@ -72,7 +72,9 @@ def test_the_programme_finds_the_best_of_all_combinations(most: float) -> None:
     def score(picks: dict[str, tuple[int, ...]]) -> float:
         return sum(float(w[s][p, k].log()) for s, row in picks.items() for p, k in enumerate(row))
 
-    every = [{chosen[0].site: tuple(ks[:2]), chosen[1].site: tuple(ks[2:])} for ks in itertools.product(range(3), repeat=4)]
+    every = [
+        {chosen[0].site: tuple(ks[:2]), chosen[1].site: tuple(ks[2:])} for ks in itertools.product(range(3), repeat=4)
+    ]
     best = max((picks for picks in every if price.picked(picks) <= most + 1e-9), key=score)
     found = by_programme(chosen, w, price, most)
     assert found is not None

@@ -152,4 +152,6 @@ def _check_inputs(graph: GraphModule, inputs: Sequence[torch.Tensor]) -> None:
         raise ShapeError(f"the model takes {len(wanted)} inputs, {len(inputs)} were given")
     for node, tensor in zip(wanted, inputs, strict=True):
         if tuple(tensor.shape) != nn.shape_of(node):
-            raise ShapeError(f"the input has shape {tuple(tensor.shape)}, the model takes {nn.shape_of(node)}", where=node.name)
+            raise ShapeError(
+                f"the input has shape {tuple(tensor.shape)}, the model takes {nn.shape_of(node)}", where=node.name
+            )

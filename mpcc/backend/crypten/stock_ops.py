@@ -146,7 +146,9 @@ def layer_norm(
     return _affine(centred * (mean(centred.square(), dims, keepdim=True) + eps * factor).inv_sqrt(), weight, bias)
 
 
-def rms_norm(x: Secret, shape: Sequence[int], weight: Secret = None, eps: float | None = None, factor: float = 1.0) -> Secret:
+def rms_norm(
+    x: Secret, shape: Sequence[int], weight: Secret = None, eps: float | None = None, factor: float = 1.0
+) -> Secret:
     dims = tuple(range(-len(shape), 0))
     small = torch.finfo(torch.float32).eps if eps is None else eps
     x = scaled(x, math.sqrt(factor))

@@ -79,7 +79,9 @@ class Builder:
         with torch.no_grad():
             result = target(*plain(args), **plain(dict(kwargs)))
         stem = next((source.stem for source in trainable or sources if source.stem), None)
-        same = trainable and name == "to" and isinstance(result, torch.Tensor) and result.dtype == sources[0].value.dtype
+        same = (
+            trainable and name == "to" and isinstance(result, torch.Tensor) and result.dtype == sources[0].value.dtype
+        )
         if same and not written:
             return sources[0]
         lazy = bool(trainable) and name in VIEWS and not written
@@ -96,7 +98,9 @@ class Builder:
 
         return wrap(result, ())
 
-    def _rebuild(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], place: tuple[int, ...]) -> fx.Node:
+    def _rebuild(
+        self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], place: tuple[int, ...]
+    ) -> fx.Node:
         def parameters_to_nodes(item: Any) -> Any:
             if isinstance(item, (list, tuple)):
                 return type(item)(parameters_to_nodes(inner) for inner in item)

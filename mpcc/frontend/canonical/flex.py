@@ -39,5 +39,6 @@ def flex_attention(b: Builder, run: Run, args: tuple[Any, ...]) -> list[Any]:
 def _places(scores: Value) -> list[Constant]:
     """The numbers of batch, head, query and key, each along its own axis."""
     return [
-        Constant(torch.arange(size).reshape([-1 if i == dim else 1 for i in range(4)])) for dim, size in enumerate(shape(scores))
+        Constant(torch.arange(size).reshape([-1 if i == dim else 1 for i in range(4)]))
+        for dim, size in enumerate(shape(scores))
     ]

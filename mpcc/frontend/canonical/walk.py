@@ -29,7 +29,9 @@ _CHECKS = ("_assert", "sym_constrain", "_check")
 class Walk:
     """One graph module's values, node by node; nested graphs (no_grad and autocast regions) are walked in place."""
 
-    def __init__(self, builder: Builder, graph_module: fx.GraphModule, layer: str | None = None, nested: bool = False) -> None:
+    def __init__(
+        self, builder: Builder, graph_module: fx.GraphModule, layer: str | None = None, nested: bool = False
+    ) -> None:
         self.builder = builder
         self.graph_module = graph_module
         self.layer = layer

@@ -161,4 +161,6 @@ def _same_precision(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Known doubles meet known floats where the file's casts to double were dropped: the floats become doubles."""
     if not any(isinstance(item, torch.Tensor) and item.dtype == torch.float64 for item in args):
         return args
-    return tuple(item.double() if isinstance(item, torch.Tensor) and item.dtype == torch.float32 else item for item in args)
+    return tuple(
+        item.double() if isinstance(item, torch.Tensor) and item.dtype == torch.float32 else item for item in args
+    )

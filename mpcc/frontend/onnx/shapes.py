@@ -99,7 +99,9 @@ def _guess(place: int) -> int:
 
 
 def _agree(info: ValueInfoProto, written: Sequence[int | None], given: tuple[int, ...]) -> tuple[int, ...]:
-    fits = len(written) == len(given) and all(size is None or size == want for size, want in zip(written, given, strict=True))
+    fits = len(written) == len(given) and all(
+        size is None or size == want for size, want in zip(written, given, strict=True)
+    )
     if not fits:
         text = ", ".join("?" if size is None else str(size) for size in written)
         raise ShapeError(

@@ -62,7 +62,9 @@ def digits() -> Labelled:
         found.images, found.target, test_size=HELD_OUT, random_state=0, stratify=found.target
     )
     normal = _normalised(DIGITS_MEAN, DIGITS_STD)
-    return Labelled(normal(train), torch.tensor(train_labels), (normal(test), torch.tensor(test_labels)), Augmentation(shift=1))
+    return Labelled(
+        normal(train), torch.tensor(train_labels), (normal(test), torch.tensor(test_labels)), Augmentation(shift=1)
+    )
 
 
 def fashion_mnist() -> Labelled:

@@ -65,6 +65,8 @@ def by_programme(gates: Sequence[Gate], weights: Mapping[str, Tensor], prices: P
     if found.x is None:
         return None
     return {
-        g.site: tuple(max(range(len(g.candidates)), key=lambda k: found.x[place[g.site, p, k]]) for p in range(g.positions))
+        g.site: tuple(
+            max(range(len(g.candidates)), key=lambda k: found.x[place[g.site, p, k]]) for p in range(g.positions)
+        )
         for g in gates
     }

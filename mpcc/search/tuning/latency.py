@@ -59,7 +59,9 @@ class Prices:
         return total
 
 
-def measured(gates: Sequence[Gate], estimate: Callable[[Mapping[str, int]], Estimate], unit: Budget, per_round: float) -> Prices:
+def measured(
+    gates: Sequence[Gate], estimate: Callable[[Mapping[str, int]], Estimate], unit: Budget, per_round: float
+) -> Prices:
     """Prices from whole programs: the base, and one for each candidate at one site of each group of sites alike.
 
     `estimate` prices the program in which the named sites take the named candidates, all others their first.

@@ -121,7 +121,9 @@ class Picked(nn.Module):
         return result
 
 
-def replaced(base: fx.GraphModule, sites: Mapping[str, nn.Module], taps: Sequence[fx.Node] = ()) -> fx.GraphModule:
+def replaced(
+    base: fx.GraphModule, sites: Mapping[str, nn.Module], taps: Sequence[fx.Node] = ()
+) -> fx.GraphModule:
     """A copy of `base` with its own weights, in which `sites` are calls of modules; `taps` (nodes of `base`) are further
     outputs. A replaced node keeps its name, and `meta["site_node"]` is the node that it stands for."""
     own = copy.deepcopy({name: value for name, value in _constants(base).items()})

@@ -50,7 +50,9 @@ def attention_for_cpu(b: Builder, query: Value, key: Value, value: Value, *rest:
     """The fused kernel's form: dropout and causal, then options; the second result is only for gradients."""
     dropout, causal = (*rest, 0.0, False)[:2] if len(rest) < 2 else rest[:2]
     return [
-        scaled_dot_product_attention(b, query, key, value, options.get("attn_mask"), dropout, causal, scale=options.get("scale")),
+        scaled_dot_product_attention(
+            b, query, key, value, options.get("attn_mask"), dropout, causal, scale=options.get("scale")
+        ),
         None,
     ]
 

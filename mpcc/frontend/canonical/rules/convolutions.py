@@ -44,7 +44,9 @@ def convolution(
         if space != 2:
             raise Decline("a convolution over other than two axes whose weight depends on the input")
         return dynamic_convolution(b, x, weight, bias, stride, each(padding), dilation, groups)
-    return b.emit(aten.convolution.default, x, weight, bias, stride, each(padding), dilation, transposed, output_padding, groups)
+    return b.emit(
+        aten.convolution.default, x, weight, bias, stride, each(padding), dilation, transposed, output_padding, groups
+    )
 
 
 def transposed_convolution(
@@ -118,7 +120,9 @@ def dynamic_convolution(
     return made if bias is None else b.add(made, b.reshape(bias, [-1, 1, 1]))
 
 
-def _named_padding(b: Builder, x: Value, padding: str, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[Any, list[int]]:
+def _named_padding(
+    b: Builder, x: Value, padding: str, kernel: Sequence[int], dilation: Sequence[int]
+) -> tuple[Any, list[int]]:
     if padding == "valid":
         return x, [0] * len(kernel)
     totals = [step * (size - 1) for step, size in zip(dilation, kernel, strict=True)]
@@ -147,5 +151,7 @@ RULES: Rules = {
     **dict.fromkeys((aten.convolution.default, aten._convolution.default), convolution),
     **dict.fromkeys((aten.conv1d.default, aten.conv2d.default, aten.conv3d.default), conv),
     **dict.fromkeys((aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding), conv),
-    **dict.fromkeys((aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input), conv_transpose),
+    **dict.fromkeys(
+        (aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input), conv_transpose
+    ),
 }

@@ -95,7 +95,9 @@ def constant_pad(b: Builder, x: Value, pads: Sequence[int], value: float = 0.0) 
     return b.emit(aten.constant_pad_nd.default, x, grown, value) if any(grown) else x
 
 
-def pad_sequence(b: Builder, parts: Sequence[Value], batch_first: bool = False, value: float = 0.0, side: str = "right") -> Any:
+def pad_sequence(
+    b: Builder, parts: Sequence[Value], batch_first: bool = False, value: float = 0.0, side: str = "right"
+) -> Any:
     """Sequences [length, ..] of differing length, padded to the longest and stacked."""
     longest = max(shape(part)[0] for part in parts)
     padded = []

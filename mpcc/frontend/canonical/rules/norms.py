@@ -31,11 +31,15 @@ def rms_norm(b: Builder, x: Value, sizes: Sequence[int], weight: Any = None, eps
     return b.emit(aten.rms_norm.default, x, list(sizes), weight, torch.finfo(torch.float32).eps if eps is None else eps)
 
 
-def group_norm(b: Builder, x: Value, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any) -> Any:
+def group_norm(
+    b: Builder, x: Value, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any
+) -> Any:
     return b.emit(aten.group_norm.default, x, groups, weight, bias, eps)
 
 
-def native_group_norm(b: Builder, x: Value, weight: Any, bias: Any, n: int, c: int, hw: int, groups: int, eps: float) -> Any:
+def native_group_norm(
+    b: Builder, x: Value, weight: Any, bias: Any, n: int, c: int, hw: int, groups: int, eps: float
+) -> Any:
     return [group_norm(b, x, groups, weight, bias, eps), None, None]
 
 
@@ -84,7 +88,9 @@ def native_batch_norm(b: Builder, x: Value, *args: Any) -> Any:
     return [batch_norm(b, x, *args), None, None]
 
 
-def _no_training(b: Builder, x: Value, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float) -> Any:
+def _no_training(
+    b: Builder, x: Value, weight: Any, bias: Any, mean: Any, variance: Any, momentum: float, eps: float
+) -> Any:
     return [batch_norm(b, x, weight, bias, mean, variance, False, momentum, eps), None, None]
 
 

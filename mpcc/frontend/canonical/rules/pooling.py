@@ -29,7 +29,9 @@ def avg_pool2d(
     stride = _pair(stride, kernel)
     if kernel == [1, 1] and stride == [1, 1] and padding == [0, 0]:
         return x
-    exact = all((size + 2 * p - k) % s == 0 for size, k, s, p in zip(shape(x)[-2:], kernel, stride, padding, strict=True))
+    exact = all(
+        (size + 2 * p - k) % s == 0 for size, k, s, p in zip(shape(x)[-2:], kernel, stride, padding, strict=True)
+    )
     if divisor is None and (count_padding or padding == [0, 0]) and (not ceil_mode or exact):
         return b.emit(aten.avg_pool2d.default, x, kernel, stride, padding)
     if divisor is not None:

@@ -87,7 +87,9 @@ def _diagonal_free(value: Value, labels: list[str]) -> tuple[Value, list[str]]:
     return value, labels
 
 
-def _pair(b: Builder, x: Value, left: list[str], y: Value, right: list[str], wanted: set[str]) -> tuple[Value, list[str]]:
+def _pair(
+    b: Builder, x: Value, left: list[str], y: Value, right: list[str], wanted: set[str]
+) -> tuple[Value, list[str]]:
     """One contraction: [batch, i, k] x [batch, k, j] -> [batch, i, j]."""
     _diagonal_free(y, right)
     size = dict(zip([*left, *right], [*shape(x), *shape(y)], strict=True))

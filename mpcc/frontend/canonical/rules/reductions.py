@@ -78,7 +78,9 @@ def variance_and_mean(b: Builder, x: Value, dims: Any = None, *args: Any, **kwar
     return [spread, b.mean(x, axes(x, dims), bool(kwargs.get("keepdim", len(args) > 1 and args[1])))]
 
 
-def vector_norm(b: Builder, x: Value, order: Any = 2, dims: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+def vector_norm(
+    b: Builder, x: Value, order: Any = 2, dims: Dims = None, keepdim: bool = False, *, dtype: Any = None
+) -> Any:
     if order is None or order == 2:
         return b.do(aten.sqrt.default, b.sum(b.do(aten.pow.Tensor_Scalar, x, 2), axes(x, dims), keepdim))
     if order == 1:

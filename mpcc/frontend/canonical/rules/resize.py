@@ -55,7 +55,9 @@ def nearest(dims: int) -> Any:
     """Nearest pixels: repetition where the size is a multiple, else an index along each axis."""
 
     def rule(b: Builder, x: Value, sizes: Any, *rest: Any) -> Any:
-        factors: Any = rest[0] if len(rest) == 1 and not isinstance(rest[0], float) else (list(rest) if any(rest) else None)
+        factors: Any = (
+            rest[0] if len(rest) == 1 and not isinstance(rest[0], float) else (list(rest) if any(rest) else None)
+        )
         for place in range(dims):
             dim = len(shape(x)) - dims + place
             old = shape(x)[dim]

@@ -229,7 +229,9 @@ def select_scatter(b: Builder, x: Value, source: Value, dim: int, index: int) ->
 
 
 RULES: Rules = {
-    **dict.fromkeys((aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten._reshape_alias.default), reshape),
+    **dict.fromkeys(
+        (aten.reshape.default, aten.view.default, aten._unsafe_view.default, aten._reshape_alias.default), reshape
+    ),
     aten.view.dtype: view_dtype,
     aten.flatten.using_ints: flatten,
     aten.unflatten.int: unflatten,

@@ -76,7 +76,8 @@ def group_normalization(op: Op, x: Value, scale: Value, bias: Value) -> Value:
     if op.version < 21 and shape_of(scale)[0] == groups != channels:
         each = channels // groups
         scale, bias = (
-            op.reshape(broadcast(op, op.reshape(weight, [groups, 1]), [groups, each]), [channels]) for weight in (scale, bias)
+            op.reshape(broadcast(op, op.reshape(weight, [groups, 1]), [groups, each]), [channels])
+            for weight in (scale, bias)
         )
     return _group_norm(op, x, groups, scale, bias, op.number("epsilon", 1e-5))
 

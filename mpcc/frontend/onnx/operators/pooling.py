@@ -55,7 +55,9 @@ def average_pool(op: Op, x: Value) -> Value:
     return pooled if bool((share == 1).all()) else op.mul(pooled, 1.0 / share)
 
 
-def _reach_last_window(op: Op, at: Window, sizes: Sequence[int], before: Sequence[int], after: Sequence[int]) -> list[int]:
+def _reach_last_window(
+    op: Op, at: Window, sizes: Sequence[int], before: Sequence[int], after: Sequence[int]
+) -> list[int]:
     """The padding after each axis, enlarged so that with ceil_mode the last, incomplete window fits.
 
     A window that would start in the padding behind the input is dropped, as in torch.

@@ -15,7 +15,9 @@ from ..op import Op, Table, rank, shape_of
 from ..recorder import Value, aten
 
 
-def resize(op: Op, x: Value, roi: Value | None = None, scales: Value | None = None, sizes: Value | None = None) -> Value:
+def resize(
+    op: Op, x: Value, roi: Value | None = None, scales: Value | None = None, sizes: Value | None = None
+) -> Value:
     """Inputs are (x, scales) in opset 10, where coordinates are asymmetric, and (x, roi, scales, sizes) since."""
     old = op.version < 11
     factors, wanted = _target(op, x, roi if old else scales, sizes)
