@@ -218,18 +218,34 @@ the engine has no sine; Linformer, which is a change of the model and has to be 
 """
 
 
+def unbeaten(rows: Sequence[Row]) -> list[Row]:
+    """Published entries that keep the function and for which no fitted member has at most the error, rounds and bytes, and
+    fewer rounds or bytes."""
+    return [
+        row for row in rows
+        if row.published and row.level != "structural" and not verdict(row, family(rows, row)).startswith("fitted:")
+    ]  # fmt: skip
+
+
+def family(rows: Sequence[Row], beside: Row) -> list[Row]:
+    """The fitted members on the same operator and values, without those that another one beats."""
+    return pareto([r for r in rows if not r.published and (r.operator, r.values) == (beside.operator, beside.values)])
+
+
 def _wins(rows: Sequence[Row]) -> str:
-    """Which published entries that keep the function are not beaten, with the nearest fitted one."""
+    """Whether all published entries that keep the function are beaten; those that are not, with the nearest fitted one."""
     lines = []
-    for row in rows:
-        fitted = [r for r in rows if not r.published and (r.operator, r.values) == (row.operator, row.values)]
-        if row.published and row.level != "structural" and "wins" in verdict(row, pareto(fitted)):
-            near = min(pareto(fitted), key=lambda one: one.error)
-            own, best = (f"{r.rounds} rounds, {r.bytes:.1f} B, error {r.error:.2g}" for r in (row, near))
-            where = f"{TITLES[row.operator]}, {SETS[row.values]}"
-            lines.append(f"* {where}: {row.name} ({own}); the most accurate fitted one: {best}")
-    head = "Published entries that keep the function and that no fitted member beats at their error"
-    return f"{head}:\n" + "\n".join(lines) if lines else f"{head}: none."
+    for row in unbeaten(rows):
+        near = min(family(rows, row), key=lambda one: one.error)
+        own, best = (f"{r.rounds} rounds, {r.bytes:.1f} B, error {r.error:.2g}" for r in (row, near))
+        where = f"{TITLES[row.operator]}, {SETS[row.values]}"
+        lines.append(f"* {where}: {row.name} ({own}); the most accurate fitted one: {best}")
+    if not lines:
+        return (
+            "For every published entry that keeps the function, some fitted member has at most its error, at most its rounds\n"
+            "and at most its bytes, and fewer rounds or fewer bytes."
+        )
+    return "Published entries that keep the function and that no fitted member beats at their error:\n" + "\n".join(lines)
 
 
 def _plain(row: Row) -> dict[str, Any]:

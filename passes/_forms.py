@@ -56,6 +56,21 @@ def product(x: Any, terms: Sequence[Any], *, joined: bool) -> Any:
     return mpc.mul(x, total)
 
 
+def times_rsqrt(x: Any, v: Any, stages: Stages, correction: Sequence[float] = (), *, joined: bool) -> Any:
+    """x / sqrt(v), v broadcast, by a chain; with a correction (see mpcc.rewrite.corrections) x y + x y s(1 - v y^2).
+
+    x is multiplied last in both terms: so they share its opening, and the large tensor is opened once.
+    """
+    terms = factors(v, stages)
+    if not correction:
+        return product(x, terms, joined=joined)
+    y = terms[0]
+    for term in terms[1:]:
+        y = mpc.mul(y, term)
+    e = mpc.add(mpc.scale(mpc.mul(mpc.mul(v, y), y), -1.0), 1.0)
+    return mpc.add(mpc.mul(x, y), mpc.mul(x, mpc.mul(y, poly(e, correction))))
+
+
 def power(y: Any, exponents: Sequence[int]) -> Any:
     """y to the product of `exponents`, one opening each."""
     for exponent in exponents:

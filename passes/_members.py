@@ -12,6 +12,8 @@ from mpcc.rewrite import Domain, Options, SiteStatistics
 from mpcc.rewrite.chains import Chain, plan_chains
 from mpcc.rewrite.chains import options_of as chain_options
 from mpcc.rewrite.chains import value as chain_value
+from mpcc.rewrite.corrections import plan_corrected
+from mpcc.rewrite.corrections import value as rsqrt_value
 from mpcc.rewrite.exponentials import Exponential, error
 from mpcc.rewrite.exponentials import options_of as exponential_options
 from mpcc.rewrite.fit import chebyshev_grid
@@ -77,11 +79,13 @@ def exponential_error(options: Options, powers: Sequence[int], floor: float, rel
 
 
 def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ...]:
-    """Members that differ in their chain for 1/sqrt of the named quantity: the shortest accurate one first.
+    """Members that differ in their chain for 1/sqrt of the named quantity, the shortest accurate one first; then corrected
+    chains (mpcc.rewrite.corrections), which are finer.
 
     The range is the calibrated one widened by the factor NORM_MARGIN, further where few rows were seen: variances have
     long tails below (an unusual image's class token) and short ones above. The fit is closest where nearly all
-    calibrated rows are. Below the range the result is too small; far above, of several stages, it is wrong.
+    calibrated rows are; a corrected one is as close on the whole range. Below the range the result is too small; far
+    above, of several stages or corrected, it is wrong.
     """
     seen, rows = statistics.ranges[quantity], statistics.samples[quantity].numpy()
     few = min(1.0, FEW / len(rows))
@@ -89,12 +93,16 @@ def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ..
     high = _digits(seen.high * NORM_MARGIN * (1 + FEW_ABOVE * math.sqrt(few)))
     spread = tuple(_digits(float(q)) for q in np.quantile(rows, np.linspace(TAIL, 1 - TAIL, QUANTILES)))
     chains = [chain for chain in plan_chains("rsqrt", low, high, spread, FINEST) if chain.error < NORM_ROUGHEST]
-    ranges = {"low": low, "high": high, "margin": NORM_MARGIN}
-    return tuple(
-        {**chain_options(chain), **ranges, "joined": joined}
+    plain = [
+        {**chain_options(chain), "joined": joined}
         for chain in first_within(chains, NORM_TOLERANCE)
         for joined in ((True, False) if len(chain.stages) > 1 else (True,))
-    )
+    ]
+    fine = [
+        {**chain_options(one.chain), "correction": list(one.correction), "joined": True}
+        for one in plan_corrected(low, high, NORM_ROUGHEST)
+    ]
+    return tuple({**member, "low": low, "high": high, "margin": NORM_MARGIN} for member in (*plain, *fine))
 
 
 def _digits(value: float) -> float:
@@ -104,4 +112,4 @@ def _digits(value: float) -> float:
 def norm_error(options: Options) -> float:
     """Largest absolute error of an element within 8 standard deviations, weight 1: 8 times the relative error."""
     v = np.exp(chebyshev_grid(math.log(options["low"]), math.log(options["high"]), POINTS))
-    return 8 * float(np.abs(chain_value(options["chain"], v) * np.sqrt(v) - 1).max())
+    return 8 * float(np.abs(rsqrt_value(options["chain"], options.get("correction", ()), v) * np.sqrt(v) - 1).max())

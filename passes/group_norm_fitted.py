@@ -7,6 +7,7 @@ As `layer_norm_fitted`, over groups of channels; weight and bias are one number 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch
 from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 
-from ._forms import Stages, factors, product
+from ._forms import Stages, times_rsqrt
 from ._members import between, norm_error, norm_members
 
 aten = torch.ops.aten
@@ -28,6 +29,7 @@ def group_norm_fitted(
     num_groups: int,
     eps: float = 1e-5,
     chain: Stages,
+    correction: Sequence[float] = (),
     joined: bool = True,
     **recorded: Any,
 ) -> Any:
@@ -36,7 +38,7 @@ def group_norm_fitted(
     groups = aten.reshape.default(x, [shape[0], num_groups, -1])
     centred = mpc.sub(groups, mpc.mean(groups, (2,), keepdim=True))
     variance = mpc.add(mpc.mean(mpc.square(centred), (2,), keepdim=True), eps)
-    y = aten.reshape.default(product(centred, factors(variance, chain), joined=joined), shape)
+    y = aten.reshape.default(times_rsqrt(centred, variance, chain, correction, joined=joined), shape)
     column = [1, shape[1], *([1] * (len(shape) - 2))]
     y = y if weight is None else mpc.mul(y, aten.reshape.default(weight, column))
     return y if bias is None else mpc.add(y, aten.reshape.default(bias, column))

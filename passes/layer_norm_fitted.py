@@ -17,7 +17,7 @@ from typing import Any
 from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 
-from ._forms import Stages, factors, product
+from ._forms import Stages, times_rsqrt
 from ._members import between, norm_error, norm_members
 
 
@@ -29,6 +29,7 @@ def layer_norm_fitted(
     normalized_shape: Sequence[int],
     eps: float,
     chain: Stages,
+    correction: Sequence[float] = (),
     joined: bool = True,
     **recorded: Any,
 ) -> Any:
@@ -37,7 +38,7 @@ def layer_norm_fitted(
     dims = tuple(range(rank - len(normalized_shape), rank))
     centred = mpc.sub(x, mpc.mean(x, dims, keepdim=True))
     variance = mpc.add(mpc.mean(mpc.square(centred), dims, keepdim=True), eps)
-    y = product(centred, factors(variance, chain), joined=joined)
+    y = times_rsqrt(centred, variance, chain, correction, joined=joined)
     y = y if weight is None else mpc.mul(y, weight)
     return y if bias is None else mpc.add(y, bias)
 

@@ -15,7 +15,7 @@ import torch
 from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 
-from ._forms import Stages, factors, product
+from ._forms import Stages, times_rsqrt
 from ._members import between, norm_error, norm_members
 
 
@@ -26,6 +26,7 @@ def rms_norm_fitted(
     normalized_shape: Sequence[int],
     eps: float | None = None,
     chain: Stages,
+    correction: Sequence[float] = (),
     joined: bool = True,
     **recorded: Any,
 ) -> Any:
@@ -34,7 +35,7 @@ def rms_norm_fitted(
     dims = tuple(range(rank - len(normalized_shape), rank))
     small = torch.finfo(x.dtype).eps if eps is None else eps
     mean_square = mpc.add(mpc.mean(mpc.square(x), dims, keepdim=True), small)
-    y = product(x, factors(mean_square, chain), joined=joined)
+    y = times_rsqrt(x, mean_square, chain, correction, joined=joined)
     return y if weight is None else mpc.mul(y, weight)
 
 
