@@ -1,18 +1,23 @@
 """One budget, four links: half of the accurate plan's predicted time, and what the search chooses for it on each.
 
-    python benchmarks/links.py        prints the table of docs/search.md, for the digits ViT
+python benchmarks/links.py        the digits ViT; writes docs/links.json, of which docs/pareto.md makes its tables
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mpcc import pipeline, registry
 from mpcc.bundle.front import tally
 from mpcc.choose import Search, priced
 from mpcc.cost import Budget, Network
+from mpcc.rewrite import Choice, Split
 
-DIGITS = Path(__file__).parents[1] / "examples" / "digits_vit"
+ROOT = Path(__file__).parents[1]
+DIGITS = ROOT / "examples" / "digits_vit"
 LINKS = {"thin": "2ms,200kB/s", "lan": "lan", "wan": "wan", "slow": "200ms,1GB/s"}
 
 
@@ -20,21 +25,59 @@ def main() -> None:
     prepared = pipeline.prepare(DIGITS / "model.onnx", calibration=DIGITS / "calibration.npz")
     search = Search(pipeline.task_of(prepared, level="structural"))
     accurate = pipeline.first_plan(prepared, "bounded")
-    print("| link | budget | seconds | rounds | MB | damage | chosen |")
-    print("| --- | --: | --: | --: | --: | --: | --- |", flush=True)
+    found: dict[str, Any] = {}
+    plans = {}
+    tasks = {}
     for name, link in LINKS.items():
         here = search.under(registry.protocol("crypten"), Network.parse(link))
+        tasks[name] = here.task
         budget = Budget(float(priced(here.task, accurate).seconds) / 2, "seconds")
-        found = here.within(budget)
-        if found is None:
-            print(f"| {name} ({link}) | {budget.amount:.3g} s | none meets it | | | | |", flush=True)
+        found[name] = {"link": link, "budget": budget.amount}
+        if (chosen := here.within(budget)) is None:
             continue
-        cost, chosen = found.point.estimate, ", ".join(f"{k} {n}" for k, n in tally(found.point.plan.choices).items())
-        print(
-            f"| {name} ({link}) | {budget.amount:.3g} s | {float(cost.seconds):.3g} | {int(cost.rounds)} | "
-            f"{float(cost.bytes) / 1e6:.3g} | {found.point.damage:.2g} | {chosen} |",
-            flush=True,
+        cost, plans[name] = chosen.point.estimate, chosen.point.plan
+        found[name] |= {
+            "seconds": float(cost.seconds), "rounds": int(cost.rounds), "bytes": float(cost.bytes),
+            "damage": chosen.point.damage, "chosen": tally(plans[name].choices),
+            "sites": {site: described(choice) for site, choice in plans[name].choices.items()},
+        }  # fmt: skip
+    for name, task in tasks.items():
+        found[name]["of_plans"] = {other: float(priced(task, plan).seconds) for other, plan in plans.items()}
+    (ROOT / "docs" / "links.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def described(choice: Choice | Split) -> str:
+    """A choice for people: the approximation and its whole numbers and words."""
+    if isinstance(choice, Split):
+        return "; ".join(f"{part.label}: {described(part.choice)}" for part in choice.parts)
+    short = [f"{key} {value}" for key, value in choice.options.items() if isinstance(value, int | str)]
+    return " ".join([choice.approximation, *short])
+
+
+def links_section(found: Mapping[str, Any]) -> list[str]:
+    """The part of docs/pareto.md on links: what is chosen, where plans differ, what each costs on the others' links."""
+    met = [name for name in found if "sites" in found[name]]
+    lines = ["## Different links, different plans", "<!-- measured by: python benchmarks/links.py -->"]
+    lines += ["The digits ViT for `crypten`, structural, within half of the accurate plan's time on each link.", ""]
+    lines += ["| link | budget | seconds | rounds | MB | damage | chosen |", "| --- | --: | --: | --: | --: | --: | --- |"]
+    for name, row in found.items():
+        start = f"| {name} ({row['link']}) | {row['budget']:.3g} s |"
+        if name not in met:
+            lines.append(f"{start} none meets it | | | | |")
+            continue
+        chosen = ", ".join(f"{key} {times}" for key, times in row["chosen"].items())
+        lines.append(
+            f"{start} {row['seconds']:.3g} | {row['rounds']} | {row['bytes'] / 1e6:.3g} | {row['damage']:.2g} | {chosen} |"
         )
+    lines += ["", "What each plan takes on each link, in seconds:", ""]
+    lines += ["| link | " + " | ".join(f"plan for {name}" for name in met) + " |", "| --- |" + " --: |" * len(met)]
+    lines += [f"| {name} | " + " | ".join(f"{row['of_plans'][other]:.3g}" for other in met) + " |" for name, row in found.items()]
+    lines += ["", "The sites where they differ:", "", "| site | " + " | ".join(met) + " |", "| --- |" + " --- |" * len(met)]
+    for site in found[met[0]]["sites"] if met else ():
+        row = [found[name]["sites"][site] for name in met]
+        if len(set(row)) > 1:
+            lines.append(f"| {site} | " + " | ".join(row) + " |")
+    return [*lines, ""]
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""The search against fixed recipes, without training: damage on held-out images over predicted seconds.
+"""The search against published recipes, without training: damage on held-out images over predicted seconds.
 
-    python benchmarks/pareto.py [digits|fashion|vit_lite] [--images 256] [--points 6] [--protocol crypten ...]
+    python benchmarks/pareto.py [fashion] [vit_lite] [--protocol crypten ...] [--images 128] [--points 6]
 
-Writes docs/pareto-<model>.json and, from all of them, docs/pareto.md and docs/pareto-<model>-<protocol>-<network>.svg.
-A point is (seconds predicted for the whole program, Kullback-Leibler divergence of the outputs from those of the model
-as it was). Recipes are fitted like the search's plans: site by site, to what each site sees under the choices before it.
-Candidates are calibrated and weighed on training images; held-out images are only looked at for the table.
+Writes docs/pareto-<model>.json after every protocol and network, and takes up where it stopped: what stands there with
+the same numbers of images and points is kept. From all of them, and from docs/links.json (benchmarks/links.py), it
+writes docs/pareto.md and docs/pareto-<model>-<protocol>-<network>.svg; without a model it does only that.
+
+Recipes are those of `mpcc optimize --recipe`. The front has plans spread evenly over the logarithm of the time; where
+they leave a recipe uncovered on the calibration images, the search is also asked for the best plan within that recipe's
+time. Held-out images choose nothing.
 """
 
 from __future__ import annotations
@@ -13,191 +16,123 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from models.vit_lite import vit_lite_7_4_32
+from pareto_page import write_page
+from torch import Tensor
 
 from mpcc import pipeline, registry
-from mpcc.bundle.front import picture, tally
-from mpcc.choose import Search, priced
-from mpcc.cost import Budget, Network
+from mpcc.backend.emulate import Emulator
+from mpcc.bundle.front import tally
+from mpcc.choose import OWN, Search, priced
+from mpcc.cost import Budget, Estimate, Network
 from mpcc.errors import MpccError
 from mpcc.ir.ranges import stack_calls
-from mpcc.rewrite import Choice, Plan, SiteStatistics, Split
-from mpcc.search import Sensitivity, in_order
+from mpcc.rewrite import Plan
+from mpcc.search import Sensitivity
+from mpcc.search.recipes import recipe_plan
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 NETWORKS = ("lan", "wan")
-LINKS = {"thin": "2ms,200kB/s", "slow": "200ms,1GB/s"}
-"""Two links on which the same model wants different plans; only for the engine's own prices."""
-PROTOCOLS = ("crypten", "crypten-stock", "semi2k", "cheetah", "aby3")
-CALIBRATION = 64
-Fitted = Callable[[SiteStatistics], Choice | Split]
+PROTOCOLS = ("crypten", "semi2k", "cheetah", "aby3", "crypten-stock")
+RECIPES = ("stock", "mpcformer", "the-x", "relu-softmax", "scaling", "mpcvit:0.5", "mpcvit+:0.5")
+CALIBRATION, NOISE = 64, 16
+"""Calibration images; fewer for the larger model that has only noise."""
+Data = tuple[Any, Tensor, Tensor]
 
 
-def recipes() -> dict[str, Mapping[str, Any]]:
-    """Name -> operator -> approximation, or a pair of them for alternating heads. What is not named stays accurate."""
-    return {
-        "accurate": {},
-        "relu-softmax": {"softmax": "softmax_relu"},
-        "scaling": {"softmax": "softmax_scaling"},
-        "2quad": {"softmax": "softmax_2quad"},
-        "mpcformer (2Quad + Quad)": {"softmax": "softmax_2quad", "gelu": "gelu_quad"},
-        "the-x (+ ReLU)": {"softmax": "softmax_the_x", "gelu": "gelu_relu"},
-        "mpcvit:0.5": {"softmax": ("softmax_relu", "softmax_scaling")},
-        "mpcvit+": {"softmax": ("softmax_relu", "softmax_scaling"), "gelu": "gelu_relu"},
-    }
+class Judge:
+    """Damage and drop of plans on held-out images: by fixed-point emulation of the program, or in float."""
+
+    def __init__(self, prepared: pipeline.Prepared, search: Search, held: Tensor) -> None:
+        self.prepared, self.columns = prepared, stack_calls(prepared.graph, held)
+        self.floats = Sensitivity.of(prepared.graph, self.columns, registry.approximations(), search.task.metric)
+        self.known: dict[tuple[str, bool], dict[str, float]] = {}
+
+    def __call__(self, plan: Plan, emulated: bool) -> dict[str, float]:
+        key = Plan(plan.choices).to_json(), emulated
+        if key not in self.known:
+            if emulated:
+                outputs = tuple(Emulator(pipeline.schedule(self.prepared, plan)).calls(*self.columns))
+            else:
+                outputs = self.floats.joint(plan.choices)
+            metric, reference = self.floats.metric, self.floats.reference
+            self.known[key] = {"damage": metric.damage(outputs, reference), "drop": metric.drop(outputs, reference)}
+        return self.known[key]
 
 
-def fitted(recipe: Mapping[str, Any], accurate: Plan) -> Fitted:
-    """The choice of a recipe at a site, its first member as fitted there."""
-    known = registry.approximations()
+class Comparison:
+    """One model: its search, the plans of the recipes, and what judges them."""
 
-    def one(name: str, seen: SiteStatistics) -> Choice:
-        members = known[name].candidates(seen)
-        if not members:
-            raise MpccError(f"{name} does not apply at {seen.site.name}")
-        return Choice(name, dict(members[0]))
+    def __init__(self, name: str, images: int) -> None:
+        model, self.calibration, held = MODELS[name](images)
+        self.prepared = pipeline.prepare(*model, calibration=self.calibration)
+        self.search = Search(pipeline.task_of(self.prepared, level="structural"))
+        self.judge = Judge(self.prepared, self.search, held)
+        graph, inputs, known = self.prepared.graph, self.prepared.inputs, registry.approximations()
+        self.recipes = {recipe: recipe_plan(recipe, graph, inputs, known) for recipe in RECIPES}
+        metric, sensitivity = self.search.task.metric, self.search.sensitivity
+        self.seen = {  # damage on the calibration images
+            recipe: metric.damage(sensitivity.joint(plan.choices), sensitivity.reference) for recipe, plan in self.recipes.items()
+        }
 
-    def choose(seen: SiteStatistics) -> Choice | Split:
-        wanted = recipe.get(seen.site.operator)
-        if isinstance(wanted, tuple):
-            heads = seen.site.shape[1]
-            choices = [one(name, seen) for name in wanted]
-            return Split.of(1, [choices[head % len(choices)] for head in range(heads)])
-        usual = accurate.choices[seen.site.name].choices[0]
-        return one(wanted or usual.approximation, seen)
+    def cell(self, protocol: str, network: str, points: int) -> dict[str, Any]:
+        """Front and recipes for one protocol on one network."""
+        here = self.search.under(registry.protocol(protocol), Network.parse(network))
+        others: dict[str, Any] = {}
+        for recipe, plan in self.recipes.items():
+            try:
+                others[recipe] = self.row(plan, priced(here.task, plan))
+            except MpccError as error:
+                others[recipe] = {"error": error.what}
+        found = here.front(points)
+        for recipe, other in others.items():
+            if "error" in other or any(_covers(p, other["seconds"], self.seen[recipe]) for p in found):
+                continue
+            more = here.within(Budget(other["seconds"], "seconds"))
+            found += [] if more is None else [more.point]
+        found.sort(key=lambda p: float(p.estimate.seconds))
+        front = [self.row(p.plan, p.estimate) | {"chosen": tally(p.plan.choices)} for p in found]
+        return {"protocol": protocol, "network": network, "front": front, "recipes": others}
 
-    return choose
-
-
-def measured(judge: Sensitivity, plan: Plan) -> tuple[float, float]:
-    """(damage, part of the images whose top class changes) on the held-out images."""
-    outputs = judge.joint(plan.choices)
-    return judge.metric.damage(outputs, judge.reference), judge.metric.drop(outputs, judge.reference)
-
-
-def run(name: str, images: int, points: int, protocols: list[str]) -> dict[str, Any]:
-    """All fronts and recipes of one model."""
-    model, calibration, held = MODELS[name](images)
-    prepared = pipeline.prepare(*model, calibration=calibration)
-    task = pipeline.task_of(prepared, network="lan", level="structural")
-    search = Search(task)
-    judge = Sensitivity.of(task.graph, stack_calls(task.graph, held), registry.approximations(), task.metric)
-    accurate = pipeline.first_plan(prepared, "bounded")
-    fixed: dict[str, Plan] = {}
-    for recipe, choices in recipes().items():
-        try:
-            fixed[recipe] = in_order(task.graph, prepared.inputs, fitted(choices, accurate), registry.approximations())
-        except MpccError as error:
-            say(f"{recipe}: {error}")
-    losses = {recipe: measured(judge, plan) for recipe, plan in fixed.items()}
-    results = []
-    for protocol in protocols:
-        for network in (*NETWORKS, *(LINKS.values() if protocol == "crypten" else ())):
-            here = search.under(registry.protocol(protocol), Network.parse(network))
-            front = [
-                {**row(point.estimate, *measured(judge, point.plan)), "chosen": tally(point.plan.choices)}
-                for point in here.front(points)
-            ]
-            others = {}
-            for recipe, plan in fixed.items():
-                try:
-                    others[recipe] = row(priced(here.task, plan), *losses[recipe])
-                except MpccError as error:
-                    say(f"{recipe} for {protocol}: {error}")
-            found = {"protocol": protocol, "network": network, "front": front, "recipes": others}
-            if "accurate" in others:
-                half = here.within(Budget(others["accurate"]["seconds"] / 2, "seconds"))
-                plan = None if half is None else half.point
-                found["half"] = plan and {**row(plan.estimate, *measured(judge, plan.plan)), "chosen": tally(plan.plan.choices)}
-            results.append(found)
-            say(f"{name} {protocol} {network}: {len(front)} points, {len(others)} recipes")
-    return {"model": name, "images": len(held), "calibration": len(calibration), "results": results}
+    def row(self, plan: Plan, estimate: Estimate) -> dict[str, Any]:
+        """A plan's cost, and its damage by the emulation of what would run, or in float where nothing would."""
+        cost = {"seconds": float(estimate.seconds), "rounds": float(estimate.rounds), "bytes": float(estimate.bytes)}
+        return cost | self.judge(plan, estimate.protocol == OWN)
 
 
-def row(estimate: Any, damage: float, drop: float) -> dict[str, float]:
-    return {
-        "seconds": float(estimate.seconds), "rounds": float(estimate.rounds), "bytes": float(estimate.bytes),
-        "damage": damage, "drop": drop,
-    }  # fmt: skip
+def _covers(point: Any, seconds: float, damage: float) -> bool:
+    return float(point.estimate.seconds) <= seconds and point.damage <= damage
 
 
-def beaten_by(front: list[dict[str, Any]], other: Mapping[str, float]) -> bool:
-    """Whether some point of the front is neither slower nor more damaging than the other plan."""
-    return any(p["seconds"] <= other["seconds"] and p["damage"] <= other["damage"] for p in front)
+def run(name: str, images: int, points: int, protocols: list[str]) -> None:
+    """The cells of one model that are not there yet, each written as soon as it is known."""
+    place = DOCS / f"pareto-{name}.json"
+    asked = {"model": name, "images": images, "points": points}
+    known = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
+    if {key: known.get(key) for key in asked} != asked:
+        known = {**asked, "results": []}
+    done = {(cell["protocol"], cell["network"]) for cell in known["results"]}
+    todo = [(p, n) for p in protocols for n in NETWORKS if (p, n) not in done]
+    if not todo:
+        return
+    comparison = Comparison(name, images)
+    known["calibration"] = len(comparison.calibration)
+    for protocol, network in todo:
+        known["results"].append(comparison.cell(protocol, network, points))
+        known["results"].sort(key=lambda cell: (PROTOCOLS.index(cell["protocol"]), NETWORKS.index(cell["network"])))
+        part = place.with_suffix(".part")
+        part.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        part.replace(place)
+        print(f"{name} {protocol} {network}", file=sys.stderr, flush=True)
 
 
-def beats(front: list[dict[str, Any]], other: Mapping[str, float]) -> bool:
-    """Whether the other plan is both faster and less damaging than some point of the front."""
-    return any(other["seconds"] < p["seconds"] and other["damage"] < p["damage"] for p in front)
-
-
-def page(found: list[dict[str, Any]]) -> str:
-    """docs/pareto.md"""
-    lines = [
-        "# The search against fixed recipes",
-        "",
-        "Made by `python benchmarks/pareto.py`. No training. Damage is the KL divergence from the model as it was, in",
-        "nats an image, in float on held-out images; seconds are predicted for one inference online. Held-out images were",
-        "used for nothing else. *Covered* recipes have a point of the front that is neither slower nor more damaging; a recipe",
-        "that *beats* is both faster and less damaging than some point.",
-        "",
-    ]
-    for model in found:
-        lines += [f"## {model['model']}: {model['images']} held-out images", ""]
-        for result in model["results"]:
-            lines += section(model["model"], result)
-    return "\n".join(lines)
-
-
-def section(model: str, result: Mapping[str, Any]) -> list[str]:
-    """One protocol on one network: picture and table."""
-    front, recipes_ = result["front"], result["recipes"]
-    stem = f"pareto-{model}-{result['protocol']}-{link(result['network'])}"
-    lines = [f"### {result['protocol']}, {link(result['network'])} ({result['network']})", "", f"![{stem}]({stem}.svg)", ""]
-    lines += ["| plan | seconds | rounds | MB | damage | top class changes | |", "| --- | --: | --: | --: | --: | --: | --- |"]
-    for number, point in enumerate(front, 1):
-        chosen = ", ".join(f"{name} {times}" for name, times in point["chosen"].items())
-        lines.append(f"| **front {number}** | {cells(point)} | {chosen} |")
-    if result.get("half"):
-        chosen = ", ".join(f"{name} {times}" for name, times in result["half"]["chosen"].items())
-        lines.append(f"| budget: half of the accurate plan | {cells(result['half'])} | {chosen} |")
-    for name, other in recipes_.items():
-        verdict = "beats a point" if beats(front, other) else "covered" if beaten_by(front, other) else "between points"
-        lines.append(f"| {name} | {cells(other)} | {verdict} |")
-    worse = [name for name, other in recipes_.items() if beats(front, other)]
-    claim = "No recipe is both faster and less damaging than a point of the front."
-    return [*lines, "", claim if not worse else f"Faster and less damaging than some point of the front: {', '.join(worse)}.", ""]
-
-
-def link(network: str) -> str:
-    """`thin` of the thin link."""
-    return next((name for name, text in LINKS.items() if text == network), network)
-
-
-def cells(point: Mapping[str, float]) -> str:
-    return (
-        f"{point['seconds']:.3g} | {point['rounds']:.0f} | {point['bytes'] / 1e6:.3g} | {point['damage']:.2g} | "
-        f"{point['drop']:.1%}"
-    )
-
-
-def draw(model: dict[str, Any]) -> None:
-    """One picture a protocol and network."""
-    for result in model["results"]:
-        curve = [(point["seconds"], point["damage"]) for point in result["front"]]
-        others = {name.split(" ")[0]: (other["seconds"], other["damage"]) for name, other in result["recipes"].items()}
-        figure = picture({"the search": curve}, "KL divergence, held-out images", others)
-        place = DOCS / f"pareto-{model['model']}-{result['protocol']}-{link(result['network'])}.svg"
-        figure.savefig(place, metadata={"Date": None})
-
-
-def fashion(images: int) -> tuple[Any, torch.Tensor, torch.Tensor]:
+def fashion(images: int) -> Data:
     """The trained Fashion-MNIST ViT; calibration from the training images, held-out from the test images."""
     sys.path.insert(0, str(ROOT / "examples" / "fashion_vit"))
     import data
@@ -205,44 +140,26 @@ def fashion(images: int) -> tuple[Any, torch.Tensor, torch.Tensor]:
     return (ROOT / "examples" / "fashion_vit" / "model.onnx", None), data.training()[0][:CALIBRATION], data.test()[0][:images]
 
 
-def digits(images: int) -> tuple[Any, torch.Tensor, torch.Tensor]:
-    """The trained digits ViT; the committed calibration and held-out images."""
-    import numpy as np
-
-    folder = ROOT / "examples" / "digits_vit"
-    seen = torch.from_numpy(np.load(folder / "calibration.npz")["images"])[:CALIBRATION]
-    return (folder / "model.onnx", None), seen, torch.from_numpy(np.load(folder / "heldout.npz")["images"])[:images]
-
-
-def vit_lite(images: int) -> tuple[Any, torch.Tensor, torch.Tensor]:
+def vit_lite(images: int) -> Data:
     """ViT-Lite 7/4/32 as published, with random weights: its inputs are noise too."""
-    noise = torch.randn(16 + images, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    return vit_lite_7_4_32(), noise[:16], noise[16:]
+    noise = torch.randn(NOISE + images, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return vit_lite_7_4_32(), noise[:NOISE], noise[NOISE:]
 
 
-MODELS: dict[str, Callable[[int], tuple[Any, torch.Tensor, torch.Tensor]]] = {
-    "digits": digits, "fashion": fashion, "vit_lite": vit_lite,
-}  # fmt: skip
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+MODELS: dict[str, Callable[[int], Data]] = {"fashion": fashion, "vit_lite": vit_lite}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", help="of digits, fashion, vit_lite; none: only write the page anew")
-    parser.add_argument("--images", type=int, default=256)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)}; none: only write the page anew")
+    parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--points", type=int, default=6)
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS)
     arguments = parser.parse_args()
     for name in arguments.models:
-        made = run(name, arguments.images, arguments.points, arguments.protocol or list(PROTOCOLS))
-        (DOCS / f"pareto-{name}.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        run(name, arguments.images, arguments.points, arguments.protocol or list(PROTOCOLS))
     found = [json.loads(path.read_text()) for name in MODELS if (path := DOCS / f"pareto-{name}.json").exists()]
-    for model in found:
-        draw(model)
-    (DOCS / "pareto.md").write_text(page(found), encoding="utf-8")
+    write_page(DOCS, found)
 
 
 if __name__ == "__main__":
