@@ -27,7 +27,8 @@ from .rewrite import LEVELS, Level, Pass, Plan, SiteStatistics
 from .rewrite.expand import expand
 from .rewrite.written import written
 from .schedule import Program, Settings, lower
-from .search import calibrate, calls, default_plan, layouts, load_calibration, load_metric, metric_of, outside, synthetic_inputs
+from .search import calibrate, calls, default_plan, layouts, load_calibration, load_metric, metric_of, synthetic_inputs
+from .search.outside import Outside, watch
 from .search.recipes import Scores, recipe_plan
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class Optimized:
     errors: Mapping[str, float]
     calibrated: bool
     chosen: Chosen | None = None
+    ranges: tuple[Outside, ...] = ()  # what each site sees of these inputs, against where its choice holds
 
     def executable(self) -> Executable:
         """What two parties run."""
@@ -228,15 +230,15 @@ def optimize(
         best = _priced(task, chosen.point.plan)
     task.progress("emulate", 0, 1)
     errors = compare(prepared, best.program)
-    if plan is not None:  # what is fitted here holds on these inputs; a plan of the user's was made elsewhere
-        for one in outside(prepared.graph, plan, registry.approximations(), prepared.inputs):
-            warnings.warn(str(one), OutsideRange, stacklevel=2)
+    ranges = tuple(watch(prepared.graph, best.plan, registry.approximations(), prepared.inputs))
+    for one in (found for found in ranges if found.values > 0):
+        warnings.warn(str(one), OutsideRange, stacklevel=2)
     task.progress("emulate", 1, 1)
     notes = {**_notes(task), "made_by": "plan" if plan is not None else "default" if chosen is None else "search"}
     notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
     return Optimized(
         prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
-        prepared.calibrated, chosen,
+        prepared.calibrated, chosen, ranges,
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from .pipeline import Optimized, Prepared
 from .predict import program_estimate
 from .rewrite import Plan
 from .schedule import Program
-from .search import layouts
+from .search import layouts, watch
 from .search.tuning import (
     NONE,
     Checkpoint,
@@ -297,7 +297,10 @@ class Tuning:
         compared = replace(prepared, source=student)
         baseline = stock_estimate(self.prepared.source, self.wanted.protocol, self.wanted.network)
         errors = pipeline.compare(compared, program)
-        optimized = Optimized(prepared.graph, best, estimate, baseline, program, self.prepared.source, errors, True)
+        optimized = Optimized(
+            prepared.graph, best, estimate, baseline, program, self.prepared.source, errors, True,
+            ranges=tuple(watch(prepared.graph, best, registry.approximations(), prepared.inputs)),
+        )  # fmt: skip
         names = {g.site: tuple(g.candidates[k].name for k in picks[g.site]) for g in self.gates}
         test, static = self.data.test, self.static
         return Tuned(

@@ -62,5 +62,6 @@ def _comparison(optimized: Optimized) -> dict[str, Any]:
             "picture": bars(by_operator(found, optimized.plan)),
             "errors": {ERRORS.get(name, name): value for name, value in optimized.errors.items()},
             "calibrated": optimized.calibrated,
+            "ranges": optimized.ranges,
         }
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -65,7 +66,7 @@ def optimize(
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Show what was weighed at each site, and which rewrites fired where.")
+        bool, typer.Option("--verbose", help="Show what was weighed at each site, where choices hold, which rewrites fired.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -125,9 +126,11 @@ def optimize(
     else:
         show(made, place)
         if verbose:
-            from .weighed import weighed
+            from .weighed import ranges, weighed
 
             weighed(made)
+            if made.ranges:
+                console().print(ranges(made))
             console().print(rewrites.table())
 
 
@@ -168,6 +171,7 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "baseline": json.loads(made.baseline.to_json()),
         "errors": dict(made.errors),
         "calibrated": made.calibrated,
+        "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
         "security": security.statement(),
     }

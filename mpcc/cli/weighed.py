@@ -1,4 +1,4 @@
-"""What a search found and weighed: the loss that it predicts, and with --verbose the members of every site."""
+"""What a search found and weighed: the loss that it predicts, with --verbose the members of every site and where they hold."""
 
 from __future__ import annotations
 
@@ -55,6 +55,16 @@ def weighed(made: Optimized) -> None:
         out.print(_table(entry, made.plan.choices[site]))
         for choice, why in entry.dropped:
             out.print(f"  dropped {choice.approximation}{_words(choice)}: {why}", highlight=False, style="dim")
+
+
+def ranges(made: Optimized) -> Table:
+    """Where each site's choice holds, what the calibration inputs were there, and what part of them lay outside."""
+    table = Table(title="Where the plan holds, and what calibration saw", title_justify="left")
+    for name in ("site", "approximation", "quantity", "holds in", "seen", "outside"):
+        table.add_column(name, justify="right" if name == "outside" else "left", overflow="fold")
+    for one in made.ranges:
+        table.add_row(one.site, one.approximation, one.quantity, one.holds, one.seen, f"{one.values:.2%}")
+    return table
 
 
 def _table(entry: Candidates, chosen: Choice | Split) -> Table:

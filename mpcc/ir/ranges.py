@@ -98,15 +98,17 @@ Look = Callable[[fx.Node, tuple[Any, ...], Mapping[str, Any], Any], Any]
 """What is taken down of a node: look(node, args, kwargs, value) gives tensors (or a tree of them), or None."""
 
 
-def observe(graph_module: fx.GraphModule, inputs: Inputs, look: Look) -> dict[str, Any]:
-    """Run over all calls; `look` sees one call at a time.
+def observe(
+    graph_module: fx.GraphModule, inputs: Inputs, look: Look, functions: Mapping[fx.Node, Callable[..., Any]] | None = None
+) -> dict[str, Any]:
+    """Run over all calls; `look` sees one call at a time. `functions` stand in for the operators of some nodes.
 
     The result is node name -> what `look` gave, with a leading dimension for the calls.
     """
     columns = stack_calls(graph_module, inputs)
 
     def one_call(*values: Tensor) -> dict[str, Any]:
-        watcher = _Watcher(graph_module, look)
+        watcher = _Watcher(graph_module, look, functions or {})
         watcher.run(*values)
         return watcher.seen
 
@@ -131,16 +133,17 @@ def _largest(graph_module: fx.GraphModule) -> int:
 class _Watcher(fx.Interpreter):
     """Runs a graph and keeps what `look` makes of every node's value."""
 
-    def __init__(self, graph_module: fx.GraphModule, look: Look) -> None:
+    def __init__(self, graph_module: fx.GraphModule, look: Look, functions: Mapping[fx.Node, Callable[..., Any]]) -> None:
         super().__init__(graph_module)
-        self.look = look
+        self.look, self.functions = look, functions
         self.seen: dict[str, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        value = self.functions[n](*args, **kwargs) if n in self.functions else super().run_node(n)
         if n.op == "output":
             return value
-        seen = self.look(n, *self.fetch_args_kwargs_from_env(n), value)
+        seen = self.look(n, args, kwargs, value)
         if seen is not None:
             self.seen[n.name] = seen
         return value

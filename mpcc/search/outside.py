@@ -20,6 +20,7 @@ from ..errors import PlanError
 from ..ir.nn import is_site, operator_of, sites
 from ..ir.ranges import Inputs, observe
 from ..rewrite import Approximation, Choice, Domain, Plan, Split
+from ..rewrite.expand import site_function
 from .statistics import quantities
 
 ROUNDING = 1e-3
@@ -40,10 +41,20 @@ class Outside:
     values: float
     calls: float
 
+    @property
+    def holds(self) -> str:
+        """The interval of the plan."""
+        return f"[{self.low:.4g}, {self.high:.4g}]"
+
+    @property
+    def seen(self) -> str:
+        """The interval that was seen."""
+        return f"[{self.seen_low:.4g}, {self.seen_high:.4g}]"
+
     def __str__(self) -> str:
         return (
-            f"{self.site} ({self.approximation}): {self.quantity} lies in [{self.seen_low:.4g}, {self.seen_high:.4g}], "
-            f"the plan holds in [{self.low:.4g}, {self.high:.4g}]: {self.values:.2%} of the values "
+            f"{self.site} ({self.approximation}): {self.quantity} lies in {self.seen}, "
+            f"the plan holds in {self.holds}: {self.values:.2%} of the values "
             f"and {self.calls:.2%} of the inputs are outside"
         )
 
@@ -82,8 +93,16 @@ def held(plan: Plan, approximations: Mapping[str, Approximation]) -> dict[str, l
 def watch(
     graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation], inputs: Inputs
 ) -> list[Outside]:
-    """Every quantity that a plan depends on, in the order of the graph, with the share of values outside (0 if none)."""
+    """Every quantity that a plan depends on, in the order of the graph, with the share of values outside (0 if none).
+
+    Structural choices are in place: what comes after them was fitted to what it sees then.
+    """
     wanted = held(plan, approximations)
+    functions = {
+        node: site_function(node, plan.choices[site], approximations)
+        for site, node in sites(graph_module).items()
+        if site in plan.choices and _structural(plan.choices[site], approximations)
+    }
 
     def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Any:
         if not is_site(node) or node.meta["site"] not in wanted:
@@ -94,7 +113,7 @@ def watch(
             found[str(place)] = {name: _counted(seen[name], *interval) for name, interval in one.domain.items()}
         return found
 
-    seen = observe(graph_module, inputs, look)
+    seen = observe(graph_module, inputs, look, functions)
     return [
         _found(one, name, seen[node.name][str(place)][name])
         for site, node in sites(graph_module).items()
@@ -108,6 +127,11 @@ def outside(
 ) -> list[Outside]:
     """The quantities of which some value is outside."""
     return [found for found in watch(graph_module, plan, approximations, inputs) if found.values > 0]
+
+
+def _structural(choice: Choice | Split, approximations: Mapping[str, Approximation]) -> bool:
+    found = (approximations.get(one.approximation) for one in choice.choices)
+    return any(one is not None and one.level == "structural" for one in found)
 
 
 def _counted(value: Tensor, low: float, high: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 import mpcc
 from mpcc import registry
+from mpcc.cli.weighed import ranges
 from mpcc.errors import OutsideRange, PlanError
 from mpcc.executable import Executable
 from mpcc.rewrite import Choice, Part, Plan, Split
@@ -89,3 +91,27 @@ def test_a_plan_of_another_model_is_refused(executable: Executable) -> None:
     assert executable.module is not None
     with pytest.raises(PlanError, match="not those of the model"):
         named_like(executable.module, Plan({"blocks.0.gelu": Choice("gelu_relu")}))
+
+
+def test_what_a_structural_choice_changes_is_seen_by_what_comes_after() -> None:
+    """A GELU that is the identity widens what the norm behind it sees; a plan fitted to that holds there, another does not."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.GELU(), nn.Linear(8, 8), nn.LayerNorm(8)).eval()
+    made = mpcc.optimize(model, (rows(1.0, 1),), calibration=rows(1.0))
+    gelu, norm = made.plan.choices
+    plan = Plan({gelu: Choice("gelu_identity"), norm: made.plan.choices[norm]})
+    (exact,), (found,) = ([one for one in watch(made.module, p, registry.approximations(), rows(1.0)) if one.site == norm]
+                          for p in (made.plan, plan))  # fmt: skip
+    assert found.seen_high > exact.seen_high
+    x = model[1](rows(1.0)).detach()
+    assert found.seen_high == pytest.approx(float(x.var(-1, unbiased=False).max()), rel=1e-4)
+
+
+def test_what_optimise_made_says_where_each_choice_holds(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = mpcc.optimize(Block().eval(), (rows(1.0, 1),), calibration=rows(1.0))
+    assert {one.site for one in made.ranges} == set(made.plan.choices)
+    assert all(one.values == 0 and one.low <= one.seen_low <= one.seen_high <= one.high for one in made.ranges)
+    assert ranges(made).row_count == len(made.ranges)
+    report = (made.save(tmp_path / "b.mpcc") / "report.html").read_text(encoding="utf-8")
+    assert "Where it holds" in report and all(one.holds in report and one.seen in report for one in made.ranges)
