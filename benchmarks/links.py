@@ -12,8 +12,9 @@ from typing import Any
 
 from mpcc import pipeline, registry
 from mpcc.bundle.front import tally
-from mpcc.choose import Search, priced
+from mpcc.choose import Search
 from mpcc.cost import Budget, Network
+from mpcc.pricing import priced
 from mpcc.rewrite import Choice, Split
 
 ROOT = Path(__file__).parents[1]

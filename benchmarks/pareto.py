@@ -28,10 +28,11 @@ from torch import Tensor
 from mpcc import pipeline, registry
 from mpcc.backend.emulate import Emulator
 from mpcc.bundle.front import tally
-from mpcc.choose import OWN, Search, priced
+from mpcc.choose import Search
 from mpcc.cost import Budget, Estimate, Network
 from mpcc.errors import MpccError
 from mpcc.ir.ranges import stack_calls
+from mpcc.pricing import OWN, priced
 from mpcc.rewrite import Plan
 from mpcc.search import Sensitivity
 from mpcc.search.recipes import recipe_plan

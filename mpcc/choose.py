@@ -18,6 +18,7 @@ from .cost import Budget, Estimate, Network, Protocol, Work, estimate_graph
 from .errors import BudgetError, MpccError, RangeError
 from .ir.ranges import Inputs, record_ranges, stack_calls
 from .predict import program_estimate
+from .pricing import OWN, priced, reached
 from .rewrite import LEVELS, Choice, Level, Plan, SiteStatistics, Split
 from .schedule import Program, Settings, lower
 from .search.candidates import Candidates, Member, candidates, measured, refitted
@@ -32,8 +33,6 @@ from .search.sensitivity import MOST_CALLS, Sensitivity, affordable_calls, batch
 from .search.solver import solve
 
 Progress = Callable[[str, int, int], None]
-OWN = "crypten"
-"""The protocol whose programs are really made: its prices are read off them."""
 PLACE_BITS = 12
 """Fraction bits of what enters a neighbourhood: products stand before it in the whole program, which leave about as many."""
 PLACE_ELEMENTS = 1 << 25
@@ -325,18 +324,6 @@ class Search:
         return float(self.estimate(trial.picks).seconds)
 
 
-def priced(task: Task, plan: Plan) -> Estimate:
-    """The cost of a plan under the task's protocol: of its program, or by the price table of its mpc-level graph."""
-    if task.protocol.name == OWN:
-        return program_estimate(task.program(plan), task.protocol, task.network)
-    return estimate_graph(task.expanded(plan), task.protocol, task.network)
-
-
-def stock_estimate(source: fx.GraphModule, protocol: str, network: Network) -> Estimate:
-    """What the model costs as it was: by CrypTen's own functions, or by the protocol's own."""
-    return estimate_graph(source, registry.protocol("crypten-stock" if protocol == OWN else protocol), network)
-
-
 def seconds_of(protocol: Protocol, network: Network) -> Weights:
     """Online seconds as a linear measure of rounds, bytes and local work."""
     return Weights(protocol.rtt_per_round * network.rtt_seconds, protocol.link_share / network.bandwidth, 1.0)
@@ -371,8 +358,3 @@ def searched(task: Task, budget: Budget | None, max_drop: float | None) -> Chose
             hint="Raise the budget, or the loss that you allow.",
         )
     return found
-
-
-def reached(estimate: Estimate) -> str:
-    """What a plan takes, in the words of a message."""
-    return f"{float(estimate.seconds):.3g} s, {int(estimate.rounds)} rounds, {float(estimate.bytes) / 1e6:.3g} MB"

@@ -58,6 +58,12 @@ class RangeError(MpccError):
     """A value that leaves its calibrated range, the ring, or a polynomial's domain."""
 
 
+class PrecisionError(RangeError):
+    """A program whose fixed-point arithmetic is too coarse for its model: what it computes is not to be trusted."""
+
+    exit_code = 1
+
+
 class OutsideRange(UserWarning):
     """Inputs leave the range on which a plan holds: what was computed for them is not to be trusted."""
 

@@ -12,22 +12,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import fx, nn
 
 from . import registry
-from .choose import OWN, Chosen, Front, Search, Task, priced, reached, searched, stock_estimate
+from .choose import Chosen, Front, Search, Task, searched
 from .cost import Budget, Estimate, Network, OpCounts, estimate_graph
 from .errors import BudgetError, OutsideRange, UsageError
 from .executable import Executable, StockExecutable
+from .fidelity import check, compare
 from .ir import nn as nn_level
 from .ir.ranges import record_ranges
 from .predict import program_estimate
+from .pricing import fastest, made, reached, stock_estimate
 from .rewrite import LEVELS, Level, Pass, Plan, SiteStatistics
 from .rewrite.expand import expand
 from .rewrite.written import written
 from .schedule import Program, Settings, lower
-from .search import calibrate, calls, default_plan, layouts, load_calibration, load_metric, metric_of, synthetic_inputs
+from .search import calibrate, default_plan, layouts, load_calibration, load_metric, metric_of, synthetic_inputs
 from .search.outside import Outside, watch
 from .search.recipes import Scores, recipe_plan
 
@@ -48,6 +49,8 @@ NN_ORDER = (
     "fold_norm_affine",
     "split_masks",
 )
+UNCHECKED = Settings(tolerance=float("inf"))
+"""For programs that are only to be priced."""
 MPC_ORDER = (
     "fold_constants_mpc",
     "separate_parts",
@@ -164,10 +167,12 @@ def prepare(
 
 
 def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -> Program:
-    """Expand a plan, run the mpc-level passes, and write the online program."""
-    graph = mpc_graph(prepared.graph, plan)
+    """Expand a plan, run the mpc-level passes, and write the online program. PrecisionError where it is too coarse."""
+    chosen, graph = settings or Settings(), mpc_graph(prepared.graph, plan)
     record_ranges(graph, prepared.inputs)
-    return lower(graph, settings)
+    program = lower(graph, chosen)
+    check(program, graph, prepared.inputs, chosen.tolerance)
+    return program
 
 
 def mpc_graph(graph: fx.GraphModule, plan: Plan) -> fx.GraphModule:
@@ -219,17 +224,16 @@ def optimize(
         graph, inputs, synthetic = prepared.graph, prepared.inputs, not prepared.calibrated
         plan = recipe_plan(recipe, graph, inputs, registry.approximations(), scores=scores, synthetic=synthetic)
     if plan is not None:
-        best = _priced(task, plan)
+        best = made(task, plan)
         if wanted is not None and not wanted.met_by(best.estimate):
             raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
     elif wanted is None and max_drop is None:
-        found = [_priced(task, candidate) for candidate in layouts(first_plan(prepared, level))]
-        best = min(found, key=lambda p: float(p.estimate.seconds))
+        best = fastest(layouts(first_plan(prepared, level)), task)
     else:
         chosen = searched(task, wanted, max_drop)
-        best = _priced(task, chosen.point.plan)
+        best = made(task, chosen.point.plan)
     task.progress("emulate", 0, 1)
-    errors = compare(prepared, best.program)
+    errors = compare(prepared.source, best.program, prepared.inputs)
     ranges = tuple(watch(prepared.graph, best.plan, registry.approximations(), prepared.inputs))
     for one in (found for found in ranges if found.values > 0):
         warnings.warn(str(one), OutsideRange, stacklevel=2)
@@ -306,36 +310,9 @@ def _check(level: Level, protocol: str, network: str | Network) -> None:
     Network.parse(network)
 
 
-@dataclass(frozen=True)
-class Priced:
-    """A plan, its program, and what that costs."""
-
-    plan: Plan
-    program: Program
-    estimate: Estimate
-
-
-def _priced(task: Task, plan: Plan) -> Priced:
-    program = task.program(plan)
-    own = task.protocol.name == OWN
-    return Priced(plan, program, program_estimate(program, task.protocol, task.network) if own else priced(task, plan))
-
-
 def first_plan(prepared: Prepared, level: Level) -> Plan:
     """The accurate plan of a level, without a search."""
     return default_plan(prepared.graph, prepared.statistics, registry.approximations(), level)
-
-
-@torch.no_grad()
-def compare(prepared: Prepared, program: Program, limit: int = 16) -> dict[str, float]:
-    """Errors of the fixed-point emulation against the float model on calibration inputs."""
-    from .backend.emulate import Emulator, errors
-
-    few = list(calls(prepared.graph, prepared.inputs))[:limit]
-    outputs = [prepared.source(*inputs) for inputs in few]
-    expected = torch.stack([output[0] if isinstance(output, tuple) else output for output in outputs])
-    found = Emulator(program).calls(*(torch.stack(column) for column in zip(*few, strict=True)))[0]
-    return errors(found, expected)
 
 
 def estimate(
@@ -353,7 +330,7 @@ def estimate(
         graph = capture(model_or_graph, example_inputs)
         return estimate_graph(graph if plan is None else mpc_graph(graph, plan), registry.protocol(protocol), link)
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
-    program = schedule(prepared, plan or first_plan(prepared, "bounded"))
+    program = schedule(prepared, plan or first_plan(prepared, "bounded"), UNCHECKED)
     return program_estimate(program, registry.protocol(protocol), link)
 
 

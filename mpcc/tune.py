@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, fx
 
 from . import pipeline, registry
-from .choose import OWN, reached, stock_estimate
 from .cost import Budget, Estimate, Network, estimate_graph
 from .errors import BudgetError, MpccError, UsageError
+from .fidelity import compare
 from .ir.nn import attribute, inputs_of, sites
-from .pipeline import Optimized, Prepared
+from .pipeline import UNCHECKED, Optimized, Prepared
 from .predict import program_estimate
+from .pricing import OWN, fastest, reached, stock_estimate
 from .rewrite import Plan
-from .schedule import Program
 from .search import layouts, watch
 from .search.tuning import (
     NONE,
@@ -240,11 +240,15 @@ class Tuning:
         plan = fitted_plan(trained, picked, self.inputs, self.gates, picks, self.known)
         return replace(self.prepared, graph=trained), plan
 
-    def _cost(self, prepared: Prepared, plan: Plan, program: Program | None = None) -> Estimate:
-        """By the program where the protocol is our own, else by the protocol's prices of the mpc-level graph."""
+    def _cost(self, prepared: Prepared, plan: Plan) -> Estimate:
+        """By the program where the protocol is our own, else by the protocol's prices of the mpc-level graph.
+
+        How precise the program is tells nothing yet: training goes on.
+        """
         if self.wanted.protocol != OWN:
             return estimate_graph(pipeline.mpc_graph(prepared.graph, plan), self.protocol, self.wanted.network)
-        return program_estimate(program or pipeline.schedule(prepared, plan), self.protocol, self.wanted.network)
+        program = pipeline.schedule(prepared, plan, UNCHECKED)
+        return program_estimate(program, self.protocol, self.wanted.network)
 
     # -- from scores to picks --
 
@@ -284,9 +288,9 @@ class Tuning:
         self, student: fx.GraphModule, teacher: fx.GraphModule, picks: Picks, rows: tuple[Row, ...], top: float
     ) -> Tuned:
         prepared, plan = self._fitted(self._with(student), picks)
-        plans = [Plan(p.choices, self._notes()) for p in layouts(plan)]
-        made = [(p, program := pipeline.schedule(prepared, p), self._cost(prepared, p, program)) for p in plans]
-        best, program, estimate = min(made, key=lambda one: float(one[2].seconds))
+        task = pipeline.task_of(prepared, protocol=self.wanted.protocol, network=self.wanted.network, level="structural")
+        best = fastest([Plan(one.choices, self._notes()) for one in layouts(plan)], task)
+        estimate = best.estimate
         budget = self.wanted.budget
         if budget is not None and not budget.met_by(estimate):
             raise BudgetError(
@@ -294,12 +298,11 @@ class Tuning:
                 hint=f"It takes {reached(estimate)}. Give a larger --budget"
                 + (", or a smaller --mu." if self.wanted.mu else "."),
             )
-        compared = replace(prepared, source=student)
         baseline = stock_estimate(self.prepared.source, self.wanted.protocol, self.wanted.network)
-        errors = pipeline.compare(compared, program)
+        errors = compare(student, best.program, self.inputs)
         optimized = Optimized(
-            prepared.graph, best, estimate, baseline, program, self.prepared.source, errors, True,
-            ranges=tuple(watch(prepared.graph, best, registry.approximations(), prepared.inputs)),
+            prepared.graph, best.plan, estimate, baseline, best.program, self.prepared.source, errors, True,
+            ranges=tuple(watch(prepared.graph, best.plan, registry.approximations(), prepared.inputs)),
         )  # fmt: skip
         names = {g.site: tuple(g.candidates[k].name for k in picks[g.site]) for g in self.gates}
         test, static = self.data.test, self.static

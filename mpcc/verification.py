@@ -22,12 +22,12 @@ from torch import Tensor, fx
 from . import registry
 from .errors import BundleError
 from .executable import Executable
+from .fidelity import piled
 from .ir.nn import is_site, sites
 from .ir.ranges import observe, stack_calls
 from .pipeline import mpc_graph
 from .rewrite import Approximation, Choice, Plan, Split
 from .rewrite.expand import site_function
-from .schedule import Program
 from .search import Outside, watch
 
 Calls = list[tuple[Tensor, ...]]
@@ -81,9 +81,9 @@ class Verification:
     def site_errors(self) -> list[SiteError]:
         """A row for each site, in the order of the graph."""
         own = own_errors(self.model, self.plan, self.known, self.calls)
-        piled = fixed_errors(self.executable.program, self.graph, self.columns)
+        found = {site: seen.largest for site, seen in piled(self.executable.program, self.graph, self.columns).items()}
         return [
-            SiteError(site, _names(choice), *own[site], _declared(choice, self.known), piled.get(site))
+            SiteError(site, _names(choice), *own[site], _declared(choice, self.known), found.get(site))
             for site, choice in self.plan.choices.items()
             if site in own
         ]
@@ -103,33 +103,6 @@ def own_errors(
     seen = observe(model, calls, look)
     rows = {site: seen[node.name].reshape(-1, 2) for site, node in sites(model).items() if node.name in seen}
     return {site: (float(row[:, 0].mean().sqrt()), float(row[:, 1].max())) for site, row in rows.items()}
-
-
-def fixed_errors(program: Program, graph: fx.GraphModule, columns: tuple[Tensor, ...]) -> dict[str, float]:
-    """Site -> the largest difference between the program's value and the float one where the site ends."""
-    from .backend.emulate import Emulator
-
-    ends = {node.meta["ends"][0]: (node.name, node.meta["ends"][1]) for node in program.online.graph.nodes if "ends" in node.meta}
-    last = last_nodes(graph)
-    names = {last[site].name: site for site in ends if site in last}
-
-    def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Any:
-        return value if node.name in names else None
-
-    exact = observe(graph, [tuple(column[i] for column in columns) for i in range(len(columns[0]))], look)
-    kept = Emulator(program).watched(columns, {ends[site][0] for site in names.values()})[1]
-    found = {}
-    for name, site in names.items():
-        node, scale = ends[site]
-        value, expected = kept[node].double() / scale, exact[name].double()
-        if value.shape == expected.shape:
-            found[site] = float((value - expected).abs().max())
-    return found
-
-
-def last_nodes(graph: fx.GraphModule) -> dict[str, fx.Node]:
-    """Site -> the last node that it became."""
-    return {str(node.meta["site"]): node for node in graph.graph.nodes if node.meta.get("site")}
 
 
 def _names(choice: Choice | Split) -> str:

@@ -62,6 +62,9 @@ def optimize(
         ),
     ] = None,
     input_shape: options.InputShape = None,
+    tolerance: Annotated[
+        float, typer.Option(metavar="SHARE", help="Largest error of fixed-point arithmetic, as a share of what outputs vary.")
+    ] = 0.05,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
     ] = None,
@@ -74,11 +77,14 @@ def optimize(
     from mpcc import registry
     from mpcc.cost import Budget, Network
     from mpcc.errors import UsageError
+    from mpcc.schedule import Settings
     from mpcc.search.recipes import parse
 
     from .model import graph, source
     from .rewrites import listening
 
+    if not tolerance > 0:
+        raise UsageError(f"{tolerance:g} is no share", where="--tolerance", hint="such as 0.05, or inf for whatever comes out")
     wanted = None if budget is None else Budget.parse(budget)
     allowed = None if max_drop is None else _part(max_drop)
     if pareto and (wanted or allowed is not None or plan):
@@ -89,7 +95,7 @@ def optimize(
             raise UsageError("--recipe is a plan by name: it goes with no --plan or --pareto")
     link = Network.parse(network)
     registry.protocol(protocol)
-    given = _plan(plan)
+    chosen = _plan(plan)
     found = source(model)
     place = output or Path(f"{found.stem}.pareto" if pareto else f"{found.stem}.mpcc")
     with progress() as tell, listening() as rewrites:
@@ -100,24 +106,18 @@ def optimize(
         tell("capture", 0, 1)
         captured = graph(found, input_shape)
         tell("capture", 1, 1)
+        given: dict[str, Any] = dict(
+            metric=metric, protocol=protocol, network=link, calibration=calibration, level=cast("Level", level),
+            settings=Settings(tolerance=tolerance), progress=tell,
+        )  # fmt: skip
         if pareto:
+            from mpcc.pipeline import pareto as front
+
             from .pareto import draw
 
-            draw(captured, place, metric, protocol, link, calibration, cast("Level", level), tell, as_json)
+            draw(front(captured, **given), place, as_json)
             return
-        made = run(
-            captured,
-            budget=wanted,
-            max_drop=allowed,
-            metric=metric,
-            protocol=protocol,
-            network=link,
-            calibration=calibration,
-            level=cast("Level", level),
-            plan=given,
-            recipe=recipe,
-            progress=tell,
-        )
+        made = run(captured, budget=wanted, max_drop=allowed, plan=chosen, recipe=recipe, **given)
         tell("write", 0, 1)
         made.save(place)
         tell("write", 1, 1)

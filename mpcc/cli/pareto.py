@@ -10,34 +10,17 @@ from rich.table import Table
 
 from mpcc.bundle.units import count, duration, size, small
 
-from .screen import Tell, console, emit
+from .screen import console, emit
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule
-
-    from mpcc.cost import Network
     from mpcc.pipeline import Front
-    from mpcc.rewrite import Choice, Level, Split
+    from mpcc.rewrite import Choice, Split
 
 
-def draw(
-    captured: GraphModule,
-    place: Path,
-    metric: str | None,
-    protocol: str,
-    network: Network,
-    calibration: Path | None,
-    level: Level,
-    tell: Tell,
-    as_json: bool,
-) -> None:
-    """Work the front out, write its folder, print it."""
+def draw(front: Front, place: Path, as_json: bool) -> None:
+    """Write a front's folder, and print it."""
     from mpcc.bundle.front import document, write_front
-    from mpcc.pipeline import pareto
 
-    front = pareto(
-        captured, metric=metric, protocol=protocol, network=network, calibration=calibration, level=level, progress=tell
-    )
     write_front(front, place)
     if as_json:
         emit(document(front))
