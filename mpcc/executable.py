@@ -85,8 +85,9 @@ class Executable:
     def emulate(self, *inputs: Tensor, check: bool = True) -> Tensor | tuple[Tensor, ...]:
         """The outputs in the engine's fixed point, without parties; a longer first dimension is cut into calls.
 
-        Calls are run by the dozen: thousands of images cost little more than their arithmetic. An OutsideRange warning
-        says where inputs leave the range on which the plan holds (`check`, where the float model is at hand).
+        Calls are run by the dozen, in as many threads as torch has: thousands of images cost little more than their
+        arithmetic. An OutsideRange warning says where inputs leave the range on which the plan holds (`check`, where the
+        float model is at hand).
         """
         import torch
 

@@ -8,21 +8,25 @@ shorter gives the same integers: with zero masks the dealer's tables say that no
 bit of the difference above the window, wrong outside the window exactly where the secure one is.
 
 Kernels run one after another whatever the batch, so calls share their overhead: `torch.func.vmap` adds a leading
-dimension that the program, whose shapes are static, does not know of.
+dimension that the program, whose shapes are static, does not know of. Batches run side by side in as many threads as torch
+has (`torch.set_num_threads`), each by itself on one core: kernels are too short to be shared out well.
 """
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx
 
 from ..ir import online
 from ..ir.borrows import WINDOW_BITS
-from ..ir.limbs import Fixed
+from ..ir.limbs import Fixed, matmul
 from ..schedule.program import Program, encode_tensor
 from .evaluate import Compiled, Step, compile_steps, decode, encode_weights
 
@@ -32,6 +36,8 @@ MOST_CALLS = 32
 MOST_CUT = 4
 
 Kept = dict[str, Tensor]
+Part = TypeVar("Part")
+Made = TypeVar("Made")
 
 
 class Emulator:
@@ -68,9 +74,16 @@ class Emulator:
         def one_call(*inputs: Tensor) -> tuple[tuple[Tensor, ...], Kept]:
             return self._one_call(inputs, names)
 
-        with torch.no_grad():
-            outputs, kept = torch.func.vmap(one_call, chunk_size=self.at_once)(*columns)
-        return list(outputs), kept
+        @torch.no_grad()
+        def batch(part: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Kept]:
+            found: tuple[tuple[Tensor, ...], Kept] = torch.func.vmap(one_call)(*part)
+            return found
+
+        calls, threads = len(columns[0]), torch.get_num_threads()
+        length = max(1, min(self.at_once, math.ceil(calls / threads)))
+        found = side_by_side(batch, list(zip(*(column.split(length) for column in columns), strict=True)), threads)
+        outputs = [torch.cat(parts) for parts in zip(*(outputs for outputs, _ in found), strict=True)]
+        return outputs, {name: torch.cat([kept[name] for _, kept in found]) for name in found[0][1]}
 
     def _one_call(self, inputs: Sequence[Tensor], names: Collection[str]) -> tuple[tuple[Tensor, ...], Kept]:
         env, kept = dict(self.env), Kept()
@@ -87,6 +100,18 @@ class Emulator:
         return tuple(decode(total, scale) for total, scale in found), kept
 
 
+def side_by_side(function: Callable[[Part], Made], parts: Sequence[Part], threads: int) -> list[Made]:
+    """`function` of every part, in order. Threads suffice: torch gives up Python's lock while it computes."""
+    if threads == 1 or len(parts) == 1:
+        return [function(part) for part in parts]
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            return list(pool.map(function, parts))
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
+
+
 def _run(steps: Sequence[Step], env: dict[str, Any], kept: Kept, names: Collection[str]) -> None:
     for step in steps:
         step.run(env)
@@ -94,7 +119,7 @@ def _run(steps: Sequence[Step], env: dict[str, Any], kept: Kept, names: Collecti
             kept[step.name] = env[step.name]
 
 
-# ---- kernels that are shorter here: bits are not packed, products with weights go through float64 -----------------
+# ---- kernels that are shorter here: bits are not packed, products of matrices go through float64 ----------------
 
 
 def _leaf(c: Tensor, threshold: int, low: int, tables: Any, sign: Any, *, lead: bool = True) -> Tensor:
@@ -108,6 +133,11 @@ def _same(bits: Tensor, *rest: Any, **options: Any) -> Tensor:
 
 def _number(bits: Tensor, beta: Any, shape: Sequence[int], *, lead: bool = True) -> Tensor:
     return bits.reshape(tuple(shape))
+
+
+def _product(kind: str, cx: Tensor, cy: Tensor, rx: Any, ry: Any, rxy: Any, *attributes: Any, lead: bool = True) -> Tensor:
+    """bilinear(X, Y)."""
+    return matmul(cx, cy) if kind == "matmul" else online.product(kind, cx, cy, None, None, None, *attributes)
 
 
 UNPACKED: Mapping[Callable[..., Any], Callable[..., Any]] = {
@@ -124,23 +154,32 @@ class _Kernels:
 
     def __init__(self, weights: Collection[Tensor]) -> None:
         self.fixed = {id(weight): Fixed(weight) for weight in weights if weight.dim() >= 2}
-        self.cut: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # (opening, bits) -> the opening, what is left
+        self.threads = threading.local()
+
+    @property
+    def cut(self) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
+        """(opening, bits) -> the opening, what is left: of the call that this thread runs."""
+        kept: dict[tuple[int, int], tuple[Tensor, Tensor]] = self.threads.__dict__.setdefault("cut", {})
+        return kept
 
     def of(self, target: Callable[..., Any]) -> Callable[..., Any]:
         if target is online.select:
             return self.select
-        return self.weight_product if target is online.weight_product else UNPACKED.get(target, target)
+        if target is online.weight_product:
+            return self.weight_product
+        return _product if target is online.product else UNPACKED.get(target, target)
 
     def select(
         self, bits: Tensor, beta: Any, c: Tensor, f: int, rho: Any, b: Any, beta_rho: Any, beta_b: Any, *ring: int,
         lead: bool = True,
     ) -> Tensor:  # fmt: skip
         """bit * u."""
-        if (id(c), f) not in self.cut:
-            if len(self.cut) >= MOST_CUT:
-                self.cut.clear()
-            self.cut[id(c), f] = c, online.truncated(c, f, None, None, *ring) if f else c
-        return bits.reshape(c.shape) * self.cut[id(c), f][1]
+        cut = self.cut
+        if (id(c), f) not in cut:
+            if len(cut) >= MOST_CUT:
+                cut.clear()
+            cut[id(c), f] = c, online.truncated(c, f, None, None, *ring) if f else c
+        return bits.reshape(c.shape) * cut[id(c), f][1]
 
     def weight_product(self, kind: str, c: Tensor, weight: Tensor, rw: Any, attributes: Sequence[Any] = ()) -> Tensor:
         """bilinear(X, W)."""

@@ -1,12 +1,16 @@
-"""Products with a fixed matrix modulo 2^64 by way of float64, which processors multiply far faster than 64-bit integers.
+"""Matrix products modulo 2^64 by way of float64, which processors multiply far faster than 64-bit integers.
 
     x = sum_i x_i 2^(b i)                             limbs: integers of b bits, the highest one signed
-    x W = sum_i (x_i W) 2^(b i)  mod 2^64             exact: b bits, those of W and of the sum stay below 2^53
+    x y = sum_i (x_i y) 2^(b i)  mod 2^64             exact: b bits, those of y and of the sum stay below 2^53
+
+How large the integers are is looked at in every product: fixed point leaves most of them so small that x is one limb.
+Where both are large the integers are multiplied.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,31 +20,76 @@ LEAST_BITS = 16
 """Shorter limbs are too many to be worth it."""
 
 
-def limbs(x: Tensor, bits: int) -> list[Tensor]:
-    """The limbs of a tensor as float64, the lowest first."""
-    count = -(-64 // bits)
+def limbs(x: Tensor, bits: int, count: int) -> list[Tensor]:
+    """The limbs of a tensor as float64, the lowest first; the last one is what is above the others."""
     low = [(x >> (bits * i) & ((1 << bits) - 1)).double() for i in range(count - 1)]
     return [*low, (x >> (bits * (count - 1))).double()]
+
+
+def size(x: Tensor) -> int:
+    """The bits of the largest magnitude."""
+    return max(abs(int(end)) for end in x.aminmax()).bit_length() if x.numel() else 0
+
+
+def matmul(x: Tensor, y: Tensor) -> Tensor:
+    """x @ y modulo 2^64, of ring integers [..., n, k] and [..., k, m]; also inside `torch.func.vmap`."""
+    found: Tensor = _Matmul.apply(x, y, None)  # type: ignore[no-untyped-call]
+    return found
 
 
 class Fixed:
     """A matrix of ring integers that many values are multiplied with: its size is looked at once."""
 
     def __init__(self, weight: Tensor) -> None:
-        self.weight, self.double = weight, weight.double()
-        largest = max((abs(int(end)) for end in weight.aminmax()), default=0) if weight.numel() else 0
-        self.bits = largest.bit_length()
+        self.bits = size(weight)
+        self.weight, self.turned = (weight, weight.double()), (weight.mT, weight.double().mT)
 
     def product(self, kind: str, x: Tensor) -> Tensor:
         """bilinear(kind, x, W) modulo 2^64 of kind linear (x @ W.T), matmul (x @ W) or rmatmul (W @ x)."""
-        left = kind == "rmatmul"
-        weight, double = (t.transpose(-1, -2) if kind == "linear" else t for t in (self.weight, self.double))
-        bits = EXACT_BITS - self.bits - math.ceil(math.log2(max(x.shape[-2 if left else -1], 1)))
-        if bits < LEAST_BITS:
-            return torch.matmul(weight, x) if left else torch.matmul(x, weight)
+        right, double = self.weight if kind == "matmul" else self.turned
+        known = (double, self.bits)
+        if kind == "rmatmul":  # W @ x = (x.T @ W.T).T
+            return _Matmul.apply(x.mT, right, known).mT.contiguous()  # type: ignore[no-any-return, no-untyped-call]
+        return _Matmul.apply(x, right, known)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Matmul(torch.autograd.Function):
+    """Sees all calls of a batch as one tensor, whose values it may look at."""
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor, known: tuple[Tensor, int] | None) -> Tensor:
+        """`known`: y in float64, and its bits."""
+        double, y_bits = known or (None, size(y))
+        x_bits, inner = size(x), math.ceil(math.log2(max(x.shape[-1], 1)))
+        if y_bits > x_bits and known is None:
+            return _Matmul.forward(y.mT, x.mT, None).mT.contiguous()
+        bits = EXACT_BITS - inner - y_bits
+        count = max(1, math.ceil((x_bits - bits) / max(bits, 1)) + 1)
+        if bits < min(LEAST_BITS, x_bits):
+            return torch.matmul(x, y)
+        double = y.double() if double is None else double
         total: Tensor | None = None
-        for i, limb in enumerate(limbs(x, bits)):
-            part = (torch.matmul(double, limb) if left else torch.matmul(limb, double)).long()
+        for i, limb in enumerate(limbs(x, bits, count)):
+            part = torch.matmul(limb, double).long()
             total = part if total is None else total + (part << (bits * i))
         assert total is not None
         return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept: integers have no gradient."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, y: Tensor, known: Any) -> tuple[Tensor, int]:
+        """The batch as the first dimension of both."""
+        rank = max(t.dim() - (dim is not None) for t, dim in zip((x, y), in_dims[:2], strict=True))
+        x, y = (_leading(t, dim, rank) for t, dim in zip((x, y), in_dims[:2], strict=True))
+        return _Matmul.apply(x, y, known), 0  # type: ignore[no-untyped-call]
+
+
+def _leading(x: Tensor, dim: int | None, rank: int) -> Tensor:
+    """The batch dimension at the front of `rank` others; without one as it is."""
+    if dim is None:
+        return x
+    x = x.movedim(dim, 0)
+    return x.reshape(x.shape[0], *[1] * (rank + 1 - x.dim()), *x.shape[1:])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mpcc.backend.emulate import Emulator, _leaf
 from mpcc.ir import dealer, mpc, online
-from mpcc.ir.limbs import Fixed
+from mpcc.ir.limbs import Fixed, matmul
 from mpcc.ir.ring import bilinear, unpack, words
 
 from .programs import NAMES, SHAPE, build, program
@@ -59,6 +59,41 @@ def test_a_product_by_way_of_float64_is_exact(kind: str, bits: int) -> None:
     x = drawn(62, 4, 33, 7) if kind == "rmatmul" else drawn(62, 4, 7, 33)
     x = x * 3  # also beyond half of the ring
     assert torch.equal(Fixed(weight).product(kind, x), bilinear(kind, x, weight))
+
+
+@pytest.mark.parametrize("sizes", [(8, 9), (20, 50), (30, 12), (45, 45), (62, 62)])
+def test_a_product_of_two_values_is_exact_whatever_their_size(sizes: tuple[int, int]) -> None:
+    """Of one call, and of many at once, of which one operand may be the same for all and of lower rank."""
+    generator = torch.Generator().manual_seed(sum(sizes))
+    x, y = (torch.randint(-(2**bits), 2**bits, shape, generator=generator)
+            for bits, shape in zip(sizes, ((5, 2, 3, 9), (5, 1, 9, 4)), strict=True))  # fmt: skip
+    assert torch.equal(matmul(x, y), torch.matmul(x, y))
+    assert torch.equal(torch.func.vmap(matmul)(x, y), torch.matmul(x, y))
+    assert torch.equal(torch.func.vmap(matmul, in_dims=(0, None))(x, y[0, 0]), torch.matmul(x, y[0, 0]))
+    ranks = torch.func.vmap(matmul)(x, y[:, 0])
+    assert torch.equal(ranks, torch.stack([torch.matmul(a, b) for a, b in zip(x, y[:, 0], strict=True)]))
+
+
+def test_an_empty_product_is_zero() -> None:
+    x, y = torch.ones((2, 0), dtype=torch.int64), torch.ones((0, 3), dtype=torch.int64)
+    assert torch.equal(matmul(x, y), torch.zeros((2, 3), dtype=torch.int64))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_threads_give_the_same_integers(name: str) -> None:
+    emulator, before = Emulator(program(name)), torch.get_num_threads()
+    images = torch.randn((7, *SHAPE), generator=torch.Generator().manual_seed(3))
+    emulator.at_once = 2
+    watched = str(emulator.program.nodes[emulator.program.outputs[0][0]].args[0])
+    try:
+        torch.set_num_threads(3)
+        found, kept = emulator.watched([images], [watched])
+        assert torch.get_num_threads() == 3
+        torch.set_num_threads(1)
+        expected, alone = emulator.watched([images], [watched])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], expected[0]) and torch.equal(kept[watched], alone[watched])
 
 
 def test_selections_of_one_value_share_its_truncation() -> None:
