@@ -30,6 +30,7 @@ from .pricing import OWN, fastest, reached, stock_estimate
 from .rewrite import Plan
 from .search import layouts, watch
 from .search.tuning import (
+    EXACT,
     NONE,
     Checkpoint,
     Data,
@@ -200,13 +201,15 @@ class Tuning:
             if operator not in GATED:
                 continue
             names = method.softmax if operator == "softmax" else method.gelu
+            if names == (EXACT,):  # the method leaves it as it is
+                continue
             candidates = [untrained(self.prepared.statistics[site], name, self.known) for name in names]
             usable = [c for c in candidates if c is not None]
             if not usable or (method.choose != "programme" and len(usable) < len(names)):
                 raise UsageError(f"{', '.join(names)}: not all of them apply here", where=f"site {site}")
             found.append(gate(node, self.wanted.granularity or method.granularity[operator], usable))
-        if not found:
-            raise UsageError("the model has no softmax and no GELU: there is nothing to tune")
+        if not found and method.names != {EXACT}:
+            raise UsageError(f"the model has nothing that --method {method.name} replaces: there is nothing to tune")
         return found
 
     def _prices(self) -> Prices:

@@ -93,8 +93,8 @@ def _basis(x: Any, table: Table) -> tuple[list[Any], Table]:
     if len(basis) == len(distinct):
         shares = np.array([[float((row == d).all()) for d in distinct] for row in table]).reshape(len(table), -1)
         straight = np.where(curved[:, None], 0.0, table[:, :2])
-        return [x, *(poly(x, d) for d in distinct)], np.hstack([straight, shares])
-    values = [mpc.scale(poly(x, (0.0, 0.0, *row)), CURVED) for row in basis]
+        return [x, *(poly(x, d) for d in distinct.tolist())], np.hstack([straight, shares])
+    values = [mpc.scale(poly(x, (0.0, 0.0, *row)), CURVED) for row in basis.tolist()]
     return [x, *values], np.hstack([table[:, :2], mixture / CURVED])
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/mpcvit/run.py                              Fashion-MNIST, three seeds
     python benchmarks/mpcvit/run.py --setting mnist --seeds 1
+    python benchmarks/mpcvit/run.py --setting fashion-full --device cuda --jobs 16      all its images, on a GPU
     python benchmarks/mpcvit/run.py --setting cifar-10 --data photos/     the paper's model and recipe, on your images
 
 What is trained lies in `work/` (checkpoints, bundles), what was found in `results/`.
@@ -13,7 +14,9 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import asdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -27,10 +30,38 @@ from settings import SETTINGS, Row, Setting, rows  # noqa: E402
 
 import mpcc  # noqa: E402
 from mpcc.cost import Budget, Network  # noqa: E402
-from mpcc.search.tuning import NONE, Checkpoint, Data, Group, Recipe, Stage, Trainer, load_data, method, replaced, taps  # noqa: E402
+from mpcc.errors import MpccError  # noqa: E402
+from mpcc.search.tuning import NONE, Checkpoint, Data, Group, Recipe, Stage, Trainer, device_of, load_data, method, replaced, taps  # noqa: E402
 from mpcc.tune import Tuning, Wanted  # noqa: E402
 
 NETWORK = "wan"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of one seed, or the teacher of a seed, in a process of its own."""
+
+    setting: Setting
+    seed: int
+    data: str
+    device: str | None
+    row: Row | None = None
+
+    def __call__(self) -> None:
+        torch.set_num_threads(1)
+        data = load_data(self.data, example(self.setting.size)[0].shape, self.seed, self.setting.images)
+        members = Group(device=device_of(self.device))
+        graph = teacher(self.setting, data, self.seed, members)
+        if self.row is not None:
+            write(self.place, found(self.setting, self.row, self.seed, graph, data, members))
+
+    @property
+    def place(self) -> Path:
+        assert self.row is not None
+        return HERE / "results" / f"{self.setting.name}-{self.row.key}-{self.seed}.json"
+
+    def report(self) -> str:
+        return f"{self.setting.name}, seed {self.seed}: {'teacher' if self.row is None else self.row.title}"
 
 
 def main() -> None:
@@ -39,20 +70,21 @@ def main() -> None:
     parser.add_argument("--data", help="instead of the setting's own")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", nargs="*", help="only those keys, such as mpcvit-0.5")
+    parser.add_argument("--device", help="what to train on, such as cpu or cuda (default: a GPU if there is one)")
+    parser.add_argument("--jobs", type=int, default=1, help="rows that are trained side by side")
     given = parser.parse_args()
-    torch.set_num_threads(1)
     setting = SETTINGS[given.setting]
-    for seed in range(given.seeds):
-        data = load_data(given.data or setting.data, example(setting.size)[0].shape, seed, setting.images)
-        graph = teacher(setting, data, seed)
-        for row in rows(setting):
-            place = HERE / "results" / f"{setting.name}-{row.key}-{seed}.json"
-            if not place.exists() and (not given.rows or row.key in given.rows):
-                write(place, found(setting, row, seed, graph, data))
-                print(place.name, flush=True)
+    teachers = [Job(setting, seed, given.data or setting.data, given.device) for seed in range(given.seeds)]
+    wanted = [replace(job, row=row) for row in rows(setting) for job in teachers if not given.rows or row.key in given.rows]
+    for jobs in (teachers, [job for job in wanted if not job.place.exists()]):
+        with ProcessPoolExecutor(given.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+            running = {pool.submit(job): job for job in jobs}
+            for done, future in enumerate(as_completed(running), 1):
+                future.result()
+                print(f"{done}/{len(jobs)}  {running[future].report()}", flush=True)
 
 
-def teacher(setting: Setting, data: Data, seed: int) -> torch.fx.GraphModule:
+def teacher(setting: Setting, data: Data, seed: int, members: Group) -> torch.fx.GraphModule:
     """The Softmax ViT, trained on the labels: what all rows start from and are distilled from."""
     place = HERE / "work" / f"{setting.name}-{seed}.safetensors"
     torch.manual_seed(seed)
@@ -63,7 +95,7 @@ def teacher(setting: Setting, data: Data, seed: int) -> torch.fx.GraphModule:
         recipe = Recipe(epochs=setting.teacher_epochs, batch=setting.batch, rate=setting.teacher_rate, seed=seed)
         stage = Stage("teacher", student, student, NONE, taps(graph, NONE))
         checkpoint = Checkpoint(place.with_suffix(".checkpoint"), f"teacher {setting} {seed}")
-        trainer = Trainer(stage, data, recipe, 1, Group(), checkpoint, {}, print, lambda *_: None)
+        trainer = Trainer(stage, data, recipe, 1, members, checkpoint, {}, _silent, _silent)
         trainer.run(checkpoint.read())
         place.parent.mkdir(exist_ok=True)
         save_file(trainer.best, place.with_suffix(".part"))
@@ -73,8 +105,10 @@ def teacher(setting: Setting, data: Data, seed: int) -> torch.fx.GraphModule:
     return mpcc.capture(model, example(setting.size))
 
 
-def found(setting: Setting, row: Row, seed: int, graph: torch.fx.GraphModule, data: Data) -> dict[str, object]:
-    """One row of one seed."""
+def found(
+    setting: Setting, row: Row, seed: int, graph: torch.fx.GraphModule, data: Data, members: Group
+) -> dict[str, object]:
+    """One row of one seed. What mpcc refuses to make is a row with its reason."""
     name = f"{setting.name}-{row.key}-{seed}"
     budget = None if row.budget is None else Budget.parse(row.budget)
     wanted = Wanted(
@@ -82,19 +116,26 @@ def found(setting: Setting, row: Row, seed: int, graph: torch.fx.GraphModule, da
     )
     recipe = Recipe(epochs=setting.train, batch=setting.batch, rate=setting.rate, seed=seed)
     work = HERE / "work" / f"{name}.checkpoint"
-    tuning = Tuning(graph, data, wanted, recipe, lambda identity: Checkpoint(work, identity), report=print)
-    made = tuning.run()
+    tuning = Tuning(graph, data, wanted, recipe, lambda identity: Checkpoint(work, identity), group=members)
+    document = {"setting": setting.name, "row": row.title, "key": row.key, "seed": seed, "arguments": row.arguments}
+    try:
+        made = tuning.run()
+    except MpccError as error:
+        return document | {"refused": str(error)}
     made.optimized.save(HERE / "work" / f"{name}.mpcc")
     tuning.checkpoint.remove()
     estimate, baseline = made.optimized.estimate, made.optimized.baseline
-    return {
-        "setting": setting.name, "row": row.title, "key": row.key, "seed": seed, "arguments": row.arguments,
+    return document | {
         "top1": made.accuracy, "original_top1": made.original_accuracy, "test_images": made.test_images,
         "seconds": float(estimate.seconds), "rounds": int(estimate.rounds), "bytes": int(estimate.bytes),
         "stock_seconds": float(baseline.seconds), "stock_rounds": int(baseline.rounds), "stock_bytes": int(baseline.bytes),
         "network": NETWORK, "fixed_point": dict(made.optimized.errors), "picks": {s: list(p) for s, p in made.picks.items()},
         "history": [asdict(r) for r in made.rows],
     }  # fmt: skip
+
+
+def _silent(*_: object) -> None:
+    pass
 
 
 def write(place: Path, document: dict[str, object]) -> None:

@@ -60,6 +60,9 @@ def tune(
     rate: Annotated[float, typer.Option(metavar="1e-3", min=0, help="Learning rate of the weights.")] = 1e-3,
     images: Annotated[int | None, typer.Option(metavar="N", min=1, help="Use so many training images at most.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the split, the order and the augmentation.")] = 0,
+    device: Annotated[
+        str | None, typer.Option(metavar="D", help="What to train on: cpu, cuda, cuda:1 (default: a GPU if there is one).")
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to keep the checkpoint (BUNDLE.checkpoint).")
     ] = None,
@@ -95,7 +98,7 @@ def tune(
     kept = checkpoint or place.with_name(f"{place.name}.checkpoint")
     captured = graph(found, input_shape)
     loaded = load_data(data, tuple(inputs_of(captured)[0].meta["val"].shape), seed, images)
-    with group() as members, progress() as tell:
+    with group(device) as members, progress() as tell:
         tuning = Tuning(
             captured, loaded, wanted, Recipe(epochs=epochs, batch=batch, rate=rate, seed=seed),
             lambda identity: Checkpoint(kept, identity),

@@ -11,7 +11,7 @@ import torch
 from mpcc.bundle import open_bundle
 from mpcc.errors import BudgetError, UsageError
 from mpcc.rewrite import Split
-from mpcc.search.tuning import Checkpoint, method
+from mpcc.search.tuning import Checkpoint, device_of, method
 from mpcc.tune import Tuned, Wanted
 
 from .models import data, tuning
@@ -75,6 +75,20 @@ def test_mpcvit_splits_heads_and_tokens(tmp_path: Path) -> None:
     assert made.optimized.errors["max_error"] < 0.1
     for names, entry in zip(made.picks.values(), (made.optimized.plan.choices[s] for s in made.picks), strict=True):
         assert isinstance(entry, Split) == (len(set(names)) > 1)
+
+
+@pytest.mark.parametrize("name", ["mpcvit", "softmax"])
+def test_what_a_method_leaves_alone_stays_exact(tmp_path: Path, name: str) -> None:
+    made = tuning(tmp_path, name, mu=0.5 if name == "mpcvit" else None).run()
+    assert len(made.picks) == (2 if name == "mpcvit" else 0)  # its softmaxes
+    assert len(made.optimized.plan.choices) > 4 and made.optimized.errors["max_error"] < 0.1
+
+
+def test_a_device_that_is_not_there_is_a_usage_error() -> None:
+    assert device_of("cpu").type == "cpu"
+    for name in ("cuda:99", "abacus"):
+        with pytest.raises(UsageError, match="cannot train on"):
+            device_of(name)
 
 
 def test_a_budget_that_no_candidate_meets_is_refused_before_training(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from .data import Data, Part, load_data
 from .discretise import Picks, by_programme, by_ratio
 from .distil import NONE, Distillation, taps
 from .fitting import fitted_plan, untrained
-from .group import Group, group
+from .group import Group, device_of, group
 from .latency import Prices, measured
 from .methods import METHODS, Method, method
 from .mixture import EXACT, GRANULARITIES, Candidate, Gate, Granularity, Mixture, Picked, gate, replaced, weights_of
@@ -37,6 +37,7 @@ __all__ = [
     "accuracy",
     "by_programme",
     "by_ratio",
+    "device_of",
     "fitted_plan",
     "gate",
     "group",

@@ -83,7 +83,7 @@ def loss_of(
     smoothing: float,
 ) -> Tensor:
     """The loss of a batch: outputs (logits, features, attention maps); `done` is the share of the training behind."""
-    total = torch.zeros(())
+    total = torch.zeros((), device=student[0].device)
     if how.hard:
         total = total + how.hard * F.cross_entropy(student[0], labels, label_smoothing=smoothing)
     if how.logits and done >= how.before:

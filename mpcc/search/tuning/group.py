@@ -10,13 +10,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed, nn
 
+from ...errors import UsageError
+
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Group:
-    """This process's number among `size`. The first one writes files."""
+    """This process's number among `size`, and what it trains on. The first one writes files."""
 
     rank: int = 0
     size: int = 1
+    device: torch.device = CPU
 
     @property
     def first(self) -> bool:
@@ -43,14 +48,28 @@ class Group:
             distributed.barrier()
 
 
-@contextmanager
-def group() -> Iterator[Group]:
-    """The group that torchrun set up, or this process alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Group()
-        return
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+def device_of(name: str | None) -> torch.device:
+    """The device by name; without one this process's GPU if there is one, else the CPU. UsageError if it cannot be used."""
+    if name is None:
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     try:
-        yield Group(distributed.get_rank(), distributed.get_world_size())
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        what = str(error).splitlines()[0]
+        raise UsageError(f"cannot train on {name!r}: {what}", where="--device", hint="One of: cpu, cuda, cuda:1 ...") from None
+    return device
+
+
+@contextmanager
+def group(device: str | None = None) -> Iterator[Group]:
+    """The group that torchrun set up, or this process alone, on `device` (see `device_of`)."""
+    chosen = device_of(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Group(device=chosen)
+        return
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Group(distributed.get_rank(), distributed.get_world_size(), chosen)
     finally:
         distributed.destroy_process_group()

@@ -33,6 +33,11 @@ class Method:
     penalty: float = 0.0
     distillation: Distillation = Distillation()
 
+    @property
+    def names(self) -> set[str]:
+        """All candidates."""
+        return {*self.softmax, *self.gelu}
+
 
 MPCVIT = "MPCViT, arXiv 2211.13955"
 ALL = (

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from .checkpoint import Checkpoint, Snapshot
 from .data import Data, Part, augmented
 from .distil import Distillation, Taps, loss_of
-from .group import Group
+from .group import CPU, Group
 from .mixture import Mixture, batched
 
 AT_ONCE = 256
@@ -71,12 +71,18 @@ class Stage:
 
 
 class Trainer:
-    """Runs a stage; `best` are the weights with the best validation accuracy, scores those of the end."""
+    """Runs a stage; `best` are the weights with the best validation accuracy, scores those of the end.
+
+    The graphs are on the group's device while it runs, and on the CPU again afterwards.
+    """
 
     def __init__(
         self, stage: Stage, data: Data, recipe: Recipe, static: int, group: Group, checkpoint: Checkpoint,
         kept: Mapping[str, Any], report: Callable[[Row], None], tell: Callable[[str, int, int], None],
     ) -> None:  # fmt: skip
+        self.device = group.device
+        stage.student.to(self.device)
+        stage.teacher.to(self.device)
         self.stage, self.data, self.recipe, self.static, self.group = stage, data, recipe, static, group
         self.checkpoint, self.kept, self.report, self.tell = checkpoint, kept, report, tell
         self.parameters = {n: p for n, p in stage.student.named_parameters() if p.requires_grad}
@@ -116,6 +122,9 @@ class Trainer:
                 self.save()
                 saved = time.monotonic()
         self.tell(self.stage.name, self.steps, self.steps)
+        self.best = {name: value.cpu() for name, value in self.best.items()}
+        self.stage.student.to(CPU)
+        self.stage.teacher.to(CPU)
 
     def _one(self) -> None:
         recipe, epoch, place = self.recipe, self.step // self.each, self.step % self.each
@@ -127,7 +136,8 @@ class Trainer:
             mixture.temperature = recipe.coldest**done
         for entry in self.optimizer.param_groups:
             entry["lr"] = entry["base"] * min(1.0, (done + 1e-9) / recipe.warmup + 1e-3) * (0.5 + 0.5 * math.cos(math.pi * done))
-        loss = self._loss(self.group.share(images), self.group.share(self.data.training.labels[chosen]), done)
+        images, labels = (self.group.share(part).to(self.device) for part in (images, self.data.training.labels[chosen]))
+        loss = self._loss(images, labels, done)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.group.average(self.parameters.values())
@@ -147,12 +157,12 @@ class Trainer:
             loss = loss + stage.penalty * torch.stack([m.scores.abs().sum() for m in stage.mixtures.values()]).sum()
         if stage.predicted is None or stage.budget is None:
             return loss
-        over = stage.predicted(self._weights()) / stage.budget - 1
+        over = stage.predicted(self._weights()).to(self.device) / stage.budget - 1
         self.multiplier = max(0.0, self.multiplier + self.recipe.pressure * float(over.detach()))
         return loss + self.multiplier * over
 
     def _weights(self) -> dict[str, Tensor]:
-        return {site: mixture.weights() for site, mixture in self.stage.mixtures.items()}
+        return {site: mixture.weights().cpu() for site, mixture in self.stage.mixtures.items()}
 
     def _epoch(self) -> None:
         found = accuracy(self.stage.student, self.data.validation, self.static)
@@ -200,7 +210,7 @@ class Trainer:
                 parameter.copy_(weights[name])
         for name, parameter in self.parameters.items():
             if name in first:
-                moments = {"exp_avg": first[name].clone(), "exp_avg_sq": second[name].clone()}
+                moments = {k: m[name].to(self.device, copy=True) for k, m in (("exp_avg", first), ("exp_avg_sq", second))}
                 self.optimizer.state[parameter] = {"step": torch.tensor(float(state["step"])), **moments}
         self.step, self.total, self.multiplier = state["step"], state["total"], state["multiplier"]
         self.top, self.best = state["top"], snapshot.group("best")
@@ -210,11 +220,12 @@ class Trainer:
 @torch.no_grad()
 def accuracy(module: nn.Module, part: Part, static: int) -> float:
     """Top-1 share; images that do not fill the graph's static batch are left out."""
+    device = next((p.device for p in module.parameters()), CPU)
     count = len(part) // static * static
     size = max(1, AT_ONCE // static) * static
     right = 0
     for start in range(0, count, size):
         stop = min(start + size, count)
-        logits = batched(module, part.images[start:stop], static)[0]
-        right += int((logits.argmax(-1) == part.labels[start:stop]).sum())
+        logits = batched(module, part.images[start:stop].to(device), static)[0]
+        right += int((logits.argmax(-1).cpu() == part.labels[start:stop]).sum())
     return right / count
