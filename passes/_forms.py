@@ -30,6 +30,11 @@ def poly(x: Any, coefficients: Sequence[float]) -> Any:
     return mpc.scale(mpc.add(x, constant / slope), slope)
 
 
+def scaled(x: Any, factor: float) -> Any:
+    """x times a public number; x itself where that is 1."""
+    return x if factor == 1.0 else mpc.scale(x, factor)
+
+
 def factors(d: Any, stages: Stages) -> list[Any]:
     """The factors of a chain (see mpcc.rewrite.chains) at `d`; their product is 1/d or 1/sqrt(d)."""
     made = []

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from mpcc.rewrite import Domain, Options, SiteStatistics
 from mpcc.rewrite.chains import Chain, plan_chains
@@ -25,12 +26,14 @@ NORM_MARGIN = 1.25
 NORM_TOLERANCE, NORM_ROUGHEST = 1e-3, 0.15
 FINEST = 1e-5  # a norm's finest member: for where an error of 1e-4 is still too large
 FEW, FEW_BELOW, FEW_ABOVE = 64, 15.0, 0.9  # an extreme seen among so few rows says little about the next ones
+NOTHING = 1.01  # times eps: rows below that are nothing but zeros, to which eps was added
+SMALL = 2.0**-6  # of a root's argument: below, a chain works on the argument times a power of four
 TAIL, QUANTILES = 0.005, 17  # where the calibrated rows are, the tails left out
 
 
 def between(quantity: str) -> Callable[[Options], Domain]:
-    """The domain of a fit that recorded its range as `low` and `high`."""
-    return lambda options: {quantity: (float(options["low"]), float(options["high"]))}
+    """The domain of a fit that recorded its range as `low` and `high`, and whether it also holds at nothing (`zeros`)."""
+    return lambda options: {quantity: (0.0 if options.get("zeros") else float(options["low"]), float(options["high"]))}
 
 
 def signed_input(options: Options) -> Domain:
@@ -86,13 +89,20 @@ def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ..
     long tails below (an unusual image's class token) and short ones above. The fit is closest where nearly all
     calibrated rows are; a corrected one is as close on the whole range. Below the range the result is too small; far
     above, of several stages or corrected, it is wrong.
+    Rows of nothing but zeros (padding), whose result is zero with any factor, do not count (`zeros`).
+    Where it is small, `gain` is a power of two that brings the standard deviation near 1, and the chain is fitted there.
     """
     seen, rows = statistics.ranges[quantity], statistics.samples[quantity].numpy()
     few = min(1.0, FEW / len(rows))
-    low = _digits(seen.low / NORM_MARGIN / (1 + FEW_BELOW * few))
+    some = rows[rows > NOTHING * _eps(statistics)]
+    zeros = 0 < len(some) and seen.low < some.min() / 2
+    rows = some if zeros else rows
+    low = _digits((float(rows.min()) if zeros else seen.low) / NORM_MARGIN / (1 + FEW_BELOW * few))
     high = _digits(seen.high * NORM_MARGIN * (1 + FEW_ABOVE * math.sqrt(few)))
-    spread = tuple(_digits(float(q)) for q in np.quantile(rows, np.linspace(TAIL, 1 - TAIL, QUANTILES)))
-    chains = [chain for chain in plan_chains("rsqrt", low, high, spread, FINEST) if chain.error < NORM_ROUGHEST]
+    gain = unit_gain(low, high)
+    ends = (low * gain**2, high * gain**2)
+    spread = tuple(_digits(float(q) * gain**2) for q in np.quantile(rows, np.linspace(TAIL, 1 - TAIL, QUANTILES)))
+    chains = [chain for chain in plan_chains("rsqrt", *ends, spread, FINEST) if chain.error < NORM_ROUGHEST]
     plain = [
         {**chain_options(chain), "joined": joined}
         for chain in first_within(chains, NORM_TOLERANCE)
@@ -100,9 +110,22 @@ def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ..
     ]
     fine = [
         {**chain_options(one.chain), "correction": list(one.correction), "joined": True}
-        for one in plan_corrected(low, high, NORM_ROUGHEST)
+        for one in plan_corrected(*ends, NORM_ROUGHEST)
     ]
-    return tuple({**member, "low": low, "high": high, "margin": NORM_MARGIN} for member in (*plain, *fine))
+    recorded: dict[str, Any] = {"low": low, "high": high, "margin": NORM_MARGIN}
+    recorded |= ({"gain": gain} if gain != 1.0 else {}) | ({"zeros": True} if zeros else {})
+    return tuple({**member, **recorded} for member in (*plain, *fine))
+
+
+def _eps(statistics: SiteStatistics) -> float:
+    """What a norm adds under the root; torch's own choice where it is not said."""
+    eps = statistics.site.attributes.get("eps")
+    return eps if isinstance(eps, float) else torch.finfo(torch.float32).eps
+
+
+def unit_gain(low: float, high: float) -> float:
+    """The power of two whose square brings a range of small values [low, high] around 1; 1 where they are not small."""
+    return 1.0 if low >= SMALL else 2.0 ** round(-math.log2(low * high) / 4)
 
 
 def _digits(value: float) -> float:
@@ -111,5 +134,6 @@ def _digits(value: float) -> float:
 
 def norm_error(options: Options) -> float:
     """Largest absolute error of an element within 8 standard deviations, weight 1: 8 times the relative error."""
-    v = np.exp(chebyshev_grid(math.log(options["low"]), math.log(options["high"]), POINTS))
+    square = options.get("gain", 1.0) ** 2
+    v = np.exp(chebyshev_grid(math.log(options["low"] * square), math.log(options["high"] * square), POINTS))
     return 8 * float(np.abs(rsqrt_value(options["chain"], options.get("correction", ()), v) * np.sqrt(v) - 1).max())

@@ -15,7 +15,7 @@ import torch
 from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 
-from ._forms import Stages, times_rsqrt
+from ._forms import Stages, scaled, times_rsqrt
 from ._members import between, norm_error, norm_members
 
 aten = torch.ops.aten
@@ -31,13 +31,14 @@ def group_norm_fitted(
     chain: Stages,
     correction: Sequence[float] = (),
     joined: bool = True,
+    gain: float = 1.0,
     **recorded: Any,
 ) -> Any:
     """group_norm of x [batch, channels, ...]; weight and bias [channels] may be absent."""
     shape = [int(size) for size in x.shape]
     groups = aten.reshape.default(x, [shape[0], num_groups, -1])
-    centred = mpc.sub(groups, mpc.mean(groups, (2,), keepdim=True))
-    variance = mpc.add(mpc.mean(mpc.square(centred), (2,), keepdim=True), eps)
+    centred = scaled(mpc.sub(groups, mpc.mean(groups, (2,), keepdim=True)), gain)
+    variance = mpc.add(mpc.mean(mpc.square(centred), (2,), keepdim=True), eps * gain**2)
     y = aten.reshape.default(times_rsqrt(centred, variance, chain, correction, joined=joined), shape)
     column = [1, shape[1], *([1] * (len(shape) - 2))]
     y = y if weight is None else mpc.mul(y, aten.reshape.default(weight, column))

@@ -4,6 +4,7 @@
 
 1/sqrt(v) is a chain of polynomials on the calibrated range of v (mpcc.rewrite.chains): one stage where the variances
 span a factor of 2 or so, two or three where they span 10 or 100. c is opened once, for its square and for the product.
+Where variances are small, c is taken times `gain` (a power of two, which only changes a scale), as y does not depend on it.
 
 Outside the fitted range of v (`low`, `high`, the calibrated one widened by the factor `margin` on both sides): a chain
 of one stage degrades gently; of several stages it is wrong far beyond the range.
@@ -17,7 +18,7 @@ from typing import Any
 from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 
-from ._forms import Stages, times_rsqrt
+from ._forms import Stages, scaled, times_rsqrt
 from ._members import between, norm_error, norm_members
 
 
@@ -31,13 +32,14 @@ def layer_norm_fitted(
     chain: Stages,
     correction: Sequence[float] = (),
     joined: bool = True,
+    gain: float = 1.0,
     **recorded: Any,
 ) -> Any:
     """layer_norm over the last len(normalized_shape) dimensions; weight and bias may be absent."""
     rank = len(x.shape)
     dims = tuple(range(rank - len(normalized_shape), rank))
-    centred = mpc.sub(x, mpc.mean(x, dims, keepdim=True))
-    variance = mpc.add(mpc.mean(mpc.square(centred), dims, keepdim=True), eps)
+    centred = scaled(mpc.sub(x, mpc.mean(x, dims, keepdim=True)), gain)
+    variance = mpc.add(mpc.mean(mpc.square(centred), dims, keepdim=True), eps * gain**2)
     y = times_rsqrt(centred, variance, chain, correction, joined=joined)
     y = y if weight is None else mpc.mul(y, weight)
     return y if bias is None else mpc.add(y, bias)

@@ -15,7 +15,7 @@ import torch
 from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Options, SiteStatistics
 
-from ._forms import Stages, times_rsqrt
+from ._forms import Stages, scaled, times_rsqrt
 from ._members import between, norm_error, norm_members
 
 
@@ -28,13 +28,15 @@ def rms_norm_fitted(
     chain: Stages,
     correction: Sequence[float] = (),
     joined: bool = True,
+    gain: float = 1.0,
     **recorded: Any,
 ) -> Any:
     """rms_norm over the last len(normalized_shape) dimensions; weight may be absent."""
     rank = len(x.shape)
     dims = tuple(range(rank - len(normalized_shape), rank))
     small = torch.finfo(x.dtype).eps if eps is None else eps
-    mean_square = mpc.add(mpc.mean(mpc.square(x), dims, keepdim=True), small)
+    x = scaled(x, gain)
+    mean_square = mpc.add(mpc.mean(mpc.square(x), dims, keepdim=True), small * gain**2)
     y = times_rsqrt(x, mean_square, chain, correction, joined=joined)
     return y if weight is None else mpc.mul(y, weight)
 

@@ -32,21 +32,19 @@ def main() -> int:
     parser.add_argument("--library", choices=LIBRARIES, action="append")
     parser.add_argument("--match", default="", help="only models whose name contains this")
     parser.add_argument("--again", action="store_true", help="measure rows anew that exist")
-    parser.add_argument(
-        "--failed", action="store_true", help="measure rows anew that are not captured (or not lowered)"
-    )
+    parser.add_argument("--failed", action="store_true", help="measure rows anew that are not captured (or not lowered)")
     parser.add_argument("--lower", action="store_true", help="also ask whether graphs lower to the secure engine: slow")
     parser.add_argument("--limit-seconds", type=float, default=300)
     options = parser.parse_args()
     rows = read()
     worker = Worker(options.limit_seconds, environment())
-    for library in options.library or LIBRARIES:
-        for name in by_turns(listed(library)):
-            if options.match in name and wanted(rows.get((library, name)), options):
-                row = worker.measure(library, name, options.lower)
-                print(f"{library} {name}: {row['status']} {row.get('reason', row.get('relative_error'))}", flush=True)
-                rows = read() | {(library, name): row}  # another run may have written meanwhile
-                write(rows)
+    models = [(library, name) for library in options.library or LIBRARIES for name in listed(library)]
+    for library, name in by_turns([model for model in models if options.match in model[1]], rows):
+        if wanted(rows.get((library, name)), options):
+            row = worker.measure(library, name, options.lower)
+            print(f"{library} {name}: {told(row)}", flush=True)
+            rows = read() | {(library, name): row}  # another run may have written meanwhile
+            write(rows)
     worker.stop()
     write(rows)
     failed = [row for row in rows.values() if row["status"] not in ("captured", "cannot be built")]
@@ -76,15 +74,26 @@ def accurate(row: dict[str, Any]) -> bool:
     return "lowers" in row and row["lowers"] is None and row.get("secure_error", float("inf")) <= NEAR
 
 
-def by_turns(names: list[str]) -> list[str]:
-    """One model of every module, then a second of each ...: what an interrupted run leaves out is the variety of a few."""
-    turn: Counter[str] = Counter()
+def by_turns(models: list[tuple[str, str]], rows: dict[tuple[str, str], dict[str, Any]]) -> list[tuple[str, str]]:
+    """One model of every module, then a second of each ...: what an interrupted run leaves out is the variety of a few.
+
+    Among those of a turn the quickest come first, by what they took before; new ones after those.
+    """
+    turn: Counter[tuple[str, str]] = Counter()
     order = []
-    for name in names:
-        module = name.partition("/")[0]
-        order.append((turn[module], name))
+    for library, name in models:
+        module = (library, name.partition("/")[0])
+        took = rows.get((library, name), {}).get("lower_seconds", float("inf"))
+        order.append((turn[module], took, library, name))
         turn[module] += 1
-    return [name for _, name in sorted(order, key=lambda pair: pair[0])]
+    return [(library, name) for _, _, library, name in sorted(order)]
+
+
+def told(row: dict[str, Any]) -> str:
+    """One line of progress: what became of a model."""
+    if row["status"] != "captured" or "lowers" not in row:
+        return f"{row['status']} {row.get('reason', row.get('relative_error'))}"
+    return f"not lowered: {row['lowers']}" if row["lowers"] else f"lowered, error {row.get('secure_error', -1):.1e}"
 
 
 def environment() -> dict[str, str]:

@@ -7,6 +7,7 @@ split site `part` (its positions).
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -216,6 +217,14 @@ def _avg_pool2d(
     return mpc.scale(total, 1.0 / (divisor or kh * kw))
 
 
+def _constant_pad(x: Any, pads: Any, fill: float = 0.0) -> Any:
+    """Zeros are free; another number is what x is shifted by meanwhile."""
+    if math.isinf(fill):
+        raise UnsupportedOperator("padding with infinity has no secure form, except before a max pool")
+    made = aten.constant_pad_nd.default(mpc.add(x, -float(fill)) if fill else x, pads, 0.0)
+    return mpc.add(made, float(fill)) if fill else made
+
+
 def windows(x: Any, kernel: tuple[int, int], stride: tuple[int, int]) -> list[Any]:
     """The strided slices of x [..., height, width] whose elementwise reduction is a pooling, one per kernel position."""
     height, width = x.shape[-2], x.shape[-1]
@@ -247,6 +256,7 @@ LOCAL: dict[Any, Callable[..., Any]] = {
     aten.mean.dim: _mean,
     aten.avg_pool2d.default: _avg_pool2d,
     **{view: view for view in mpc.VIEWS},
+    aten.constant_pad_nd.default: _constant_pad,
 }
 """Operators without a choice: how each is written over the primitives."""
 

@@ -22,7 +22,7 @@ LEAST_FOR_PRODUCT = 48.0
 HEADROOM = 0.25
 """Bits kept free above the calibrated bound (which is itself widened, see `bound_of`)."""
 LEAST_CAP = 8.0
-"""Fraction bits below which no cap goes, however many products follow: values are cut in between."""
+"""Fraction bits of a value of size 1 below which no cap goes, however many products follow: values are cut in between."""
 ELEMENTWISE = frozenset({mpc.mul, mpc.square, mpc.polynomial, mpc.less})
 PRODUCTS = frozenset({mpc.matmul, mpc.linear, mpc.conv})
 
@@ -54,8 +54,13 @@ def caps(
         for user in node.users:
             if user.op != "output":
                 cap = min(cap, _asked(node, user, result, constants, margin, local_budget))
-        result[node] = max(cap, min(natural(node, margin), LEAST_CAP))
+        result[node] = max(cap, min(natural(node, margin), least_cap(rms_of(node))))
     return result
+
+
+def least_cap(rms: float) -> float:
+    """Fraction bits below which no cap of a value of this root mean square goes: more where it is small."""
+    return LEAST_CAP + max(0.0, -math.log2(rms))
 
 
 def natural(node: fx.Node, margin: float) -> float:

@@ -189,10 +189,7 @@ class Lowering:
         if target is mpc.weigh:
             target, value = online.weigh, self._fitting(source, value, natural(node, 1.05))
         if target is aten.constant_pad_nd.default:
-            fill = float(rest[1]) if len(rest) > 1 else 0.0  # type: ignore[arg-type]
-            rest = (rest[0], encode(fill, value.scale, self.where[0]))
-            if fill:
-                raise UnsupportedOperator("padding with a non-zero constant has no secure form", where=self.where[0])
+            rest = (rest[0], 0)  # other numbers were subtracted before, and are added after
         rest = (*rest, *(node.kwargs[k] for k in node.kwargs))
         made = self.b.on(target, value.node, *rest)
         if target in KEEPS_ALL:
@@ -202,9 +199,9 @@ class Lowering:
     def _cat(self, node: fx.Node) -> Secret:
         parts = [self._value(n) for n in node.args[0]]  # type: ignore[union-attr]
         secrets = [p for p in parts if isinstance(p, Secret)]
-        factors, scale = self.s.align(secrets, self.caps.get(node, 60.0))
+        fitted, factors, scale, _ = self.s.aligned(secrets, self._out(node)[0], self.caps.get(node, 60.0))
         aligned = iter(
-            s.node if f == 1 else self.b.on(online.times, s.node, f) for s, f in zip(secrets, factors, strict=True)
+            s.node if f == 1 else self.b.on(online.times, s.node, f) for s, f in zip(fitted, factors, strict=True)
         )
         shares = []
         for part in parts:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..ir import dealer, online
 from ..ir.ring import RING_BITS, wrap
-from .caps import LEAST_CAP, least_weight_bits
+from .caps import least_cap, least_weight_bits
 from .openings import Opening
 from .scales import Scaler
 from .values import LIMIT, Constant, Secret
@@ -161,7 +161,7 @@ def weight_product(
     room = min(cap, ring)
     least = least_weight_bits(weight.rms)
     if x.bits + least > room:
-        x = s.reduce(x, max(room - least, min(LEAST_CAP, ring - least)), opened_anyway=False)
+        x = s.reduce(x, max(room - least, min(least_cap(x.rms), ring - least)), opened_anyway=False)
         room = min(max(room, x.bits + least), ring)
     wanted = min(WEIGHT_BITS - math.log2(weight.rms), room - x.bits, 24.0)
     spared = room - ROOM_TO_SPARE - x.bits  # where there is room, leave some for values that calibration did not see

@@ -101,27 +101,33 @@ class Scaler:
         raise RangeError("values of very different scales meet and there is no room to align them", where=self.where[0])
 
     def combine(self, values: Sequence[Secret], bound: float, rms: float, cap: float, shape: Sequence[int]) -> Secret:
-        """The sum of values, broadcast to `shape`.
-
-        Where there is no room below the cap to bring them to one scale, the sum is made above it and cut: cutting a
-        summand first would cost the bits of a value that may have few. Last, the finest value gives up bits.
-        """
-        most = cap
-        try:
-            factors, scale = self.align(values, cap)
-        except RangeError:
-            try:
-                factors, scale = self.align(values, LIMIT - math.log2(bound))
-                most = max(cap, min(v.bits for v in values))
-            except RangeError:
-                finest = max(values, key=lambda v: abs(v.scale))
-                values = [self.reduce(v, v.bits - 14, opened_anyway=False) if v is finest else v for v in values]
-                factors, scale = self.align(values, cap)
+        """The sum of values, broadcast to `shape`; if it had to be made above its cap, cut."""
+        values, factors, scale, above = self.aligned(values, bound, cap)
         node = self.b.on(online.combine, tuple(v.node for v in values), tuple(factors))
         if shape_of(node) != tuple(shape):
             raise AssertionError("broadcast")
         made = Secret(node, scale, bound, rms)
-        return made if most == cap else self.reduce(made, most, opened_anyway=False)
+        return self.reduce(made, max(cap, min(v.bits for v in values)), opened_anyway=False) if above else made
+
+    def aligned(
+        self, values: Sequence[Secret], bound: float, cap: float
+    ) -> tuple[Sequence[Secret], list[int], float, bool]:
+        """The values, the factors that align them, the scale of what they make, and whether it is above its cap.
+
+        Where there is no room below the cap to bring them to one scale, there mostly is above it: cutting a value first
+        would cost the bits of one that may have few. Last, the finest value gives up some.
+        """
+        try:
+            return values, *self.align(values, cap), False
+        except RangeError:
+            pass
+        ring = LIMIT - math.log2(bound)
+        try:
+            return values, *self.align(values, ring), True
+        except RangeError:
+            finest = max(values, key=lambda v: abs(v.scale))
+            values = [self.reduce(v, v.bits - 14, opened_anyway=False) if v is finest else v for v in values]
+            return values, *self.align(values, ring), True
 
     def signed(self, x: Secret, factor: float) -> Secret:
         """factor * x: only the scale changes."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import fx
 
 from ..builder import Builder
 from ..values import Constant, Decline, Rules, Value, shape
@@ -100,7 +102,34 @@ def max_pool2d(
     b: Builder, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
 ) -> Any:
     kernel = _pair(kernel)
-    return b.emit(aten.max_pool2d.default, x, kernel, _pair(stride, kernel), _pair(padding), _pair(dilation), ceil_mode)
+    stride, padding, dilation = _pair(stride, kernel), _pair(padding), _pair(dilation)
+    if padding == [0, 0] and dilation == [1, 1] and not ceil_mode:
+        x = _bordered(b, x, kernel, stride)
+    return b.emit(aten.max_pool2d.default, x, kernel, stride, padding, dilation, ceil_mode)
+
+
+def _bordered(b: Builder, x: Value, kernel: list[int], stride: list[int]) -> Value:
+    """What was padded with minus infinity for a maximum, padded with its border: in every window that is there already.
+
+    Windows that lie in the padding alone would need the infinity: then x stays as it is.
+    """
+    if not isinstance(x, fx.Node) or x.target is not aten.constant_pad_nd.default or x.args[2:] != (-math.inf,):
+        return x
+    made: Any = x.args[0]
+    amounts: Any = x.args[1]
+    if any(amounts[4:]):
+        return x
+    pads = [*amounts, 0, 0][:4]
+    for dim in (0, 1):
+        before = pads[2 - 2 * dim]
+        size, padded = shape(made)[dim - 2], shape(x)[dim - 2]
+        starts = range(0, padded - kernel[dim] + 1, stride[dim])
+        if any(start + kernel[dim] <= before or start >= before + size for start in starts):
+            return x
+        if padded > size:
+            places = (torch.arange(padded) - before).clamp(0, size - 1)
+            made = b.gather(made, len(shape(x)) - 2 + dim, places)
+    return made
 
 
 def max_pool2d_with_indices(b: Builder, *args: Any, **kwargs: Any) -> Any:
