@@ -71,6 +71,8 @@ def measured(library: str, name: str, until: str) -> Iterator[dict[str, Any]]:
         torch.manual_seed(1)  # models that draw numbers draw the same ones when captured
         with torch.no_grad():
             expected = flat(call(model, inputs))
+        if not expected:
+            raise ValueError("it gives no tensor")
     except Exception as error:
         yield row | {"reason": f"{type(error).__name__}: {first_line(error)}"}
         return

@@ -51,8 +51,10 @@ def _kept(signatures: list[str]) -> list[int]:
     return sorted(first.values()) if len(first) > 1 else list(range(min(2, len(signatures))))
 
 
-def _signature(block: nn.Module) -> str:
+def _signature(block: nn.Module | None) -> str:
     """What makes two blocks the same: their classes, shapes and plain attributes, whatever their weights are."""
+    if block is None:  # as lists of optional blocks hold them
+        return ""
     lines = []
     for name, part in block.named_modules():
         shown = {key: value for key, value in vars(part).items() if isinstance(value, PLAIN) and not _counter(key)}

@@ -66,7 +66,16 @@ def _config(kind: Any, narrow: bool) -> Any:
     if getattr(config, "backbone_config", None) is None:  # whose later layers are asked for by number
         for part in (config, getattr(config, "vision_config", None)):
             _shrink(part, narrow)
+        _shorten_backbone(config)
     return config
+
+
+def _shorten_backbone(config: Any) -> None:
+    """A backbone gives the stages that it is asked for by name: of fewer layers, the last one."""
+    layers, stages = getattr(config, "num_hidden_layers", 0), getattr(config, "stage_names", None)
+    if isinstance(stages, list) and len(stages) > layers + 1 == 3:
+        config.stage_names = stages[: layers + 1]
+        config.set_output_features_output_indices(out_features=None, out_indices=None)
 
 
 def _shrink(config: Any, narrow: bool) -> None:

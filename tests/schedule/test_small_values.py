@@ -53,15 +53,15 @@ class Chain(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
-        self.last = nn.Conv2d(8, 4, 1)
-        for layer in self.layers:
+        layers = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]
+        self.layers, self.last = nn.ModuleList(layers), nn.Conv2d(8, 4, 1)
+        for layer in layers:
             nn.init.normal_(layer.weight, std=0.03)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             x = x + F.hardswish(layer(x))
-        y = self.last(x).flatten(2)  # [1, 4, 64]
+        y: Tensor = self.last(x).flatten(2)  # [1, 4, 64]
         return (y @ y.transpose(1, 2)).softmax(-1) @ y
 
 

@@ -129,7 +129,8 @@ def _bordered(b: Builder, x: Value, kernel: list[int], stride: list[int]) -> Val
         if padded > size:
             places = (torch.arange(padded) - before).clamp(0, size - 1)
             made = b.gather(made, len(shape(x)) - 2 + dim, places)
-    return made
+    bordered: Value = made
+    return bordered
 
 
 def max_pool2d_with_indices(b: Builder, *args: Any, **kwargs: Any) -> Any:
