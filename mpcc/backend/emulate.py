@@ -33,7 +33,7 @@ from .evaluate import Compiled, Step, compile_steps, decode, encode_weights
 ELEMENTS_AT_ONCE = 1 << 17
 """Of the largest value that an opening has, over all calls of a batch: larger ones leave the processor's cache."""
 MOST_CALLS = 32
-MOST_CUT = 4
+MOST_CUT = 8
 
 Kept = dict[str, Tensor]
 Part = TypeVar("Part")
@@ -81,7 +81,7 @@ class Emulator:
 
         calls, threads = len(columns[0]), torch.get_num_threads()
         length = max(1, min(self.at_once, math.ceil(calls / threads)))
-        found = side_by_side(batch, list(zip(*(column.split(length) for column in columns), strict=True)), threads)
+        found = side_by_side(batch, list(zip(*(torch.split(column, length) for column in columns), strict=True)), threads)
         outputs = [torch.cat(parts) for parts in zip(*(outputs for outputs, _ in found), strict=True)]
         return outputs, {name: torch.cat([kept[name] for _, kept in found]) for name in found[0][1]}
 

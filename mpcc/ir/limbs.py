@@ -1,7 +1,7 @@
 """Matrix products modulo 2^64 by way of float64, which processors multiply far faster than 64-bit integers.
 
     x = sum_i x_i 2^(b i)                             limbs: integers of b bits, the highest one signed
-    x y = sum_i (x_i y) 2^(b i)  mod 2^64             exact: b bits, those of y and of the sum stay below 2^53
+    x y = sum_i (x_i y) 2^(b i)  mod 2^64             exact: b bits, and those that y's columns add, stay below 2^53
 
 How large the integers are is looked at in every product: fixed point leaves most of them so small that x is one limb.
 Where both are large the integers are multiplied.
@@ -31,6 +31,11 @@ def size(x: Tensor) -> int:
     return max(abs(int(end)) for end in x.aminmax()).bit_length() if x.numel() else 0
 
 
+def reach(y: Tensor) -> int:
+    """The bits of the largest sum of magnitudes in a column: x y is below that many bits more than x."""
+    return math.frexp(float(y.double().abs().sum(-2).max()))[1] if y.numel() else 0
+
+
 def matmul(x: Tensor, y: Tensor) -> Tensor:
     """x @ y modulo 2^64, of ring integers [..., n, k] and [..., k, m]; also inside `torch.func.vmap`."""
     found: Tensor = _Matmul.apply(x, y, None)  # type: ignore[no-untyped-call]
@@ -41,13 +46,13 @@ class Fixed:
     """A matrix of ring integers that many values are multiplied with: its size is looked at once."""
 
     def __init__(self, weight: Tensor) -> None:
-        self.bits = size(weight)
-        self.weight, self.turned = (weight, weight.double()), (weight.mT, weight.double().mT)
+        double = weight.double()
+        self.straight = weight, (double, reach(weight))
+        self.turned = weight.mT, (double.mT, reach(weight.mT))
 
     def product(self, kind: str, x: Tensor) -> Tensor:
         """bilinear(kind, x, W) modulo 2^64 of kind linear (x @ W.T), matmul (x @ W) or rmatmul (W @ x)."""
-        right, double = self.weight if kind == "matmul" else self.turned
-        known = (double, self.bits)
+        right, known = self.straight if kind == "matmul" else self.turned
         if kind == "rmatmul":  # W @ x = (x.T @ W.T).T
             return _Matmul.apply(x.mT, right, known).mT.contiguous()  # type: ignore[no-any-return, no-untyped-call]
         return _Matmul.apply(x, right, known)  # type: ignore[no-any-return, no-untyped-call]
@@ -58,16 +63,15 @@ class _Matmul(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, y: Tensor, known: tuple[Tensor, int] | None) -> Tensor:
-        """`known`: y in float64, and its bits."""
-        double, y_bits = known or (None, size(y))
-        x_bits, inner = size(x), math.ceil(math.log2(max(x.shape[-1], 1)))
-        if y_bits > x_bits and known is None:
-            return _Matmul.forward(y.mT, x.mT, None).mT.contiguous()
-        bits = EXACT_BITS - inner - y_bits
+        """`known`: y in float64, and its reach."""
+        x_bits = size(x)
+        if known is None and size(y) > x_bits:  # the smaller one stays whole
+            return _Matmul.forward(y.mT, x.mT, (x.mT.double(), reach(x.mT))).mT.contiguous()
+        double, y_reach = known or (y.double(), reach(y))
+        bits = EXACT_BITS - y_reach
         count = max(1, math.ceil((x_bits - bits) / max(bits, 1)) + 1)
         if bits < min(LEAST_BITS, x_bits):
             return torch.matmul(x, y)
-        double = y.double() if double is None else double
         total: Tensor | None = None
         for i, limb in enumerate(limbs(x, bits, count)):
             part = torch.matmul(limb, double).long()

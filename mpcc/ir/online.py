@@ -168,12 +168,20 @@ def modulus(f: int, ring: int = RING_BITS) -> int:
     return 1 << (ring - 1 - f)
 
 
+def whole(c: Tensor, f: int, ring: int = RING_BITS) -> Tensor:
+    """u = C + t M: the truncated value where the mask is zero, in fewer steps than its parts."""
+    if f == 0:
+        return c
+    shifted = c + ((1 << (ring - 2)) + (1 << (f - 1)))
+    return ((shifted >> f) & ((1 << (ring - f)) - 1)) - (1 << (ring - 2 - f))
+
+
 def truncated(c: Tensor, f: int, rho: Share, b: Share, ring: int = RING_BITS, *, lead: bool = True) -> Tensor:
     """The share of u = round(X / 2^f): linear in the dealer's rho and b."""
+    if rho is None or b is None:
+        return whole(c, f, ring)
     C, t = public_part(c, f, ring)
     M = modulus(f, ring)
-    if rho is None or b is None:
-        return C + t * M
     w = (1 - 2 * t) * b
     result = w.mul_(M) - rho
     return result.add_(C).add_(t * M) if lead else result
@@ -193,11 +201,12 @@ def multilinear(
     `shares[k]` shares the product over i of: 1, rho_i or b_i as terms[k][i] is 0, 1 or 2.
     """
     cuts = list(zip(shifts, rings or [RING_BITS] * len(shifts), strict=True))
+    if shares[0] is None:
+        first, *others = (whole(c, *cut) for c, cut in zip(openings, cuts, strict=True))
+        return math.prod(others, start=first)
     parts = [public_part(c, f, ring) for c, (f, ring) in zip(openings, cuts, strict=True)]
     P = [C + t * modulus(f, ring) if f else C for (C, t), (f, ring) in zip(parts, cuts, strict=True)]
     Q = [(1 - 2 * t) * modulus(f, ring) if f else None for (_, t), (f, ring) in zip(parts, cuts, strict=True)]
-    if shares[0] is None:
-        return math.prod(P[1:], start=P[0])
     result: Tensor | None = None
     if lead:
         result = math.prod(P[1:], start=P[0])
@@ -234,12 +243,11 @@ def power_sum(
 
     `rho[k]` shares rho^k (k = 1..d), `b_rho[k]` shares b rho^k (k = 0..d-1; unused when f = 0).
     """
+    if rho[1] is None:
+        return _horner(coefficients, whole(c, f, ring))
     C, t = public_part(c, f, ring)
     degree = len(coefficients) - 1
     M = modulus(f, ring)
-    if rho[1] is None:
-        u = C + t * M if f else C
-        return _horner(coefficients, u)
     # P(C - rho) = sum_j (-1)^j rho^j sum_k binomial(k, j) a_k C^(k-j)
     result = _horner(coefficients, C) if lead else torch.zeros_like(C)
     for j in range(1, degree + 1):
