@@ -21,7 +21,7 @@ from torch import Tensor, fx
 
 from . import pipeline, registry
 from .cost import Budget, Estimate, Network, estimate_graph
-from .errors import BudgetError, MpccError, UsageError
+from .errors import BudgetError, MpccError, RangeError, UsageError
 from .fidelity import compare
 from .ir.nn import attribute, inputs_of, sites
 from .pipeline import UNCHECKED, Optimized, Prepared
@@ -30,7 +30,6 @@ from .pricing import OWN, fastest, reached, stock_estimate
 from .rewrite import Plan
 from .search import layouts, watch
 from .search.tuning import (
-    EXACT,
     NONE,
     Checkpoint,
     Data,
@@ -64,7 +63,6 @@ CALIBRATION_IMAGES = 256
 RESERVE = 0.98
 """Share of the budget that the search may use: what is fitted after training can be a little dearer than before it."""
 TRIES = 8
-GATED = ("softmax", "gelu")
 
 
 @dataclass(frozen=True)
@@ -198,17 +196,15 @@ class Tuning:
         method, found = self.wanted.method, []
         for site, node in sites(self.base).items():
             operator = self.prepared.statistics[site].site.operator
-            if operator not in GATED:
-                continue
-            names = method.softmax if operator == "softmax" else method.gelu
-            if names == (EXACT,):  # the method leaves it as it is
-                continue
+            names = method.candidates.get(operator, ())
             candidates = [untrained(self.prepared.statistics[site], name, self.known) for name in names]
             usable = [c for c in candidates if c is not None]
-            if not usable or (method.choose != "programme" and len(usable) < len(names)):
+            if names and (not usable or (method.choose != "programme" and len(usable) < len(names))):
                 raise UsageError(f"{', '.join(names)}: not all of them apply here", where=f"site {site}")
-            found.append(gate(node, self.wanted.granularity or method.granularity[operator], usable))
-        if not found and method.names != {EXACT}:
+            if names:
+                how = self.wanted.granularity or method.granularity.get(operator, "layer")
+                found.append(gate(node, "layer" if operator == "layer_norm" else how, usable))
+        if not found and method.candidates:
             raise UsageError(f"the model has nothing that --method {method.name} replaces: there is nothing to tune")
         return found
 
@@ -221,13 +217,20 @@ class Tuning:
             for gate in self.gates
         }
         if self.wanted.budget is not None and self.wanted.method.choose == "programme":
-            least_cost = self._estimate({site: k for site, (k,) in least.items()})
-            if unit.spent(least_cost) > unit.amount * RESERVE:
-                raise BudgetError(
-                    f"the budget of {unit} cannot be met by --method {self.wanted.method.name}",
-                    hint=f"The cheapest it can reach: {reached(least_cost)}",
-                )
+            self._refuse_what_cannot_be_met(self.wanted.budget, {site: k for site, (k,) in least.items()})
         return found
+
+    def _refuse_what_cannot_be_met(self, budget: Budget, least: Mapping[str, int]) -> None:
+        """BudgetError where even the cheapest choice is above the budget, if it can be made before it is trained."""
+        try:
+            cost = self._estimate(least)
+        except RangeError:
+            return
+        if budget.spent(cost) > budget.amount * RESERVE:
+            raise BudgetError(
+                f"the budget of {budget} cannot be met by --method {self.wanted.method.name}",
+                hint=f"The cheapest it can reach: {reached(cost)}",
+            )
 
     def _firsts(self) -> dict[str, tuple[int, ...]]:
         return {gate.site: (0,) for gate in self.gates}

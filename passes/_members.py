@@ -128,6 +128,14 @@ def unit_gain(low: float, high: float) -> float:
     return 1.0 if low >= SMALL else 2.0 ** round(-math.log2(low * high) / 4)
 
 
+def static_norm(statistics: SiteStatistics, quantity: str) -> tuple[Options, ...]:
+    """The public factor that is nearest to 1/sqrt of the named quantity, least squares over the calibrated rows."""
+    if "factor" in statistics.fixed:
+        return ({"factor": statistics.fixed["factor"]},)
+    rows = statistics.samples[quantity].numpy()
+    return ({"factor": _digits(float(np.sqrt(rows).mean() / rows.mean()))},)
+
+
 def _digits(value: float) -> float:
     return float(f"{value:.3g}")
 

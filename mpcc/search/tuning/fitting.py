@@ -95,7 +95,7 @@ def _fitted(site: Site, rows: Any, candidate: Candidate, approximations: Mapping
         if choice is None:
             raise PlanError("no approximation keeps the function on what the trained model computes", where=f"site {site.name}")
         return choice
-    kept = {k: v for k, v in candidate.options.items() if k in ("floor", "coefficients", "shift")}
+    kept = {k: v for k, v in candidate.options.items() if k in ("floor", "coefficients", "shift", "factor")}
     fixed: SiteStatistics = replace(statistics, fixed=kept)
     found = applicable(fixed, [approximations[candidate.name]], "structural")
     if not found:

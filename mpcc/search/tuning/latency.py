@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...cost import Budget, Estimate
+from ...errors import RangeError
 from ...ir.nn import shape_of
 from .mixture import Gate
 
@@ -65,7 +66,8 @@ def measured(
     """Prices from whole programs: the base, and one for each candidate at one site of each group of sites alike.
 
     `estimate` prices the program in which the named sites take the named candidates, all others their first.
-    `per_round`: seconds of a round.
+    `per_round`: seconds of a round. Nothing is trained for the candidate yet: the last site is priced, behind which the least
+    can leave its range; if that cannot be made, the one before it.
     """
     each = {"seconds": per_round, "rounds": 1.0, "bytes": 0.0}[unit.unit]
     base = estimate({})
@@ -77,9 +79,18 @@ def measured(
     for group in groups.values():
         rounds, rest = [0.0], [0.0]
         for k in range(1, len(group[0].candidates)):
-            found = estimate({group[0].site: k})
+            found = _first_made(estimate, [{gate.site: k} for gate in reversed(group)])
             more = float(found.rounds) - float(base.rounds)
             rounds.append(more)
             rest.append(unit.spent(found) - unit.spent(base) - each * more)
         sites |= {gate.site: SitePrice(tuple(rounds), tuple(rest)) for gate in group}
     return Prices(unit.spent(base), each, sites)
+
+
+def _first_made(estimate: Callable[[Mapping[str, int]], Estimate], choices: Sequence[Mapping[str, int]]) -> Estimate:
+    for chosen in choices:
+        try:
+            return estimate(chosen)
+        except RangeError as error:
+            refused = error
+    raise refused

@@ -28,15 +28,17 @@ class Method:
     source: str
     softmax: tuple[str, ...] = (EXACT,)
     gelu: tuple[str, ...] = (EXACT,)
+    layer_norm: tuple[str, ...] = (EXACT,)
     choose: How = "fixed"
     granularity: Mapping[str, Granularity] = field(default_factory=lambda: {"softmax": "head", "gelu": "token"})
     penalty: float = 0.0
     distillation: Distillation = Distillation()
 
     @property
-    def names(self) -> set[str]:
-        """All candidates."""
-        return {*self.softmax, *self.gelu}
+    def candidates(self) -> Mapping[str, tuple[str, ...]]:
+        """Operator -> its candidates; what is only ever exact is left out."""
+        found = {"softmax": self.softmax, "gelu": self.gelu, "layer_norm": self.layer_norm}
+        return {operator: names for operator, names in found.items() if names != (EXACT,)}
 
 
 MPCVIT = "MPCViT, arXiv 2211.13955"
@@ -47,6 +49,7 @@ ALL = (
         "this project",
         (EXACT, "softmax_2quad", "softmax_relu", "softmax_scaling"),
         (EXACT, "gelu_quad", "gelu_identity"),
+        (EXACT, "layer_norm_static"),
         "programme",
         {"softmax": "layer", "gelu": "layer"},
         distillation=Distillation(hard=0.5, logits=1.0),
@@ -65,7 +68,7 @@ ALL = (
         MPCVIT + ", section 4.3",
         ("softmax_relu", "softmax_scaling"),
         (EXACT, "gelu_identity"),
-        "ratio",
+        choose="ratio",
         penalty=1e-5,
     ),
     Method("mpcformer", "2Quad and a parabola everywhere", "MPCFormer, arXiv 2211.01452", ("softmax_2quad",), ("gelu_quad",),
