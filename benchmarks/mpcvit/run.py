@@ -76,12 +76,17 @@ def main() -> None:
     setting = SETTINGS[given.setting]
     teachers = [Job(setting, seed, given.data or setting.data, given.device) for seed in range(given.seeds)]
     wanted = [replace(job, row=row) for row in rows(setting) for job in teachers if not given.rows or row.key in given.rows]
-    for jobs in (teachers, [job for job in wanted if not job.place.exists()]):
-        with ProcessPoolExecutor(given.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+    failed = 0
+    with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
+        for jobs in (teachers, [job for job in wanted if not job.place.exists()]):
             running = {pool.submit(job): job for job in jobs}
             for done, future in enumerate(as_completed(running), 1):
-                future.result()
-                print(f"{done}/{len(jobs)}  {running[future].report()}", flush=True)
+                error = future.exception()
+                failed += error is not None
+                print(f"{done}/{len(jobs)}  {running[future].report()}{'' if error is None else f': {error!r}'}", flush=True)
+            if failed and jobs is teachers:
+                break
+    sys.exit(bool(failed))
 
 
 def teacher(setting: Setting, data: Data, seed: int, members: Group) -> torch.fx.GraphModule:
