@@ -62,6 +62,8 @@ from .search.tuning import (
 CALIBRATION_IMAGES = 256
 RESERVE = 0.98
 """Share of the budget that the search may use: what is fitted after training can be a little dearer than before it."""
+SLACK = 0.02
+"""Share of the budget that may be left over."""
 TRIES = 8
 
 
@@ -264,15 +266,22 @@ class Tuning:
             return by_ratio(self.gates, weights, self.wanted.mu)
         assert self.wanted.budget is not None
         budget, most = self.wanted.budget, self.wanted.budget.amount * RESERVE
-        for _ in range(TRIES):
+        fitting: list[tuple[float, Picks]] = []
+        seen = set[tuple[tuple[int, ...], ...]]()
+        for _ in range(TRIES):  # prices of sites do not add up to a program's: what is asked of them follows what it takes
             picks = by_programme(self.gates, weights, prices, most)
-            if picks is None:
+            if picks is None or tuple(picks.values()) in seen:
                 break
+            seen.add(tuple(picks.values()))
             over = self._over(picks, student, budget)
             if over <= 0:
-                return picks
+                fitting.append((most, picks))
+            if -SLACK * budget.amount < over <= 0:
+                break
             most -= over * 1.001
-        raise BudgetError(f"no choice meets the budget of {budget} once it is made", hint="Give a larger --budget.")
+        if not fitting:
+            raise BudgetError(f"no choice meets the budget of {budget} once it is made", hint="Give a larger --budget.")
+        return max(fitting, key=lambda one: one[0])[1]
 
     def _over(self, picks: Picks, student: fx.GraphModule, budget: Budget) -> float:
         """By how much the exact program of the picks is above the reserve; 0 where the weights, which are not trained for

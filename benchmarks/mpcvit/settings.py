@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model import SMALL, VIT_7_4_32, VIT_7_4_32_100, VIT_9_12_64, Size
 
@@ -83,6 +83,7 @@ def rows(setting: Setting) -> Sequence[Row]:
         Row("MPCViT+, mu = 0.5", "mpcvit+", 0.5),
         Row("MPCViT, mu = 0.1", "mpcvit", 0.1),
         Row("MPCViT+, mu = 0.1", "mpcvit+", 0.1),
+        *(replace(row, title=f"{row.title}, labels only", distil=False) for row in own),
         Row("MPCFormer, labels only", "mpcformer", distil=False),
         Row("MPCViT, mu = 0.5, labels only", "mpcvit", 0.5, distil=False),
         *(Row(f"MPCViT, mu = {mu:g}", "mpcvit", mu) for mu in (0.3, 0.7)),
