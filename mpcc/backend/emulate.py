@@ -29,6 +29,7 @@ from ..ir.borrows import WINDOW_BITS
 from ..ir.limbs import Fixed, matmul
 from ..schedule.program import Program, encode_tensor
 from .evaluate import Compiled, Step, compile_steps, decode, encode_weights
+from .flatten import flattened
 
 ELEMENTS_AT_ONCE = 1 << 17
 """Of the largest value that an opening has, over all calls of a batch: larger ones leave the processor's cache."""
@@ -47,7 +48,7 @@ class Emulator:
         self.program = program
         weights = encode_weights(program)
         self.kernels = _Kernels(weights.values())
-        self.steps = _replaced(compile_steps(program, 0), self.kernels)
+        self.steps = _replaced(compile_steps(replace(program, online=flattened(program.online)), 0), self.kernels)
         largest = max((n.meta["val"].numel() for n in program.online.graph.nodes if n.target is online.open_), default=1)
         self.at_once = min(MOST_CALLS, max(1, ELEMENTS_AT_ONCE // max(1, largest)))
         self.env: dict[str, Any] = dict(weights)

@@ -74,6 +74,27 @@ def test_a_product_of_two_values_is_exact_whatever_their_size(sizes: tuple[int, 
     assert torch.equal(ranks, torch.stack([torch.matmul(a, b) for a, b in zip(x, y[:, 0], strict=True)]))
 
 
+def test_sums_are_joined_and_the_integers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two thresholds, of which each selects x and x^2 twice; one of the sums is read twice, so it stays."""
+
+    def pieces(x: Tensor) -> Tensor:
+        y = mpc.square(x)
+        near, far = mpc.less(x, 0.5), mpc.less(x, -0.5)
+        parts = [mpc.scale(mpc.select(bit, z), factor) for bit in (near, far) for z in (x, y) for factor in (3.0, -0.5)]
+        total = parts[0]
+        for part in parts[1:]:
+            total = mpc.add(total, part)
+        return mpc.mul(mpc.add(total, y), total)
+
+    made, images = build(pieces), torch.randn((3, *SHAPE), generator=torch.Generator().manual_seed(4))
+    joined = Emulator(made)
+    monkeypatch.setattr("mpcc.backend.emulate.flattened", lambda graph: graph)
+    plain = Emulator(made)
+    steps = [sum(map(len, one.steps.segments)) for one in (joined, plain)]
+    assert steps[0] < steps[1]
+    assert torch.equal(joined.calls(images)[0], plain.calls(images)[0])
+
+
 def test_an_empty_product_is_zero() -> None:
     x, y = torch.ones((2, 0), dtype=torch.int64), torch.ones((0, 3), dtype=torch.int64)
     assert torch.equal(matmul(x, y), torch.zeros((2, 3), dtype=torch.int64))
