@@ -141,7 +141,13 @@ def _product(kind: str, cx: Tensor, cy: Tensor, rx: Any, ry: Any, rxy: Any, *att
     return matmul(cx, cy) if kind == "matmul" else online.product(kind, cx, cy, None, None, None, *attributes)
 
 
+def _nearest(x: Tensor, bits: int, lead: bool = True) -> Tensor:
+    """X >> bits to the nearest: two parties that cut their shares are above or below it, on average at the value."""
+    return (x + (1 << (bits - 1))) >> bits
+
+
 UNPACKED: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    online.truncate_locally: _nearest,
     online.leaves: _leaf,
     online.planes: _same,
     online.mask_bits: _same,

@@ -121,11 +121,8 @@ class Lowering:
         values = node.args[0] if isinstance(node.args[0], (tuple, list)) else (node.args[0],)
         outputs = []
         for position, source in enumerate(values):
-            value = self.env[source]
-            if isinstance(value, Constant):
-                raise UnsupportedOperator(f"output {position} does not depend on the input", where=describe(node))
             self.where[0] = self.b.meta["layer"] = "output"
-            outputs.append((f"output_{position}", self._secret(value)))
+            outputs.append((f"output_{position}", self._secret(self.env[source])))  # the owner's, if it is a constant
         return outputs
 
     def _out(self, node: fx.Node) -> tuple[float, float]:
