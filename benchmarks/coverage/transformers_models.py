@@ -42,7 +42,7 @@ def names() -> list[str]:
     return [f"{architecture}/{name}" for architecture, name in sorted(found.items())]
 
 
-def build(name: str) -> tuple[torch.nn.Module, dict[str, Any]]:
+def build(name: str) -> tuple[torch.nn.Module, Any]:
     architecture, _, model = name.partition("/")
     kind = getattr(transformers, model)
     for narrow in (True, False):
@@ -55,9 +55,21 @@ def build(name: str) -> tuple[torch.nn.Module, dict[str, Any]]:
     config = made.config
     vision = getattr(config, "vision_config", config)
     if architecture == "siglip2":  # patches of images of any size
-        sizes = {"pixel_attention_mask": torch.ones(1, 64), "spatial_shapes": torch.tensor([[8, 8]])}
-        return made, {"pixel_values": torch.randn(1, 64, 3 * vision.patch_size**2), **sizes}
+        return Sized(made), (torch.randn(1, 64, 3 * vision.patch_size**2),)
     return made, {made.main_input_name: _input(vision, made.main_input_name, "Video" in model)}
+
+
+class Sized(torch.nn.Module):
+    """Siglip2 for images of 8 by 8 patches: sizes are shapes, which are public."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        mask, sizes = torch.ones(1, 64), torch.tensor([[8, 8]])
+        logits: torch.Tensor = self.model(patches, pixel_attention_mask=mask, spatial_shapes=sizes).logits
+        return logits
 
 
 def _config(kind: Any, narrow: bool) -> Any:

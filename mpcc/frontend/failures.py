@@ -12,6 +12,7 @@ from mpcc.errors import CaptureError, MpccError, ShapeError
 
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parent)
+_NESTED = re.compile(r"nested_tensor|NestedTensor|torch\.jagged")
 _DATA_DEPENDENT = re.compile(r"data-dependent|GuardOnDataDependent|Could not extract specialized", re.I)
 
 
@@ -19,6 +20,12 @@ def capture_error(error: Exception, module: torch.nn.Module) -> MpccError:
     """The error to show for `error`, raised while `module` was traced."""
     line = user_line(error)
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if _NESTED.search(f"{line} {first}"):
+        return CaptureError(
+            "nested tensors have no static shape",
+            where=line,
+            hint="Pad the sequences to one length, and mask what was added in attention.",
+        )
     if _DATA_DEPENDENT.search(f"{type(error).__name__} {error}"):
         return CaptureError(
             "the flow of control depends on the values of an input, which are secret",

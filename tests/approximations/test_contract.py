@@ -74,6 +74,7 @@ CASES = [
     Case("reciprocal", (-positive(1.0, 3.0),), torch.reciprocal),
     Case("sqrt", (positive(0.5, 12.0),), torch.sqrt),
     Case("rsqrt", (positive(0.5, 12.0),), torch.rsqrt),
+    Case("log", (positive(0.1, 12.0),), torch.log),
     Case("abs", (WIDE,), torch.abs),
     Case("clamp", (WIDE,), lambda x: x.clamp(-1.0, 2.0), (-1.0, 2.0)),
     Case("leaky_relu", (WIDE,), lambda x: F.leaky_relu(x, 0.2), (0.2,)),
@@ -155,7 +156,7 @@ def test_the_declared_error_holds(name: str, index: int) -> None:
         assert (found - expected).abs().max() <= declared * weights + SLACK, options
 
 
-ELEMENTWISE = {"gelu", "silu", "sigmoid", "tanh", "mish", "softplus", "elu", "exp", "reciprocal", "sqrt", "rsqrt"}
+ELEMENTWISE = {"gelu", "silu", "sigmoid", "tanh", "mish", "softplus", "elu", "exp", "reciprocal", "sqrt", "rsqrt", "log"}
 EVERYWHERE = (-25.0, 25.0)
 WORST = 0.5
 """A bounded member that is further off than this, or this share of the largest output, stands for nothing."""

@@ -241,3 +241,14 @@ def test_sizes_that_depend_on_values_are_refused() -> None:
 
     with pytest.raises(CaptureError, match="the values of an input"):
         capture(Resized(), (torch.randn(1, 1, 4, 4), torch.tensor([3])))
+
+
+def test_nested_tensors_are_refused_with_their_line() -> None:
+    class Ragged(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            lengths = torch.tensor([2, 3])
+            nested = torch.nested.nested_tensor(list(x.split(lengths.tolist())), layout=torch.jagged)
+            return torch.nested.to_padded_tensor(nested, 0.0)
+
+    with pytest.raises(CaptureError, match=r"test_capture.py:\d+: .*nested tensors have no static shape"):
+        capture(Ragged(), torch.randn(5, 4))

@@ -93,3 +93,21 @@ class Pooled(nn.Module):
 def test_a_max_pool_padded_with_minus_infinity() -> None:
     torch.manual_seed(0)
     assert error(Pooled(), torch.randn(2, 1, 3, 8, 8)) < 1e-3
+
+
+class Settled(nn.Module):
+    """A second output that no input changes: a loss that is zero outside training, an index that was drawn once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fixed = nn.Parameter(torch.arange(3.0))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * 2, self.fixed + 1
+
+
+def test_an_output_that_does_not_depend_on_the_input() -> None:
+    x = torch.randn(1, 4)
+    executable = mpcc.compile(Settled().eval(), (x,), calibration=[(x,)])
+    assert isinstance(executable, Executable)
+    torch.testing.assert_close(executable.emulate(x)[1], torch.arange(1.0, 4.0), rtol=0, atol=1e-3)
