@@ -3,6 +3,7 @@
 A slot is a site, or a part of one (some heads, some tokens). Bytes and local work add up. Rounds are coupled: the parts
 of a site run side by side, so the site takes the rounds of its slowest part, and the program takes those of its longest
 path from input to output. A protocol that runs one operator after the other adds up all of them (`parallel=False`).
+Parts of a site that choose alike run as one: what a form costs whatever its size is paid once for all of them.
 """
 
 from __future__ import annotations
@@ -15,11 +16,17 @@ from ..cost import Work
 
 @dataclass(frozen=True)
 class Option:
-    """One way to fill a slot: its own work, and the damage that it does to the outputs when it stands alone."""
+    """One way to fill a slot: its own work, and the damage that it does to the outputs when it stands alone.
+
+    `once` is paid once by all the slots of a site whose options have the same `form`; nothing of it may be negative, and
+    its rounds count only where operators run one after the other.
+    """
 
     work: Work
     damage: float
     usable: bool = True
+    form: int | None = None
+    once: Work = Work()
 
 
 @dataclass(frozen=True)
@@ -96,14 +103,22 @@ class Problem:
 
     def work(self, picks: Sequence[int]) -> Work:
         """What the plan costs in all."""
-        chosen = [slot.options[pick].work for slot, pick in zip(self.slots, picks, strict=True)]
+        options = [slot.options[pick] for slot, pick in zip(self.slots, picks, strict=True)]
+        once = {(slot.site, o.form): o.once for slot, o in zip(self.slots, options, strict=True) if o.form is not None}
+        paid = [option.work for option in options] + list(once.values())
         if self.parallel:
-            slowest = {site: max(chosen[p].rounds for p in where) for site, where in self.sites.items()}
+            slowest = {site: max(options[p].work.rounds for p in where) for site, where in self.sites.items()}
             rounds = longest(self.edges, slowest)
         else:
-            rounds = sum(work.rounds for work in chosen)
-        total = Work(rounds, sum(w.bytes for w in chosen), sum(w.local_seconds for w in chosen))
+            rounds = sum(work.rounds for work in paid)
+        total = Work(rounds, sum(w.bytes for w in paid), sum(w.local_seconds for w in paid))
         return total + self.fixed
+
+    @property
+    def forms(self) -> dict[tuple[str, int], Work]:
+        """(site, form) -> what is paid once for it."""
+        every = ((slot.site, option) for slot in self.slots for option in slot.options)
+        return {(site, option.form): option.once for site, option in every if option.form is not None}
 
     def damage(self, picks: Sequence[int]) -> float:
         """What the plan loses, if the slots did not act on one another."""

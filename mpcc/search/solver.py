@@ -3,10 +3,11 @@
     minimise   objective(rounds, bytes, local, damage)          all measures are linear: see `Weights`
     so that    each limit holds                                 such as rounds * latency + bytes / bandwidth + local <= 2 s
     x[slot, option] is 0 or 1, one option a slot
+    used[site, form] >= x of each option of that form at the site                 (what a form costs once)
     rounds[site] >= sum of x * rounds over the options of each of its slots       (parts run side by side)
     start[v] >= start[u] + rounds[u] + rounds between u and v                     (the longest path counts)
 
-Rounds have non-negative weights everywhere, so the inequalities are tight where they matter.
+Rounds and what is paid once have non-negative weights everywhere, so the inequalities are tight where they matter.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ def holds(problem: Problem, limit: Limit, picks: Picks) -> bool:
 
 @dataclass
 class Programme:
-    """Columns: x of every option, then rounds of every site, start of every site, and the rounds in all (the last)."""
+    """Columns: x of every option, `used` of every form, rounds of every site, start of every site, the rounds in all (last)."""
 
     first: list[int]
+    used: dict[tuple[str, int], int]
     columns: int
     lower: Array
     rows: list[tuple[dict[int, float], float, float]] = field(default_factory=list)
@@ -58,23 +60,28 @@ class Programme:
     @staticmethod
     def of(problem: Problem) -> Programme:
         first = [int(n) for n in np.cumsum([0, *(len(slot.options) for slot in problem.slots)])]
-        sites = list(problem.sites)
-        columns = first[-1] + 2 * len(sites) + 1
+        sites, used = list(problem.sites), {key: first[-1] + index for index, key in enumerate(problem.forms)}
+        behind = first[-1] + len(used)
+        columns = behind + 2 * len(sites) + 1
         lower = np.zeros(columns)
-        lower[first[-1] :] = -np.inf
-        made = Programme(first, columns, lower)
-        for position in range(len(problem.slots)):
+        lower[behind:] = -np.inf
+        made = Programme(first, used, columns, lower)
+        for position, slot in enumerate(problem.slots):
             made.rows.append(({column: 1.0 for column in range(first[position], first[position + 1])}, 1.0, 1.0))
-        own = {site: first[-1] + index for index, site in enumerate(sites)}
-        start = {site: first[-1] + len(sites) + index for index, site in enumerate(sites)}
+            for index, option in enumerate(slot.options):
+                if option.form is not None:
+                    made.rows.append(({used[slot.site, option.form]: 1.0, first[position] + index: -1.0}, 0.0, np.inf))
+        own = {site: behind + index for index, site in enumerate(sites)}
+        start = {site: behind + len(sites) + index for index, site in enumerate(sites)}
         if problem.parallel:
             made._coupled(problem, own, start)
         else:
             row = {columns - 1: 1.0}
             for position, slot in enumerate(problem.slots):
                 row |= {first[position] + i: -float(o.work.rounds) for i, o in enumerate(slot.options)}
+            row |= {used[key]: -float(once.rounds) for key, once in problem.forms.items()}
             made.rows.append((row, 0.0, 0.0))
-            made.lower[first[-1] : -1] = 0.0
+            made.lower[behind:-1] = 0.0
         return made
 
     def _coupled(self, problem: Problem, own: dict[str, int], start: dict[str, int]) -> None:
@@ -102,6 +109,8 @@ class Programme:
                     + weights.local_seconds * float(work.local_seconds)
                     + weights.damage * option.damage
                 )
+        for key, once in problem.forms.items():
+            found[self.used[key]] = weights.bytes * float(once.bytes) + weights.local_seconds * float(once.local_seconds)
         found[-1] = weights.rounds
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -17,12 +18,18 @@ DAMAGE = Weights(damage=1.0)
 
 @st.composite
 def problems(draw: st.DrawFn) -> Problem:
-    """Up to four sites of one to three parts, in a chain or side by side, rounds, bytes and damages at random."""
+    """Up to four sites of one to three parts, in a chain or side by side, rounds, bytes and damages at random.
+
+    The parts of some sites choose among the same forms, each with a price that is paid once a site.
+    """
     sites = [f"s{i}" for i in range(draw(st.integers(1, 4)))]
     slots = []
     for site in sites:
+        prices = draw(st.none() | st.lists(_once(), min_size=4, max_size=4))
         for _ in range(draw(st.integers(1, 3 if len(sites) < 3 else 1))):
             options = draw(st.lists(_options(), min_size=1, max_size=4))
+            if prices is not None:
+                options = [replace(o, form=form, once=prices[form]) for form, o in enumerate(options)]
             slots.append(Slot(site, tuple(options)))
     edges: list[Edge] = []
     for index, site in enumerate(sites):
@@ -42,6 +49,12 @@ def _options() -> st.SearchStrategy[Option]:
         st.integers(0, 1000),
         st.integers(0, 50),
         st.integers(0, 300),
+    )
+
+
+def _once() -> st.SearchStrategy[Work]:
+    return st.builds(
+        lambda rounds, size, local: Work(rounds, size, local / 1000), st.integers(0, 6), st.integers(0, 500), st.integers(0, 30)
     )
 
 
@@ -98,6 +111,16 @@ def test_parts_of_a_site_share_its_rounds() -> None:
     assert solve(problem, DAMAGE, [Limit(Weights(rounds=1.0), 11)]) == (1, 1)
     assert solve(problem, DAMAGE, [Limit(Weights(rounds=1.0), 10)]) == (0, 0)
     assert solve(problem, DAMAGE, [Limit(Weights(rounds=1.0), 3)]) is None
+
+
+def test_parts_that_choose_alike_pay_a_form_once() -> None:
+    """Two cheap parts cost 1 + 1 + 10; one of each form would cost 1 + 5 + 10 + 10."""
+    cheap = Option(Work(0, 1), 1.0, form=0, once=Work(0, 10))
+    dear = Option(Work(0, 5), 0.0, form=1, once=Work(0, 10))
+    problem = Problem((Slot("a", (cheap, dear)), Slot("a", (cheap, dear))), (Edge(None, "a", 1), Edge("a", None, 1)))
+    assert [problem.work(picks).bytes for picks in ((0, 0), (0, 1), (1, 1))] == [12, 26, 20]
+    assert solve(problem, DAMAGE, [Limit(Weights(bytes=1.0), 20)]) == (1, 1)
+    assert solve(problem, DAMAGE, [Limit(Weights(bytes=1.0), 19)]) == (0, 0)
 
 
 def test_branches_side_by_side_cost_the_longer_one() -> None:

@@ -7,12 +7,14 @@ layer). The programme maximises the sum of log weights under the budget: a site 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
-import numpy as np
 import torch
-from scipy import optimize, sparse
 from torch import Tensor
 
+from ...cost import Work
+from ..problem import Edge, Limit, Option, Problem, Slot, Weights
+from ..solver import solve
 from .latency import Prices
 from .mixture import Gate
 
@@ -34,39 +36,22 @@ def by_ratio(gates: Sequence[Gate], weights: Mapping[str, Tensor], mu: float) ->
 
 
 def by_programme(gates: Sequence[Gate], weights: Mapping[str, Tensor], prices: Prices, most: float) -> Picks | None:
-    """The picks of least lost score whose predicted cost is at most `most`; None if there are none."""
-    columns = [(g, p, k) for g in gates for p in range(g.positions) for k in range(len(g.candidates))]
-    place = {(g.site, p, k): index for index, (g, p, k) in enumerate(columns)}
-    slowest = {g.site: len(columns) + index for index, g in enumerate(gates)}
-    costs, cost_row = np.zeros(len(columns) + len(gates)), np.zeros(len(columns) + len(gates))
-    rows: list[tuple[dict[int, float], float, float]] = []
+    """The picks of least lost score whose predicted cost is at most `most`; None if there are none.
+
+    A position is a slot, its damage the lost score, what it costs besides rounds its bytes: `mpcc.search.solver` solves it.
+    """
+    slots: list[Slot] = []
+    least: dict[str, float] = {}
     for g in gates:
         price, logs = prices.sites[g.site], weights[g.site].clamp(min=LEAST).log().tolist()
-        cost_row[slowest[g.site]] = prices.per_round
-        for p in range(g.positions):
-            own = [place[g.site, p, k] for k in range(len(g.candidates))]
-            rows.append((dict.fromkeys(own, 1.0), 1.0, 1.0))
-            rows.append(({slowest[g.site]: 1.0, **{c: -price.rounds[k] for k, c in enumerate(own)}}, 0.0, np.inf))
-            for k, column in enumerate(own):
-                costs[column], cost_row[column] = -logs[p][k] / g.positions, price.rest[k] / g.positions
-    scale = max(abs(most - prices.base), 1e-9)
-    rows.append(({i: v / scale for i, v in enumerate(cost_row) if v}, -np.inf, (most - prices.base) / scale))
-    entries = [(r, c, v) for r, (row, _, _) in enumerate(rows) for c, v in row.items()]
-    r, c, v = zip(*entries, strict=True)
-    binary = np.arange(len(costs)) < len(columns)
-    found = optimize.milp(
-        costs,
-        integrality=binary.astype(int),
-        bounds=optimize.Bounds(np.where(binary, 0.0, -np.inf), np.where(binary, 1.0, np.inf)),
-        constraints=optimize.LinearConstraint(
-            sparse.csr_matrix((v, (r, c)), shape=(len(rows), len(costs))), [row[1] for row in rows], [row[2] for row in rows]
-        ),
-    )
-    if found.x is None:
+        least[g.site] = min(price.rounds)
+        works = [Work(r - least[g.site], rest / g.positions) for r, rest in zip(price.rounds, price.rest, strict=True)]
+        for row in logs:
+            slots.append(Slot(g.site, tuple(Option(w, -log / g.positions) for w, log in zip(works, row, strict=True))))
+    names = [None, *least, None]
+    chain = tuple(Edge(source, target, 0.0) for source, target in pairwise(names))
+    problem = Problem(tuple(slots), chain, Work(sum(least.values()), prices.base))
+    found = solve(problem, Weights(damage=1.0), [Limit(Weights(rounds=prices.per_round, bytes=1.0), most)])
+    if found is None:
         return None
-    return {
-        g.site: tuple(
-            max(range(len(g.candidates)), key=lambda k: found.x[place[g.site, p, k]]) for p in range(g.positions)
-        )
-        for g in gates
-    }
+    return {site: tuple(found[p] for p in positions) for site, positions in problem.sites.items()}
