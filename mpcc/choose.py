@@ -25,8 +25,9 @@ from .search.candidates import Candidates, Member, candidates, measured, refitte
 from .search.in_order import in_order
 from .search.metrics import Metric
 from .search.neighbourhood import edges
+from .search.parts import WHOLE, Parts, alone, parted, slots_of, structural, with_shares
 from .search.prices import Calls, Prices
-from .search.problem import Limit, Option, Picks, Problem, Slot, Weights
+from .search.problem import Limit, Picks, Problem, Slot, Weights
 from .search.repair import DAMAGE, GAP, Tools, Trial, attempt, cheapest, front, least_damage, most_exact
 from .search.replay import Replay
 from .search.sensitivity import MOST_CALLS, Sensitivity, affordable_calls, batches
@@ -101,11 +102,12 @@ class Front:
 
 @dataclass(frozen=True)
 class Weighed:
-    """What no price decides: roughly pruned members, their damages, and the inputs that these were measured on."""
+    """What no price decides: roughly pruned members, their damages, the inputs that these were measured on, sites' parts."""
 
     found: Mapping[str, Candidates]
     damages: Mapping[str, Sequence[float]]
     sensitivity: Sensitivity
+    parts: Mapping[str, Parts]
 
 
 class Search:
@@ -144,24 +146,30 @@ class Search:
         found = candidates(
             task.graph, task.statistics, self.known, task.level, few, prices, lambda d, t: task.progress("candidates", d, t)
         )
-        rows = {site: [member.choice for member in entry.members] for site, entry in found.items()}
+        parts = parted(task.graph, found, self.known, few) if task.calibrated else dict.fromkeys(found, WHOLE)
+        cut = alone(found, parts, self.known)
+        rows = {site: [*(m.choice for m in entry.members), *cut.get(site, ())] for site, entry in found.items()}
         calls = affordable_calls(task.graph, rows, task.calibrated)
         sensitivity = self._on(calls or 1)
         if not calls:
-            return Weighed(found, {s: [min(m.error, 1.0) ** 2 for m in entry.members] for s, entry in found.items()}, sensitivity)
+            errors = {site: [min(m.error, 1.0) ** 2 for m in entry.members] for site, entry in found.items()}
+            return Weighed(found, errors, sensitivity, parts)
         damages = sensitivity.sweep(rows, lambda d, t: task.progress("sensitivity", d, t))
-        return Weighed(found, damages, sensitivity)
+        for site in cut:
+            found[site] = with_shares(found[site], parts[site], damages[site][len(found[site].members) :], self.known)
+        return Weighed(found, {site: damages[site][: len(entry.members)] for site, entry in found.items()}, sensitivity, parts)
 
     def _problem(self, prices: Prices) -> Problem:
         self.candidates: dict[str, Candidates] = {}
+        self.parts: dict[str, Parts] = {}
+        slots: list[Slot] = []
         for done, (site, entry) in enumerate(self.weighed.found.items()):
             self.task.progress("price", done, len(self.weighed.found))
-            self.candidates[site] = measured(entry, self.weighed.damages[site], prices)
-        slots = tuple(
-            Slot(site, tuple(Option(member.work, member.damage) for member in entry.members))
-            for site, entry in self.candidates.items()
-        )
-        return Problem(slots, edges(self.task.graph), parallel=prices.parallel)
+            left = self.candidates[site] = measured(entry, self.weighed.damages[site], prices)
+            pays = structural(left, self.known) and len(left.members) > 1
+            self.parts[site] = self.weighed.parts[site] if pays else WHOLE
+            slots += slots_of(left, self.parts[site], prices)
+        return Problem(tuple(slots), edges(self.task.graph), parallel=prices.parallel)
 
     def _on(self, calls: int) -> Sensitivity:
         columns = tuple(column[:calls] for column in self.columns)
@@ -188,10 +196,10 @@ class Search:
 
     # -- what the loop asks --
 
-    def members(self, picks: Picks) -> dict[str, Member]:
-        """Site -> the member that was picked."""
-        rows = self.candidates.items()
-        return {site: entry.members[pick] for (site, entry), pick in zip(rows, picks, strict=True)}
+    def members(self, picks: Picks) -> dict[str, list[Member]]:
+        """Site -> the member that was picked for each of its parts."""
+        rows, left = self.candidates.items(), iter(picks)
+        return {site: [entry.members[next(left)] for _ in self.parts[site].groups] for site, entry in rows}
 
     def plan(self, picks: Picks) -> Plan:
         """The picks as a plan. Behind a structural choice every member is fitted to what its site sees then."""
@@ -201,16 +209,16 @@ class Search:
 
     def _fitted(self, picks: Picks) -> Plan:
         members, changed = self.members(picks), False
-        levels = {site: self.known[member.choice.approximation].level for site, member in members.items()}
-        if "structural" not in levels.values():
-            return Plan({site: member.choice for site, member in members.items()})
+        levels = {site: {self.known[m.choice.approximation].level for m in row} for site, row in members.items()}
+        if not any("structural" in found for found in levels.values()):
+            return Plan({site: self.parts[site].entry([m.choice for m in row]) for site, row in members.items()})
 
-        def choose(seen: SiteStatistics) -> Choice:
+        def choose(seen: SiteStatistics) -> Choice | Split:
             nonlocal changed
-            member = members[seen.site.name]
-            choice = refitted(member, seen, self.known) if changed else member.choice
-            changed = changed or levels[seen.site.name] == "structural"
-            return choice
+            row = members[seen.site.name]
+            choices = [refitted(member, seen, self.known) if changed else member.choice for member in row]
+            changed = changed or "structural" in levels[seen.site.name]
+            return self.parts[seen.site.name].entry(choices)
 
         return in_order(self.task.graph, self.task.inputs, choose, self.known, not self.task.calibrated)
 
@@ -230,9 +238,8 @@ class Search:
         outputs = self.sensitivity.joint(self.choices(picks))
         return self.task.metric.damage(outputs, self.sensitivity.reference)
 
-    def _without(self, picks: Picks) -> Sequence[float]:
-        found = self.sensitivity.without(self.choices(picks))
-        return [found[slot.site] for slot in self.problem.slots]
+    def _without(self, picks: Picks) -> Mapping[str, float]:
+        return self.sensitivity.without(self.choices(picks))
 
     def drop(self, picks: Picks) -> float:
         """What the joint choice drops, on the inputs of the judge."""

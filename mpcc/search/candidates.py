@@ -38,6 +38,7 @@ class Member:
     """A choice, its work in its neighbourhood, its relative error at the site; `damage` of the outputs once measured.
 
     `rank` is its place among the members of its approximation that are built alike: a fit to other values keeps it.
+    `shares`: what part of the damage each part of the site does, where it is cut into parts.
     """
 
     choice: Choice
@@ -45,6 +46,7 @@ class Member:
     error: float
     damage: float = math.nan
     rank: int = 0
+    shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

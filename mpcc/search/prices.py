@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from ..cost import Work
 from ..ir import mpc
 from ..ir.nn import sites
-from ..rewrite import Approximation, Choice, Plan
+from ..rewrite import Approximation, Choice, Plan, Split
 from ..rewrite.expand import expand
 from .fastest import OPENS, expansion
 from .neighbourhood import Neighbourhood, neighbourhood
@@ -50,9 +50,10 @@ class Prices:
         self.known: dict[Any, Work] = {}
         self.guesses: dict[Any, Work] = {}
 
-    def __call__(self, site: str, choice: Choice) -> Work:
+    def __call__(self, site: str, choice: Choice | Split) -> Work:
         place, calls, shape = self._place(site)
-        key = (shape, choice.approximation, structure(choice.options))
+        cut = tuple(part.index for part in choice.parts) if isinstance(choice, Split) else ()
+        key = (shape, cut, *((one.approximation, structure(one.options)) for one in choice.choices))
         if key not in self.known:
             self.known[key] = self.measure(expand(place.graph, Plan({site: choice}), self.approximations), calls)
         work = self.known[key]

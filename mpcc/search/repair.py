@@ -8,7 +8,7 @@ the problem is corrected and solved again, until a plan comes back that is known
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..cost import Work
@@ -39,11 +39,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tools:
-    """What the loop may ask: the work of the whole program, the damage of a joint choice, and that without each slot."""
+    """What the loop may ask: the work of the whole program, the damage of a joint choice, and that with each site exact."""
 
     work: Callable[[Picks], Work]
     damage: Callable[[Picks], float]
-    without: Callable[[Picks], Sequence[float]]
+    without: Callable[[Picks], Mapping[str, float]]
 
 
 def least_damage(
@@ -112,18 +112,22 @@ def span(problem: Problem, speed: Weights) -> float:
     return max(total, 1e-12)
 
 
-def corrected(problem: Problem, picks: Picks, measured: float, without: Sequence[float]) -> Problem:
-    """Damages scaled, slot by slot, so that they add up to what was measured for these picks.
+def corrected(problem: Problem, picks: Picks, measured: float, without: Mapping[str, float]) -> Problem:
+    """Damages scaled, site by site, so that they add up to what was measured for these picks.
 
-    A slot's share lies halfway between its damage alone and what is left undone when it is made exact: to second order
-    these shares add up to the joint damage. What remains is shared out in proportion.
+    A site's share lies halfway between its damage alone and what is left undone when it is made exact: to second order
+    these shares add up to the joint damage. What remains is shared out in proportion. Parts of a site are scaled alike.
     """
-    alone = [slot.options[pick].damage for slot, pick in zip(problem.slots, picks, strict=True)]
-    shares = [max(0.0, (own + measured - rest) / 2) for own, rest in zip(alone, without, strict=True)]
-    factor = measured / sum(shares) if sum(shares) > 0 else 1.0
+    alone = dict.fromkeys(problem.sites, 0.0)
+    for slot, pick in zip(problem.slots, picks, strict=True):
+        alone[slot.site] += slot.options[pick].damage
+    shares = {site: max(0.0, (own + measured - without[site]) / 2) for site, own in alone.items()}
+    total = sum(shares.values())
+    factor = measured / total if total > 0 else 1.0
     slots = []
-    for slot, own, share in zip(problem.slots, alone, shares, strict=True):
-        ratio = min(max(share * factor / own, 0.1), 10.0) if own > 0 else 1.0
+    for slot in problem.slots:
+        own = alone[slot.site]
+        ratio = min(max(shares[slot.site] * factor / own, 0.1), 10.0) if own > 0 else 1.0
         slots.append(replace(slot, options=tuple(replace(o, damage=o.damage * ratio) for o in slot.options)))
     made = replace(problem, slots=tuple(slots))
     return replace(made, fixed_damage=made.fixed_damage + measured - made.damage(picks))
@@ -139,9 +143,14 @@ def banned(problem: Problem, picks: Picks, error: RangeError) -> Problem:
         raise error
     named = [p for p in open_ if problem.slots[p].site in (error.where or "")] if "finite" not in error.what else []
     position = max(named or open_, key=lambda p: problem.slots[p].options[picks[p]].damage)
-    slots, options = list(problem.slots), list(problem.slots[position].options)
-    options[picks[position]] = replace(options[picks[position]], usable=False)
-    slots[position] = replace(slots[position], options=tuple(options))
+    blamed = problem.slots[position]
+    form = blamed.options[picks[position]].form
+    slots = list(problem.slots)
+    for place in [p for p in open_ if p == position or (form is not None and slots[p].site == blamed.site)]:
+        barred = [picks[place] == index if place == position else o.form == form for index, o in enumerate(slots[place].options)]
+        slots[place] = replace(
+            slots[place], options=tuple(replace(o, usable=o.usable and not b) for o, b in zip(slots[place].options, barred, strict=True))
+        )
     return replace(problem, slots=tuple(slots))
 
 

@@ -21,6 +21,7 @@ from ..rewrite import Approximation, Choice, Split
 from ..rewrite.expand import site_function
 from . import cache
 from .metrics import Metric
+from .parts import Partly
 from .replay import Function, Outputs, Replay
 
 ELEMENTS_KEPT = 1 << 26
@@ -54,12 +55,15 @@ class Sensitivity:
         reference = _joined([Replay(module, part).outputs({}) for part in batches(module, columns)])
         return Sensitivity(module, columns, approximations, metric, reference)
 
-    def function(self, site: str, choice: Choice | Split) -> Function:
+    def function(self, site: str, choice: Choice | Split | Partly) -> Function:
         """The float function of a choice."""
-        return site_function(sites(self.module)[site], choice, self.approximations)
+        node = sites(self.module)[site]
+        if isinstance(choice, Partly):
+            return choice.function(node, self.approximations)
+        return site_function(node, choice, self.approximations)
 
-    def sweep(self, members: Mapping[str, Sequence[Choice]], tell: Tell = _silent) -> dict[str, list[float]]:
-        """Site -> damage of each member alone. Cached by content."""
+    def sweep(self, members: Mapping[str, Sequence[Choice | Partly]], tell: Tell = _silent) -> dict[str, list[float]]:
+        """Site -> damage of each member alone, at the whole site or in some part of it. Cached by content."""
         key = cache.key_of(self.module, self.columns, self.metric.source)
         known = cache.read(key)
         names = {site: [self._entry(site, choice) for choice in row] for site, row in members.items()}
@@ -97,8 +101,11 @@ class Sensitivity:
                 tell(number * len(variants) + index + 1, len(parts) * len(variants))
         return [_joined(outputs) for outputs in found]
 
-    def _entry(self, site: str, choice: Choice) -> str:
+    def _entry(self, site: str, member: Choice | Partly) -> str:
+        choice = member.choice if isinstance(member, Partly) else member
         content: Any = [choice.approximation, dict(choice.options)]
+        if isinstance(member, Partly):
+            content += [member.dim, list(member.index)]
         return cache.entry_of(site, content, [self.approximations[choice.approximation]])
 
 

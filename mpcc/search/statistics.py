@@ -25,6 +25,8 @@ from ..rewrite.parts import bind
 
 QUAD_SHIFT = 5.0
 """The c of 2Quad's (x + c)^2 (MPCFormer, arXiv 2211.01452)."""
+MOST_EXPONENT = 85.0
+"""Of the exponentials that are averaged: above e^88 float32 ends, and long before that no member takes such a row."""
 
 Arguments = Mapping[str, Any]
 Quantities = dict[str, Tensor]
@@ -68,13 +70,14 @@ def _softmax(x: Tensor, bound: Arguments, stretch: float) -> Quantities:
 
     centred = (x - mean(x)) * stretch
     centred = centred if seen is None else centred * seen
-    half, whole = mean((centred / 2).exp()), mean(centred.exp())
+    grown = centred.clamp(max=MOST_EXPONENT)
+    half, whole = mean((grown / 2).exp()), mean(grown.exp())
     return {
         "input": x,
         "centred": centred,
         "denominator": whole,
         "half_denominator": half,
-        "quarter_denominator": mean((centred / 4).exp()),
+        "quarter_denominator": mean((grown / 4).exp()),
         "sharpness": whole / half.square(),
         "gap": (x - x.amax(dim, keepdim=True)) * stretch,
         "relu_mean": x.relu().mean(dim),

@@ -1,0 +1,174 @@
+"""Sites in parts: which heads or tokens may choose for themselves, what each part costs, and what it loses.
+
+A softmax is cut by heads, a GELU by tokens, into at most four parts: one each, or groups of those at which the cheapest
+structural member errs alike. Only where a structural member and another one are left, since only such members differ
+enough. A part's damage is its share of the site's: measured with that part alone replaced, scaled so that all parts
+together do what the whole site does. So a sweep has at most four more runs for every structural member.
+
+What a member costs in a part is read off two prices: that of the whole site, and that of the site cut into two parts which
+both have this member. The difference is what each further form of a site costs; the rest goes by the number of positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import fx
+
+from ..cost import Work
+from ..errors import MpccError
+from ..ir.nn import shape_of, sites
+from ..rewrite import Approximation, Choice, Split
+from ..rewrite.expand import site_function
+from ..rewrite.parts import split_function
+from ..rewrite.plan import Part
+from .candidates import Candidates, Member
+from .prices import Prices
+from .problem import Option, Slot
+from .recipes import part_dimension
+from .replay import Function, Replay
+
+CUT = ("softmax", "gelu")
+MOST_PARTS = 4
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A site's positions along `dim`, ascending in each group; one group is a site that is not cut."""
+
+    dim: int
+    groups: tuple[tuple[int, ...], ...]
+
+    @property
+    def size(self) -> int:
+        """Positions in all."""
+        return sum(map(len, self.groups))
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The part of the positions that each group has."""
+        return tuple(len(group) / self.size for group in self.groups)
+
+    def entry(self, choices: Sequence[Choice]) -> Choice | Split:
+        """The choice or split in which each group has its choice."""
+        if len(self.groups) == 1:
+            return choices[0]
+        own = {place: choice for group, choice in zip(self.groups, choices, strict=True) for place in group}
+        return Split.of(self.dim, [own[place] for place in range(self.size)])
+
+
+WHOLE = Parts(0, ((0,),))
+
+
+@dataclass(frozen=True)
+class Partly:
+    """A choice for some positions of a site, the operator itself at the others."""
+
+    choice: Choice
+    dim: int
+    index: tuple[int, ...]
+    size: int
+
+    def function(self, node: fx.Node, approximations: Mapping[str, Approximation]) -> Function:
+        """The function of the site's operands."""
+        exact: Any = node.target
+        rest = tuple(place for place in range(self.size) if place not in self.index)
+        split = Split(self.dim, (Part(self.index, self.choice), Part(rest, Choice("exact"))))
+        return split_function(node, split, [site_function(node, self.choice, approximations), exact])
+
+
+def cut(node: fx.Node, entry: Candidates, approximations: Mapping[str, Approximation], replay: Replay) -> Parts:
+    """The parts of a site, by what its members do there; `WHOLE` where nothing can be gained."""
+    operator = str(getattr(node.target, "__name__", node.target)).split(".")[0]
+    cheap = structural(entry, approximations)
+    if operator not in CUT or not cheap or len(entry.members) < 2:
+        return WHOLE
+    dim, count = part_dimension(operator, shape_of(node))
+    if count <= MOST_PARTS:
+        return Parts(dim, tuple((place,) for place in range(count))) if count > 1 else WHOLE
+    cheapest = min(cheap, key=lambda member: (member.work.bytes, member.work.rounds))
+    wrong = replay.at(entry.site, site_function(node, cheapest.choice, approximations)) - replay.at(entry.site)
+    errors = wrong.square().mean([d for d in range(wrong.dim()) if d != dim + 1])  # the calls come first
+    ranked = errors.argsort(stable=True).tolist()
+    bounds = [round(count * part / MOST_PARTS) for part in range(MOST_PARTS + 1)]
+    return Parts(dim, tuple(tuple(sorted(ranked[low:high])) for low, high in zip(bounds, bounds[1:], strict=False)))
+
+
+def structural(entry: Candidates, approximations: Mapping[str, Approximation]) -> list[Member]:
+    """The members of level structural."""
+    return [member for member in entry.members if approximations[member.choice.approximation].level == "structural"]
+
+
+def alone(
+    found: Mapping[str, Candidates], parts: Mapping[str, Parts], approximations: Mapping[str, Approximation]
+) -> dict[str, list[Partly]]:
+    """Site -> every structural member in every part alone: what the sweep has to measure."""
+    return {
+        site: [
+            Partly(member.choice, parts[site].dim, group, parts[site].size)
+            for member in structural(entry, approximations)
+            for group in parts[site].groups
+        ]
+        for site, entry in found.items()
+        if len(parts[site].groups) > 1
+    }
+
+
+def with_shares(
+    entry: Candidates, parts: Parts, damages: Sequence[float], approximations: Mapping[str, Approximation]
+) -> Candidates:
+    """Members with the share of each part in their damage; `damages` in the order of `alone`."""
+    count, done = len(parts.groups), 0
+    members = []
+    for member in entry.members:
+        shares = parts.shares
+        if approximations[member.choice.approximation].level == "structural":
+            own = damages[done * count : (done + 1) * count]
+            done += 1
+            shares = tuple(damage / sum(own) for damage in own) if 0 < sum(own) < float("inf") else shares
+        members.append(replace(member, shares=shares))
+    return replace(entry, members=tuple(members))
+
+
+def slots_of(entry: Candidates, parts: Parts, prices: Prices) -> tuple[Slot, ...]:
+    """The slots of a site: one for each part, with the members as options in each."""
+    if len(parts.groups) == 1:
+        return (Slot(entry.site, tuple(Option(member.work, member.damage) for member in entry.members)),)
+    each = [_priced(entry.site, member, parts, prices) for member in entry.members]
+    return tuple(
+        Slot(
+            entry.site,
+            tuple(
+                Option(Work(of.rounds, of.bytes * share, of.local_seconds * share), m.damage * m.shares[part], True, form, once)
+                for form, (m, (of, once)) in enumerate(zip(entry.members, each, strict=True))
+            ),
+        )
+        for part, share in enumerate(parts.shares)
+    )
+
+
+def _priced(site: str, member: Member, parts: Parts, prices: Prices) -> tuple[Work, Work]:
+    """(what goes by the positions, what is paid once) of a member."""
+    half = parts.size // 2
+    index = tuple(range(half)), tuple(range(half, parts.size))
+    whole = member.work
+    try:
+        twice = prices(site, Split(parts.dim, (Part(index[0], member.choice), Part(index[1], member.choice))))
+    except MpccError:  # nothing is known of it in parts: as if it cost as much again
+        twice = whole + whole
+    size, local = (
+        min(max(more - less, 0.0), max(less, 0.0))
+        for more, less in ((twice.bytes, whole.bytes), (twice.local_seconds, whole.local_seconds))
+    )
+    rounds = (whole.rounds, 0.0) if prices.parallel else (0.0, max(whole.rounds, 0.0))
+    return Work(rounds[0], whole.bytes - size, whole.local_seconds - local), Work(rounds[1], size, local)
+
+
+def parted(
+    graph_module: fx.GraphModule, found: Mapping[str, Candidates], approximations: Mapping[str, Approximation], replay: Replay
+) -> dict[str, Parts]:
+    """Site -> its parts, for every site."""
+    nodes = sites(graph_module)
+    return {site: cut(nodes[site], entry, approximations, replay) for site, entry in found.items()}
