@@ -284,7 +284,7 @@ class Search:
         for step in range(BISECTIONS):
             self.task.progress("search", step, BISECTIONS)
             allowed = high if step == 0 else (low * high) ** 0.5
-            picks = solve(self.problem, self.seconds, [Limit(DAMAGE, allowed)], GAP)
+            picks = best(self.problem, self.seconds, [Limit(DAMAGE, allowed)], in_parts=False)
             if picks is not None and picks not in seen:
                 seen[picks] = self._drop(picks)
             if picks is None or seen[picks] <= most:

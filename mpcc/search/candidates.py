@@ -20,7 +20,7 @@ from ..errors import MpccError, UnsupportedOperator
 from ..ir.nn import sites
 from ..rewrite import Approximation, Choice, Level, Options, SiteStatistics
 from ..rewrite.expand import site_function
-from .default_plan import applicable
+from .default_plan import applicable, declared, preferred
 from .prices import Prices, structure
 from .replay import Replay
 
@@ -105,11 +105,20 @@ def _ranked(name: str, options: Sequence[Options]) -> Iterator[tuple[Choice, int
 
 
 def refitted(member: Member, seen: SiteStatistics, approximations: Mapping[str, Approximation]) -> Choice:
-    """The same member fitted to what the site sees now: of the same structure and rank. Itself where there is none."""
+    """The same member fitted to what the site sees now: of the same structure and rank.
+
+    Where none is built alike, as when the range grew, the most exact of its approximation; else what the site would get.
+    """
     approximation = approximations[member.choice.approximation]
+    members = approximation.candidates(seen)
     form = structure(member.choice.options)
-    alike = [options for options in approximation.candidates(seen) if structure(options) == form]
-    return Choice(approximation.name, dict(alike[min(member.rank, len(alike) - 1)])) if alike else member.choice
+    alike = [options for options in members if structure(options) == form]
+    if alike:
+        return Choice(approximation.name, dict(alike[min(member.rank, len(alike) - 1)]))
+    if members:
+        best = min(range(len(members)), key=lambda index: declared(approximation, members[index]))
+        return Choice(approximation.name, dict(members[best]))
+    return preferred(seen, approximations, "bounded") or member.choice
 
 
 def _priced(found: Candidates, prices: Prices) -> Candidates:

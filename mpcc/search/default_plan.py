@@ -64,7 +64,7 @@ def preferred(seen: SiteStatistics, approximations: Mapping[str, Approximation],
     for name in PREFERRED.get(seen.site.operator, ()):
         found = applicable(seen, [approximations[name]] if name in approximations else [], level)
         for approximation, members in found.values():
-            if _declared(approximation, members[0]) <= GOOD:
+            if declared(approximation, members[0]) <= GOOD:
                 return Choice(name, dict(members[0]))
     found = applicable(seen, approximations.values(), level)
     if not found:
@@ -72,12 +72,13 @@ def preferred(seen: SiteStatistics, approximations: Mapping[str, Approximation],
 
     def order(name: str) -> tuple[int, float]:
         approximation, members = found[name]
-        return LEVELS.index(approximation.level), _declared(approximation, members[0])
+        return LEVELS.index(approximation.level), declared(approximation, members[0])
 
     best = min(found, key=order)
     return Choice(best, dict(found[best][1][0]))
 
 
-def _declared(approximation: Approximation, options: Options) -> float:
+def declared(approximation: Approximation, options: Options) -> float:
+    """The error that a member declares; infinite where it declares none."""
     error = approximation.error(options)
     return float("inf") if error is None else error

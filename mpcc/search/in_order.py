@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, fx
 
 from ..errors import RangeError
-from ..ir.nn import attribute, describe, is_site
+from ..ir.nn import attribute, is_site
 from ..ir.ranges import ELEMENTS_AT_ONCE, Inputs, stack_calls
 from ..rewrite import Approximation, Choice, Plan, SiteStatistics, Split
 from ..rewrite.expand import site_function
 from .calibration import seen_at, statistics_of
 from .statistics import site_of
 
+LARGEST = 2.0**31
+"""The square of a larger value does not fit into 64 bits."""
 Choose = Callable[[SiteStatistics], Choice | Split]
 
 
@@ -32,7 +34,7 @@ def in_order(
     approximations: Mapping[str, Approximation],
     synthetic: bool = False,
 ) -> Plan:
-    """What `choose` gives for every site. RangeError where a choice leads to values that are not finite."""
+    """What `choose` gives for every site. RangeError where a choice leads to values out of all proportion."""
     columns = iter(stack_calls(graph_module, inputs))
     last = _last_readers(graph_module.graph)
     values: dict[fx.Node, Tensor] = {}  # [calls, ...], or as it is for parameters
@@ -58,8 +60,9 @@ def in_order(
                 choices[node.meta["site"]] = choice
                 function = site_function(node, choice, approximations)
             values[node] = _mapped(node, function, values, secret)
-            if is_site(node) and not torch.isfinite(values[node]).all():
-                raise RangeError("the choices up to here give values that are not finite", where=describe(node))
+            if is_site(node) and not values[node].abs().max() < LARGEST:  # nor where it is no number
+                where = f"site {node.meta['site']}"
+                raise RangeError("the choices up to here give values that no fixed point holds", where=where)
             for done in last.get(node, ()):
                 del values[done]
     return Plan(choices)

@@ -115,6 +115,26 @@ class Problem:
         return total + self.fixed
 
     @property
+    def whole(self) -> Problem:
+        """The same problem with one slot a site: its parts choose alike, and do what they do together."""
+        slots = []
+        for site, positions in self.sites.items():
+            rows = zip(*(self.slots[p].options for p in positions), strict=True)
+            slots.append(Slot(site, tuple(map(self._together, rows))) if len(positions) > 1 else self.slots[positions[0]])
+        return replace(self, slots=tuple(slots))
+
+    def _together(self, options: Sequence[Option]) -> Option:
+        works, once = [option.work for option in options], options[0].once
+        own = max(w.rounds for w in works) if self.parallel else sum(w.rounds for w in works) + once.rounds
+        size, local = (sum(getattr(w, name) for w in (*works, once)) for name in ("bytes", "local_seconds"))
+        return Option(Work(own, size, local), sum(o.damage for o in options), all(o.usable for o in options))
+
+    def in_parts(self, picks: Sequence[int]) -> Picks:
+        """Picks of `whole`, one a site, as picks of this problem."""
+        own = dict(zip(self.sites, picks, strict=True))
+        return tuple(own[slot.site] for slot in self.slots)
+
+    @property
     def forms(self) -> dict[tuple[str, int], Work]:
         """(site, form) -> what is paid once for it."""
         every = ((slot.site, option) for slot in self.slots for option in slot.options)

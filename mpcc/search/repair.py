@@ -24,7 +24,7 @@ CLOSE, SMALL = 0.1, 1e-5
 MOST_TRIALS = 8
 MOST_BANS = 40
 NOT_FINITE = "infinite"
-GAP = 1e-4
+GAP, PART_GAP = 1e-4, 1e-2
 
 
 @dataclass(frozen=True)
@@ -51,30 +51,42 @@ def least_damage(
 ) -> tuple[list[Trial], Problem]:
     """Plans of the least damage within the limits, each tried, and the problem as corrected by them.
 
-    Some may miss a limit: they were thought to meet it. `speed` tells equally good ones apart.
+    Sites are chosen as wholes first; then their parts may differ, for half as many trials: so many more choices let the
+    solver pick out what is predicted too well, and only near a plan that was tried are its predictions worth that.
+    Some plans may miss a limit: they were thought to meet it. `speed` tells equally good ones apart.
     """
     tried = {trial.picks: trial for trial in known}
     found: list[Trial] = []
     objective = DAMAGE + speed * (NEGLIGIBLE / span(problem, speed))
-    for _ in range(most + MOST_BANS):
-        picks = solve(problem, objective, limits, GAP)
-        if picks is None or len(found) == most or any(trial.picks == picks for trial in found):
-            break
-        trial = tried.get(picks) or attempt(problem, picks, tools)
-        if isinstance(trial, Problem):
-            problem = trial
-            continue
-        found.append(trial)
-        problem = problem.anchored(picks, trial.work)
-        if abs(trial.damage - problem.damage(picks)) > CLOSE * trial.damage + SMALL:
-            problem = corrected(problem, picks, trial.damage, tools.without(picks))
+    for in_parts in (False, True) if len(problem.slots) > len(problem.sites) else (False,):
+        until = most + most // 2 if in_parts else most
+        for _ in range(most + MOST_BANS):
+            picks = best(problem, objective, limits, in_parts)
+            if picks is None or len(found) == until or any(trial.picks == picks for trial in found):
+                break
+            trial = tried.get(picks) or attempt(problem, picks, tools)
+            if isinstance(trial, Problem):
+                problem = trial
+                continue
+            found.append(trial)
+            problem = problem.anchored(picks, trial.work)
+            if abs(trial.damage - problem.damage(picks)) > CLOSE * trial.damage + SMALL:
+                problem = corrected(problem, picks, trial.damage, tools.without(picks))
     return found, problem
+
+
+def best(problem: Problem, objective: Weights, limits: Sequence[Limit], in_parts: bool) -> Picks | None:
+    """The solver's picks, with the parts of a site alike or each by itself."""
+    if in_parts:
+        return solve(problem, objective, limits, PART_GAP)
+    picks = solve(problem.whole, objective, limits, GAP)
+    return None if picks is None else problem.in_parts(picks)
 
 
 def settled(problem: Problem, objective: Weights, tools: Tools) -> tuple[Trial, Problem]:
     """The plan of least objective among those that can be made, tried; and the problem without the others."""
     while True:
-        picks = solve(problem, objective, (), GAP)
+        picks = best(problem, objective, (), in_parts=False)
         assert picks is not None, "every slot keeps a usable option"
         trial = attempt(problem, picks, tools)
         if isinstance(trial, Trial):
@@ -134,23 +146,23 @@ def corrected(problem: Problem, picks: Picks, measured: float, without: Mapping[
 
 
 def banned(problem: Problem, picks: Picks, error: RangeError) -> Problem:
-    """Without the most damaging choice, which made values leave the ranges of what follows.
+    """Without the most damaging choice up to there, which made values leave the ranges of what follows.
 
     What the error names is where that shows, seldom where it comes from. The error itself where no choice is left.
     """
     open_ = [p for p, slot in enumerate(problem.slots) if sum(option.usable for option in slot.options) > 1]
     if not open_:
         raise error
-    named = [p for p in open_ if problem.slots[p].site in (error.where or "")] if "finite" not in error.what else []
-    position = max(named or open_, key=lambda p: problem.slots[p].options[picks[p]].damage)
-    blamed = problem.slots[position]
+    named = [p for p, slot in enumerate(problem.slots) if slot.site in (error.where or "")]
+    before = [p for p in open_ if named and p <= named[-1]]
+    position = max(before or open_, key=lambda p: problem.slots[p].options[picks[p]].damage)
+    blamed, slots = problem.slots[position], list(problem.slots)
     form = blamed.options[picks[position]].form
-    slots = list(problem.slots)
     for place in [p for p in open_ if p == position or (form is not None and slots[p].site == blamed.site)]:
-        barred = [picks[place] == index if place == position else o.form == form for index, o in enumerate(slots[place].options)]
-        slots[place] = replace(
-            slots[place], options=tuple(replace(o, usable=o.usable and not b) for o, b in zip(slots[place].options, barred, strict=True))
-        )
+        options = list(slots[place].options)
+        index = picks[place] if place == position else next(i for i, option in enumerate(options) if option.form == form)
+        options[index] = replace(options[index], usable=False)
+        slots[place] = replace(slots[place], options=tuple(options))
     return replace(problem, slots=tuple(slots))
 
 
