@@ -28,10 +28,9 @@ from .search.neighbourhood import edges
 from .search.parts import WHOLE, Parts, alone, parted, slots_of, structural, with_shares
 from .search.prices import Calls, Prices
 from .search.problem import Limit, Picks, Problem, Slot, Weights
-from .search.repair import DAMAGE, GAP, Tools, Trial, attempt, cheapest, front, least_damage, most_exact
+from .search.repair import DAMAGE, Tools, Trial, attempt, cheapest, front, least_damage, most_exact, picked
 from .search.replay import Replay
 from .search.sensitivity import MOST_CALLS, Sensitivity, affordable_calls, batches
-from .search.solver import solve
 
 Progress = Callable[[str, int, int], None]
 PLACE_BITS = 12
@@ -284,7 +283,7 @@ class Search:
         for step in range(BISECTIONS):
             self.task.progress("search", step, BISECTIONS)
             allowed = high if step == 0 else (low * high) ** 0.5
-            picks = best(self.problem, self.seconds, [Limit(DAMAGE, allowed)], in_parts=False)
+            picks = picked(self.problem, self.seconds, [Limit(DAMAGE, allowed)], in_parts=False)
             if picks is not None and picks not in seen:
                 seen[picks] = self._drop(picks)
             if picks is None or seen[picks] <= most:
@@ -303,6 +302,10 @@ class Search:
         if isinstance(trial, Problem):  # a choice that cannot be scheduled: without it
             self.problem = trial
             return self.losing(most)
+        finer = picked(self.problem, self.seconds, [Limit(DAMAGE, low)], in_parts=True)
+        if finer is not None and finer not in seen and self._drop(finer) <= most:
+            other = attempt(self.problem, finer, self.tools)
+            trial = min((t for t in (trial, other) if isinstance(t, Trial)), key=self.measure)
         return self.chosen(trial, len(seen))
 
     def _drop(self, picks: Picks) -> float:

@@ -61,7 +61,7 @@ def least_damage(
     for in_parts in (False, True) if len(problem.slots) > len(problem.sites) else (False,):
         until = most + most // 2 if in_parts else most
         for _ in range(most + MOST_BANS):
-            picks = best(problem, objective, limits, in_parts)
+            picks = picked(problem, objective, limits, in_parts)
             if picks is None or len(found) == until or any(trial.picks == picks for trial in found):
                 break
             trial = tried.get(picks) or attempt(problem, picks, tools)
@@ -75,7 +75,7 @@ def least_damage(
     return found, problem
 
 
-def best(problem: Problem, objective: Weights, limits: Sequence[Limit], in_parts: bool) -> Picks | None:
+def picked(problem: Problem, objective: Weights, limits: Sequence[Limit], in_parts: bool) -> Picks | None:
     """The solver's picks, with the parts of a site alike or each by itself."""
     if in_parts:
         return solve(problem, objective, limits, PART_GAP)
@@ -86,7 +86,7 @@ def best(problem: Problem, objective: Weights, limits: Sequence[Limit], in_parts
 def settled(problem: Problem, objective: Weights, tools: Tools) -> tuple[Trial, Problem]:
     """The plan of least objective among those that can be made, tried; and the problem without the others."""
     while True:
-        picks = best(problem, objective, (), in_parts=False)
+        picks = picked(problem, objective, (), in_parts=False)
         assert picks is not None, "every slot keeps a usable option"
         trial = attempt(problem, picks, tools)
         if isinstance(trial, Trial):

@@ -138,3 +138,17 @@ def test_an_anchored_problem_prices_the_program_that_was_made() -> None:
 def test_a_problem_without_slots() -> None:
     assert solve(Problem((), (Edge(None, None, 2),)), DAMAGE, [Limit(Weights(rounds=1.0), 2)]) == ()
     assert solve(Problem((), (Edge(None, None, 3),)), DAMAGE, [Limit(Weights(rounds=1.0), 2)]) is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(problems())
+def test_sites_as_wholes_cost_and_lose_what_their_parts_do_alike(problem: Problem) -> None:
+    fewest = {site: min(len(problem.slots[p].options) for p in where) for site, where in problem.sites.items()}
+    cut = tuple(replace(slot, options=slot.options[: fewest[slot.site]]) for slot in problem.slots)
+    problem = replace(problem, slots=cut)
+    if any(len(where) > 1 and problem.slots[where[0]].options[0].form is None for where in problem.sites.values()):
+        return  # parts without common forms: nothing says what alike means
+    for picks in every(problem.whole):
+        assert problem.whole.work(picks).bytes == problem.work(problem.in_parts(picks)).bytes
+        assert problem.whole.work(picks).rounds == problem.work(problem.in_parts(picks)).rounds
+        assert problem.whole.damage(picks) == pytest.approx(problem.damage(problem.in_parts(picks)))
