@@ -11,7 +11,7 @@ from links import links_section
 
 from mpcc.bundle.front import picture
 
-TITLES = {"fashion": "Fashion-MNIST ViT (trained)", "vit_lite": "ViT-Lite 7/4/32 (random weights, noise as images)"}
+TITLES = {"fashion": "Fashion-MNIST ViT (trained)", "vit_lite": "ViT-Lite 7/4/32 (random weights, smooth noise as images)"}
 INTRODUCTION = """# The search against published recipes
 <!-- written by: python benchmarks/pareto.py -->
 `mpcc optimize --pareto --level structural` against the recipes of `mpcc optimize --recipe` (docs/plans.md), without

@@ -17,7 +17,7 @@ from . import registry
 from .cost import Budget, Estimate, Network, Protocol, Work, estimate_graph
 from .errors import BudgetError, MpccError, RangeError
 from .ir.ranges import Inputs, record_ranges, stack_calls
-from .predict import program_estimate
+from .predict import program_estimate, sizeless_seconds
 from .pricing import OWN, priced, reached
 from .rewrite import LEVELS, Choice, Level, Plan, SiteStatistics, Split
 from .schedule import Program, Settings, lower
@@ -180,14 +180,15 @@ class Search:
         runs = {"": [None] * 2 * (BISECTIONS + FRONT_POINTS)}
         return self._on(affordable_calls(self.task.graph, runs, True, min(MOST_JUDGED, len(self.columns[0]))))
 
-    def _measure(self, graph: fx.GraphModule, calls: Calls) -> Work:
-        graph = self.task.passes(graph)
-        if self.task.protocol.name != OWN:
-            return self._as_work(estimate_graph(graph, self.task.protocol, self.task.network))
+    def _measure(self, graph: fx.GraphModule, calls: Calls) -> tuple[Work, float]:
+        graph, protocol = self.task.passes(graph), self.task.protocol
+        if protocol.name != OWN:
+            return self._as_work(estimate_graph(graph, protocol, self.task.network)), 0.0
         record_ranges(graph, calls)
-        settings = replace(self.task.settings or Settings(), input_bits=PLACE_BITS)
-        work = self._as_work(program_estimate(lower(graph, settings), self.task.protocol, self.task.network))
-        return Work(work.rounds - 1, work.bytes, work.local_seconds)  # without the opening of its own outputs
+        program = lower(graph, replace(self.task.settings or Settings(), input_bits=PLACE_BITS))
+        work = self._as_work(program_estimate(program, protocol, self.task.network))
+        own = Work(work.rounds - 1, work.bytes, work.local_seconds)  # without the opening of its own outputs
+        return own, sizeless_seconds(program, protocol)
 
     def _as_work(self, estimate: Estimate) -> Work:
         spent = self.seconds.of(Work(estimate.rounds, estimate.bytes), 0.0)
@@ -324,7 +325,8 @@ class Search:
         for step in range(1, points - 1):
             self.task.progress("search", step, points)
             limit = Limit(self.seconds, low * (high / low) ** (step / (points - 1)))
-            found, problem = least_damage(problem, self.seconds, [limit], self.tools, trials, most=3)
+            found, left = least_damage(problem, self.seconds, [limit], self.tools, trials, most=3)
+            problem = problem.without_barred(left)  # damages as corrected for one budget mislead at the next
             trials += [trial for trial in found if trial not in trials]
         self.task.progress("search", points, points)
         return [self.point(trial) for trial in front(trials, self.measure)]

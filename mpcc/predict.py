@@ -17,9 +17,7 @@ def program_estimate(
     seconds = local work of the busier party + rounds * rtt_per_round * RTT + bytes of one direction / bandwidth.
     `compute`: what local work takes; by default what `mpcc calibrate` found here, or else the protocol's own figures.
     """
-    cost = program.cost
-    machine = Machine.read() if compute is None else None
-    compute = compute or (machine.compute if machine else protocol.compute)
+    cost, compute = program.cost, compute or _compute(protocol)
     found = rows(program)
     shares = attributed_rounds(found)
     local = max(_seconds(work(program, "online", party), compute) for party in (0, 1))
@@ -49,6 +47,18 @@ def program_estimate(
         offline=PhaseCost(1, cost.dealer_bytes, offline + latency + cost.dealer_bytes / network.bandwidth),
         sites=sites,
     )
+
+
+def sizeless_seconds(program: Program, protocol: Protocol) -> float:
+    """Of the local work, what kernels and calls take whatever the size of their operands."""
+    compute = _compute(protocol)
+    amounts = [work(program, "online", party) for party in (0, 1)]
+    return max(amount.kernels * compute.per_kernel + amount.calls * compute.per_call for amount in amounts)
+
+
+def _compute(protocol: Protocol) -> Compute:
+    machine = Machine.read()
+    return machine.compute if machine else protocol.compute
 
 
 def _seconds(amount: Local, compute: Compute) -> float:

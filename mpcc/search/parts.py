@@ -5,8 +5,8 @@ structural member errs alike. Only where a structural member and another one are
 enough. A part's damage is its share of the site's: measured with that part alone replaced, scaled so that all parts
 together do what the whole site does. So a sweep has at most four more runs for every structural member.
 
-What a member costs in a part is read off two prices: that of the whole site, and that of the site cut into two parts which
-both have this member. The difference is what each further form of a site costs; the rest goes by the number of positions.
+What a member costs in a part is its price at the site times the part of the positions, but for the work of its kernels that
+knows no size: each form of a site pays that once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 from torch import fx
 
 from ..cost import Work
-from ..errors import MpccError
 from ..ir.nn import shape_of, sites
 from ..rewrite import Approximation, Choice, Split
 from ..rewrite.expand import site_function
@@ -136,7 +135,7 @@ def slots_of(entry: Candidates, parts: Parts, prices: Prices) -> tuple[Slot, ...
     """The slots of a site: one for each part, with the members as options in each."""
     if len(parts.groups) == 1:
         return (Slot(entry.site, tuple(Option(member.work, member.damage) for member in entry.members)),)
-    each = [_priced(entry.site, member, parts, prices) for member in entry.members]
+    each = [_priced(entry.site, member, prices) for member in entry.members]
     return tuple(
         Slot(
             entry.site,
@@ -149,21 +148,11 @@ def slots_of(entry: Candidates, parts: Parts, prices: Prices) -> tuple[Slot, ...
     )
 
 
-def _priced(site: str, member: Member, parts: Parts, prices: Prices) -> tuple[Work, Work]:
-    """(what goes by the positions, what is paid once) of a member."""
-    half = parts.size // 2
-    index = tuple(range(half)), tuple(range(half, parts.size))
-    whole = member.work
-    try:
-        twice = prices(site, Split(parts.dim, (Part(index[0], member.choice), Part(index[1], member.choice))))
-    except MpccError:  # nothing is known of it in parts: as if it cost as much again
-        twice = whole + whole
-    size, local = (
-        min(max(more - less, 0.0), max(less, 0.0))
-        for more, less in ((twice.bytes, whole.bytes), (twice.local_seconds, whole.local_seconds))
-    )
-    rounds = (whole.rounds, 0.0) if prices.parallel else (0.0, max(whole.rounds, 0.0))
-    return Work(rounds[0], whole.bytes - size, whole.local_seconds - local), Work(rounds[1], size, local)
+def _priced(site: str, member: Member, prices: Prices) -> tuple[Work, Work]:
+    """(what goes by the positions, what is paid once) of a member. One operator after the other, rounds are paid once too."""
+    work, once = member.work, min(prices.once(site, member.choice), float(member.work.local_seconds))
+    rounds = (work.rounds, 0.0) if prices.parallel else (0.0, work.rounds)
+    return Work(rounds[0], work.bytes, work.local_seconds - once), Work(rounds[1], 0.0, once)
 
 
 def parted(

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from ..cost import Work
 from ..ir import mpc
 from ..ir.nn import sites
-from ..rewrite import Approximation, Choice, Plan, Split
+from ..rewrite import Approximation, Choice, Plan
 from ..rewrite.expand import expand
 from .fastest import OPENS, expansion
 from .neighbourhood import Neighbourhood, neighbourhood
@@ -26,8 +26,8 @@ aten = torch.ops.aten
 BYTES = 16  # of a ring element, both ways
 BITS = {mpc.less: 6, mpc.select: 1}
 Calls = list[tuple[Tensor, ...]]
-Measure = Callable[[fx.GraphModule, Calls], Work]
-"""Prices an mpc-level graph, given calls of it: a protocol's business."""
+Measure = Callable[[fx.GraphModule, Calls], tuple[Work, float]]
+"""Prices an mpc-level graph, given calls of it: a protocol's business. Also the local seconds that know no size."""
 
 
 class Prices:
@@ -47,18 +47,24 @@ class Prices:
         self.nodes, self.module = sites(graph_module), graph_module
         self.replay, self.approximations, self.measure, self.parallel = replay, approximations, measure, parallel
         self.places: dict[str, tuple[Neighbourhood, Calls, Any]] = {}
-        self.known: dict[Any, Work] = {}
+        self.known: dict[Any, tuple[Work, float]] = {}
         self.guesses: dict[Any, Work] = {}
 
-    def __call__(self, site: str, choice: Choice | Split) -> Work:
+    def __call__(self, site: str, choice: Choice) -> Work:
+        return self._measured(site, choice)[0]
+
+    def once(self, site: str, choice: Choice) -> float:
+        """The local seconds that a choice costs in however small a part of the site."""
+        return self._measured(site, choice)[1]
+
+    def _measured(self, site: str, choice: Choice) -> tuple[Work, float]:
         place, calls, shape = self._place(site)
-        cut = tuple(part.index for part in choice.parts) if isinstance(choice, Split) else ()
-        key = (shape, cut, *((one.approximation, structure(one.options)) for one in choice.choices))
+        key = (shape, choice.approximation, structure(choice.options))
         if key not in self.known:
             self.known[key] = self.measure(expand(place.graph, Plan({site: choice}), self.approximations), calls)
-        work = self.known[key]
+        work, once = self.known[key]
         own = work.rounds - place.products if self.parallel else work.rounds
-        return Work(own, work.bytes, work.local_seconds)
+        return Work(own, work.bytes, work.local_seconds), once
 
     def rough(self, site: str, choice: Choice) -> Work:
         """Rounds as depth, bytes of what is opened, local work as the number of operations times their size."""

@@ -114,6 +114,12 @@ class Problem:
         total = Work(rounds, sum(w.bytes for w in paid), sum(w.local_seconds for w in paid))
         return total + self.fixed
 
+    def without_barred(self, other: Problem) -> Problem:
+        """The same problem with the options barred that are not usable in another one of the same slots."""
+        pairs = ((slot, zip(slot.options, like.options, strict=True)) for slot, like in zip(self.slots, other.slots, strict=True))
+        slots = tuple(replace(slot, options=tuple(replace(o, usable=p.usable) for o, p in row)) for slot, row in pairs)
+        return replace(self, slots=slots)
+
     @property
     def whole(self) -> Problem:
         """The same problem with one slot a site: its parts choose alike, and do what they do together."""

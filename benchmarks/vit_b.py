@@ -1,0 +1,119 @@
+"""How long a search of ViT-B/16 takes: from an ONNX file, 12 layers, 12 heads, level structural, half the accurate time.
+
+    python benchmarks/vit_b.py                        both searches, and docs/vit_b.json
+    python benchmarks/vit_b.py --images 0             without calibration only, nothing written
+    python benchmarks/vit_b.py --depth 2              fewer layers, nothing written
+
+Random weights. Wall and processor seconds by stage; the solver alone, on the problem as it stands at the end, for the
+same budget. Goals: 60 s without calibration, ten minutes with 64 images, five seconds for the solver. Needs 12 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from models.vit_lite import VisionTransformer, randomize, smooth_image
+
+from mpcc import pipeline
+from mpcc.choose import Search, priced
+from mpcc.cost import Budget
+from mpcc.search.problem import Limit, Weights
+from mpcc.search.repair import picked
+
+PAGE = Path(__file__).parents[1] / "docs" / "vit_b.json"
+GOALS = {"without calibration": 60.0, "calibrated": 600.0, "solver": 5.0}
+
+
+class Stages:
+    """Wall and processor seconds of every stage, by the pipeline's own reports."""
+
+    def __init__(self) -> None:
+        self.took: dict[str, list[float]] = {}
+        self.stage, self.since = "start", self._now()
+
+    def __call__(self, stage: str, done: int = 0, total: int = 0) -> None:
+        if stage == self.stage:
+            return
+        now = self._now()
+        row = self.took.setdefault(self.stage, [0.0, 0.0])
+        for place in (0, 1):
+            row[place] += now[place] - self.since[place]
+        self.stage, self.since = stage, now
+        print(f"  {stage}", file=sys.stderr, flush=True)
+
+    def _now(self) -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
+
+
+def export(folder: Path, depth: int) -> Path:
+    """The model as an ONNX file."""
+    model = VisionTransformer(image=224, patch=16, width=768, depth=depth, heads=12, hidden=3072, classes=1000)
+    path = folder / "vit_b.onnx"
+    with torch.no_grad():
+        torch.onnx.export(randomize(model).eval(), (smooth_image(224),), str(path), opset_version=18, dynamo=False)
+    return path
+
+
+def measure(path: Path, images: int) -> dict[str, Any]:
+    """One search: seconds by stage, in all, and of the solver."""
+    tell = Stages()
+    calibration = torch.cat([smooth_image(224, seed=seed) for seed in range(1000, 1000 + images)]) if images else None
+    prepared = pipeline.prepare(path, calibration=calibration, progress=tell)
+    search = Search(pipeline.task_of(prepared, network="wan", level="structural", progress=tell))
+    tell("accurate plan")
+    half = Budget(float(priced(search.task, pipeline.first_plan(prepared, "bounded")).seconds) / 2, "seconds")
+    tell("search under the budget")
+    chosen = search.within(half)
+    tell("solver")
+    slowest = 0.0
+    for in_parts in (False, True):
+        started = time.process_time()
+        picked(search.problem, Weights(damage=1.0), [Limit(search.seconds, half.amount)], in_parts)
+        slowest = max(slowest, time.process_time() - started)
+    tell("end")
+    stages = {stage: {"wall": took[0], "processor": took[1]} for stage, took in tell.took.items() if stage != "solver"}
+    return {
+        "images": images,
+        "swept": len(search.sensitivity.columns[0]),
+        "sites": len(search.problem.sites),
+        "slots": len(search.problem.slots),
+        "options": sum(len(slot.options) for slot in search.problem.slots),
+        "budget": half.amount,
+        "seconds": None if chosen is None else float(chosen.point.estimate.seconds),
+        "stages": stages,
+        "wall": sum(row["wall"] for row in stages.values()),
+        "processor": sum(row["processor"] for row in stages.values()),
+        "solver": slowest,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, action="append", help="of calibration; both 0 and 64 when not given")
+    parser.add_argument("--depth", type=int, default=12)
+    arguments = parser.parse_args()
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = export(Path(folder), arguments.depth)
+        for images in arguments.images or (0, 64):
+            kind = "calibrated" if images else "without calibration"
+            row = found[kind] = measure(path, images)
+            print(f"{kind}: {row['wall']:.0f} s wall, {row['processor']:.0f} s processor (goal {GOALS[kind]:.0f})")
+            for stage, took in row["stages"].items():
+                print(f"    {stage:24} {took['wall']:7.1f} {took['processor']:7.1f}")
+            print(f"    solver alone {row['solver']:.2f} s (goal {GOALS['solver']:.0f}), {row['options']} options", flush=True)
+    if arguments.depth == 12 and len(found) == 2:
+        PAGE.write_text(json.dumps({"threads": torch.get_num_threads(), **found}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
