@@ -1,6 +1,6 @@
 """The search against published recipes, without training: damage on held-out images over predicted seconds.
 
-    python benchmarks/pareto.py [fashion] [vit_lite] [--protocol crypten ...] [--images 128] [--points 6]
+    python benchmarks/pareto.py [fashion] [vit_lite] [--protocol crypten ...] [--images 64] [--points 6]
 
 Writes docs/pareto-<model>.json after every protocol and network, and takes up where it stopped: what stands there with
 the same numbers of images and points is kept. From all of them, and from docs/links.json (benchmarks/links.py), it
@@ -152,7 +152,7 @@ MODELS: dict[str, Callable[[int], Data]] = {"fashion": fashion, "vit_lite": vit_
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)}; none: only write the page anew")
-    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--points", type=int, default=6)
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS)
     arguments = parser.parse_args()
