@@ -26,6 +26,9 @@ _SIZES = (
 ).split()
 
 
+LARGEST = 800  # pixels of a side
+
+
 def names() -> list[str]:
     """`module/model`, one for each family."""
     found = []
@@ -54,18 +57,24 @@ def _size(model: str) -> tuple[int, int, int, str]:
 
 
 def build(name: str) -> tuple[torch.nn.Module, tuple[Any, ...]]:
-    model = _shallow(name.partition("/")[2])
-    size = model.default_cfg.get("input_size") or (3, 224, 224)
-    return model, (torch.randn(1, *size),)
+    made = _shallow(name.partition("/")[2])
+    size = made.default_cfg.get("input_size") or (3, 224, 224)
+    if max(size) > LARGEST:  # thousands of tokens: a quarter of the side, where the family takes that
+        small = tuple(side // 4 for side in size[1:])
+        try:
+            made, size = _shallow(name.partition("/")[2], img_size=small), (size[0], *small)
+        except ValueError:
+            pass
+    return made, (torch.randn(1, *size),)
 
 
-def _shallow(name: str) -> Any:
+def _shallow(name: str, **sizes: Any) -> Any:
     """With two narrow blocks where the family can be cut like that, else as it is."""
     narrow = {"depth": 2, "embed_dim": 192, "num_heads": 3}
     grouped = {"depth": 2, "embed_dim": 384, "num_heads": 12, "num_kv_heads": 6}
     for cut in (narrow, grouped, {"depth": 2}, {}):
         try:
-            return timm.create_model(name, pretrained=False, **cut)
+            return timm.create_model(name, pretrained=False, **sizes, **cut)
         except (TypeError, AssertionError, RuntimeError, ValueError):
             continue
     raise ValueError(f"{name} cannot be made")

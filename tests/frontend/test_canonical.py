@@ -261,3 +261,21 @@ def test_modules(name: str) -> None:
     operators = check(make(), shape)
     if "batch norm" in name and name != "batch norm alone":
         assert not {"mul", "add"} & set(operators)
+
+
+class Recurrent(nn.Module):
+    """The tokens of Sequencer: an LSTM in both directions."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(4, 3, num_layers=2, **options)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        y, (h, c) = self.lstm(x)
+        return y, h, c
+
+
+@pytest.mark.parametrize("options", [{"batch_first": True, "bidirectional": True}, {"bias": False}])
+def test_lstm(options: dict[str, bool]) -> None:
+    found = check(Recurrent(**options), TOKENS)
+    assert {"sigmoid", "tanh", "linear"} <= set(found) <= {"sigmoid", "tanh", "linear", "add", "mul", "cat", "select", "slice", "reshape"}
