@@ -61,6 +61,7 @@ CASES = [
          lambda x, w, b: F.group_norm(x, 4, w, b), (4,)),
     Case("relu", (WIDE,), F.relu),
     Case("silu", (WIDE,), F.silu),
+    Case("silu", (WIDE * 0.1,), F.silu),
     Case("hardswish", (WIDE,), F.hardswish),
     Case("hardsigmoid", (WIDE,), F.hardsigmoid),
     Case("sigmoid", (WIDE,), torch.sigmoid),
