@@ -4,10 +4,12 @@
 
 1/sqrt(v) is a chain of polynomials on the calibrated range of v (mpcc.rewrite.chains): one stage where the variances
 span a factor of 2 or so, two or three where they span 10 or 100. c is opened once, for its square and for the product.
+With a `correction` a short chain is tried on v itself and what is left is fitted (mpcc.rewrite.corrections): finer than any
+chain, in no more rounds than one of three stages.
 Where variances are small, c is taken times `gain` (a power of two, which only changes a scale), as y does not depend on it.
 
 Outside the fitted range of v (`low`, `high`, the calibrated one widened by the factor `margin` on both sides): a chain
-of one stage degrades gently; of several stages it is wrong far beyond the range.
+of one stage degrades gently; of several stages, or corrected, it is wrong far beyond the range.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ def layer_norm_fitted(
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
-    """By the number of stages, the accurate default first; each with the stages joined and applied one by one."""
+    """By the number of stages, the accurate default first; each with the stages joined and applied one by one; then
+    corrected ones by their rounds."""
     return norm_members(statistics, "variance")
 
 
