@@ -50,7 +50,8 @@ bench: setup
 
 # Hours; what is done is kept, and it goes on where it was stopped.
 bench-mpcvit: setup
-	$(PY) benchmarks/mpcvit/run.py
+	$(PY) benchmarks/mpcvit/run.py --jobs 2
+	$(PY) benchmarks/mpcvit/page.py --setting fashion
 
 bench-large: setup
 	$(PY) benchmarks/vit_small.py

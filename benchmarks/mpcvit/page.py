@@ -1,6 +1,7 @@
 """docs/mpcvit.md, its picture and docs/mpcvit.json, from what run.py and measure.py left in results/.
 
-    python benchmarks/mpcvit/page.py [--setting fashion-full]
+    python benchmarks/mpcvit/page.py                      of the setting fashion-full
+    python benchmarks/mpcvit/page.py --setting fashion    docs/mpcvit-fashion.md and so on
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ sys.path.insert(0, str(HERE))
 
 from settings import SETTINGS, Setting, rows  # noqa: E402
 
+MAIN = "fashion-full"
 FAMILIES = {"mpcc": "o", "mpcvit": "s", "mpcvit+": "^", "softmax": "*", "scaling": "v", "relu-softmax": "D", "mpcformer": "P"}
 
 
@@ -47,7 +49,7 @@ class Line:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--setting", choices=SETTINGS, default="fashion-full")
+    parser.add_argument("--setting", choices=SETTINGS, default=MAIN)
     setting = SETTINGS[parser.parse_args().setting]
     found = {row.key: _read(setting, row.key) for row in rows(setting)}
     lines = [line(documents) for documents in found.values() if documents]
@@ -62,9 +64,10 @@ def main() -> None:
         "seeds": [{k: d[k] for k in ("key", "seed", "top1", "seconds", "rounds", "bytes", "picks")} for d in whole],
         "stock": {k: some[f"stock_{k}"] for k in ("seconds", "rounds", "bytes")},
     }  # fmt: skip
-    (DOCS / "mpcvit.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    draw(lines, original, DOCS / "mpcvit.svg")
-    (DOCS / "mpcvit.md").write_text(page(setting, document, lines), encoding="utf-8")
+    stem = "mpcvit" if setting.name == MAIN else f"mpcvit-{setting.name}"
+    (DOCS / f"{stem}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    draw(lines, original, DOCS / f"{stem}.svg")
+    (DOCS / f"{stem}.md").write_text(page(setting, document, lines, stem), encoding="utf-8")
 
 
 def _read(setting: Setting, key: str) -> list[dict[str, Any]]:
@@ -88,7 +91,7 @@ def line(documents: Sequence[Mapping[str, Any]]) -> Line:
     )  # fmt: skip
 
 
-def page(setting: Setting, document: Mapping[str, Any], lines: Sequence[Line]) -> str:
+def page(setting: Setting, document: Mapping[str, Any], lines: Sequence[Line], stem: str) -> str:
     """The whole page."""
     size, images = setting.size, setting.images or 54000
     text = [
@@ -102,7 +105,7 @@ def page(setting: Setting, document: Mapping[str, Any], lines: Sequence[Line]) -
         f"online phase on {document['network']} (40 ms, 44 MB/s) of the program that was made, with mpcc's engine for every "
         "row: the differences are the methods' alone. +- is the standard error over the seeds.",
         "",
-        "![top-1 over seconds](mpcvit.svg)",
+        f"![top-1 over seconds]({stem}.svg)",
         "",
         "| row | `mpcc tune` | seconds | rounds | MB | top-1 % | seeds | largest mean error in fixed point |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
