@@ -53,6 +53,7 @@ from .search.tuning import (
     fitted_plan,
     gate,
     measured,
+    provisional_plan,
     replaced,
     taps,
     untrained,
@@ -240,7 +241,14 @@ class Tuning:
     def _estimate(self, chosen: Mapping[str, int]) -> Estimate:
         """The cost before training, with whole sites at the named candidates and the others at their first."""
         picks = {gate.site: (chosen.get(gate.site, 0),) * gate.positions for gate in self.gates}
-        return self._cost(*self._fitted(self.base, picks))
+        return self.provisional(picks)
+
+    def provisional(self, picks: Picks, weights: fx.GraphModule | None = None) -> Estimate:
+        """The cost of picks that are not trained yet, with the original weights or others. RangeError where values leave
+        all proportion."""
+        graph = weights or self.base
+        plan = provisional_plan(graph, self.inputs, self.gates, picks, self.known)
+        return self._cost(replace(self.prepared, graph=graph), plan)
 
     def _fitted(self, trained: fx.GraphModule, picks: Picks) -> tuple[Prepared, Plan]:
         """The plan of the picks for these weights."""
@@ -287,7 +295,7 @@ class Tuning:
         """By how much the exact program of the picks is above the reserve; 0 where the weights, which are not trained for
         these picks yet, are beyond what can be fitted: then the prediction has to do, and the end decides."""
         try:
-            return budget.spent(self._cost(*self._fitted(self._with(student), picks))) - budget.amount * RESERVE
+            return budget.spent(self.provisional(picks, self._with(student))) - budget.amount * RESERVE
         except MpccError:
             return 0.0
 

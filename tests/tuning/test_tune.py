@@ -91,6 +91,15 @@ def test_a_device_that_is_not_there_is_a_usage_error() -> None:
             device_of(name)
 
 
+def test_what_is_priced_before_training_is_near_what_it_takes(tmp_path: Path, tuned: Tuned) -> None:
+    """Everything at its cheapest leaves values out of proportion, until members are fitted to what they see."""
+    before = tuning(tmp_path, "mpcc", budget="1.1s")
+    picks = {g.site: tuple([c.name for c in g.candidates].index(n) for n in tuned.picks[g.site]) for g in before.gates}
+    assert float(before.provisional(picks).seconds) == pytest.approx(float(tuned.optimized.estimate.seconds), rel=0.15)
+    least = before.provisional({g.site: (len(g.candidates) - 1,) * g.positions for g in before.gates})
+    assert least.rounds < before.provisional({g.site: (0,) * g.positions for g in before.gates}).rounds / 2
+
+
 def test_a_budget_that_no_candidate_meets_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="cheapest"):
         tuning(tmp_path, "mpcc", budget="10ms").run()

@@ -4,7 +4,7 @@ from .checkpoint import Checkpoint, Snapshot
 from .data import Data, Part, load_data
 from .discretise import Picks, by_programme, by_ratio
 from .distil import NONE, Distillation, taps
-from .fitting import fitted_plan, untrained
+from .fitting import fitted_plan, provisional_plan, untrained
 from .group import Group, device_of, group
 from .latency import Prices, measured
 from .methods import METHODS, Method, method
@@ -44,6 +44,7 @@ __all__ = [
     "load_data",
     "measured",
     "method",
+    "provisional_plan",
     "replaced",
     "taps",
     "untrained",

@@ -16,6 +16,7 @@ from ...ir.ranges import observe, summary
 from ...rewrite import Approximation, Choice, Plan, Site, SiteStatistics, Split
 from ..calibration import statistics_of, subsample
 from ..default_plan import applicable, preferred
+from ..in_order import in_order
 from ..statistics import quantities, site_of
 from .mixture import EXACT, Candidate, Gate
 
@@ -88,19 +89,44 @@ def _seen(
     return {(by_name[name], int(number)): rows for name, found in seen.items() for number, rows in found.items()}
 
 
+def provisional_plan(
+    graph_module: fx.GraphModule,
+    inputs: Tensor,
+    gates: Sequence[Gate],
+    picks: Mapping[str, Sequence[int]],
+    approximations: Mapping[str, Approximation],
+) -> Plan:
+    """A plan of the picks to be priced before they are trained: nothing that training keeps is kept, and every member is
+    fitted to what its site sees under the choices before it, so that values stay in proportion."""
+    by_site = {gate.site: gate for gate in gates}
+
+    def choose(seen: SiteStatistics) -> Choice | Split:
+        gate = by_site.get(seen.site.name)
+        if gate is None:
+            return _member(seen, EXACT, approximations)
+        chosen = picks[gate.site]
+        made = {pick: _member(seen, gate.candidates[pick].name, approximations) for pick in set(chosen)}
+        return Split.of(gate.dim or 0, [made[pick] for pick in chosen])
+
+    return in_order(graph_module, inputs, choose, approximations)
+
+
 def _fitted(site: Site, rows: Any, candidate: Candidate, approximations: Mapping[str, Approximation]) -> Choice:
-    statistics = statistics_of(site, rows, synthetic=False)
-    if candidate.name == EXACT:
+    kept = {k: v for k, v in candidate.options.items() if k in ("floor", "coefficients", "shift", "factor")}
+    return _member(replace(statistics_of(site, rows, synthetic=False), fixed=kept), candidate.name, approximations)
+
+
+def _member(statistics: SiteStatistics, name: str, approximations: Mapping[str, Approximation]) -> Choice:
+    where = f"site {statistics.site.name}"
+    if name == EXACT:
         choice = preferred(statistics, approximations, "bounded")
         if choice is None:
-            raise PlanError("no approximation keeps the function on what the trained model computes", where=f"site {site.name}")
+            raise PlanError("no approximation keeps the function on what the model computes", where=where)
         return choice
-    kept = {k: v for k, v in candidate.options.items() if k in ("floor", "coefficients", "shift", "factor")}
-    fixed: SiteStatistics = replace(statistics, fixed=kept)
-    found = applicable(fixed, [approximations[candidate.name]], "structural")
+    found = applicable(statistics, [approximations[name]], "structural")
     if not found:
-        raise PlanError(f"{candidate.name} does not apply to what the trained model computes", where=f"site {site.name}")
-    return Choice(candidate.name, dict(found[candidate.name][1][0]))
+        raise PlanError(f"{name} does not apply to what the model computes", where=where)
+    return Choice(name, dict(found[name][1][0]))
 
 
 def untrained(statistics: SiteStatistics, name: str, approximations: Mapping[str, Approximation]) -> Candidate | None:
