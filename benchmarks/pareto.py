@@ -1,6 +1,6 @@
 """The search against published recipes, without training: damage on held-out images over predicted seconds.
 
-    python benchmarks/pareto.py [fashion] [vit_lite] [--protocol crypten ...] [--images 64] [--points 6]
+    python benchmarks/pareto.py [fashion] [vit_lite] [--protocol crypten ...] [--points 6]
 
 Writes docs/pareto-<model>.json after every protocol and network, and takes up where it stopped: what stands there with
 the same numbers of images and points is kept. From all of them, and from docs/links.json (benchmarks/links.py), it
@@ -41,8 +41,8 @@ DOCS = ROOT / "docs"
 NETWORKS = ("lan", "wan")
 PROTOCOLS = ("crypten", "semi2k", "cheetah", "aby3", "crypten-stock")
 RECIPES = ("stock", "mpcformer", "the-x", "relu-softmax", "scaling", "mpcvit:0.5", "mpcvit+:0.5")
-CALIBRATION, NOISE = 64, 16
-"""Calibration images; fewer for the larger model that has only noise."""
+CALIBRATION = {"fashion": 64, "vit_lite": 16}
+HELD_OUT = {"fashion": 64, "vit_lite": 32}
 Data = tuple[Any, Tensor, Tensor]
 
 
@@ -69,8 +69,8 @@ class Judge:
 class Comparison:
     """One model: its search, the plans of the recipes, and what judges them."""
 
-    def __init__(self, name: str, images: int) -> None:
-        model, self.calibration, held = MODELS[name](images)
+    def __init__(self, name: str) -> None:
+        model, self.calibration, held = MODELS[name](CALIBRATION[name], HELD_OUT[name])
         self.prepared = pipeline.prepare(*model, calibration=self.calibration)
         self.search = Search(pipeline.task_of(self.prepared, level="structural"))
         self.judge = Judge(self.prepared, self.search, held)
@@ -110,10 +110,10 @@ def _covers(point: Any, seconds: float, damage: float) -> bool:
     return float(point.estimate.seconds) <= seconds and point.damage <= damage
 
 
-def run(name: str, images: int, points: int, protocols: list[str]) -> None:
+def run(name: str, points: int, protocols: list[str]) -> None:
     """The cells of one model that are not there yet, each written as soon as it is known."""
     place = DOCS / f"pareto-{name}.json"
-    asked = {"model": name, "images": images, "points": points}
+    asked = {"model": name, "images": HELD_OUT[name], "calibration": CALIBRATION[name], "points": points}
     known = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
     if {key: known.get(key) for key in asked} != asked:
         known = {**asked, "results": []}
@@ -121,8 +121,7 @@ def run(name: str, images: int, points: int, protocols: list[str]) -> None:
     todo = [(p, n) for p in protocols for n in NETWORKS if (p, n) not in done]
     if not todo:
         return
-    comparison = Comparison(name, images)
-    known["calibration"] = len(comparison.calibration)
+    comparison = Comparison(name)
     for protocol, network in todo:
         known["results"].append(comparison.cell(protocol, network, points))
         known["results"].sort(key=lambda cell: (PROTOCOLS.index(cell["protocol"]), NETWORKS.index(cell["network"])))
@@ -132,32 +131,31 @@ def run(name: str, images: int, points: int, protocols: list[str]) -> None:
         print(f"{name} {protocol} {network}", file=sys.stderr, flush=True)
 
 
-def fashion(images: int) -> Data:
+def fashion(seen: int, held: int) -> Data:
     """The trained Fashion-MNIST ViT; calibration from the training images, held-out from the test images."""
     sys.path.insert(0, str(ROOT / "examples" / "fashion_vit"))
     import data
 
-    return (ROOT / "examples" / "fashion_vit" / "model.onnx", None), data.training()[0][:CALIBRATION], data.test()[0][:images]
+    return (ROOT / "examples" / "fashion_vit" / "model.onnx", None), data.training()[0][:seen], data.test()[0][:held]
 
 
-def vit_lite(images: int) -> Data:
+def vit_lite(seen: int, held: int) -> Data:
     """ViT-Lite 7/4/32 as published, with random weights: its images are smooth noise."""
-    noise = smooth_image(32, batch=NOISE + images)
-    return vit_lite_7_4_32(), noise[:NOISE], noise[NOISE:]
+    noise = smooth_image(32, batch=seen + held)
+    return vit_lite_7_4_32(), noise[:seen], noise[seen:]
 
 
-MODELS: dict[str, Callable[[int], Data]] = {"fashion": fashion, "vit_lite": vit_lite}
+MODELS: dict[str, Callable[[int, int], Data]] = {"fashion": fashion, "vit_lite": vit_lite}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)}; none: only write the page anew")
-    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--points", type=int, default=6)
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS)
     arguments = parser.parse_args()
     for name in arguments.models:
-        run(name, arguments.images, arguments.points, arguments.protocol or list(PROTOCOLS))
+        run(name, arguments.points, arguments.protocol or list(PROTOCOLS))
     found = [json.loads(path.read_text()) for name in MODELS if (path := DOCS / f"pareto-{name}.json").exists()]
     write_page(DOCS, found)
 

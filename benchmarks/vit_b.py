@@ -47,7 +47,7 @@ class Stages:
         for place in (0, 1):
             row[place] += now[place] - self.since[place]
         self.stage, self.since = stage, now
-        print(f"  {stage}", file=sys.stderr, flush=True)
+        print(f"  {self.since[1]:8.1f} s processor: {stage}", file=sys.stderr, flush=True)
 
     def _now(self) -> tuple[float, float]:
         return time.perf_counter(), time.process_time()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, fx
 
 LIMIT = 62
@@ -50,7 +51,8 @@ class Constant:
     @property
     def rms(self) -> float:
         """Root mean square, never zero."""
-        return max(float(self.value.double().square().mean().sqrt()), 1e-6) if self.value.numel() else 1.0
+        count = self.value.numel()
+        return max(float(torch.linalg.vector_norm(self.value)) / count**0.5, 1e-6) if count else 1.0
 
 
 Value = Secret | Bit | Constant
