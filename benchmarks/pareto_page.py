@@ -20,6 +20,10 @@ probabilities from those of the model as it was, in nats an image, on held-out i
 by the fixed-point emulation of the program that would run; for the other protocols, which have prices but no program
 here, in float. Plans are chosen on calibration images, in float.
 
+Recipes take the best bounded approximation for what they keep; `stock` keeps everything. Without training some of them
+cannot be run at all: values leave the ring, or the program is refused as too coarse in fixed point. Damages below 1e-5
+are roundings: there the order of two plans says nothing.
+
 A recipe is **dominated** by a point of the front that is at least as fast and no more damaging. **Beaten by it** is
 what must not be: a recipe that is both faster and less damaging than a point of the front. The front has points spread
 evenly over the logarithm of the time, and one within a recipe's time where those left the recipe uncovered.
