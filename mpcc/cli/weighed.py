@@ -71,22 +71,34 @@ def _table(entry: Candidates, chosen: Choice | Split) -> Table:
     table = Table(title=entry.site, title_justify="left")
     for name in ("member", "rounds", "bytes", "error at the site", "damage", "instead of the chosen one"):
         table.add_column(name, justify="left" if name == "member" else "right")
-    ours = next((m for m in entry.members if _same(m.choice, chosen)), None)
-    for member in entry.members:
-        mark = "\u2713 " if member is ours else "  "
+    ticks = _ticks(entry, chosen)
+    ours = next((entry.members[place] for place in ticks), None) if isinstance(chosen, Choice) else None
+    for place, member in enumerate(entry.members):
         table.add_row(
-            f"{mark}{member.choice.approximation}{_words(member.choice)}", count(float(member.work.rounds)),
+            f"{ticks.get(place, ' ')} {member.choice.approximation}{_words(member.choice)}", count(float(member.work.rounds)),
             size(float(member.work.bytes)), small(member.error), small(member.damage), _instead(member, ours),
         )  # fmt: skip
     return table
 
 
-def _same(member: Choice, chosen: Choice | Split) -> bool:
+def _ticks(entry: Candidates, chosen: Choice | Split) -> dict[int, str]:
+    """Member -> a tick where it was chosen, with the heads or tokens that have it where the site is split."""
+    parts = chosen.parts if isinstance(chosen, Split) else [None]
+    found: dict[int, str] = {}
+    for part in parts:
+        own = part.choice if part else chosen
+        place = next((i for i, m in enumerate(entry.members) if isinstance(own, Choice) and _same(m.choice, own)), None)
+        if place is not None:
+            found[place] = " ".join([found.get(place, "\u2713"), *([part.label] if part else [])])
+    return found
+
+
+def _same(member: Choice, chosen: Choice) -> bool:
     """Whether a member was chosen, perhaps fitted anew to what the site sees under the plan."""
     from mpcc.search.prices import structure
 
-    alike = structure(member.options) == structure(chosen.options) if isinstance(chosen, Choice) else False
-    return member == chosen or (isinstance(chosen, Choice) and alike and member.approximation == chosen.approximation)
+    alike = structure(member.options) == structure(chosen.options)
+    return member == chosen or (alike and member.approximation == chosen.approximation)
 
 
 def _instead(member: Member, ours: Member | None) -> str:
