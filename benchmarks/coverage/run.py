@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import math
 import os
 import subprocess
 import sys
@@ -77,16 +78,16 @@ def accurate(row: dict[str, Any]) -> bool:
 def by_turns(models: list[tuple[str, str]], rows: dict[tuple[str, str], dict[str, Any]]) -> list[tuple[str, str]]:
     """One model of every module, then a second of each ...: what an interrupted run leaves out is the variety of a few.
 
-    Among those of a turn the quickest come first, by what they took before; new ones after those.
+    Those that were lowered before come first, the quickest of a turn first.
     """
     turn: Counter[tuple[str, str]] = Counter()
     order = []
     for library, name in models:
         module = (library, name.partition("/")[0])
         took = rows.get((library, name), {}).get("lower_seconds", float("inf"))
-        order.append((turn[module], took, library, name))
+        order.append((math.isinf(took), turn[module], took, library, name))
         turn[module] += 1
-    return [(library, name) for _, _, library, name in sorted(order)]
+    return [(library, name) for *_, library, name in sorted(order)]
 
 
 def told(row: dict[str, Any]) -> str:
@@ -138,23 +139,15 @@ def table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
         "brackets is missing against what eager mode runs; blocks that repeat are cut. *Secure*: why the graph does not",
         "lower to the secure engine, or the error of one emulated inference, relative to the largest output (calibrated on",
         "two inputs; *near*: at most 0.05), or *yes* where it was not emulated; empty where that was not asked.",
-        "`make coverage` asks what is open.",
+        "`make coverage` asks what is open; a row stays until it is measured anew (`COVERAGE_OPTIONS=--again`).",
         "",
         "Versions: " + ", ".join(f"{package} {number}" for package, number in versions.items()) + ".",
         "",
-        "| library | models | captured | lowered | of these near | cannot be built here |",
+        "| library | models | captured | lowered | of those emulated: near | cannot be built here |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for library in LIBRARIES:
-        mine = [row for row in rows if row["library"] == library]
-        if not mine:
-            continue
-        states = Counter(row["status"] for row in mine)
-        tried = len(mine) - states["cannot be built"]
-        asked = [row["lowers"] for row in mine if "lowers" in row]
-        lowered = f"{asked.count(None)} of {len(asked)}" if asked else "not asked"
-        near = sum(accurate(row) for row in mine)
-        lines.append(f"| {library} | {tried} | {states['captured']} | {lowered} | {near} | {states['cannot be built']} |")
+    lines += [total(name, mine) for name, mine in (*by_library(rows), ("**all**", rows)) if mine]
+    lines += ["", "What fails:", "", *(f"* {why}" for why in failures(rows))]
     for library in LIBRARIES:
         lines += [
             "",
@@ -167,10 +160,49 @@ def table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def by_library(rows: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    return [(library, [row for row in rows if row["library"] == library]) for library in LIBRARIES]
+
+
+def total(name: str, rows: list[dict[str, Any]]) -> str:
+    """One line of counts; percentages are of the models that can be built, and of those that were asked."""
+    states = Counter(row["status"] for row in rows)
+    tried = len(rows) - states["cannot be built"]
+    asked = [row["lowers"] for row in rows if "lowers" in row]
+    lowered = f"{asked.count(None)} of {share(asked.count(None), len(asked))}" if asked else "not asked"
+    emulated = sum(row.get("secure_error") is not None for row in rows)
+    near = f"{sum(accurate(row) for row in rows)} of {emulated}"
+    captured = f"{states['captured']} ({share(states['captured'], tried).partition('(')[2]}"
+    return f"| {name} | {tried} | {captured} | {lowered} | {near} | {states['cannot be built']} |"
+
+
+def share(part: int, whole: int) -> str:
+    return f"{whole} ({100 * part / max(whole, 1):.1f} %)"
+
+
+def failures(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each model that is not captured, does not lower, or is emulated far off."""
+    lines = []
+    for row in rows:
+        name = f"{row['library']} {row['model']}"
+        if row["status"] == "differs":
+            lines.append(f"{name}: captured, but {row['relative_error']:.0e} off")
+        elif row["status"] not in ("captured", "cannot be built"):
+            lines.append(f"{name}: {row['status']}: {told_short(row.get('reason', ''))}")
+        elif row.get("lowers"):
+            lines.append(f"{name}: does not lower: {told_short(row['lowers'])}")
+        elif row.get("secure_error") is not None and not accurate(row):
+            lines.append(f"{name}: lowers, emulated {row['secure_error']:.0e} off")
+    return lines or ["nothing that was asked"]
+
+
+def told_short(reason: str) -> str:
+    return " ".join(reason.split()).replace("|", "\\|")[:300]
+
+
 def line(row: dict[str, Any]) -> str:
     if row["status"] not in ("captured", "differs"):
-        reason = " ".join(str(row.get("reason", "")).split()).replace("|", "\\|")
-        return f"| {row['model']} | {row['status']}: {reason[:400]} | | | |"
+        return f"| {row['model']} | {row['status']}: {told_short(row.get('reason', ''))} | | | |"
     missing = row.get("missing_sites", {})
     found = ", ".join(
         f"{count} {kind}" + (f" (-{missing[kind]})" if kind in missing else "") for kind, count in row["sites"].items()
@@ -179,7 +211,7 @@ def line(row: dict[str, Any]) -> str:
     if lowers is None:
         secure = f"{row['secure_error']:.1e}" if "secure_error" in row else "yes"
     else:
-        secure = " ".join(lowers.split()).replace("|", "\\|")[:300]
+        secure = told_short(lowers)
     status = "yes" if row["status"] == "captured" else "differs"
     return f"| {row['model']} | {status} | {row['relative_error']:.0e} | {found} | {secure} |"
 
