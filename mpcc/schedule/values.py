@@ -52,7 +52,8 @@ class Constant:
     def rms(self) -> float:
         """Root mean square, never zero."""
         count = self.value.numel()
-        return max(float(torch.linalg.vector_norm(self.value)) / count**0.5, 1e-6) if count else 1.0
+        value = self.value if self.value.is_floating_point() else self.value.double()  # an index is a constant too
+        return max(float(torch.linalg.vector_norm(value)) / count**0.5, 1e-6) if count else 1.0
 
 
 Value = Secret | Bit | Constant
