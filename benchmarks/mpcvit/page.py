@@ -32,7 +32,10 @@ FAMILIES = {"mpcc": "o", "mpcvit": "s", "mpcvit+": "^", "softmax": "*", "scaling
 
 @dataclass(frozen=True)
 class Line:
-    """A row over its seeds: means, the standard error of top-1 (in points, over seeds), and why a seed is missing."""
+    """A row over its seeds: means, the standard error of top-1 (in points, over seeds), and why a seed is missing.
+
+    `original`: top-1 of the models that these seeds started from.
+    """
 
     key: str
     title: str
@@ -41,6 +44,7 @@ class Line:
     rounds: float
     megabytes: float
     top1: float
+    original: float
     error: float
     seeds: int
     fixed: float
@@ -81,13 +85,14 @@ def line(documents: Sequence[Mapping[str, Any]]) -> Line:
     refused = next((str(d["refused"]).splitlines()[0] for d in documents if "refused" in d), "")
     if not made:
         nan = float("nan")
-        return Line(first["key"], first["row"], first["arguments"], nan, nan, nan, nan, nan, 0, nan, refused)
+        return Line(first["key"], first["row"], first["arguments"], nan, nan, nan, nan, nan, nan, 0, nan, refused)
     top1 = [100 * d["top1"] for d in made]
     error = statistics.stdev(top1) / len(top1) ** 0.5 if len(top1) > 1 else float("nan")
     return Line(
         first["key"], first["row"], first["arguments"], statistics.mean(d["seconds"] for d in made),
         statistics.mean(d["rounds"] for d in made), statistics.mean(d["bytes"] for d in made) / 1e6,
-        statistics.mean(top1), error, len(made), max(d["fixed_point"]["mean_error"] for d in made), refused,
+        statistics.mean(top1), statistics.mean(100 * d["original_top1"] for d in made), error, len(made),
+        max(d["fixed_point"]["mean_error"] for d in made), refused,
     )  # fmt: skip
 
 
@@ -113,7 +118,7 @@ def page(setting: Setting, document: Mapping[str, Any], lines: Sequence[Line], s
     for one in sorted((x for x in lines if x.seeds), key=lambda x: x.seconds):
         text.append(
             f"| {one.title} | `{one.arguments}` | {one.seconds:.2f} | {one.rounds:.0f} | {one.megabytes:.2f} | "
-            f"{one.top1:.2f} +- {one.error:.2f} | {one.seeds} | {one.fixed:.2g} |"
+            f"{one.top1:.2f}{f' +- {one.error:.2f}' if one.seeds > 1 else ''} | {one.seeds} | {one.fixed:.2g} |"
         )
     for one in lines:
         if one.refused:
@@ -164,8 +169,8 @@ def _own(document: Mapping[str, Any], by: Mapping[str, Line]) -> list[str]:
         best = max(within, key=lambda o: o.top1)
         found.append(
             f"* Within half the latency of the exact optimised plan ({exact.seconds / 2:.2f} s): {best.title}, "
-            f"{best.seconds:.2f} s, {best.top1:.2f} %, {best.top1 - document['original_top1']:+.2f} points from the Softmax ViT "
-            f"that all rows start from and {best.top1 - exact.top1:+.2f} from the same trained on."
+            f"{best.seconds:.2f} s, {best.top1:.2f} % ({best.seeds} of {exact.seeds} seeds): {best.top1 - best.original:+.2f} "
+            f"points from the Softmax ViT that it starts from, and {best.top1 - exact.top1:+.2f} from the same trained on."
         )
     stock, measured = document["stock"], document["measured"]
     equal = [o for o in own if o.top1 + o.error >= document["original_top1"]]
