@@ -27,7 +27,8 @@ are roundings: there the order of two plans says nothing.
 A recipe is **dominated** by a point of the front that is at least as fast and no more damaging. **Beaten by it** is
 what must not be: a recipe that is both faster and less damaging than a point of the front. The front has points spread
 evenly over the logarithm of the time, and one within a recipe's time where those left the recipe uncovered. It is a
-front on the calibration images; on held-out ones a point may be beaten by a faster one.
+front on the calibration images; on held-out ones a point may be beaten by a faster one, and `inf` is a plan whose
+polynomials are left behind by a value that no calibration image had.
 
 Protocols and networks that have no row were not run: `python benchmarks/pareto.py fashion vit_lite` goes on from here.
 """
