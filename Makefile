@@ -43,9 +43,10 @@ check: setup
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-# ViT-S/16 at 224x224 takes many minutes: `make bench-large`, or 2 of its 12 layers here.
+# ViT-S/16 and ViT-B/16 at 224x224 take many minutes: `make bench-large`, or 2 of ViT-S's 12 layers here.
+LARGE := benchmarks/vit_small.py benchmarks/vit_b.py
 bench: setup
-	set -e; for script in $(filter-out benchmarks/vit_small.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
+	set -e; for script in $(filter-out $(LARGE) benchmarks/pareto_page.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
 	$(PY) benchmarks/vit_small.py --quick
 
 # Hours; what is done is kept, and it goes on where it was stopped.
@@ -55,6 +56,7 @@ bench-mpcvit: setup
 
 bench-large: setup
 	$(PY) benchmarks/vit_small.py
+	$(PY) benchmarks/vit_b.py
 
 # Model libraries in an environment of their own, without their requirements (another torch). It goes on where it was
 # stopped. 5 to 40 CPU seconds a model: expect an hour or two on one quiet core. COVERAGE_OPTIONS=--failed tries again.

@@ -23,8 +23,9 @@ import torch
 from models.vit_lite import VisionTransformer, randomize, smooth_image
 
 from mpcc import pipeline
-from mpcc.choose import Search, priced
+from mpcc.choose import Search
 from mpcc.cost import Budget
+from mpcc.pricing import priced
 from mpcc.search.problem import Limit, Weights
 from mpcc.search.repair import picked
 

@@ -54,7 +54,7 @@ def fastest(plans: Sequence[Plan], task: Task) -> Priced:
 def priced(task: Task, plan: Plan) -> Estimate:
     """The cost of a plan under the task's protocol: of its program, or by the price table of its mpc-level graph."""
     if task.protocol.name == OWN:
-        return program_estimate(task.program(plan), task.protocol, task.network)
+        return made(task, plan).estimate
     return estimate_graph(task.expanded(plan), task.protocol, task.network)
 
 

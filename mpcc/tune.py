@@ -20,14 +20,15 @@ import torch
 from torch import Tensor, fx
 
 from . import pipeline, registry
-from .cost import Budget, Estimate, Network, estimate_graph
+from .choose import Task
+from .cost import Budget, Estimate, Network
 from .errors import BudgetError, MpccError, RangeError, UsageError
 from .fidelity import compare
 from .ir.nn import attribute, inputs_of, sites
 from .pipeline import UNCHECKED, Optimized, Prepared
-from .predict import program_estimate
-from .pricing import OWN, fastest, reached, stock_estimate
+from .pricing import fastest, priced, reached, stock_estimate
 from .rewrite import Plan
+from .schedule import Settings
 from .search import layouts, watch
 from .search.tuning import (
     NONE,
@@ -248,7 +249,8 @@ class Tuning:
         all proportion."""
         graph = weights or self.base
         plan = provisional_plan(graph, self.inputs, self.gates, picks, self.known)
-        return self._cost(replace(self.prepared, graph=graph), plan)
+        # How precise the program is tells nothing yet: training goes on.
+        return priced(self._task(replace(self.prepared, graph=graph), UNCHECKED), plan)
 
     def _fitted(self, trained: fx.GraphModule, picks: Picks) -> tuple[Prepared, Plan]:
         """The plan of the picks for these weights."""
@@ -256,15 +258,12 @@ class Tuning:
         plan = fitted_plan(trained, picked, self.inputs, self.gates, picks, self.known)
         return replace(self.prepared, graph=trained), plan
 
-    def _cost(self, prepared: Prepared, plan: Plan) -> Estimate:
-        """By the program where the protocol is our own, else by the protocol's prices of the mpc-level graph.
-
-        How precise the program is tells nothing yet: training goes on.
-        """
-        if self.wanted.protocol != OWN:
-            return estimate_graph(pipeline.mpc_graph(prepared.graph, plan), self.protocol, self.wanted.network)
-        program = pipeline.schedule(prepared, plan, UNCHECKED)
-        return program_estimate(program, self.protocol, self.wanted.network)
+    def _task(self, prepared: Prepared, settings: Settings | None = None) -> Task:
+        """What `pricing` takes: the weights of `prepared` for the protocol and the network that are wanted."""
+        wanted = self.wanted
+        return pipeline.task_of(
+            prepared, protocol=wanted.protocol, network=wanted.network, level="structural", settings=settings
+        )
 
     # -- from scores to picks --
 
@@ -311,8 +310,7 @@ class Tuning:
         self, student: fx.GraphModule, teacher: fx.GraphModule, picks: Picks, rows: tuple[Row, ...], top: float
     ) -> Tuned:
         prepared, plan = self._fitted(self._with(student), picks)
-        task = pipeline.task_of(prepared, protocol=self.wanted.protocol, network=self.wanted.network, level="structural")
-        best = fastest([Plan(one.choices, self._notes()) for one in layouts(plan)], task)
+        best = fastest([Plan(one.choices, self._notes()) for one in layouts(plan)], self._task(prepared))
         estimate = best.estimate
         budget = self.wanted.budget
         if budget is not None and not budget.met_by(estimate):
@@ -325,7 +323,7 @@ class Tuning:
         errors = compare(student, best.program, self.inputs)
         optimized = Optimized(
             prepared.graph, best.plan, estimate, baseline, best.program, self.prepared.source, errors, True,
-            ranges=tuple(watch(prepared.graph, best.plan, registry.approximations(), prepared.inputs)),
+            ranges=tuple(watch(prepared.graph, best.plan, self.known, prepared.inputs)),
         )  # fmt: skip
         names = {g.site: tuple(g.candidates[k].name for k in picks[g.site]) for g in self.gates}
         test, static = self.data.test, self.static

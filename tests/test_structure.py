@@ -39,7 +39,7 @@ MAY_SEE = {
     # A bundle keeps an `Executable` or an `Optimized`, and their methods `save` call it: these three see one another.
     "executable": {*CORE, *ENGINES, "bundle"},
     "pipeline": {*CORE, *ENGINES, "predict", "pricing", "choose", "fidelity", "executable", "bundle"},
-    "tune": {*CORE, "search", "predict", "pricing", "fidelity", "pipeline"},
+    "tune": {*CORE, "search", "choose", "pricing", "fidelity", "pipeline"},
     "bundle": {*CORE, "frontend", "executable", "pipeline"},
     "verification": {*CORE, *ENGINES, "fidelity", "executable", "pipeline", "bundle"},
     "testing": {"cost", "executable", "pipeline"},
