@@ -24,6 +24,7 @@ from models.vit_lite import smooth_image, vit_lite_7_4_32
 from netns import Namespaces, unavailable
 from parties import launch
 from parties.page import page
+from parties.paired import go_first, paired
 from torch import Tensor
 
 from mpcc import registry
@@ -32,7 +33,6 @@ from mpcc.backend.transport import LinkModel
 from mpcc.cost import Network, estimate_graph
 from mpcc.errors import MpccError
 from mpcc.pipeline import Prepared, prepare, schedule
-from mpcc.predict import program_estimate
 from mpcc.rewrite import Plan
 from mpcc.schedule import Program, Settings
 from mpcc.search import default_plan
@@ -104,18 +104,8 @@ def check_time(program: Program, images: list[Tensor], cpu: float, priority: int
     for name in NETWORKS:
         network = Network.parse(name)
         wire = cost.rounds * protocol.rtt_per_round * network.rtt_seconds + cost.bytes / 2 / network.bandwidth
-        loopback, seconds = (_emulated(program, images, link, priority) for link in (None, network))
-        rows.append(
-            {
-                "network": name,
-                "wire": wire,
-                "measured": seconds,
-                "from_cpu": cpu + wire,
-                "from_loopback": loopback + wire,
-                "from_model": float(program_estimate(program, protocol, network).seconds),
-                "load_average": os.getloadavg()[0],
-            }
-        )
+        found = paired(program, images, network, priority=priority)
+        rows.append({"network": name, "wire": wire, **found, "from_cpu": cpu + wire, "load_average": os.getloadavg()[0]})
         print(rows[-1], flush=True)
     return rows
 
@@ -145,20 +135,10 @@ def strict(prepared: Prepared, plan: Plan, images: list[Tensor], expected: list[
     return rows
 
 
-def _emulated(program: Program, images: Sequence[Tensor], network: Network | None, priority: int = 0) -> float:
-    """The least online seconds over the images, on a link that the transport emulates (None: loopback)."""
-    link = None if network is None else LinkModel(network.rtt_seconds, network.bandwidth)
-    with Session(program, "benchmark", link) as session:
-        go_first(priority, *(process.pid for process in session.processes.values()))
+def _emulated(program: Program, images: Sequence[Tensor], network: Network) -> float:
+    """The least online seconds over the images, on a link that the transport emulates."""
+    with Session(program, "benchmark", LinkModel(network.rtt_seconds, network.bandwidth)) as session:
         return min(session.run(image).seconds for image in images)
-
-
-def go_first(priority: int, *processes: int | str) -> None:
-    """Let these processes go first. Where sessions are scheduled as groups, nice alone says little."""
-    for process in processes:
-        group = Path(f"/proc/{process}/autogroup")
-        if priority and group.exists():
-            group.write_text(str(-priority))
 
 
 def _error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

@@ -54,7 +54,7 @@ def _systems(systems: Sequence[Row]) -> str:
 
 
 def _targets(found: Row, stock: Row, mine: Row) -> str:
-    worst = max(abs(row["from_model"] / row["measured"] - 1) for row in found["time"])
+    worst = max(abs(row["off"]) for row in found["time"])
     rows = [
         ("rounds online", "at most 180", f"{mine['rounds']}", mine["rounds"] <= 180),
         ("MB online", "at most 36", f"{mine['bytes'] / 1e6:.1f}", mine["bytes"] <= 36e6),
@@ -87,25 +87,19 @@ def _strict(rows: Sequence[Row]) -> str:
 
 
 def _time(rows: Sequence[Row]) -> str:
-    def against(row: Row, key: str) -> str:
-        return f"{row[key]:.2f} ({row[key] / row['measured'] - 1:+.0%})"
-
-    keys = ("from_model", "from_cpu", "from_loopback")
     lines = [
-        [row["network"], f"{row['measured']:.2f}", *(against(row, key) for key in keys), f"{row['load_average']:.1f}"]
+        [
+            row["network"],
+            f"{row['measured']:.2f}",
+            f"{row['predicted']:.2f}",
+            f"{row['off']:+.0%} ({row['off_least']:+.0%} to {row['off_most']:+.0%})",
+            f"{row['from_cpu']:.2f} ({row['from_cpu'] / row['measured'] - 1:+.0%})",
+            f"{row['load_average']:.1f}",
+        ]
         for row in rows
     ]
-    return table(
-        [
-            "network",
-            "measured, s",
-            "predicted by `mpcc.estimate`",
-            "measured CPU + rounds and bytes",
-            "measured loopback + rounds and bytes",
-            "load average",
-        ],
-        lines,
-    )
+    head = ["network", "measured, s", "predicted, s", "predicted / measured", "measured CPU + rounds and bytes", "load average"]
+    return table(head, lines)
 
 
 def _larger(found: Row) -> str:
@@ -180,8 +174,10 @@ of |v| 2^-64 over its local truncations, and its error is that of one image.
 ## Seconds: predicted and measured
 
 T = local work + rounds * RTT / 2 + one direction's bytes / bandwidth, on networks that the transport emulates.
-A machine that is busy with other work makes local work slower than the prediction's, which is for a free core; the
-last prediction takes the local work from a loopback run made just before.
+Predictions are those of `mpcc.estimate` after `mpcc calibrate`. The speed of a machine that others use changes within
+minutes, so calibrations and runs take turns: in each of five cycles the machine is calibrated, then eight inferences
+run; of both the quarter that went best counts, and the table gives medians over the cycles and the range of their
+ratios.
 
 {time}
 """

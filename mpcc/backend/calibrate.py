@@ -2,18 +2,23 @@
 
     measure().compute.per_call      -> 2.1e-06 s a call of a torch operation
 
-Robust on a machine that others use too: CPU time of one thread instead of wall time where work is local, the best
-quarter of many repeats everywhere. The kernels run as a party runs them, on shares and masks drawn at random.
+The kernels run as a party runs them, on shares and masks drawn at random, and in step with another process that runs the
+same: two parties on one machine share its caches, and on many machines the processors are two threads of one core, each
+then a third slower than alone. Robust where others use the machine too: CPU time of one thread instead of wall time where
+work is local, the best quarter of many repeats everywhere.
 """
 
 from __future__ import annotations
 
 import datetime
+import os
 import platform
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,17 +32,21 @@ from ..cost.machine import Machine
 from ..ir import borrows, dealer, online
 from ..ir.ring import words
 from ..schedule.local import Local, local_work
+from . import memory
 from .evaluate import Step, _getter
 from .transport import Channel, Peers, Phase, Slot, empty
 from .wire import Wire, tune
 
 Progress = Callable[[str, int, int], None]
-SIZES = (32, 256, 2048, 16384)
+SIZES = (32, 256, 2048, 16384, 131072)
 SHIFT = 12
-REPEATS = 100
+REPEATS = 60
 ROUNDS = 300
 MESSAGES = (256, 8192, 131072)
 """Words of the messages that time the transport: the first for its rounds, the last for its bytes."""
+ALONGSIDE = len(MESSAGES)
+"""Number of the exchanges that keep the two parties in step while kernels are timed."""
+KERNELS_A_ROUND = 12
 DRAWN = 1 << 62
 
 
@@ -101,23 +110,30 @@ def cases(n: int) -> Iterator[Case]:
     yield g.case(online.product, "linear", q, k, q, k, g.value(heads, tokens, tokens))
 
 
-def thread_seconds(found: Sequence[Case], tell: Progress) -> list[float]:
+def thread_seconds(
+    found: Sequence[Case], repeats: int, tell: Progress, meet: Callable[[int], float] | None = None
+) -> list[float]:
     """CPU seconds of one call of each, in turn as in a program: a kernel that is called again and again is quicker than
-    one that comes after others. The quarter that went best counts: what else runs on the machine only adds."""
+    one that comes after others. The quarter that went best counts: what else runs on the machine only adds.
+
+    `meet`: an exchange with the other party, every few kernels.
+    """
     steps = []
     for case in found:
         target: Callable[..., Any] = case.node.target  # type: ignore[assignment]
         getters = tuple(_getter(argument) for argument in case.node.args)
         steps.append((Step("out", target, getters, {}, (), False), dict(case.env)))
     times: list[list[float]] = [[] for _ in found]
-    for repeat in range(REPEATS):
-        tell("kernels", repeat, REPEATS)
-        for (step, env), each in zip(steps, times, strict=True):
+    for repeat in range(repeats):
+        tell("kernels", repeat, repeats)
+        for number, ((step, env), each) in enumerate(zip(steps, times, strict=True)):
+            if meet is not None and number % KERNELS_A_ROUND == 0:
+                meet(repeat * len(steps) + number)
             start = time.thread_time()
             step.run(env)
             each.append(time.thread_time() - start)
-    tell("kernels", REPEATS, REPEATS)
-    return [sorted(each)[REPEATS // 4] for each in times]
+    tell("kernels", repeats, repeats)
+    return [sorted(each)[repeats // 4] for each in times]
 
 
 def fit(rows: Sequence[Local], seconds: Sequence[float]) -> Local:
@@ -131,14 +147,22 @@ def fit(rows: Sequence[Local], seconds: Sequence[float]) -> Local:
     return Local(*(found / sizes).tolist())
 
 
-def measure(progress: Progress | None = None) -> Machine:
-    """Calibrate this machine: some ten seconds on an idle one."""
+def measure(progress: Progress | None = None, *, alone: bool = False, repeats: int = REPEATS) -> Machine:
+    """Calibrate this machine: some ten seconds on an idle one.
+
+    `alone`: for a party that has a machine to itself; otherwise both parties are at work here. `repeats`: of each kernel.
+    """
     tell = progress or (lambda stage, done, total: None)
+    memory.keep()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         found = [case for size in SIZES for case in cases(size)]
-        took = thread_seconds(found, tell)
+        with other_process(0 if alone else repeats) as channel:
+            took = thread_seconds(found, repeats, tell, None if alone else Exchange(channel, ALONGSIDE))
+            tell("transport", 0, 1)
+            per_round, per_byte = transport_seconds(channel)
+            tell("transport", 1, 1)
     finally:
         torch.set_num_threads(threads)
     rows = [local_work(case.node, True) for case in found]
@@ -147,9 +171,6 @@ def measure(progress: Progress | None = None) -> Machine:
     for case, row, seconds in zip(found, rows, took, strict=True):
         predicted = sum(amount * price for amount, price in zip(astuple(row), astuple(each), strict=True))
         errors.setdefault(case.name, []).append(predicted / seconds - 1)
-    tell("transport", 0, 1)
-    per_round, per_byte = transport_seconds()
-    tell("transport", 1, 1)
     compute = Compute(
         "measured now",
         per_round=per_round,
@@ -160,7 +181,7 @@ def measure(progress: Progress | None = None) -> Machine:
         per_mac=each.macs,
     )
     worst = {name: round(_furthest(parts), 3) for name, parts in errors.items()}
-    return Machine(datetime.date.today().isoformat(), processor(), torch.__version__, compute, worst)
+    return Machine(datetime.date.today().isoformat(), processor(), torch.__version__, compute, worst, alone)
 
 
 def _furthest(errors: Sequence[float]) -> float:
@@ -170,49 +191,63 @@ def _furthest(errors: Sequence[float]) -> float:
 # ---- transport -----------------------------------------------------------------------------------------------------
 
 
-def transport_seconds() -> tuple[float, float]:
-    """Seconds of an exchange with another process by itself, and of each byte (both directions) of a large one."""
+@contextmanager
+def other_process(repeats: int) -> Iterator[Channel]:
+    """A channel to a process that does what this one does; without repeats only its part of the exchanges."""
     from .session import connected
 
     ours, theirs = connected()
     with theirs:
-        command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(repeats)]
         other = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=_environment())
     try:
-        least = exchange(ours)
+        with joined(ours) as channel:
+            yield channel
     finally:
         other.kill()
         other.wait()
-    small, large = least[MESSAGES[0]], least[MESSAGES[-1]]
+
+
+@contextmanager
+def joined(sock: socket.socket) -> Iterator[Channel]:
+    tune(sock)
+    peers = Peers("calibration")
+    try:
+        yield Channel(Wire(sock), "the other end", peers, timeout=60.0)
+    finally:
+        peers.leave()
+
+
+class Exchange:
+    """Messages of one size, there and back at once."""
+
+    def __init__(self, channel: Channel, number: int, count: int = MESSAGES[0]) -> None:
+        self.channel, self.number = channel, number
+        self.payload, self.buffer = empty(count).zero_(), empty(count)
+
+    def __call__(self, index: int) -> float:
+        """Seconds of one."""
+        slot = Slot(Phase.ONLINE, self.number, index)
+        self.channel.post(slot, self.buffer)
+        start = time.perf_counter()
+        self.channel.send(slot, self.payload)
+        self.channel.receive(slot)
+        return time.perf_counter() - start
+
+
+def transport_seconds(channel: Channel) -> tuple[float, float]:
+    """Both ends: seconds of an exchange by itself, and of each byte (both directions) of a large one; the quarter that
+    went best counts."""
+    took = {}
+    for number, count in enumerate(MESSAGES):
+        exchange = Exchange(channel, number, count)
+        times = sorted(exchange(index) for index in range(ROUNDS if count < MESSAGES[-1] else ROUNDS // 6))
+        took[count] = times[len(times) // 4]
+    small, large = took[MESSAGES[0]], took[MESSAGES[-1]]
     return small, max(0.0, large - small) / (16 * MESSAGES[-1])
 
 
-def exchange(sock: Any) -> dict[int, float]:
-    """Both ends: exchanges of each size, all timed; the quarter that went best counts (others' work only adds)."""
-    tune(sock)
-    peers = Peers("calibration")
-    channel = Channel(Wire(sock), "the other end", peers, timeout=30.0)
-    took = {}
-    try:
-        for phase, count in enumerate(MESSAGES):
-            payload, buffer, times = empty(count).zero_(), empty(count), []
-            for index in range(ROUNDS if count < MESSAGES[-1] else ROUNDS // 6):
-                slot = Slot(Phase.ONLINE, phase, index)
-                channel.post(slot, buffer)
-                start = time.perf_counter()
-                channel.send(slot, payload)
-                channel.receive(slot)
-                times.append(time.perf_counter() - start)
-            times.sort()
-            took[count] = times[len(times) // 4]
-    finally:
-        peers.leave()
-    return took
-
-
 def _environment() -> dict[str, str]:
-    import os
-
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
 
 
@@ -227,7 +262,16 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-if __name__ == "__main__":
-    import socket
+def main(number: int, repeats: int) -> None:
+    """The other end."""
+    torch.set_num_threads(1)
+    memory.keep()
+    with joined(socket.socket(fileno=number)) as channel:
+        if repeats:
+            found = [case for size in SIZES for case in cases(size)]
+            thread_seconds(found, repeats, lambda *_: None, Exchange(channel, ALONGSIDE))
+        transport_seconds(channel)
 
-    exchange(socket.socket(fileno=int(sys.argv[1])))
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -22,6 +22,7 @@ from .. import errors
 from ..errors import MpccError, PartyError
 from ..schedule.program import Program
 from ..schedule.serialize import loads
+from . import memory
 from .handshake import DEALER, Terms, greet, title
 from .member import PEERS, Member
 from .pipe import Child
@@ -88,6 +89,7 @@ def run_child(work: Callable[[Job, Child], None]) -> None:
         job = Job.read(header, tensors)
         torch.set_num_threads(job.threads)
         sys.setswitchinterval(5e-4)
+        memory.keep()
         work(job, child)
         child.say({"done": True})
     except BaseException as error:  # the session has to learn of everything

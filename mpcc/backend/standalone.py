@@ -27,6 +27,7 @@ from torch import Tensor
 from ..errors import MpccError, PartyError, SecurityError, UsageError
 from ..schedule.check import check_masks
 from ..schedule.program import Program
+from . import memory
 from .evaluate import decode
 from .files import FromFile
 from .handshake import CLIENT, DEALER, OWNER, Terms, greet, refuse, title
@@ -206,6 +207,7 @@ def run_party(
     check_masks(program)
     torch.set_num_threads(threads)
     sys.setswitchinterval(5e-4)
+    memory.keep()
     reach = Reach(role, {r: peers[r] for r in wanted}, identity, allow_plain, connect_seconds, notice)
     reach.check()
     source = None if material is None else FromFile(program, ROLES.index(role), material, model_version)

@@ -12,7 +12,10 @@ from .screen import console, emit, progress, say
 if TYPE_CHECKING:
     from mpcc.cost.machine import Machine
 
-EPILOG = "Examples: mpcc calibrate\n\nmpcc calibrate --show      (what was found last, without measuring)"
+EPILOG = (
+    "Examples: mpcc calibrate\n\nmpcc calibrate --alone     (each party will have a machine like this one to itself)"
+    "\n\nmpcc calibrate --show      (what was found last, without measuring)"
+)
 UNITS = {
     "per_kernel": "a kernel",
     "per_call": "a call of a torch operation",
@@ -30,6 +33,9 @@ def register(app: typer.Typer) -> None:
 
 def calibrate(
     show: Annotated[bool, typer.Option("--show", help="Print what was found last; measure nothing.")] = False,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Measure one party by itself; otherwise two share this machine.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Measure local work on this machine, so that predicted seconds are this machine's."""
@@ -46,7 +52,7 @@ def calibrate(
         from mpcc.backend.calibrate import measure
 
         with progress() as tell:
-            found = measure(tell)
+            found = measure(tell, alone=alone)
         found.write()
         say(f"written: {Machine.file()}")
     if as_json:
@@ -58,7 +64,9 @@ def calibrate(
 def _show(machine: Machine) -> None:
     from rich.table import Table
 
-    title = f"{machine.processor}, one thread, torch {machine.torch}, {machine.date}"
+    from mpcc.cost.machine import sharing
+
+    title = f"{machine.processor}, {sharing(machine.alone)}, one thread each, torch {machine.torch}, {machine.date}"
     table = Table(title=title, title_justify="left")
     table.add_column("what")
     table.add_column("nanoseconds", justify="right")

@@ -15,7 +15,7 @@ from typing import Any
 
 from mpcc.cost.protocol import Compute
 
-FORMAT = "mpcc machine 1"
+FORMAT = "mpcc machine 2"
 CONSTANTS = ("per_kernel", "per_call", "per_element", "per_mac", "per_round", "per_byte")
 
 
@@ -23,7 +23,8 @@ CONSTANTS = ("per_kernel", "per_call", "per_element", "per_mac", "per_round", "p
 class Machine:
     """Constants of one thread, in seconds, and where and when they were measured.
 
-    `errors`: how far each kernel's fit is from its measurement, relative (0.1 is 10 % too much).
+    `errors`: how far each kernel's fit is from its measurement, relative (0.1 is 10 % too much). `alone`: measured for a
+    party that has the machine to itself; otherwise two parties were at work.
     """
 
     date: str
@@ -31,6 +32,7 @@ class Machine:
     torch: str
     compute: Compute
     errors: Mapping[str, float] = field(default_factory=dict)
+    alone: bool = False
 
     @staticmethod
     def file() -> Path:
@@ -49,11 +51,12 @@ class Machine:
             if not all(0 <= value < math.inf for value in constants.values()):
                 return None
             date, processor, torch = (str(found[name]) for name in ("date", "processor", "torch"))
+            alone = found["alone"] is True
             errors = {str(name): float(value) for name, value in found["errors"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
             return None
-        source = f"mpcc calibrate, {date}: {processor}, torch {torch}"
-        return Machine(date, processor, torch, Compute(source, **constants), errors)
+        source = f"mpcc calibrate, {date}: {processor}, {sharing(alone)}, torch {torch}"
+        return Machine(date, processor, torch, Compute(source, **constants), errors, alone)
 
     def write(self, path: Path | None = None) -> Path:
         """Keep it, whole or not at all."""
@@ -74,6 +77,12 @@ class Machine:
             "date": self.date,
             "processor": self.processor,
             "torch": self.torch,
+            "alone": self.alone,
             "seconds": {name: getattr(self.compute, name) for name in CONSTANTS},
             "errors": dict(self.errors),
         }
+
+
+def sharing(alone: bool) -> str:
+    """Whether the figures are those of a party by itself."""
+    return "a party by itself" if alone else "two parties at work"

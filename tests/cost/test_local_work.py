@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mpcc.backend.calibrate import Case, cases, fit
+from mpcc.backend.calibrate import Case, cases, fit, measure
 from mpcc.cost import Compute
 from mpcc.cost.machine import Machine
 from mpcc.schedule.local import Local, local_work
@@ -61,6 +61,14 @@ def test_a_fit_finds_constants_that_explain_the_times() -> None:
     ]
     found = fit(rows, times)
     assert found.calls == pytest.approx(each.calls) and found.macs == pytest.approx(each.macs)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_calibration_gives_seconds_for_all_local_work(alone: bool) -> None:
+    found = measure(alone=alone, repeats=2)
+    assert found.alone is alone
+    work = found.compute
+    assert work.per_element > 0 and work.per_round > 0 and work.per_kernel + work.per_call > 0 and work.per_mac >= 0
 
 
 def test_what_was_found_comes_back(tmp_path: Path) -> None:
