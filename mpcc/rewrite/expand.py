@@ -93,22 +93,28 @@ def _function(node: fx.Node, plan: Plan, approximations: Mapping[str, Approximat
     site = node.meta.get("site")
     if site is None or node.target in LOCAL:
         return LOCAL.get(node.target)
-    mask = mask_at(node)
-    return site_function(node, plan.choices[site], approximations, (mask.shape, mask.bits) if mask else None)
+    return site_function(node, plan.choices[site], approximations)
 
 
 def site_function(
+    node: fx.Node, choice: Choice | Split, approximations: Mapping[str, Approximation]
+) -> Callable[..., Any]:
+    """What a site becomes under a choice: a function of the operator's own arguments. A softmax keeps its mask."""
+    mask = mask_at(node)
+    return _masked_function(node, choice, approximations, (mask.shape, mask.bits) if mask else None)
+
+
+def _masked_function(
     node: fx.Node,
     choice: Choice | Split,
     approximations: Mapping[str, Approximation],
-    keep: tuple[tuple[int, ...], str] | None = None,
+    keep: tuple[tuple[int, ...], str] | None,
 ) -> Callable[..., Any]:
-    """What a site becomes under a choice: a function of the operator's own arguments. `keep`: the mask of a softmax."""
     if isinstance(choice, Split):
         dim = split_dim(node, choice)
         kept = [part_of(*keep, dim, part.index) if keep else None for part in choice.parts]
         choices = zip(choice.choices, kept, strict=True)
-        return split_function(node, choice, [site_function(node, part, approximations, own) for part, own in choices])
+        return split_function(node, choice, [_masked_function(node, part, approximations, own) for part, own in choices])
     site = node.meta.get("site")
     approximation = approximations.get(choice.approximation)
     if approximation is None:

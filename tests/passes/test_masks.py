@@ -9,16 +9,22 @@ import torch
 from torch import Tensor, nn
 
 import mpcc
+from mpcc import registry
 from mpcc.backend.emulate import Emulator
 from mpcc.errors import PlanError
 from mpcc.frontend import capture
 from mpcc.ir.keeping import bits_of, mask_of, part_of
 from mpcc.ir.nn import sites
+from mpcc.ir.ranges import stack_calls
 from mpcc.pipeline import first_plan, prepare, schedule
-from mpcc.rewrite import Choice, Plan
+from mpcc.rewrite import Choice, Plan, SiteStatistics
 from mpcc.rewrite.masks import mask_at
 from mpcc.rewrite.plan import Part, Split
 from mpcc.schedule.serialize import dumps, loads
+from mpcc.search import Sensitivity
+from mpcc.search.default_plan import preferred
+from mpcc.search.in_order import in_order
+from mpcc.search.metrics import metric_of
 
 CAUSAL = torch.ones(6, 6, dtype=torch.bool).tril()
 
@@ -73,6 +79,24 @@ def test_parts_have_their_part_of_the_mask() -> None:
     split = Split(-2, (Part((0, 2, 5), choice), Part((1, 3, 4), choice)))
     program = schedule(prepared, Plan({site: split}))
     torch.testing.assert_close(Emulator(program)(x[:1])[0], model(x[:1]).detach(), rtol=0, atol=0.01)
+
+
+def test_the_search_sees_masked_rows() -> None:
+    """In float as well a choice drops what is not seen: else the search would judge it by logits of -10,000."""
+    model, x = Attention(CAUSAL, -100.0).eval(), torch.randn(32, 6, 8, generator=torch.Generator().manual_seed(1))
+    prepared = prepare(model, (x[:1],), calibration=x)
+    columns, known = stack_calls(prepared.graph, x), registry.approximations()
+    found = Sensitivity.of(prepared.graph, columns, known, metric_of(prepared.graph))
+    joint = found.joint(first_plan(prepared, "bounded").choices)
+    torch.testing.assert_close(joint[0], found.reference[0], rtol=0, atol=0.01)
+    again = in_order(prepared.graph, x, _preferred, known)
+    assert again.choices.keys() == sites(prepared.graph).keys()
+
+
+def _preferred(seen: SiteStatistics) -> Choice:
+    choice = preferred(seen, registry.approximations(), "bounded")
+    assert choice is not None
+    return choice
 
 
 def test_no_silent_mask() -> None:
