@@ -279,3 +279,10 @@ class Recurrent(nn.Module):
 def test_lstm(options: dict[str, bool]) -> None:
     found = check(Recurrent(**options), TOKENS)
     assert {"sigmoid", "tanh", "linear"} <= set(found)
+
+
+def test_embedding_by_secret_numbers() -> None:
+    table, places = nn.Embedding(7, 3), torch.tensor([[0, 6, 3]])
+    graph = capture(table, places)
+    torch.testing.assert_close(graph(places), table(places))
+    assert list(dict(graph.named_parameters())) == ["weight"]

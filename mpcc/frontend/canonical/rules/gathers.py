@@ -9,9 +9,11 @@ import torch
 from torch import fx
 
 from ..builder import Builder
-from ..values import Constant, Decline, Rules, Value, axis, rank, shape
+from ..values import Constant, Decline, Rules, Value, axis, dtype, rank, shape
 
 aten = torch.ops.aten
+MOST_ROWS = 4096
+"""Of a table in which a secret number is looked up: each is a comparison."""
 
 
 def index(b: Builder, x: Value, indices: Sequence[Any]) -> Any:
@@ -51,9 +53,26 @@ def index_select(b: Builder, x: Value, dim: int, places: Any) -> Any:
 
 
 def embedding(b: Builder, table: Value, places: Any, *rest: Any) -> Any:
+    """The rows of `table` at `places`, in the shape of `places`."""
     if isinstance(places, fx.Node):
-        raise Decline("looks up rows by a secret number")
+        return b.matmul(one_hot(b, places, shape(table)[0]), table)
     return b.do(aten.index.Tensor, table, [places])
+
+
+def one_hot(b: Builder, places: fx.Node, rows: int) -> Any:
+    """Secret whole numbers i [..] in [0, rows) -> [.., rows]: clamp(i - r + 1, 0, 1), which is 1 from row i back, less the next.
+
+    Numbers below 0 count as 0, those too large as the last row.
+    """
+    if dtype(places).is_floating_point:
+        raise Decline("looks up rows by a secret number that need not be whole")
+    if rows > MOST_ROWS:
+        raise Decline(f"looks up one of {rows} rows by a secret number, more than {MOST_ROWS}")
+    column = b.reshape(places, [*shape(places), 1])
+    reached = b.do(aten.clamp.default, b.sub(column, Constant(torch.arange(rows - 1.0))), 0.0, 1.0)
+    last = rank(column) - 1
+    ends = [Constant(torch.full(shape(column), value)) for value in (1.0, 0.0)]
+    return b.sub(b.cat([ends[0], reached], last), b.cat([reached, ends[1]], last))
 
 
 def gather(b: Builder, x: Value, dim: int, places: Any, **options: Any) -> Any:
