@@ -83,12 +83,12 @@ def exponential_error(options: Options, powers: Sequence[int], floor: float, rel
 
 def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ...]:
     """Members that differ in their chain for 1/sqrt of the named quantity, the shortest accurate one first; then corrected
-    chains (mpcc.rewrite.corrections), which are finer.
+    chains (mpcc.rewrite.corrections), which are finer: these come first where the range is too wide for plain ones.
 
     The range is the calibrated one widened by the factor NORM_MARGIN, further where few rows were seen: variances have
-    long tails below (an unusual image's class token) and short ones above. The fit is closest where nearly all
-    calibrated rows are; a corrected one is as close on the whole range. Below the range the result is too small; far
-    above, of several stages or corrected, it is wrong.
+    long tails below (an unusual image's class token), which end at eps, and short ones above. The fit is closest where
+    nearly all calibrated rows are; a corrected one is as close on the whole range. Below the range the result is too
+    small; far above, of several stages or corrected, it is wrong.
     Rows of nothing but zeros (padding), whose result is zero with any factor, do not count (`zeros`).
     Where it is small, `gain` is a power of two that brings the standard deviation near 1, and the chain is fitted there.
     """
@@ -97,7 +97,7 @@ def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ..
     some = rows[rows > NOTHING * _eps(statistics)]
     zeros = 0 < len(some) and seen.low < some.min() / 2
     rows = some if zeros else rows
-    low = _digits((float(rows.min()) if zeros else seen.low) / NORM_MARGIN / (1 + FEW_BELOW * few))
+    low = _digits(max((float(rows.min()) if zeros else seen.low) / NORM_MARGIN / (1 + FEW_BELOW * few), _eps(statistics)))
     high = _digits(seen.high * NORM_MARGIN * (1 + FEW_ABOVE * math.sqrt(few)))
     gain = unit_gain(low, high)
     ends = (low * gain**2, high * gain**2)
@@ -114,7 +114,8 @@ def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ..
     ]
     recorded: dict[str, Any] = {"low": low, "high": high, "margin": NORM_MARGIN}
     recorded |= ({"gain": gain} if gain != 1.0 else {}) | ({"zeros": True} if zeros else {})
-    return tuple({**member, **recorded} for member in (*plain, *fine))
+    rough = not chains or min(chain.error for chain in chains) > ROUGHEST
+    return tuple({**member, **recorded} for member in ((*reversed(fine), *plain) if rough else (*plain, *fine)))
 
 
 def _eps(statistics: SiteStatistics) -> float:

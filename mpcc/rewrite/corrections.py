@@ -21,6 +21,9 @@ from .fit import Array, chebyshev_grid, evaluate, fit_points
 
 PLANNED = (((4,), 1), ((4,), 2), ((4,), 3), ((1, 4), 1), ((1, 4), 3))
 """Degrees of the chain and of s, a round more each: the front is as sharp as its rounds allow, s as short."""
+LONGER = tuple(((*(1,) * steps, 4), 4) for steps in range(2, 7))
+"""For ranges of three to seven powers of ten, on which the planned ones leave more than ROUGH."""
+ROUGH = 1e-2
 ENOUGH = 1e-6
 """Relative error of the formula below which only fixed point is left."""
 
@@ -47,7 +50,9 @@ def fit_corrected(low: float, high: float, degrees: tuple[int, ...], degree: int
 def plan_corrected(low: float, high: float, roughest: float) -> list[Corrected]:
     """By rounds: those that a shorter one does not equal, and none behind the first whose formula is fine enough."""
     kept: list[Corrected] = []
-    for degrees, degree in PLANNED:
+    for degrees, degree in (*PLANNED, *LONGER):
+        if (degrees, degree) in LONGER and kept and kept[-1].error <= ROUGH:
+            break
         one = fit_corrected(low, high, degrees, degree)
         if one.error < (kept[-1].error / 2 if kept else roughest):
             kept.append(one)

@@ -45,6 +45,7 @@ def positive(low: float, high: float) -> Tensor:
 
 ROWS = normal(8, 4, 17, 17, scale=1.2)
 TOKENS = normal(64, 17, 32) * (0.5 + torch.rand((64, 17, 1), generator=torch.Generator().manual_seed(0)))
+UNEQUAL = TOKENS * torch.logspace(-1.8, 0.7, 17)[:, None]
 WIDE = normal(64, 64, scale=2.0)
 WEIGHT, BIAS = normal(32, scale=0.3, shift=1.0), normal(32, scale=0.1)
 
@@ -55,6 +56,7 @@ CASES = [
     Case("gelu", (WIDE,), F.gelu),
     Case("gelu", (normal(64, 64, scale=0.6, shift=-0.4),), F.gelu),
     Case("layer_norm", (TOKENS,), lambda x: F.layer_norm(x, (32,)), ((32,),)),
+    Case("layer_norm", (UNEQUAL,), lambda x: F.layer_norm(x, (32,)), ((32,),)),
     Case("layer_norm", (TOKENS, WEIGHT, BIAS), lambda x, w, b: F.layer_norm(x, (32,), w, b), ((32,),)),
     Case("rms_norm", (TOKENS, WEIGHT), lambda x, w: F.rms_norm(x, (32,), w, 1e-5), ((32,),)),
     Case("group_norm", (TOKENS.reshape(64, 544, 1, 1)[:, :32], WEIGHT, BIAS),
@@ -196,6 +198,15 @@ def test_a_bounded_member_is_near_its_operator(name: str, index: int) -> None:
         for options in members_of(name, index):
             declared = approximation.error(options)
             assert declared is not None and declared <= worst, options
+
+
+def test_the_first_norm_is_accurate_where_rows_differ_by_powers_of_ten() -> None:
+    index = next(i for i, case in enumerate(CASES) if case.tensors[0] is UNEQUAL)
+    seen = statistics_of(index).ranges["variance"]
+    assert seen.high > 1e5 * seen.low
+    norm = registry.approximation("layer_norm_fitted")
+    first = norm.error(members_of(norm.name, index)[0])
+    assert first is not None and first < 0.01
 
 
 @pytest.mark.parametrize(("name", "index"), PAIRS)
