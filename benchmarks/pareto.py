@@ -6,15 +6,15 @@ Writes docs/pareto-<model>.json after every protocol and network, and takes up w
 the same numbers of images and points is kept. From all of them, and from docs/links.json (benchmarks/links.py), it
 writes docs/pareto.md and docs/pareto-<model>-<protocol>-<network>.svg; without a model it does only that.
 
-Recipes are those of `mpcc optimize --recipe`. The front has plans spread evenly over the logarithm of the time; where
-they leave a recipe uncovered on the calibration images, the search is also asked for the best plan within that recipe's
-time. Held-out images choose nothing.
+Recipes are those of `mpcc optimize --recipe`, the front is that of `mpcc optimize --pareto`. Held-out images choose
+nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,19 +28,19 @@ from mpcc import pipeline, registry
 from mpcc.backend.emulate import Emulator
 from mpcc.bundle.front import tally
 from mpcc.choose import Search
-from mpcc.cost import Budget, Estimate, Network
+from mpcc.cost import Estimate, Network
 from mpcc.errors import MpccError
+from mpcc.front import front
 from mpcc.ir.ranges import stack_calls
 from mpcc.pricing import OWN, priced
 from mpcc.rewrite import Plan
 from mpcc.search import Sensitivity
-from mpcc.search.recipes import recipe_plan
+from mpcc.search.recipes import KNOWN
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 NETWORKS = ("lan", "wan")
 PROTOCOLS = ("crypten", "semi2k", "cheetah", "aby3", "crypten-stock")
-RECIPES = ("stock", "mpcformer", "the-x", "relu-softmax", "scaling", "mpcvit:0.5", "mpcvit+:0.5")
 CALIBRATION = {"fashion": 64, "vit_lite": 16}
 HELD_OUT = {"fashion": 64, "vit_lite": 32}
 Data = tuple[Any, Tensor, Tensor]
@@ -52,9 +52,10 @@ class Judge:
     def __init__(self, prepared: pipeline.Prepared, search: Search, held: Tensor) -> None:
         self.prepared, self.columns = prepared, stack_calls(prepared.graph, held)
         self.floats = Sensitivity.of(prepared.graph, self.columns, registry.approximations(), search.task.metric)
-        self.known: dict[tuple[str, bool], dict[str, float]] = {}
+        self.known: dict[tuple[str, bool], dict[str, float | None]] = {}
 
-    def __call__(self, plan: Plan, emulated: bool) -> dict[str, float]:
+    def __call__(self, plan: Plan, emulated: bool) -> dict[str, float | None]:
+        """Damage is None where values are no numbers."""
         key = Plan(plan.choices).to_json(), emulated
         if key not in self.known:
             if emulated:
@@ -62,7 +63,11 @@ class Judge:
             else:
                 outputs = self.floats.joint(plan.choices)
             metric, reference = self.floats.metric, self.floats.reference
-            self.known[key] = {"damage": metric.damage(outputs, reference), "drop": metric.drop(outputs, reference)}
+            damage = metric.damage(outputs, reference)
+            self.known[key] = {
+                "damage": damage if math.isfinite(damage) else None,
+                "drop": metric.drop(outputs, reference),
+            }
         return self.known[key]
 
 
@@ -74,12 +79,7 @@ class Comparison:
         self.prepared = pipeline.prepare(*model, calibration=self.calibration)
         self.search = Search(pipeline.task_of(self.prepared, level="structural"))
         self.judge = Judge(self.prepared, self.search, held)
-        graph, inputs, known = self.prepared.graph, self.prepared.inputs, registry.approximations()
-        self.recipes = {recipe: recipe_plan(recipe, graph, inputs, known) for recipe in RECIPES}
-        metric, sensitivity = self.search.task.metric, self.search.sensitivity
-        self.seen = {  # damage on the calibration images
-            recipe: metric.damage(sensitivity.joint(plan.choices), sensitivity.reference) for recipe, plan in self.recipes.items()
-        }
+        self.recipes = {recipe: self.search.recipe(recipe) for recipe in KNOWN}
 
     def cell(self, protocol: str, network: str, points: int) -> dict[str, Any]:
         """Front and recipes for one protocol on one network."""
@@ -90,24 +90,16 @@ class Comparison:
                 others[recipe] = self.row(plan, priced(here.task, plan))
             except MpccError as error:
                 others[recipe] = {"error": error.what}
-        found = here.front(points)
-        for recipe, other in others.items():
-            if "error" in other or any(_covers(p, other["seconds"], self.seen[recipe]) for p in found):
-                continue
-            more = here.within(Budget(other["seconds"], "seconds"))
-            found += [] if more is None else [more.point]
-        found.sort(key=lambda p: float(p.estimate.seconds))
-        front = [self.row(p.plan, p.estimate) | {"chosen": tally(p.plan.choices)} for p in found]
-        return {"protocol": protocol, "network": network, "front": front, "recipes": others}
+        found = [
+            self.row(p.plan, p.estimate) | {"chosen": tally(p.plan.choices), "recipe": p.plan.notes.get("recipe")}
+            for p in front(here, points)
+        ]
+        return {"protocol": protocol, "network": network, "front": found, "recipes": others}
 
     def row(self, plan: Plan, estimate: Estimate) -> dict[str, Any]:
         """A plan's cost, and its damage by the emulation of what would run, or in float where nothing would."""
         cost = {"seconds": float(estimate.seconds), "rounds": float(estimate.rounds), "bytes": float(estimate.bytes)}
         return cost | self.judge(plan, estimate.protocol == OWN)
-
-
-def _covers(point: Any, seconds: float, damage: float) -> bool:
-    return float(point.estimate.seconds) <= seconds and point.damage <= damage
 
 
 def run(name: str, points: int, protocols: list[str]) -> None:
@@ -126,7 +118,7 @@ def run(name: str, points: int, protocols: list[str]) -> None:
         known["results"].append(comparison.cell(protocol, network, points))
         known["results"].sort(key=lambda cell: (PROTOCOLS.index(cell["protocol"]), NETWORKS.index(cell["network"])))
         part = place.with_suffix(".part")
-        part.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(known, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         part.replace(place)
         print(f"{name} {protocol} {network}", file=sys.stderr, flush=True)
 

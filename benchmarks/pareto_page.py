@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from links import links_section
 from mpcc.bundle.front import picture
 
 TITLES = {"fashion": "Fashion-MNIST ViT (trained)", "vit_lite": "ViT-Lite 7/4/32 (random weights, smooth noise as images)"}
+ROUNDING = 1e-5
+"""Damages up to this are those of the fixed point."""
 INTRODUCTION = """# The search against published recipes
 <!-- written by: python benchmarks/pareto.py -->
 `mpcc optimize --pareto --level structural` against the recipes of `mpcc optimize --recipe` (docs/plans.md), without
@@ -25,10 +28,11 @@ cannot be run at all: values leave the ring, or the program is refused as too co
 are roundings: there the order of two plans says nothing.
 
 A recipe is **dominated** by a point of the front that is at least as fast and no more damaging. **Beaten by it** is
-what must not be: a recipe that is both faster and less damaging than a point of the front. The front has points spread
-evenly over the logarithm of the time, and one within a recipe's time where those left the recipe uncovered. It is a
-front on the calibration images; on held-out ones a point may be beaten by a faster one, and `inf` is a plan whose
-polynomials are left behind by a value that no calibration image had.
+what must not be: a recipe that is both faster and less damaging than a point of the front. Damages up to 1e-5 count as
+equal. The front has points spread evenly over the logarithm of the time, and the best that is found around a recipe
+within its time; where no such plan is clearly better (by a fifth, on the calibration images) the recipe is itself a
+point, and is named there. It is a front on the calibration images; on held-out ones a point may be beaten by a faster
+one, and `inf` is a plan whose polynomials are left behind by a value that no calibration image had.
 
 Protocols and networks that have no row were not run: `python benchmarks/pareto.py fashion vit_lite` goes on from here.
 """
@@ -75,6 +79,7 @@ def section(stem: str, cell: Mapping[str, Any]) -> list[str]:
     lines += ["| plan | seconds | rounds | MB | damage | top class changes | |", "| --- | --: | --: | --: | --: | --: | --- |"]
     for number, point in enumerate(front, 1):
         chosen = ", ".join(f"{name} {times}" for name, times in point["chosen"].items())
+        chosen = f"the recipe {point['recipe']}: {chosen}" if point["recipe"] else chosen
         lines.append(f"| **front {number}** | {cells(point)} | {chosen} |")
     for name, other in cell["recipes"].items():
         if "error" in other:
@@ -87,26 +92,32 @@ def section(stem: str, cell: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def dominating(front: Sequence[Mapping[str, Any]], other: Mapping[str, float]) -> int | None:
+def dominating(front: Sequence[Mapping[str, Any]], other: Mapping[str, Any]) -> int | None:
     """The least damaging point of the front that is at least as fast and no more damaging."""
-    found = [n for n, p in enumerate(front) if p["seconds"] <= other["seconds"] and p["damage"] <= other["damage"]]
-    return min(found, key=lambda n: front[n]["damage"], default=None)
+    found = [n for n, p in enumerate(front) if p["seconds"] <= other["seconds"] and damage(p) <= damage(other)]
+    return min(found, key=lambda n: damage(front[n]), default=None)
 
 
-def beaten(front: Sequence[Mapping[str, Any]], other: Mapping[str, float]) -> list[int]:
+def beaten(front: Sequence[Mapping[str, Any]], other: Mapping[str, Any]) -> list[int]:
     """The points of the front that the other plan beats in both."""
-    return [n for n, p in enumerate(front) if other["seconds"] < p["seconds"] and other["damage"] < p["damage"]]
+    return [n for n, p in enumerate(front) if other["seconds"] < p["seconds"] and damage(other) < damage(p)]
 
 
-def cells(point: Mapping[str, float]) -> str:
+def damage(point: Mapping[str, Any]) -> float:
+    """A damage to be compared: roundings are equal, what is no number is infinite."""
+    return math.inf if point["damage"] is None else max(float(point["damage"]), ROUNDING)
+
+
+def cells(point: Mapping[str, Any]) -> str:
+    shown = "inf" if point["damage"] is None else f"{point['damage']:.2g}"
     return (
-        f"{point['seconds']:.3g} | {point['rounds']:.0f} | {point['bytes'] / 1e6:.3g} | {point['damage']:.2g} | "
-        f"{point['drop']:.1%}"
+        f"{point['seconds']:.3g} | {point['rounds']:.0f} | {point['bytes'] / 1e6:.3g} | {shown} | {point['drop']:.1%}"
     )
 
 
 def draw(place: Path, cell: Mapping[str, Any]) -> None:
     """Damage over seconds: the front as steps, recipes as marks."""
-    curve = [(point["seconds"], point["damage"]) for point in cell["front"]]
-    others = {name: (other["seconds"], other["damage"]) for name, other in cell["recipes"].items() if "error" not in other}
+    curve = [(point["seconds"], point["damage"]) for point in cell["front"] if point["damage"] is not None]
+    run = {name: other for name, other in cell["recipes"].items() if other.get("damage") is not None}
+    others = {name: (other["seconds"], other["damage"]) for name, other in run.items()}
     picture({"the search": curve}, "KL divergence, held-out images", others).savefig(place, metadata={"Date": None})

@@ -28,7 +28,8 @@ from .search.neighbourhood import edges
 from .search.parts import WHOLE, Parts, alone, parted, slots_of, structural, with_shares
 from .search.prices import Calls, Prices
 from .search.problem import Limit, Picks, Problem, Slot, Weights
-from .search.repair import DAMAGE, Tools, Trial, attempt, cheapest, front, least_damage, most_exact, picked
+from .search.recipes import recipe_plan
+from .search.repair import DAMAGE, Tools, Trial, attempt, cheapest, least_damage, most_exact, picked
 from .search.replay import Replay
 from .search.sensitivity import MOST_CALLS, Sensitivity, affordable_calls, batches
 
@@ -37,8 +38,8 @@ PLACE_BITS = 12
 """Fraction bits of what enters a neighbourhood: products stand before it in the whole program, which leave about as many."""
 PLACE_ELEMENTS = 1 << 25
 """Values of the calls from which ranges of neighbourhoods and errors at sites are taken."""
-MOST_JUDGED = 512
-FRONT_POINTS = 8
+MOST_JUDGED, JUDGEMENTS = 512, 40
+"""At most so many inputs judge what the search chooses, and fewer where so many runs of the whole graph would take long."""
 BISECTIONS = 12
 
 
@@ -88,25 +89,18 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Front:
-    """`points` by rising seconds. Drops were counted on `images` calibration inputs; damage is in the unit of `damage`."""
-
-    points: tuple[Point, ...]
-    baseline: Estimate
-    damage: str
-    drop: str
-    images: int
-    calibrated: bool
-
-
-@dataclass(frozen=True)
 class Weighed:
-    """What no price decides: roughly pruned members, their damages, the inputs that these were measured on, sites' parts."""
+    """What no price decides: roughly pruned members, their damages, the inputs that these were measured on, sites' parts.
+
+    `judged` keeps what plans do (plan.json -> damage, drop), `recipes` what published ones are on these inputs.
+    """
 
     found: Mapping[str, Candidates]
     damages: Mapping[str, Sequence[float]]
     sensitivity: Sensitivity
     parts: Mapping[str, Parts]
+    judged: dict[str, tuple[float, float]] = field(default_factory=dict)
+    recipes: dict[str, Plan] = field(default_factory=dict)
 
 
 class Search:
@@ -177,7 +171,7 @@ class Search:
     @cached_property
     def judge(self) -> Sensitivity:
         """The calibration inputs on which drops are counted: as many as some dozens of runs allow."""
-        runs = {"": [None] * 2 * (BISECTIONS + FRONT_POINTS)}
+        runs = {"": [None] * JUDGEMENTS}
         return self._on(affordable_calls(self.task.graph, runs, True, min(MOST_JUDGED, len(self.columns[0]))))
 
     def _measure(self, graph: fx.GraphModule, calls: Calls) -> tuple[Work, float]:
@@ -231,6 +225,17 @@ class Search:
             self.estimates[picks] = priced(self.task, self.plan(picks))
         return self.estimates[picks]
 
+    def price(self, plan: Plan) -> Estimate:
+        """The exact cost of any plan as a whole program. MpccError where it cannot be made."""
+        return priced(self.task, plan)
+
+    def recipe(self, name: str) -> Plan:
+        """A published recipe's plan for the graph. MpccError where it cannot be made."""
+        if name not in self.weighed.recipes:
+            plan = recipe_plan(name, self.task.graph, self.task.inputs, self.known, synthetic=not self.task.calibrated)
+            self.weighed.recipes[name] = plan
+        return self.weighed.recipes[name]
+
     def _work(self, picks: Picks) -> Work:
         return self._as_work(self.estimate(picks))
 
@@ -243,7 +248,15 @@ class Search:
 
     def drop(self, picks: Picks) -> float:
         """What the joint choice drops, on the inputs of the judge."""
-        return self.task.metric.drop(self.judge.joint(self.choices(picks)), self.judge.reference)
+        return self.judged(self.plan(picks))[1]
+
+    def judged(self, plan: Plan) -> tuple[float, float]:
+        """(damage, drop) of a plan on the inputs of the judge."""
+        key = Plan(plan.choices).to_json()
+        if key not in self.weighed.judged:
+            seen, metric = self.judge.joint(plan.choices), self.task.metric
+            self.weighed.judged[key] = metric.damage(seen, self.judge.reference), metric.drop(seen, self.judge.reference)
+        return self.weighed.judged[key]
 
     def point(self, trial: Trial) -> Point:
         picks = trial.picks
@@ -315,21 +328,6 @@ class Search:
             return self.drop(picks)
         except RangeError:
             return float("inf")
-
-    def front(self, points: int = FRONT_POINTS) -> list[Point]:
-        """Plans from the fastest to the most exact one that no other tried plan beats in time and in damage."""
-        fastest, self.problem = cheapest(self.problem, self.seconds, self.tools)
-        trials = [fastest, self.exact]
-        low, high = (self.measure(trial) for trial in trials)
-        problem = self.problem.anchored(fastest.picks, fastest.work)
-        for step in range(1, points - 1):
-            self.task.progress("search", step, points)
-            limit = Limit(self.seconds, low * (high / low) ** (step / (points - 1)))
-            found, left = least_damage(problem, self.seconds, [limit], self.tools, trials, most=3)
-            problem = problem.without_barred(left)  # damages as corrected for one budget mislead at the next
-            trials += [trial for trial in found if trial not in trials]
-        self.task.progress("search", points, points)
-        return [self.point(trial) for trial in front(trials, self.measure)]
 
     def measure(self, trial: Trial) -> float:
         """Exact seconds."""

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from torch import fx, nn
 
 from . import registry
-from .choose import Chosen, Front, Search, Task, searched
+from .choose import Chosen, Search, Task, searched
 from .cost import Budget, Estimate, Network, OpCounts, estimate_graph
 from .errors import BudgetError, OutsideRange, UsageError
 from .executable import Executable, StockExecutable
 from .fidelity import check, compare
+from .front import POINTS, Front, front
 from .ir import nn as nn_level
 from .ir.ranges import record_ranges
 from .predict import program_estimate
@@ -250,7 +251,7 @@ def pareto(
     model: Model,
     example_inputs: Sequence[Any] | None = None,
     *,
-    points: int = 8,
+    points: int = POINTS,
     metric: str | None = None,
     protocol: str = "crypten",
     network: str | Network = "lan",
@@ -260,13 +261,16 @@ def pareto(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> Front:
-    """The plans from the fastest to the most exact that no other plan tried beats in both, each with its exact price."""
+    """The plans from the fastest to the most exact that no other plan tried beats in both, each with its exact price.
+
+    Published recipes are among the plans tried (`mpcc.front`).
+    """
     _check(level, protocol, network)
     prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
     task = task_of(prepared, metric, protocol, network, level, settings, progress)
     search = Search(task)
     notes = {**_notes(task), "made_by": "search"}
-    found = tuple(replace(point, plan=replace(point.plan, notes=notes)) for point in search.front(points))
+    found = tuple(replace(p, plan=replace(p.plan, notes={**notes, **p.plan.notes})) for p in front(search, points))
     baseline = stock_estimate(prepared.source, protocol, task.network)
     return Front(found, baseline, task.metric.name, task.metric.drop_name, len(search.judge.columns[0]), prepared.calibrated)
 

@@ -35,10 +35,11 @@ MAY_SEE = {
     "predict": {"schedule", "cost"},
     "pricing": {*CORE, "predict", "choose"},
     "choose": {*CORE, "search", "predict", "pricing"},
+    "front": {*CORE, "search", "choose"},
     "fidelity": {*CORE, "backend"},
     # A bundle keeps an `Executable` or an `Optimized`, and their methods `save` call it: these three see one another.
     "executable": {*CORE, *ENGINES, "bundle"},
-    "pipeline": {*CORE, *ENGINES, "predict", "pricing", "choose", "fidelity", "executable", "bundle"},
+    "pipeline": {*CORE, *ENGINES, "predict", "pricing", "choose", "front", "fidelity", "executable", "bundle"},
     "tune": {*CORE, "search", "choose", "pricing", "fidelity", "pipeline"},
     "bundle": {*CORE, "frontend", "executable", "pipeline"},
     "verification": {*CORE, *ENGINES, "fidelity", "executable", "pipeline", "bundle"},

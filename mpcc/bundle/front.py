@@ -51,6 +51,7 @@ def document(front: Front) -> dict[str, Any]:
                 "predicted_damage": point.predicted_damage,
                 "drop": point.drop,
                 "chosen": tally(point.plan.choices),
+                "recipe": point.plan.notes.get("recipe"),
             }
             for number, point in enumerate(front.points, 1)
         ],

@@ -14,7 +14,7 @@ from .screen import console, emit
 
 if TYPE_CHECKING:
     from mpcc.pipeline import Front
-    from mpcc.rewrite import Choice, Split
+    from mpcc.rewrite import Choice, Plan, Split
 
 
 def draw(front: Front, place: Path, as_json: bool) -> None:
@@ -43,10 +43,16 @@ def table(front: Front) -> Table:
         estimate = point.estimate
         made.add_row(
             f"{number:02}", duration(float(estimate.seconds)), count(float(estimate.rounds)), size(float(estimate.bytes)),
-            small(point.damage), small(point.drop), kinds(point.plan.choices),
+            small(point.damage), small(point.drop), named(point.plan),
         )  # fmt: skip
-    made.caption = f"{front.drop}: on {front.images} calibration input(s)"
+    made.caption = f"{front.damage} and {front.drop}: on {front.images} calibration input(s)"
     return made
+
+
+def named(plan: Plan) -> str:
+    """What was chosen, and by which recipe where it is one."""
+    recipe = plan.notes.get("recipe")
+    return kinds(plan.choices) if recipe is None else f"{recipe}: {kinds(plan.choices)}"
 
 
 def kinds(choices: Mapping[str, Choice | Split]) -> str:

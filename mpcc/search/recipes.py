@@ -81,6 +81,10 @@ RECIPES = {
 }
 
 
+KNOWN = ("stock", "mpcformer", "the-x", "relu-softmax", "scaling", "mpcvit:0.5", "mpcvit+:0.5")
+"""Those that a front is held against."""
+
+
 def parse(text: str) -> tuple[Recipe, float]:
     """`mpcvit:0.5` -> the recipe and its fraction (1 for those without)."""
     name, colon, given = text.partition(":")

@@ -164,13 +164,3 @@ def banned(problem: Problem, picks: Picks, error: RangeError) -> Problem:
         options[index] = replace(options[index], usable=False)
         slots[place] = replace(slots[place], options=tuple(options))
     return replace(problem, slots=tuple(slots))
-
-
-def front(trials: Sequence[Trial], measure: Callable[[Trial], float]) -> list[Trial]:
-    """The trials that no other one beats in both, cheapest first."""
-    kept: list[Trial] = []
-    for trial in sorted(trials, key=lambda t: (measure(t), t.damage)):
-        if not kept or trial.damage < kept[-1].damage:
-            kept.append(trial)
-    return kept
-

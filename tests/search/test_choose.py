@@ -13,6 +13,7 @@ from mpcc import pipeline
 from mpcc.choose import Search, weights_of
 from mpcc.cost import Budget, Network
 from mpcc.errors import BudgetError, UsageError
+from mpcc.front import front
 from mpcc.schedule.serialize import dumps
 from mpcc.search import Limit, Weights, solve
 from mpcc.search.cache import folder
@@ -85,7 +86,7 @@ def test_the_loss_is_kept_and_the_plan_is_faster_than_the_exact_one(search: Sear
 
 
 def test_the_front_rises_in_cost_and_falls_in_damage(search: Search) -> None:
-    points = search.front(4)
+    points = front(search, 4)
     assert len(points) >= 2
     for one, other in itertools.pairwise(points):
         assert one.estimate.seconds < other.estimate.seconds and one.damage > other.damage
