@@ -7,8 +7,8 @@ candidates (priced, how wrong) -> sensitivity (what that does to the outputs) ->
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 
 from torch import Tensor, fx
@@ -18,89 +18,28 @@ from .cost import Budget, Estimate, Network, Protocol, Work, estimate_graph
 from .errors import BudgetError, MpccError, RangeError
 from .ir.ranges import Inputs, record_ranges, stack_calls
 from .predict import program_estimate, sizeless_seconds
-from .pricing import OWN, priced, reached
-from .rewrite import LEVELS, Choice, Level, Plan, SiteStatistics, Split
-from .schedule import Program, Settings, lower
+from .pricing import OWN, made, priced, reached
+from .rewrite import LEVELS, Choice, Plan, SiteStatistics, Split
+from .schedule import lower
 from .search.candidates import Candidates, Member, candidates, measured, refitted
 from .search.in_order import in_order
-from .search.metrics import Metric
 from .search.neighbourhood import edges
 from .search.parts import WHOLE, Parts, alone, parted, slots_of, structural, with_shares
 from .search.prices import Calls, Prices
 from .search.problem import Limit, Picks, Problem, Slot, Weights
 from .search.recipes import recipe_plan
-from .search.repair import DAMAGE, Tools, Trial, attempt, cheapest, least_damage, most_exact, picked
+from .search.repair import DAMAGE, Tools, Trial, attempt, banned, cheapest, least_damage, most_exact, picked
 from .search.replay import Replay
 from .search.sensitivity import MOST_CALLS, Sensitivity, affordable_calls, batches
+from .task import Chosen, Point, Task, Weighed
 
-Progress = Callable[[str, int, int], None]
 PLACE_BITS = 12
 """Fraction bits of what enters a neighbourhood: products stand before it in the whole program, which leave about as many."""
 PLACE_ELEMENTS = 1 << 25
 """Values of the calls from which ranges of neighbourhoods and errors at sites are taken."""
 MOST_JUDGED, JUDGEMENTS = 512, 40
 """At most so many inputs judge what the search chooses, and fewer where so many runs of the whole graph would take long."""
-BISECTIONS = 12
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be chosen for, and with what: the graph with what calibration saw, the protocol, the network, the metric.
-
-    `passes` are the mpc-level rewrites, `program` makes the whole program of a plan.
-    """
-
-    graph: fx.GraphModule
-    statistics: Mapping[str, SiteStatistics]
-    inputs: Inputs
-    calibrated: bool
-    level: Level
-    protocol: Protocol
-    network: Network
-    metric: Metric
-    passes: Callable[[fx.GraphModule], fx.GraphModule]
-    program: Callable[[Plan], Program]
-    expanded: Callable[[Plan], fx.GraphModule]
-    settings: Settings | None = None
-    progress: Progress = field(default=lambda stage, done, total: None)
-
-
-@dataclass(frozen=True)
-class Point:
-    """A plan with its predicted cost, its damage and what it drops, on `images` calibration inputs."""
-
-    plan: Plan
-    estimate: Estimate
-    damage: float
-    drop: float
-    predicted_damage: float
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The point that was chosen, out of what, and how the drop was counted."""
-
-    point: Point
-    candidates: Mapping[str, Candidates]
-    metric: Metric
-    images: int
-    judged: int
-    tried: int
-
-
-@dataclass(frozen=True)
-class Weighed:
-    """What no price decides: roughly pruned members, their damages, the inputs that these were measured on, sites' parts.
-
-    `judged` keeps what plans do (plan.json -> damage, drop), `recipes` what published ones are on these inputs.
-    """
-
-    found: Mapping[str, Candidates]
-    damages: Mapping[str, Sequence[float]]
-    sensitivity: Sensitivity
-    parts: Mapping[str, Parts]
-    judged: dict[str, tuple[float, float]] = field(default_factory=dict)
-    recipes: dict[str, Plan] = field(default_factory=dict)
+BISECTIONS, MOST_SETTLED = 12, 16
 
 
 class Search:
@@ -126,10 +65,10 @@ class Search:
     def under(self, protocol: Protocol, network: Network) -> Search:
         """The same search for another protocol or network: only prices are worked out anew. A network changes no work."""
         if protocol == self.task.protocol:
-            made = copy.copy(self)
-            made.task, made.seconds = replace(self.task, network=network), seconds_of(protocol, network)
-            made.estimates, made.tools = {}, Tools(made._work, made._damage, made._without)
-            return made
+            here = copy.copy(self)
+            here.task, here.seconds = replace(self.task, network=network), seconds_of(protocol, network)
+            here.estimates, here.tools = {}, Tools(here._work, here._damage, here._without)
+            return here
         return Search(replace(self.task, protocol=protocol, network=network), self)
 
     # -- what there is to choose from --
@@ -146,7 +85,7 @@ class Search:
         sensitivity = self._on(calls or 1)
         if not calls:
             errors = {site: [min(m.error, 1.0) ** 2 for m in entry.members] for site, entry in found.items()}
-            return Weighed(found, errors, sensitivity, parts)
+            return Weighed(found, errors, sensitivity, parts, swept=False)
         damages = sensitivity.sweep(rows, lambda d, t: task.progress("sensitivity", d, t))
         for site in cut:
             found[site] = with_shares(found[site], parts[site], damages[site][len(found[site].members) :], self.known)
@@ -179,7 +118,7 @@ class Search:
         if protocol.name != OWN:
             return self._as_work(estimate_graph(graph, protocol, self.task.network)), 0.0
         record_ranges(graph, calls)
-        program = lower(graph, replace(self.task.settings or Settings(), input_bits=PLACE_BITS))
+        program = lower(graph, replace(self.task.settings, input_bits=PLACE_BITS))
         work = self._as_work(program_estimate(program, protocol, self.task.network))
         own = Work(work.rounds - 1, work.bytes, work.local_seconds)  # without the opening of its own outputs
         return own, sizeless_seconds(program, protocol)
@@ -198,10 +137,17 @@ class Search:
     def plan(self, picks: Picks) -> Plan:
         """The picks as a plan. Behind a structural choice every member is fitted to what its site sees then."""
         if picks not in self.plans:
-            self.plans[picks] = self._fitted(picks)
+            self.plans[picks] = self._fitted(picks, self.task.few)
         return self.plans[picks]
 
-    def _fitted(self, picks: Picks) -> Plan:
+    def settled(self, picks: Picks) -> tuple[Plan, Estimate]:
+        """The plan fitted to all inputs, and what its program costs. RangeError where that cannot be made."""
+        if self.task.few is self.task.inputs and self.task.protocol.name == OWN:
+            return self.plan(picks), self.estimate(picks)
+        plan = self.plan(picks) if self.task.few is self.task.inputs else self._fitted(picks, self.task.inputs)
+        return plan, made(self.task, plan).estimate
+
+    def _fitted(self, picks: Picks, inputs: Inputs) -> Plan:
         members, changed = self.members(picks), False
         levels = {site: {self.known[m.choice.approximation].level for m in row} for site, row in members.items()}
         if not any("structural" in found for found in levels.values()):
@@ -214,15 +160,15 @@ class Search:
             changed = changed or "structural" in levels[seen.site.name]
             return self.parts[seen.site.name].entry(choices)
 
-        return in_order(self.task.graph, self.task.inputs, choose, self.known, not self.task.calibrated)
+        return in_order(self.task.graph, inputs, choose, self.known, not self.task.calibrated)
 
     def choices(self, picks: Picks) -> Mapping[str, Choice | Split]:
         return self.plan(picks).choices
 
     def estimate(self, picks: Picks) -> Estimate:
-        """The exact cost of the whole program."""
+        """The cost of the whole program; of a large model's as a draft."""
         if picks not in self.estimates:
-            self.estimates[picks] = priced(self.task, self.plan(picks))
+            self.estimates[picks] = priced(replace(self.task, program=self.task.draft), self.plan(picks))
         return self.estimates[picks]
 
     def price(self, plan: Plan) -> Estimate:
@@ -244,7 +190,7 @@ class Search:
         return self.task.metric.damage(outputs, self.sensitivity.reference)
 
     def _without(self, picks: Picks) -> Mapping[str, float]:
-        return self.sensitivity.without(self.choices(picks))
+        return self.sensitivity.without(self.choices(picks)) if self.weighed.swept else {}
 
     def drop(self, picks: Picks) -> float:
         """What the joint choice drops, on the inputs of the judge."""
@@ -259,29 +205,47 @@ class Search:
         return self.weighed.judged[key]
 
     def point(self, trial: Trial) -> Point:
-        picks = trial.picks
-        return Point(self.plan(picks), self.estimate(picks), trial.damage, self.drop(picks), trial.predicted)
+        """A trial with what its program really costs. RangeError where that cannot be made."""
+        plan, estimate = self.settled(trial.picks)
+        return Point(plan, estimate, trial.damage, self.judged(plan)[1], trial.predicted)
 
-    def chosen(self, trial: Trial, tried: int) -> Chosen:
+    def chosen(self, point: Point, tried: int) -> Chosen:
         images, judged = len(self.sensitivity.columns[0]), len(self.judge.columns[0])
-        return Chosen(self.point(trial), self.candidates, self.task.metric, images, judged, tried)
+        return Chosen(point, self.candidates, self.task.metric, images, judged, tried)
 
     # -- the three questions --
 
     def within(self, budget: Budget) -> Chosen | None:
         """The least damaging plan within a budget; None if there is none at this level."""
+        tight = budget
+        for _ in range(MOST_SETTLED):
+            met = self._meeting(tight)
+            if not met:
+                break
+            trial = min(met, key=lambda t: (t.damage, self.measure(t)))
+            try:
+                point = self.point(trial)
+            except RangeError as error:
+                self.problem = banned(self.problem, trial.picks, error)
+                continue
+            if budget.met_by(point.estimate):
+                return self.chosen(point, len(self.estimates))
+            tight = replace(tight, amount=tight.amount * budget.amount / float(getattr(point.estimate, budget.unit)))
+        return None
+
+    def _meeting(self, budget: Budget) -> list[Trial]:
+        """Trials within a budget, among them the best that is found."""
         limits = [Limit(weights_of(budget, self.seconds), budget.amount)]
         found, problem = least_damage(self.problem, self.seconds, limits, self.tools)
         met = [trial for trial in found if budget.met_by(self.estimate(trial.picks))]
-        if not met:
-            fastest, problem = cheapest(problem, limits[0].weights, self.tools)
-            self.problem = problem
-            if not budget.met_by(self.estimate(fastest.picks)):
-                return None
-            anchored = problem.anchored(fastest.picks, fastest.work)
-            more, _ = least_damage(anchored, self.seconds, limits, self.tools, [*found, fastest])
-            met = [t for t in [*more, fastest] if budget.met_by(self.estimate(t.picks))]
-        return self.chosen(min(met, key=lambda t: (t.damage, self.measure(t))), len(self.estimates))
+        if met:
+            return met
+        fastest, self.problem = cheapest(problem, limits[0].weights, self.tools)
+        if not budget.met_by(self.estimate(fastest.picks)):
+            return []
+        anchored = self.problem.anchored(fastest.picks, fastest.work)
+        more, _ = least_damage(anchored, self.seconds, limits, self.tools, [*found, fastest])
+        return [t for t in [*more, fastest] if budget.met_by(self.estimate(t.picks))]
 
     def most(self, budget: Budget) -> Estimate:
         """The cheapest plan's cost, in the unit of a budget."""
@@ -320,7 +284,11 @@ class Search:
         if finer is not None and finer not in seen and self._drop(finer) <= most:
             other = attempt(self.problem, finer, self.tools)
             trial = min((t for t in (trial, other) if isinstance(t, Trial)), key=self.measure)
-        return self.chosen(trial, len(seen))
+        try:
+            return self.chosen(self.point(trial), len(seen))
+        except RangeError as error:
+            self.problem = banned(self.problem, trial.picks, error)
+            return self.losing(most)
 
     def _drop(self, picks: Picks) -> float:
         """The drop; infinite where values leave what the members behind can take."""

@@ -14,15 +14,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from .choose import Point, Search
+from .choose import Search
 from .cost import Estimate
-from .errors import MpccError
+from .errors import MpccError, RangeError
 from .rewrite import LEVELS, Choice, Plan, Split
 from .search.candidates import Candidates
 from .search.prices import structure
 from .search.problem import Limit, Picks, Problem
 from .search.recipes import KNOWN
 from .search.repair import SMALL, Trial, attempt, cheapest, corrected, least_damage
+from .task import Point
 
 POINTS = 8
 MOST_A_BUDGET = 3
@@ -44,14 +45,26 @@ class Front:
 
 def front(search: Search, points: int = POINTS) -> list[Point]:
     """The points by rising seconds. A recipe is left out only where a point is as fast and clearly less damaging."""
-    found = [*judged(search, _spread(search, points))]
+    found = _judged(search, _spread(search, points))
     known = sorted(_recipes(search), key=_order)
     for step, recipe in enumerate(known):
         search.task.progress("recipes", step, len(known))
-        if not any(covers(point, recipe) for point in found):
-            found += judged(search, _around(search, recipe))
+        if not any(covers(point, recipe) for _, point in found):
+            found += _judged(search, _around(search, recipe))
     search.task.progress("recipes", len(known), len(known))
-    return undominated([*found, *known])
+    sure: dict[Picks, Point] = {}
+    while True:
+        kept = undominated([*(point for _, point in found), *known])
+        unsure = [trial for trial, point in found if trial.picks not in sure and any(point is other for other in kept)]
+        if not unsure:
+            return kept
+        for trial in unsure:
+            found = [(other, point) for other, point in found if other.picks != trial.picks]
+            try:
+                sure[trial.picks] = _seen(search, search.point(trial))
+            except RangeError:
+                continue
+            found.append((trial, sure[trial.picks]))
 
 
 def undominated(points: Sequence[Point]) -> list[Point]:
@@ -71,13 +84,17 @@ def covers(point: Point, other: Point) -> bool:
     return own <= seconds and (clear or (own == seconds and point.damage <= other.damage))
 
 
-def judged(search: Search, trials: Sequence[Trial]) -> Iterator[Point]:
-    """Trials as points, without those that values other than the search's leave behind."""
-    for trial in trials:
-        point = search.point(trial)
-        damage, _ = search.judged(point.plan)
-        if math.isfinite(damage):
-            yield replace(point, damage=damage)
+def _judged(search: Search, trials: Sequence[Trial]) -> list[tuple[Trial, Point]]:
+    """Trials as points, at the price that the search goes by, without those that values leave which it did not see."""
+    points = [Point(search.plan(t.picks), search.estimate(t.picks), t.damage, math.nan, t.predicted) for t in trials]
+    seen = ((trial, _seen(search, point)) for trial, point in zip(trials, points, strict=True))
+    return [(trial, point) for trial, point in seen if math.isfinite(point.damage)]
+
+
+def _seen(search: Search, point: Point) -> Point:
+    """The point with the damage and the drop that the judge sees."""
+    damage, drop = search.judged(point.plan)
+    return replace(point, damage=damage, drop=drop)
 
 
 def _order(point: Point) -> tuple[float, float]:

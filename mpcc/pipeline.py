@@ -6,6 +6,7 @@ This is the only file that knows it. The faces below are what `import mpcc` offe
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from torch import fx, nn
 
 from . import registry
-from .choose import Chosen, Search, Task, searched
+from .choose import Search, searched
 from .cost import Budget, Estimate, Network, OpCounts, estimate_graph
 from .errors import BudgetError, OutsideRange, UsageError
 from .executable import Executable, StockExecutable
 from .fidelity import check, compare
 from .front import POINTS, Front, front
 from .ir import nn as nn_level
-from .ir.ranges import record_ranges
+from .ir.ranges import Inputs, record_ranges, stack_calls, values_a_call
 from .predict import program_estimate
 from .pricing import fastest, made, reached, stock_estimate
 from .rewrite import LEVELS, Level, Pass, Plan, SiteStatistics
@@ -32,6 +33,7 @@ from .schedule import Program, Settings, lower
 from .search import calibrate, default_plan, layouts, load_calibration, load_metric, metric_of, synthetic_inputs
 from .search.outside import Outside, watch
 from .search.recipes import Scores, recipe_plan
+from .task import Chosen, Task
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -52,6 +54,8 @@ NN_ORDER = (
 )
 UNCHECKED = Settings(tolerance=float("inf"))
 """For programs that are only to be priced."""
+DRAFT_VALUES, FEWEST_DRAFTED = 1 << 27, 2
+"""Values, all nodes and calls together, from which the programs of a search take their ranges; at least so many calls."""
 MPC_ORDER = (
     "fold_constants_mpc",
     "separate_parts",
@@ -160,7 +164,7 @@ def prepare(
     tell("rewrite", 1, 1)
     shapes = [tuple(n.meta["val"].shape) for n in graph.graph.nodes if n.op == "placeholder"]
     given = calibration is not None
-    inputs = load_calibration(calibration, shapes) if given else synthetic_inputs(shapes)
+    inputs = load_calibration(calibration, shapes) if given else synthetic_inputs(shapes, values_a_call(graph))
     tell("calibrate", 0, 1)
     statistics = calibrate(graph, inputs, synthetic=not given)
     tell("calibrate", 1, 1)
@@ -174,6 +178,13 @@ def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -
     program = lower(graph, chosen)
     check(program, graph, prepared.inputs, chosen.tolerance)
     return program
+
+
+def _drafted(prepared: Prepared) -> Inputs:
+    """The calibration inputs, or the first of them where a search could not run all of them for every plan."""
+    columns = stack_calls(prepared.graph, prepared.inputs)
+    few = max(FEWEST_DRAFTED, DRAFT_VALUES // max(1, values_a_call(prepared.graph)))
+    return prepared.inputs if few >= len(columns[0]) else list(zip(*(column[:few] for column in columns), strict=True))
 
 
 def mpc_graph(graph: fx.GraphModule, plan: Plan) -> fx.GraphModule:
@@ -285,6 +296,9 @@ def task_of(
     progress: Progress | None = None,
 ) -> Task:
     """What there is to choose for, as the search takes it."""
+    few, chosen = _drafted(prepared), settings or Settings()
+    draft = prepared if few is prepared.inputs else replace(prepared, inputs=few)
+    rough = chosen if few is prepared.inputs else replace(chosen, tolerance=math.inf)
     return Task(
         graph=prepared.graph,
         statistics=prepared.statistics,
@@ -295,9 +309,11 @@ def task_of(
         network=Network.parse(network),
         metric=metric_of(prepared.graph) if metric is None else load_metric(metric),
         passes=_rewritten,
-        program=lambda plan: schedule(prepared, plan, settings),
+        program=lambda plan: schedule(prepared, plan, chosen),
+        few=few,
+        draft=lambda plan: schedule(draft, plan, rough),
         expanded=lambda plan: mpc_graph(prepared.graph, plan),
-        settings=settings,
+        settings=chosen,
         progress=progress or (lambda stage, done, total: None),
     )
 

@@ -16,7 +16,7 @@ from .rewrite import Plan
 from .schedule import Program
 
 if TYPE_CHECKING:
-    from .choose import Task
+    from .task import Task
 
 OWN = "crypten"
 """The protocol whose programs are really made: its prices are read off them."""

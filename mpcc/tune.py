@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, fx
 
 from . import pipeline, registry
-from .choose import Task
 from .cost import Budget, Estimate, Network
 from .errors import BudgetError, MpccError, RangeError, UsageError
 from .fidelity import compare
@@ -60,6 +59,7 @@ from .search.tuning import (
     untrained,
     weights_of,
 )  # fmt: skip
+from .task import Task
 
 CALIBRATION_IMAGES = 256
 RESERVE = 0.98

@@ -33,18 +33,19 @@ MAY_SEE = {
     "search": CORE,
     "backend": CORE,
     "predict": {"schedule", "cost"},
-    "pricing": {*CORE, "predict", "choose"},
-    "choose": {*CORE, "search", "predict", "pricing"},
-    "front": {*CORE, "search", "choose"},
+    "task": {*CORE, "search"},
+    "pricing": {*CORE, "predict", "task"},
+    "choose": {*CORE, "search", "predict", "pricing", "task"},
+    "front": {*CORE, "search", "choose", "task"},
     "fidelity": {*CORE, "backend"},
     # A bundle keeps an `Executable` or an `Optimized`, and their methods `save` call it: these three see one another.
     "executable": {*CORE, *ENGINES, "bundle"},
-    "pipeline": {*CORE, *ENGINES, "predict", "pricing", "choose", "front", "fidelity", "executable", "bundle"},
-    "tune": {*CORE, "search", "choose", "pricing", "fidelity", "pipeline"},
+    "pipeline": {*CORE, *ENGINES, "predict", "pricing", "choose", "front", "task", "fidelity", "executable", "bundle"},
+    "tune": {*CORE, "search", "choose", "pricing", "task", "fidelity", "pipeline"},
     "bundle": {*CORE, "frontend", "executable", "pipeline"},
     "verification": {*CORE, *ENGINES, "fidelity", "executable", "pipeline", "bundle"},
     "testing": {"cost", "executable", "pipeline"},
-    "cli": {*CORE, *ENGINES, "predict", "choose", "executable", "pipeline", "tune", "bundle", "verification"},
+    "cli": {*CORE, *ENGINES, "predict", "task", "executable", "pipeline", "tune", "bundle", "verification"},
 }
 # A foreign package, and the only folder that imports it.
 HOMES = {

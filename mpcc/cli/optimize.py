@@ -12,9 +12,9 @@ from . import options
 from .screen import console, emit, progress
 
 if TYPE_CHECKING:
-    from mpcc.choose import Chosen
     from mpcc.pipeline import Optimized
     from mpcc.rewrite import Level, Plan
+    from mpcc.task import Chosen
 
 EPILOG = (
     "Examples: mpcc optimize model.onnx --calibration images.npy --budget 2s --network wan\n\n"

@@ -13,9 +13,9 @@ from mpcc.rewrite import Choice, Split
 from .screen import console
 
 if TYPE_CHECKING:
-    from mpcc.choose import Chosen
     from mpcc.pipeline import Optimized
     from mpcc.search import Candidates, Member
+    from mpcc.task import Chosen
 
 
 def gains(made: Optimized) -> list[str]:

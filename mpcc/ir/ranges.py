@@ -126,6 +126,11 @@ def over_calls(graph_module: fx.GraphModule, one_call: Callable[..., Any], colum
         return torch.func.vmap(one_call, chunk_size=chunk, randomness="error")(*columns)
 
 
+def values_a_call(graph_module: fx.GraphModule) -> int:
+    """Values that one call computes, all nodes together."""
+    return sum(node.meta["val"].numel() for node in graph_module.graph.nodes if node.op == "call_function")
+
+
 def _largest(graph_module: fx.GraphModule) -> int:
     return max((n.meta["val"].numel() for n in graph_module.graph.nodes if "val" in n.meta), default=1)
 

@@ -26,7 +26,9 @@ from ..ir.ranges import Inputs
 Shape = tuple[int, ...]
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 MOST_IMAGES = 256
-SYNTHETIC_EXAMPLES = 16
+SYNTHETIC_EXAMPLES, FEWEST_EXAMPLES = 16, 2
+SYNTHETIC_VALUES = 1 << 27
+"""Values of a graph's nodes in all: noise is not worth more time."""
 SEED = 0
 KINDS = "Give a .npy or .npz file, a folder of images, or `package.module:function`."
 
@@ -65,8 +67,12 @@ def load_calibration(source: Any, shapes: Sequence[Shape], preprocessing: Prepro
     raise UsageError(f"a {path.suffix or 'nameless'} file holds no calibration inputs", where=path.name, hint=KINDS)
 
 
-def synthetic_inputs(shapes: Sequence[Shape], examples: int = SYNTHETIC_EXAMPLES) -> Inputs:
-    """Normal noise, as wide as normalised images, one tuple a call. What is calibrated on it must say so."""
+def synthetic_inputs(shapes: Sequence[Shape], values: int = 0) -> Inputs:
+    """Normal noise, as wide as normalised images, one tuple a call. What is calibrated on it must say so.
+
+    `values` that a call has in all, at every node of the graph: the larger, the fewer calls.
+    """
+    examples = max(FEWEST_EXAMPLES, min(SYNTHETIC_EXAMPLES, SYNTHETIC_VALUES // max(1, values)))
     generator = torch.Generator().manual_seed(SEED)
     return [tuple(torch.randn(shape, generator=generator) for shape in shapes) for _ in range(examples)]
 

@@ -39,7 +39,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tools:
-    """What the loop may ask: the work of the whole program, the damage of a joint choice, and that with each site exact."""
+    """What the loop may ask: the work of the whole program, the damage of a joint choice, and that with each site exact.
+
+    `without` is empty where it would take too long.
+    """
 
     work: Callable[[Picks], Work]
     damage: Callable[[Picks], float]
@@ -128,12 +131,13 @@ def corrected(problem: Problem, picks: Picks, measured: float, without: Mapping[
     """Damages scaled, site by site, so that they add up to what was measured for these picks.
 
     A site's share lies halfway between its damage alone and what is left undone when it is made exact: to second order
-    these shares add up to the joint damage. What remains is shared out in proportion. Parts of a site are scaled alike.
+    these shares add up to the joint damage. What remains is shared out in proportion; all of it where `without` is empty.
+    Parts of a site are scaled alike.
     """
     alone = dict.fromkeys(problem.sites, 0.0)
     for slot, pick in zip(problem.slots, picks, strict=True):
         alone[slot.site] += slot.options[pick].damage
-    shares = {site: max(0.0, (own + measured - without[site]) / 2) for site, own in alone.items()}
+    shares = {site: max(0.0, (own + measured - without.get(site, measured - own)) / 2) for site, own in alone.items()}
     total = sum(shares.values())
     factor = measured / total if total > 0 else 1.0
     slots = []

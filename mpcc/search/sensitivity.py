@@ -17,6 +17,7 @@ from ..cost import uses
 from ..cost.price import Call
 from ..cost.protocol import multiply_adds
 from ..ir.nn import sites
+from ..ir.ranges import values_a_call
 from ..rewrite import Approximation, Choice, Split
 from ..rewrite.expand import site_function
 from . import cache
@@ -111,8 +112,7 @@ class Sensitivity:
 
 def batches(module: fx.GraphModule, columns: Columns, kept: int = ELEMENTS_KEPT) -> list[Columns]:
     """The calls in batches whose values fit into memory."""
-    size = max(1, sum(n.meta["val"].numel() for n in module.graph.nodes if n.op == "call_function"))
-    step = max(1, kept // size)
+    step = max(1, kept // max(1, values_a_call(module)))
     return [tuple(c[start : start + step] for c in columns) for start in range(0, len(columns[0]), step)]
 
 

@@ -11,11 +11,12 @@ import torch
 
 import mpcc
 from mpcc import pipeline
-from mpcc.choose import Point, Search
+from mpcc.choose import Search
 from mpcc.errors import MpccError
 from mpcc.front import CLEAR, covers, undominated
 from mpcc.rewrite import Plan
 from mpcc.search.recipes import KNOWN
+from mpcc.task import Point
 from tests.guard.two_blocks import two_blocks
 
 

@@ -1,0 +1,84 @@
+"""What a search is for, and what it answers: a task, the points that it finds, the one that was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import fx
+
+from .cost import Estimate, Network, Protocol
+from .ir.ranges import Inputs
+from .rewrite import Level, Plan, SiteStatistics
+from .schedule import Program, Settings
+from .search.candidates import Candidates
+from .search.metrics import Metric
+from .search.parts import Parts
+from .search.sensitivity import Sensitivity
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be chosen for, and with what: the graph with what calibration saw, the protocol, the network, the metric.
+
+    `passes` are the mpc-level rewrites, `program` makes the whole program of a plan. Of a large model `few` are some of
+    the inputs, and `draft` makes a program with the ranges that these have, unchecked; else both are the whole of it.
+    """
+
+    graph: fx.GraphModule
+    statistics: Mapping[str, SiteStatistics]
+    inputs: Inputs
+    calibrated: bool
+    level: Level
+    protocol: Protocol
+    network: Network
+    metric: Metric
+    passes: Callable[[fx.GraphModule], fx.GraphModule]
+    program: Callable[[Plan], Program]
+    few: Inputs
+    draft: Callable[[Plan], Program]
+    expanded: Callable[[Plan], fx.GraphModule]
+    settings: Settings
+    progress: Progress = field(default=lambda stage, done, total: None)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A plan with its predicted cost, its damage and what it drops, on `images` calibration inputs."""
+
+    plan: Plan
+    estimate: Estimate
+    damage: float
+    drop: float
+    predicted_damage: float
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The point that was chosen, out of what, and how the drop was counted."""
+
+    point: Point
+    candidates: Mapping[str, Candidates]
+    metric: Metric
+    images: int
+    judged: int
+    tried: int
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What no price decides: roughly pruned members, their damages, the inputs that these were measured on, sites' parts.
+
+    Not `swept`, damages are the errors at the sites, for lack of time. `judged` keeps what plans do (plan.json
+    -> damage, drop), `recipes` what published ones are on these inputs.
+    """
+
+    found: Mapping[str, Candidates]
+    damages: Mapping[str, Sequence[float]]
+    sensitivity: Sensitivity
+    parts: Mapping[str, Parts]
+    swept: bool = True
+    judged: dict[str, tuple[float, float]] = field(default_factory=dict)
+    recipes: dict[str, Plan] = field(default_factory=dict)
