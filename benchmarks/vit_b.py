@@ -16,6 +16,7 @@ import resource
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def measure(path: Path, images: int) -> dict[str, Any]:
     prepared = pipeline.prepare(path, calibration=calibration, progress=tell)
     search = Search(pipeline.task_of(prepared, network="wan", level="structural", progress=tell))
     tell("accurate plan")
-    half = Budget(float(priced(search.task, pipeline.first_plan(prepared, "bounded")).seconds) / 2, "seconds")
+    drafts = replace(search.task, program=search.task.draft)
+    half = Budget(float(priced(drafts, pipeline.first_plan(prepared, "bounded")).seconds) / 2, "seconds")
     tell("search under the budget")
     chosen = search.within(half)
     tell("solver")

@@ -28,7 +28,7 @@ from .search.parts import WHOLE, Parts, alone, parted, slots_of, structural, wit
 from .search.prices import Calls, Prices
 from .search.problem import Limit, Picks, Problem, Slot, Weights
 from .search.recipes import recipe_plan
-from .search.repair import DAMAGE, Tools, Trial, attempt, banned, cheapest, least_damage, most_exact, picked
+from .search.repair import DAMAGE, MOST_TRIALS, Tools, Trial, attempt, banned, cheapest, least_damage, most_exact, picked
 from .search.replay import Replay
 from .search.sensitivity import MOST_CALLS, Sensitivity, affordable_calls, batches
 from .task import Chosen, Point, Task, Weighed
@@ -40,6 +40,8 @@ PLACE_ELEMENTS = 1 << 25
 MOST_JUDGED, JUDGEMENTS = 512, 40
 """At most so many inputs judge what the search chooses, and fewer where so many runs of the whole graph would take long."""
 BISECTIONS, MOST_SETTLED = 12, 16
+MOST_BLIND = 3
+"""Trials where damages were not measured."""
 
 
 class Search:
@@ -142,9 +144,9 @@ class Search:
 
     def settled(self, picks: Picks) -> tuple[Plan, Estimate]:
         """The plan fitted to all inputs, and what its program costs. RangeError where that cannot be made."""
-        if self.task.few is self.task.inputs and self.task.protocol.name == OWN:
+        if self.task.few is self.task.inputs:
             return self.plan(picks), self.estimate(picks)
-        plan = self.plan(picks) if self.task.few is self.task.inputs else self._fitted(picks, self.task.inputs)
+        plan = self._fitted(picks, self.task.inputs)
         return plan, made(self.task, plan).estimate
 
     def _fitted(self, picks: Picks, inputs: Inputs) -> Plan:
@@ -166,9 +168,14 @@ class Search:
         return self.plan(picks).choices
 
     def estimate(self, picks: Picks) -> Estimate:
-        """The cost of the whole program; of a large model's as a draft."""
+        """The cost of the whole program, or of its draft. RangeError where it cannot be made, whatever the protocol."""
         if picks not in self.estimates:
-            self.estimates[picks] = priced(replace(self.task, program=self.task.draft), self.plan(picks))
+            plan, task = self.plan(picks), replace(self.task, program=self.task.draft)
+            key = Plan(plan.choices).to_json()
+            if task.protocol.name != OWN and key not in self.weighed.sound:
+                task.program(plan)
+                self.weighed.sound.add(key)
+            self.estimates[picks] = priced(task, plan)
         return self.estimates[picks]
 
     def price(self, plan: Plan) -> Estimate:
@@ -236,7 +243,8 @@ class Search:
     def _meeting(self, budget: Budget) -> list[Trial]:
         """Trials within a budget, among them the best that is found."""
         limits = [Limit(weights_of(budget, self.seconds), budget.amount)]
-        found, problem = least_damage(self.problem, self.seconds, limits, self.tools)
+        most = MOST_TRIALS if self.weighed.swept else MOST_BLIND
+        found, problem = least_damage(self.problem, self.seconds, limits, self.tools, most=most)
         met = [trial for trial in found if budget.met_by(self.estimate(trial.picks))]
         if met:
             return met
@@ -244,7 +252,7 @@ class Search:
         if not budget.met_by(self.estimate(fastest.picks)):
             return []
         anchored = self.problem.anchored(fastest.picks, fastest.work)
-        more, _ = least_damage(anchored, self.seconds, limits, self.tools, [*found, fastest])
+        more, _ = least_damage(anchored, self.seconds, limits, self.tools, [*found, fastest], most)
         return [t for t in [*more, fastest] if budget.met_by(self.estimate(t.picks))]
 
     def most(self, budget: Budget) -> Estimate:

@@ -72,7 +72,8 @@ class Weighed:
     """What no price decides: roughly pruned members, their damages, the inputs that these were measured on, sites' parts.
 
     Not `swept`, damages are the errors at the sites, for lack of time. `judged` keeps what plans do (plan.json
-    -> damage, drop), `recipes` what published ones are on these inputs.
+    -> damage, drop), `recipes` what published ones are on these inputs, `sound` the plans that a program
+    was made of.
     """
 
     found: Mapping[str, Candidates]
@@ -82,3 +83,4 @@ class Weighed:
     swept: bool = True
     judged: dict[str, tuple[float, float]] = field(default_factory=dict)
     recipes: dict[str, Plan] = field(default_factory=dict)
+    sound: set[str] = field(default_factory=set)

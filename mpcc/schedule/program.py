@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -18,6 +19,13 @@ from .values import Secret
 
 WORD = 8
 """Bytes of a ring element on the wire."""
+
+
+class Uncompiled(fx.GraphModule):
+    """A graph of which no Python text is written, as that takes long: programs are run node by node."""
+
+    def recompile(self) -> Any:
+        """Nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,8 @@ class Program:
         annotate(b.online, {share for source, share in kept if fixed_for_model(source)})
         names = {str(n.meta["constant"]) for n in b.online.nodes if n.meta.get("kind") == "weight"}
         return Program(
-            fx.GraphModule({}, b.online),
-            fx.GraphModule({}, b.dealer),
+            Uncompiled({}, b.online),
+            Uncompiled({}, b.dealer),
             tuple((share.name, source.name) for source, share in kept),
             tuple((node.name, scale) for node, scale in revealed),
             {name: value for name, value in b.constants.items() if name in names},
