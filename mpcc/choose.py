@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 
+import torch
 from torch import Tensor, fx
 
 from . import registry
 from .cost import Budget, Estimate, Network, Protocol, Work, estimate_graph
 from .errors import BudgetError, MpccError, RangeError
 from .ir.ranges import Inputs, record_ranges, stack_calls
+from .ir.stretching import STRETCH
 from .predict import program_estimate, sizeless_seconds
 from .pricing import OWN, made, priced, reached
 from .rewrite import LEVELS, Choice, Plan, SiteStatistics, Split
@@ -193,6 +195,10 @@ class Search:
         return self._as_work(self.estimate(picks))
 
     def _damage(self, picks: Picks) -> float:
+        """The joint damage. RangeError where inputs that are a quarter larger give no numbers: such may come."""
+        wider = replace(self.sensitivity, columns=tuple(_stretched(column) for column in self.sensitivity.columns))
+        if not all(torch.isfinite(values).all() for values in wider.joint(self.choices(picks))):
+            raise RangeError(f"inputs {STRETCH:g} times as large as those of calibration give values that are no numbers")
         outputs = self.sensitivity.joint(self.choices(picks))
         return self.task.metric.damage(outputs, self.sensitivity.reference)
 
@@ -308,6 +314,10 @@ class Search:
     def measure(self, trial: Trial) -> float:
         """Exact seconds."""
         return float(self.estimate(trial.picks).seconds)
+
+
+def _stretched(column: Tensor) -> Tensor:
+    return column * STRETCH if column.is_floating_point() else column
 
 
 def seconds_of(protocol: Protocol, network: Network) -> Weights:

@@ -12,7 +12,7 @@ import mpcc
 from mpcc import pipeline
 from mpcc.choose import Search, weights_of
 from mpcc.cost import Budget, Network
-from mpcc.errors import BudgetError, UsageError
+from mpcc.errors import BudgetError, RangeError, UsageError
 from mpcc.front import front
 from mpcc.schedule.serialize import dumps
 from mpcc.search import Limit, Weights, solve
@@ -90,6 +90,13 @@ def test_the_front_rises_in_cost_and_falls_in_damage(search: Search) -> None:
     assert len(points) >= 2
     for one, other in itertools.pairwise(points):
         assert one.estimate.seconds < other.estimate.seconds and one.damage > other.damage
+
+
+def test_a_plan_that_larger_inputs_break_is_barred(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert search._damage(search.exact.picks) < 1.0
+    monkeypatch.setattr("mpcc.choose.STRETCH", 1e30)
+    with pytest.raises(RangeError, match="times as large"):
+        search._damage(search.exact.picks)
 
 
 def test_a_thin_link_and_a_slow_one_are_different_budgets() -> None:
