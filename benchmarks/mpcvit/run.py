@@ -119,7 +119,7 @@ def found(
     wanted = Wanted(
         method(row.method), budget, network=Network.parse(NETWORK), mu=row.mu, distil=row.distil, search_epochs=setting.search
     )
-    recipe = Recipe(epochs=setting.train, batch=setting.batch, rate=setting.rate, seed=seed)
+    recipe = Recipe(epochs=row.epochs or setting.train, batch=setting.batch, rate=setting.rate, seed=seed)
     work = HERE / "work" / f"{name}.checkpoint"
     tuning = Tuning(graph, data, wanted, recipe, lambda identity: Checkpoint(work, identity), group=members)
     document = {"setting": setting.name, "row": row.title, "key": row.key, "seed": seed, "arguments": row.arguments}
