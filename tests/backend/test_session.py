@@ -148,7 +148,8 @@ def test_an_interrupt_ends_all() -> None:
 def test_no_orphans_when_the_session_is_killed(end: signal.Signals) -> None:
     code = textwrap.dedent(
         f"""
-        import sys, time
+        import signal, sys, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started the tests in the background
         sys.path.insert(0, {str(Path(__file__).parents[2])!r})
         import torch
         from tests.backend.programs import program
