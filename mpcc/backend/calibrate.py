@@ -4,7 +4,7 @@
 
 The kernels run as a party runs them, on shares and masks drawn at random, and in step with another process that runs the
 same: two parties on one machine share its caches, and on many machines the processors are two threads of one core, each
-then a third slower than alone. Robust where others use the machine too: CPU time of one thread instead of wall time where
+then slower than alone. Robust where others use the machine too: CPU time of one thread instead of wall time where
 work is local, the best quarter of many repeats everywhere.
 """
 

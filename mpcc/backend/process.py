@@ -80,6 +80,13 @@ class _Recorder:
             self.file.write(payload)
 
 
+def at_work(threads: int) -> None:
+    """Settings of a process that computes beside threads that wait for messages."""
+    torch.set_num_threads(threads)
+    sys.setswitchinterval(5e-4)
+    memory.keep()
+
+
 def run_child(work: Callable[[Job, Child], None]) -> None:
     """Run a process's work. What goes wrong is told to the session; the process ends at once, whatever threads do."""
     child = Child(int(sys.argv[1]))
@@ -87,9 +94,7 @@ def run_child(work: Callable[[Job, Child], None]) -> None:
     code = 0
     try:
         job = Job.read(header, tensors)
-        torch.set_num_threads(job.threads)
-        sys.setswitchinterval(5e-4)
-        memory.keep()
+        at_work(job.threads)
         work(job, child)
         child.say({"done": True})
     except BaseException as error:  # the session has to learn of everything

@@ -21,17 +21,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import MpccError, PartyError, SecurityError, UsageError
 from ..schedule.check import check_masks
 from ..schedule.program import Program
-from . import memory
 from .evaluate import decode
 from .files import FromFile
 from .handshake import CLIENT, DEALER, OWNER, Terms, greet, refuse, title
 from .member import Member, Report
+from .process import at_work
 from .session import Outcome
 from .wire import KEYS, Identity, TlsWire, Wire
 
@@ -205,9 +204,7 @@ def run_party(
     if missing := [r for r in wanted if r not in peers]:
         raise UsageError(f"no address for {', '.join(title(r) for r in missing)}")
     check_masks(program)
-    torch.set_num_threads(threads)
-    sys.setswitchinterval(5e-4)
-    memory.keep()
+    at_work(threads)
     reach = Reach(role, {r: peers[r] for r in wanted}, identity, allow_plain, connect_seconds, notice)
     reach.check()
     source = None if material is None else FromFile(program, ROLES.index(role), material, model_version)

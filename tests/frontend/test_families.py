@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from typing import Any
 
@@ -24,22 +23,6 @@ FAMILIES: list[tuple[str, dict[str, Any], int, dict[str, int]]] = [
     ("xcit_nano_12_p16_224", {"depth": 1, "img_size": 64}, 64, {"softmax": 3, "rms_norm": 2, "layer_norm": 8}),
     ("levit_128s", {"img_size": 224}, 224, {"softmax": 11, "hardswish": 25}),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def timm() -> Any:
-    """timm imports torchvision, whose binary part does not exist for this torch: its two operators are declared."""
-    pytest.importorskip("timm", exc_type=ImportError)
-    return importlib.import_module("timm")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def torchvision_operators() -> None:
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    globals()["_KEPT"] = library
 
 
 @pytest.mark.slow

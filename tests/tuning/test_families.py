@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 IMAGES, EPOCHS = 1500, 3
-
-
-@pytest.fixture(scope="module")
-def timm() -> Any:
-    """timm imports torchvision, whose binary part does not exist for this torch: its two operators are declared."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    globals()["_KEPT"] = library
-    pytest.importorskip("timm", exc_type=ImportError)
-    return importlib.import_module("timm")
 
 
 @pytest.mark.slow
