@@ -134,9 +134,9 @@ def test_rounds_are_those_of_the_longer_part_and_openings_the_sum(case: Case) ->
 
 def test_the_emulation_is_the_plan_s_function(case: Case) -> None:
     plan = case.with_(softmax=case.heads, gelu=case.tokens(1, 4, 8))
-    x: Tensor = torch.randn(1, 2, 3, 3)
+    x: Tensor = torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0, -1.0, 2.0, -0.5, 1.5] * 2).reshape(1, 2, 3, 3)
     with torch.no_grad():
         expected = expand(case.prepared.graph, plan, registry.approximations())(x)
-    assert expected.abs().max() > 0.05
+    assert expected.abs().max() > 0.05  # twenty-five times what the emulation may be off
     found = Emulator(schedule(case.prepared, plan))(x)[0]
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-3)
