@@ -34,9 +34,7 @@ within its time; where no such plan is clearly better (by a fifth, on the calibr
 point, and is named there. It is a front on the calibration images; on held-out ones a point may be beaten by a faster
 one, and `inf` is a plan whose polynomials are left behind by a value that no calibration image had.
 
-Protocols and networks that have no row were not run: `python benchmarks/pareto.py fashion vit_lite` goes on from here.
-Rows marked with * were searched before recipes were among the plans that a front tries; take them out of the JSON to
-have them searched anew.
+`python benchmarks/pareto.py fashion vit_lite` makes the rows that are not there.
 """
 
 
@@ -68,15 +66,10 @@ def summary(models: Sequence[Mapping[str, Any]]) -> list[str]:
             covered = [name for name, other in run.items() if dominating(cell["front"], other) is not None]
             rest, beats = [n for n in run if n not in covered], [n for n, other in run.items() if beaten(cell["front"], other)]
             lines.append(
-                f"| {model['model']} | {cell['protocol']} | {cell['network']}{mark(cell)} | {len(covered)} of {len(run)} | "
+                f"| {model['model']} | {cell['protocol']} | {cell['network']} | {len(covered)} of {len(run)} | "
                 f"{', '.join(rest) or 'none'} | {', '.join(beats) or 'none'} |"
             )
     return [*lines, ""]
-
-
-def mark(cell: Mapping[str, Any]) -> str:
-    """A star where recipes were not yet tried."""
-    return "" if all("recipe" in point for point in cell["front"]) else " *"
 
 
 def section(stem: str, cell: Mapping[str, Any]) -> list[str]:

@@ -32,6 +32,7 @@ from .search.problem import Limit, Picks, Problem, Slot, Weights
 from .search.recipes import recipe_plan
 from .search.repair import DAMAGE, MOST_TRIALS, Tools, Trial, attempt, banned, cheapest, least_damage, most_exact, picked
 from .search.replay import Replay
+from .search.runaway import Runaway, causes
 from .search.sensitivity import MOST_CALLS, Sensitivity, affordable_calls, batches
 from .task import Chosen, Point, Task, Weighed
 
@@ -42,7 +43,7 @@ PLACE_ELEMENTS = 1 << 25
 MOST_JUDGED, JUDGEMENTS = 512, 40
 """At most so many inputs judge what the search chooses, and fewer where so many runs of the whole graph would take long."""
 BISECTIONS, MOST_SETTLED = 12, 16
-MOST_BLIND = 3
+MOST_BLIND = 2
 """Trials where damages were not measured."""
 
 
@@ -198,7 +199,9 @@ class Search:
         """The joint damage. RangeError where inputs that are a quarter larger give no numbers: such may come."""
         wider = replace(self.sensitivity, columns=tuple(_stretched(column) for column in self.sensitivity.columns))
         if not all(torch.isfinite(values).all() for values in wider.joint(self.choices(picks))):
-            raise RangeError(f"inputs {STRETCH:g} times as large as those of calibration give values that are no numbers")
+            what = f"inputs {STRETCH:g} times as large as those of calibration give values that are no numbers"
+            calls = list(zip(*wider.columns, strict=True))
+            raise Runaway(what, causes(self.task.graph, self.choices(picks), self.known, calls))
         outputs = self.sensitivity.joint(self.choices(picks))
         return self.task.metric.damage(outputs, self.sensitivity.reference)
 
@@ -248,6 +251,7 @@ class Search:
 
     def _meeting(self, budget: Budget) -> list[Trial]:
         """Trials within a budget, among them the best that is found."""
+        self.task.progress("search", 0, 1)
         limits = [Limit(weights_of(budget, self.seconds), budget.amount)]
         most = MOST_TRIALS if self.weighed.swept else MOST_BLIND
         found, problem = least_damage(self.problem, self.seconds, limits, self.tools, most=most)

@@ -16,13 +16,13 @@ from torch import Tensor, fx
 
 from .backend.emulate import Emulator, errors
 from .errors import PrecisionError
-from .ir.ranges import Inputs, observe, stack_calls
+from .ir.ranges import Inputs, observe, stack_calls, values_a_call
 
 if TYPE_CHECKING:
     from .schedule import Program
 
-MOST_CALLS = 4
-"""Calls that are emulated: a program that lost its bits shows it on any of them."""
+MOST_CALLS, MOST_VALUES = 4, 1 << 28
+"""Calls that are emulated: a program that lost its bits shows it on any of them. Fewer of a large graph, for the time."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def check(program: Program, graph: fx.GraphModule, inputs: Inputs, tolerance: fl
     if math.isinf(tolerance):
         return
     emulator = Emulator(program)
-    columns = tuple(column[: max(1, min(MOST_CALLS, emulator.at_once))] for column in stack_calls(graph, inputs))
+    calls = max(1, min(MOST_CALLS, emulator.at_once, MOST_VALUES // max(1, values_a_call(graph))))
+    columns = tuple(column[:calls] for column in stack_calls(graph, inputs))
     expected, found = float_outputs(graph, columns), emulator.calls(*columns)
     share = max(off(one, other) for one, other in zip(found, expected, strict=True))
     if share <= tolerance:

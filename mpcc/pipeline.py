@@ -33,7 +33,7 @@ from .schedule import Program, Settings, lower
 from .search import calibrate, default_plan, layouts, load_calibration, load_metric, metric_of, synthetic_inputs
 from .search.outside import Outside, watch
 from .search.recipes import Scores, recipe_plan
-from .task import Chosen, Task
+from .task import Chosen, Latest, Task
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -55,7 +55,7 @@ NN_ORDER = (
 UNCHECKED = Settings(tolerance=float("inf"))
 """For programs that are only to be priced."""
 DRAFT_VALUES, FEWEST_DRAFTED = 1 << 27, 2
-"""Values, all nodes and calls together, from which the programs of a search take their ranges; at least so many calls."""
+"""Values, all nodes and calls together, from which the programs of a search take their ranges; at least so many (of noise: 1)."""
 MPC_ORDER = (
     "fold_constants_mpc",
     "separate_parts",
@@ -183,7 +183,7 @@ def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -
 def _drafted(prepared: Prepared) -> Inputs:
     """The calibration inputs, or the first of them where a search could not run all of them for every plan."""
     columns = stack_calls(prepared.graph, prepared.inputs)
-    few = max(FEWEST_DRAFTED, DRAFT_VALUES // max(1, values_a_call(prepared.graph)))
+    few = max(FEWEST_DRAFTED if prepared.calibrated else 1, DRAFT_VALUES // max(1, values_a_call(prepared.graph)))
     return prepared.inputs if few >= len(columns[0]) else list(zip(*(column[:few] for column in columns), strict=True))
 
 
@@ -297,8 +297,10 @@ def task_of(
 ) -> Task:
     """What there is to choose for, as the search takes it."""
     few, chosen = _drafted(prepared), settings or Settings()
-    draft = prepared if few is prepared.inputs else replace(prepared, inputs=few)
-    rough = chosen if few is prepared.inputs else replace(chosen, tolerance=math.inf)
+    program = draft = Latest(lambda plan: schedule(prepared, plan, chosen))
+    if few is not prepared.inputs:
+        some, rough = replace(prepared, inputs=few), replace(chosen, tolerance=math.inf)
+        draft = Latest(lambda plan: schedule(some, plan, rough))
     return Task(
         graph=prepared.graph,
         statistics=prepared.statistics,
@@ -309,9 +311,9 @@ def task_of(
         network=Network.parse(network),
         metric=metric_of(prepared.graph) if metric is None else load_metric(metric),
         passes=_rewritten,
-        program=lambda plan: schedule(prepared, plan, chosen),
+        program=program,
         few=few,
-        draft=lambda plan: schedule(draft, plan, rough),
+        draft=draft,
         expanded=lambda plan: mpc_graph(prepared.graph, plan),
         settings=chosen,
         progress=progress or (lambda stage, done, total: None),

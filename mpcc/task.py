@@ -19,6 +19,21 @@ from .search.sensitivity import Sensitivity
 Progress = Callable[[str, int, int], None]
 
 
+class Latest:
+    """What makes programs of plans, and keeps the last one: what a search settles on is asked for again."""
+
+    def __init__(self, make: Callable[[Plan], Program]) -> None:
+        self.make = make
+        self.kept: dict[str, Program] = {}
+
+    def __call__(self, plan: Plan) -> Program:
+        key = Plan(plan.choices).to_json()
+        if key not in self.kept:
+            self.kept.clear()  # first: two large programs need not be in memory
+            self.kept[key] = self.make(plan)
+        return self.kept[key]
+
+
 @dataclass(frozen=True)
 class Task:
     """What is to be chosen for, and with what: the graph with what calibration saw, the protocol, the network, the metric.

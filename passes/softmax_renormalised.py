@@ -21,7 +21,7 @@ import numpy as np
 
 from mpcc.ir import mpc
 from mpcc.rewrite import Approximation, Domain, Options, SiteStatistics, chains, exponentials
-from mpcc.rewrite.fit import chebyshev_grid
+from mpcc.rewrite.fit import chebyshev_grid, rounded_up
 
 from ._forms import Stages, factors, poly, positive_dim, power, product
 
@@ -67,14 +67,14 @@ def _member(
     first = (ratio * RATIO_MARGIN) ** (0.5**t)
     if first > WIDEST_FIRST:
         return None
-    low, high, first = round(low / 2**t, 3), round(high / 2**t, 3), round(max(first, 1.5), 3)
+    low, high, first = rounded_up(low / 2**t), rounded_up(high / 2**t), rounded_up(max(first, 1.5))
     exponential = exponentials.choose_exponential(low, high, EXP_TOLERANCE / 2**t)
     chain = chains.choose_chain("reciprocal", 1.0, first, rough)
     steps, slack = [], chain.fixed_error
     for k in range(t):
         if slack > 0.75:
             return None
-        bottom, top = round((1 - slack) ** 2, 3), round(tokens * (1 + slack) ** 2, 3)
+        bottom, top = 1 / rounded_up((1 - slack) ** -2), rounded_up(tokens * (1 + slack) ** 2)
         step = chains.choose_chain("reciprocal", bottom, top, FINE if k == t - 1 else rough)
         steps.append(step)
         slack = step.fixed_error

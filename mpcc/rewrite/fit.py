@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.lapack import dposv
 from scipy.special import erf, expit
 
 Array = npt.NDArray[np.float64]
@@ -23,6 +24,8 @@ Function = Callable[[Array], Array]
 
 GRID = 401
 ITERATIONS = 30
+PROGRESS, PATIENCE = 5e-4, 5
+"""Iterations that do not take this part off the error, one after the other, are the last ones."""
 DIGITS = 10
 POLYNOMIAL_BITS = 46.0
 """The engine evaluates a polynomial of degree d of a value that has about 46/d significant bits over its range."""
@@ -96,21 +99,29 @@ def fit_points(
 
 
 def _lawson(basis: Array, y: Array, cost: Array, iterations: int) -> Array:
-    """The coefficients of least maximum `cost` * error; the best iterate seen."""
+    """The coefficients of least maximum `cost` * error; the best iterate seen.
+
+    The weights are multiplied by the error to the power 1.5, not 1 as Lawson's: half as many iterations come as near.
+    """
     scaled, target = basis * cost[:, None], y * cost
     q, r = np.linalg.qr(scaled)  # an orthogonal basis keeps the normal equations of every iteration well conditioned
-    weights = np.full_like(y, 1 / len(y))
-    best, least = np.zeros(basis.shape[1]), np.inf
+    rows, weights = np.ascontiguousarray(q.T), np.full_like(y, 1 / len(y))
+    best, least, stalled = np.zeros(basis.shape[1]), np.inf, 0
     for _ in range(iterations):
-        weighted = q.T * weights
-        found = np.linalg.solve(weighted @ q, weighted @ target)
+        weighted = rows * weights
+        _, found, singular = dposv(weighted @ q, weighted @ target)
+        if singular:
+            break
         error = np.abs(q @ found - target)
         largest = float(error.max())
+        stalled = 0 if largest < least * (1 - PROGRESS) else stalled + 1
         if largest < least:
             best, least = found, largest
-        if largest < 1.01 * math.sqrt(float(weights @ error**2)):  # never above the least maximum error
+        bound = math.sqrt(float(weights @ (error * error)))  # never above the least maximum error
+        if largest < 1.01 * bound or stalled == PATIENCE:
             break
-        weights = weights * (error + 1e-3 * largest + 1e-300)
+        error += 1e-3 * largest + 1e-300
+        weights *= error * np.sqrt(error)
         weights /= weights.sum()
     return np.asarray(np.linalg.solve(r, best))
 

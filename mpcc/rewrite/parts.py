@@ -24,7 +24,10 @@ from .plan import Split
 
 aten = torch.ops.aten
 
-WHOLE = {aten.amax.default, aten.max_pool2d.default, aten.group_norm.default, aten.maximum.default, aten.minimum.default}
+WHOLE = {
+    aten.amax.default, aten.max_pool2d.default, aten.group_norm.default, aten.maximum.default, aten.minimum.default,
+    aten.linalg_vector_norm.default,
+}  # fmt: skip
 """Operators that cannot be split: they have several operands, or their result has other positions."""
 
 
@@ -38,7 +41,7 @@ def split_dim(node: fx.Node, split: Split) -> int:
     if not -len(sizes) <= split.dim < len(sizes):
         raise PlanError(f"there is no dimension {split.dim} in an input of shape {list(sizes)}", where=site)
     dim = split.dim % len(sizes)
-    if dim in _joined(node, len(sizes)):
+    if dim not in free_dims(node):
         raise PlanError(f"{_name(node)} works along dimension {split.dim}, which cannot be split", where=site)
     for part in split.parts:
         if part.index[-1] >= sizes[dim]:
@@ -90,6 +93,15 @@ def bind(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[st
         elif argument.has_default_value():
             bound[argument.name] = argument.default_value
     return bound
+
+
+def free_dims(node: fx.Node) -> tuple[int, ...]:
+    """The dimensions of a site's operand whose positions do not meet in its operator: it may be cut there."""
+    operand = node.args[0]
+    if node.target in WHOLE or not isinstance(operand, fx.Node):
+        return ()
+    rank = len(shape_of(operand))
+    return tuple(sorted(set(range(rank)) - _joined(node, rank)))
 
 
 def _joined(node: fx.Node, rank: int) -> set[int]:

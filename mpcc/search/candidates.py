@@ -30,6 +30,8 @@ ROUGH = 0.3
 """From this relative error on, the error at the site says little about what the model makes of it."""
 CLOSE_LOCAL = 1.03
 MOST_OF_A_FAMILY = 4
+MOST_VALUES = 1 << 16
+"""Of a site's input, from which the error there is taken."""
 CLOSE_DAMAGE, TINY_DAMAGE = 1.02, 1e-7
 
 
@@ -75,12 +77,12 @@ def candidates(
     nodes = sites(graph_module)
     for done, (name, node) in enumerate(nodes.items()):
         progress(done, len(nodes))
-        exact = replay.at(name)
+        exact = replay.at(name, most=MOST_VALUES)
         members, dropped = [], []
         for approximation, options in applicable(statistics[name], approximations.values(), level).values():
             for choice, rank in _ranked(approximation.name, options):
                 try:
-                    error = relative(replay.at(name, site_function(node, choice, approximations)), exact)
+                    error = relative(replay.at(name, site_function(node, choice, approximations), MOST_VALUES), exact)
                     members.append(Member(choice, prices.rough(name, choice), error, rank=rank))
                 except MpccError as problem:
                     dropped.append((choice, f"cannot be used: {problem.what}"))

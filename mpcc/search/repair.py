@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ..cost import Work
 from ..errors import RangeError
 from .problem import Limit, Picks, Problem, Weights
+from .runaway import Runaway
 from .solver import solve
 
 DAMAGE = Weights(damage=1.0)
@@ -24,7 +25,7 @@ CLOSE, SMALL = 0.1, 1e-5
 MOST_TRIALS = 8
 MOST_BANS = 40
 NOT_FINITE = "infinite"
-GAP, PART_GAP = 1e-4, 1e-2
+GAP, PART_GAP = 1e-3, 1e-2
 
 
 @dataclass(frozen=True)
@@ -152,14 +153,35 @@ def corrected(problem: Problem, picks: Picks, measured: float, without: Mapping[
 def banned(problem: Problem, picks: Picks, error: RangeError) -> Problem:
     """Without the most damaging choice up to there, which made values leave the ranges of what follows.
 
-    What the error names is where that shows, seldom where it comes from. The error itself where no choice is left.
+    What the error names is where that shows, seldom where it comes from; where it knows that, without what is to blame.
+    The error itself where no choice is left.
     """
     open_ = [p for p, slot in enumerate(problem.slots) if sum(option.usable for option in slot.options) > 1]
     if not open_:
         raise error
+    for place in _to_blame(problem, picks, error, open_):
+        problem = _barred(problem, picks, place, open_)
+    return problem
+
+
+def _to_blame(problem: Problem, picks: Picks, error: RangeError, open_: Sequence[int]) -> list[int]:
+    """Of the slots that have a choice left those whose picks are to blame."""
+
+    def most_damaging(places: Sequence[int]) -> int:
+        return max(places, key=lambda p: problem.slots[p].options[picks[p]].damage)
+
+    known = error.causes if isinstance(error, Runaway) else ()
+    own = {problem.slots[p].site: [q for q in open_ if problem.slots[q].site == problem.slots[p].site] for p in open_}
+    causes = dict.fromkeys(next((site for site in cause if site in own), None) for cause in known)
+    found = [most_damaging(own[site]) for site in causes if site is not None]
+    if found:
+        return found
     named = [p for p, slot in enumerate(problem.slots) if slot.site in (error.where or "")]
-    before = [p for p in open_ if named and p <= named[-1]]
-    position = max(before or open_, key=lambda p: problem.slots[p].options[picks[p]].damage)
+    return [most_damaging([p for p in open_ if named and p <= named[-1]] or open_)]
+
+
+def _barred(problem: Problem, picks: Picks, position: int, open_: Sequence[int]) -> Problem:
+    """Without the option picked at a slot, nor its like in the other open parts of the site."""
     blamed, slots = problem.slots[position], list(problem.slots)
     form = blamed.options[picks[position]].form
     for place in [p for p in open_ if p == position or (form is not None and slots[p].site == blamed.site)]:

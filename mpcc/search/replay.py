@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, fx
 
 from ..ir.nn import sites
+from ..rewrite.masks import mask_at
+from ..rewrite.parts import free_dims
 
 Function = Callable[..., Any]
 Outputs = tuple[Tensor, ...]
@@ -50,19 +52,36 @@ class Replay:
         made = self._run(nodes, self.base | dict(functions), [node for node in found if node in again])
         return tuple(made[node] if node in made else self.values[node] for node in found)
 
-    def at(self, site: str, function: Function | None = None) -> Tensor:
-        """What one site alone gives: by `function`, or by the graph's own operator."""
+    def at(self, site: str, function: Function | None = None, most: int | None = None) -> Tensor:
+        """What one site alone gives: by `function`, or by the graph's own operator; of some `most` values where it may be cut."""
         node = self.sites[site]
-        return self._run([node], {} if function is None else {site: function}, [node])[node]
+        some = {} if most is None else self._some(node, most)
+        return self._run([node], {} if function is None else {site: function}, [node], some)[node]
+
+    def _some(self, node: fx.Node, most: int) -> dict[fx.Node, Tensor]:
+        """The operand of a site at evenly spread positions of the longest dimension that the operator does not work along."""
+        operand, free = node.args[0], free_dims(node)
+        if not free or not isinstance(operand, fx.Node) or operand not in self.values or mask_at(node) is not None:
+            return {}
+        values = self.values[operand]
+        dim = max(free, key=lambda d: values.shape[d + 1]) + 1
+        count = max(1, round(values.shape[dim] * most / values.numel()))
+        if count >= values.shape[dim]:
+            return {}
+        return {operand: values.index_select(dim, torch.linspace(0, values.shape[dim] - 1, count).long())}
 
     @torch.no_grad()
     def _run(
-        self, nodes: Sequence[fx.Node], functions: Mapping[str, Function], wanted: Sequence[fx.Node]
+        self,
+        nodes: Sequence[fx.Node],
+        functions: Mapping[str, Function],
+        wanted: Sequence[fx.Node],
+        given: Mapping[fx.Node, Tensor] | None = None,
     ) -> dict[fx.Node, Tensor]:
-        """The values of `wanted` after `nodes`, which stand in order; what these need besides is kept or constant."""
+        """The values of `wanted` after `nodes`, which stand in order; what these need besides is given, kept or constant."""
         if not wanted:
             return {}
-        inside = set(nodes)
+        inside, given = set(nodes), given or {}
         needed = dict.fromkeys(operand for node in nodes for operand in node.all_input_nodes if operand not in inside)
         batched = [node for node in needed if node in self.values]
 
@@ -76,7 +95,7 @@ class Replay:
             return tuple(env[node] for node in wanted)
 
         run = torch.func.vmap(one_call, randomness="error")
-        return dict(zip(wanted, run(*(self.values[node] for node in batched)), strict=True))
+        return dict(zip(wanted, run(*(given.get(node, self.values[node]) for node in batched)), strict=True))
 
 
 def _attribute(root: Any, path: str) -> Tensor:
