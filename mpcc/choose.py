@@ -33,7 +33,7 @@ from .search.recipes import recipe_plan
 from .search.repair import DAMAGE, MOST_TRIALS, Tools, Trial, attempt, banned, cheapest, least_damage, most_exact, picked
 from .search.replay import Replay
 from .search.runaway import Runaway, causes
-from .search.sensitivity import MOST_CALLS, Sensitivity, affordable_calls, batches
+from .search.sensitivity import FEWEST_CALLS, MOST_CALLS, Sensitivity, affordable, affordable_calls, batches
 from .task import Chosen, Point, Task, Weighed
 
 PLACE_BITS = 12
@@ -86,6 +86,9 @@ class Search:
         parts = parted(task.graph, found, self.known, few) if task.calibrated else dict.fromkeys(found, WHOLE)
         cut = alone(found, parts, self.known)
         rows = {site: [*(m.choice for m in entry.members), *cut.get(site, ())] for site, entry in found.items()}
+        scarce = affordable(task.graph, rows) < FEWEST_CALLS
+        if scarce:
+            rows = {site: row[: len(found[site].members)] for site, row in rows.items()}
         calls = affordable_calls(task.graph, rows, task.calibrated)
         sensitivity = self._on(calls or 1)
         if not calls:
@@ -94,7 +97,8 @@ class Search:
         damages = sensitivity.sweep(rows, lambda d, t: task.progress("sensitivity", d, t))
         for site in cut:
             found[site] = with_shares(found[site], parts[site], damages[site][len(found[site].members) :], self.known)
-        return Weighed(found, {site: damages[site][: len(entry.members)] for site, entry in found.items()}, sensitivity, parts)
+        whole = {site: damages[site][: len(entry.members)] for site, entry in found.items()}
+        return Weighed(found, whole, sensitivity, parts, scarce=scarce)
 
     def _problem(self, prices: Prices) -> Problem:
         self.candidates: dict[str, Candidates] = {}
@@ -206,7 +210,7 @@ class Search:
         return self.task.metric.damage(outputs, self.sensitivity.reference)
 
     def _without(self, picks: Picks) -> Mapping[str, float]:
-        return self.sensitivity.without(self.choices(picks)) if self.weighed.swept else {}
+        return self.sensitivity.without(self.choices(picks)) if self.weighed.swept and not self.weighed.scarce else {}
 
     def drop(self, picks: Picks) -> float:
         """What the joint choice drops, on the inputs of the judge."""

@@ -86,7 +86,8 @@ class Chosen:
 class Weighed:
     """What no price decides: roughly pruned members, their damages, the inputs that these were measured on, sites' parts.
 
-    Not `swept`, damages are the errors at the sites, for lack of time. `judged` keeps what plans do (plan.json
+    Not `swept`, damages are the errors at the sites, for lack of time; where that is `scarce`, those of parts are shared out
+    by their errors, and damages of joint choices in proportion. `judged` keeps what plans do (plan.json
     -> damage, drop), `recipes` what published ones are on these inputs, `sound` the plans that a program
     was made of.
     """
@@ -96,6 +97,7 @@ class Weighed:
     sensitivity: Sensitivity
     parts: Mapping[str, Parts]
     swept: bool = True
+    scarce: bool = False
     judged: dict[str, tuple[float, float]] = field(default_factory=dict)
     recipes: dict[str, Plan] = field(default_factory=dict)
     sound: set[str] = field(default_factory=set)

@@ -5,6 +5,7 @@ Running `function` on float tensors gives the reference, tracing it gives the ex
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +18,14 @@ Domain = Mapping[str, tuple[float, float]]
 """Named quantities of a site (those of calibration), each with the interval in which an approximation holds."""
 Options = Mapping[str, Any]
 """The options of one member of a family: JSON values only, they are written into the plan."""
+
+JOINED = "joined"
+"""An option of this name says in which order factors are multiplied: a matter of rounds and bytes, the function is the same."""
+
+
+def function_key(options: Options) -> str:
+    """What a member computes: equal for members that only multiply in another order."""
+    return json.dumps({name: value for name, value in options.items() if name != JOINED}, sort_keys=True)
 
 
 @dataclass(frozen=True)

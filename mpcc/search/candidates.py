@@ -19,6 +19,7 @@ from ..cost import Work
 from ..errors import MpccError, UnsupportedOperator
 from ..ir.nn import sites
 from ..rewrite import Approximation, Choice, Level, Options, SiteStatistics
+from ..rewrite.approximation import function_key
 from ..rewrite.expand import site_function
 from .default_plan import applicable, declared, preferred
 from .prices import Prices, structure
@@ -80,10 +81,13 @@ def candidates(
         exact = replay.at(name, most=MOST_VALUES)
         members, dropped = [], []
         for approximation, options in applicable(statistics[name], approximations.values(), level).values():
+            errors: dict[str, float] = {}
             for choice, rank in _ranked(approximation.name, options):
                 try:
-                    error = relative(replay.at(name, site_function(node, choice, approximations), MOST_VALUES), exact)
-                    members.append(Member(choice, prices.rough(name, choice), error, rank=rank))
+                    key = function_key(choice.options)
+                    if key not in errors:
+                        errors[key] = relative(replay.at(name, site_function(node, choice, approximations), MOST_VALUES), exact)
+                    members.append(Member(choice, prices.rough(name, choice), errors[key], rank=rank))
                 except MpccError as problem:
                     dropped.append((choice, f"cannot be used: {problem.what}"))
         found[name] = thinned(prune(Candidates(name, tuple(members), tuple(dropped)), _surely_less_exact))

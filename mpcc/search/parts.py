@@ -35,10 +35,14 @@ MOST_PARTS = 4
 
 @dataclass(frozen=True)
 class Parts:
-    """A site's positions along `dim`, ascending in each group; one group is a site that is not cut."""
+    """A site's positions along `dim`, ascending in each group; one group is a site that is not cut.
+
+    `wrong`: the share of each group in the error that the cheapest structural member makes at the site.
+    """
 
     dim: int
     groups: tuple[tuple[int, ...], ...]
+    wrong: tuple[float, ...] = ()
 
     @property
     def size(self) -> int:
@@ -85,14 +89,24 @@ def cut(node: fx.Node, entry: Candidates, approximations: Mapping[str, Approxima
     if operator not in CUT or not cheap or len(entry.members) < 2:
         return WHOLE
     dim, count = part_dimension(operator, shape_of(node))
-    if count <= MOST_PARTS:
-        return Parts(dim, tuple((place,) for place in range(count))) if count > 1 else WHOLE
+    if count == 1:
+        return WHOLE
     cheapest = min(cheap, key=lambda member: (member.work.bytes, member.work.rounds))
     wrong = replay.at(entry.site, site_function(node, cheapest.choice, approximations)) - replay.at(entry.site)
     errors = wrong.square().mean([d for d in range(wrong.dim()) if d != dim + 1])  # the calls come first
-    ranked = errors.argsort(stable=True).tolist()
-    bounds = [round(count * part / MOST_PARTS) for part in range(MOST_PARTS + 1)]
-    return Parts(dim, tuple(tuple(sorted(ranked[low:high])) for low, high in zip(bounds, bounds[1:], strict=False)))
+    if count <= MOST_PARTS:
+        groups = tuple((place,) for place in range(count))
+    else:
+        ranked = errors.argsort(stable=True).tolist()
+        bounds = [round(count * part / MOST_PARTS) for part in range(MOST_PARTS + 1)]
+        groups = tuple(tuple(sorted(ranked[low:high])) for low, high in zip(bounds, bounds[1:], strict=False))
+    return Parts(dim, groups, _normal([float(errors[list(group)].sum()) for group in groups]))
+
+
+def _normal(values: Sequence[float]) -> tuple[float, ...]:
+    """As shares of their sum; nothing where it is none."""
+    total = sum(values)
+    return tuple(value / total for value in values) if 0 < total < float("inf") else ()
 
 
 def structural(entry: Candidates, approximations: Mapping[str, Approximation]) -> list[Member]:
@@ -118,15 +132,17 @@ def alone(
 def with_shares(
     entry: Candidates, parts: Parts, damages: Sequence[float], approximations: Mapping[str, Approximation]
 ) -> Candidates:
-    """Members with the share of each part in their damage; `damages` in the order of `alone`."""
+    """Members with the share of each part in their damage; `damages` in the order of `alone`.
+
+    Without any, what parts were too many to be measured: by their errors at the site.
+    """
     count, done = len(parts.groups), 0
     members = []
     for member in entry.members:
         shares = parts.shares
         if approximations[member.choice.approximation].level == "structural":
-            own = damages[done * count : (done + 1) * count]
+            shares = _normal(damages[done * count : (done + 1) * count]) or parts.wrong or shares
             done += 1
-            shares = tuple(damage / sum(own) for damage in own) if 0 < sum(own) < float("inf") else shares
         members.append(replace(member, shares=shares))
     return replace(entry, members=tuple(members))
 

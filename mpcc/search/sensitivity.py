@@ -19,6 +19,7 @@ from ..cost.protocol import multiply_adds
 from ..ir.nn import sites
 from ..ir.ranges import values_a_call
 from ..rewrite import Approximation, Choice, Split
+from ..rewrite.approximation import function_key
 from ..rewrite.expand import site_function
 from . import cache
 from .metrics import Metric
@@ -68,11 +69,11 @@ class Sensitivity:
         key = cache.key_of(self.module, self.columns, self.metric.source)
         known = cache.read(key)
         names = {site: [self._entry(site, choice) for choice in row] for site, row in members.items()}
-        todo = [(site, i) for site, row in names.items() for i, name in enumerate(row) if name not in known]
+        todo = {name: (site, i) for site, row in names.items() for i, name in enumerate(row) if name not in known}
         if todo:
-            functions = [{site: self.function(site, members[site][i])} for site, i in todo]
-            for (site, i), outputs in zip(todo, self._outputs(functions, {}, tell), strict=True):
-                known[names[site][i]] = self.metric.damage(outputs, self.reference)
+            functions = [{site: self.function(site, members[site][i])} for site, i in todo.values()]
+            for name, outputs in zip(todo, self._outputs(functions, {}, tell), strict=True):
+                known[name] = self.metric.damage(outputs, self.reference)
             cache.write(key, known)
         return {site: [known[name] for name in row] for site, row in names.items()}
 
@@ -104,7 +105,7 @@ class Sensitivity:
 
     def _entry(self, site: str, member: Choice | Partly) -> str:
         choice = member.choice if isinstance(member, Partly) else member
-        content: Any = [choice.approximation, dict(choice.options)]
+        content: Any = [choice.approximation, function_key(choice.options)]
         if isinstance(member, Partly):
             content += [member.dim, list(member.index)]
         return cache.entry_of(site, content, [self.approximations[choice.approximation]])
@@ -120,16 +121,22 @@ def _joined(parts: Sequence[Outputs]) -> Outputs:
     return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
 
-def affordable_calls(
-    module: fx.GraphModule, members: Mapping[str, Sequence[Any]], calibrated: bool = True, most: int = MOST_CALLS
-) -> int:
-    """How many calls a sweep over these members may take: half the graph a member, on average.
-
-    On noise it is not worth much time: 0 if that would not do, and then errors at the sites have to serve.
-    """
+def affordable(module: fx.GraphModule, members: Mapping[str, Sequence[Any]]) -> int:
+    """How many calls of a sweep over these members stay within MULTIPLY_ADDS: half the graph a member, on average."""
     once = sum(
         float(multiply_adds(Call(use.primitive, use.shapes, use.visibility, use.output, use.attrs))) for use in uses(module)
     )
-    swept = max(1.0, once * sum(len(row) for row in members.values()) / 2)
-    affordable = int((MULTIPLY_ADDS if calibrated else MULTIPLY_ADDS / 10) // swept)
-    return min(most, max(FEWEST_CALLS, affordable)) if calibrated or affordable >= FEWEST_CALLS else 0
+    return int(MULTIPLY_ADDS // max(1.0, once * sum(len(row) for row in members.values()) / 2))
+
+
+def affordable_calls(
+    module: fx.GraphModule, members: Mapping[str, Sequence[Any]], calibrated: bool = True, most: int = MOST_CALLS
+) -> int:
+    """How many calls a sweep over these members takes: at least a few, whatever it costs.
+
+    On noise it is not worth much time: 0 if that would not do, and then errors at the sites have to serve.
+    """
+    calls = affordable(module, members)
+    if calibrated:
+        return min(most, max(FEWEST_CALLS, calls))
+    return min(most, calls // 10) if calls // 10 >= FEWEST_CALLS else 0
