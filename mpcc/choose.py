@@ -151,9 +151,9 @@ class Search:
 
     def settled(self, picks: Picks) -> tuple[Plan, Estimate]:
         """The plan fitted to all inputs, and what its program costs. RangeError where that cannot be made."""
-        if self.task.few is self.task.inputs:
+        if self.task.draft is self.task.program:
             return self.plan(picks), self.estimate(picks)
-        plan = self._fitted(picks, self.task.inputs)
+        plan = self.plan(picks) if self.task.few is self.task.inputs else self._fitted(picks, self.task.inputs)
         return plan, made(self.task, plan).estimate
 
     def _fitted(self, picks: Picks, inputs: Inputs) -> Plan:

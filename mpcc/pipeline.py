@@ -23,7 +23,7 @@ from .executable import Executable, StockExecutable
 from .fidelity import check, compare
 from .front import POINTS, Front, front
 from .ir import nn as nn_level
-from .ir.ranges import Inputs, record_ranges, stack_calls, values_a_call
+from .ir.ranges import record_ranges, values_a_call
 from .predict import program_estimate
 from .pricing import fastest, made, reached, stock_estimate
 from .rewrite import LEVELS, Level, Pass, Plan, SiteStatistics
@@ -33,7 +33,7 @@ from .schedule import Program, Settings, lower
 from .search import calibrate, default_plan, layouts, load_calibration, load_metric, metric_of, synthetic_inputs
 from .search.outside import Outside, watch
 from .search.recipes import Scores, recipe_plan
-from .task import Chosen, Latest, Task
+from .task import Chosen, Latest, Task, drafted, large
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -54,8 +54,6 @@ NN_ORDER = (
 )
 UNCHECKED = Settings(tolerance=float("inf"))
 """For programs that are only to be priced."""
-DRAFT_VALUES, FEWEST_DRAFTED = 1 << 27, 2
-"""Values, all nodes and calls together, from which the programs of a search take their ranges; at least so many (of noise: 1)."""
 MPC_ORDER = (
     "fold_constants_mpc",
     "separate_parts",
@@ -180,11 +178,10 @@ def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -
     return program
 
 
-def _drafted(prepared: Prepared) -> Inputs:
-    """The calibration inputs, or the first of them where a search could not run all of them for every plan."""
-    columns = stack_calls(prepared.graph, prepared.inputs)
-    few = max(FEWEST_DRAFTED if prepared.calibrated else 1, DRAFT_VALUES // max(1, values_a_call(prepared.graph)))
-    return prepared.inputs if few >= len(columns[0]) else list(zip(*(column[:few] for column in columns), strict=True))
+def _checked(prepared: Prepared, plan: Plan, program: Program, tolerance: float) -> Program:
+    """A program that was made of a plan, if it is precise enough."""
+    check(program, mpc_graph(prepared.graph, plan), prepared.inputs, tolerance)
+    return program
 
 
 def mpc_graph(graph: fx.GraphModule, plan: Plan) -> fx.GraphModule:
@@ -296,11 +293,13 @@ def task_of(
     progress: Progress | None = None,
 ) -> Task:
     """What there is to choose for, as the search takes it."""
-    few, chosen = _drafted(prepared), settings or Settings()
+    chosen, few = settings or Settings(), drafted(prepared.graph, prepared.inputs)
     program = draft = Latest(lambda plan: schedule(prepared, plan, chosen))
-    if few is not prepared.inputs:
+    if large(prepared.graph, prepared.inputs):
         some, rough = replace(prepared, inputs=few), replace(chosen, tolerance=math.inf)
         draft = Latest(lambda plan: schedule(some, plan, rough))
+        if few is prepared.inputs:  # then what a draft lacks is the check
+            program = Latest(lambda plan: _checked(prepared, plan, draft(plan), chosen.tolerance))
     return Task(
         graph=prepared.graph,
         statistics=prepared.statistics,

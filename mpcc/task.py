@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import fx
 
 from .cost import Estimate, Network, Protocol
-from .ir.ranges import Inputs
+from .ir.ranges import Inputs, stack_calls, values_a_call
 from .rewrite import Level, Plan, SiteStatistics
 from .schedule import Program, Settings
 from .search.candidates import Candidates
@@ -17,6 +17,22 @@ from .search.parts import Parts
 from .search.sensitivity import Sensitivity
 
 Progress = Callable[[str, int, int], None]
+
+
+DRAFT_VALUES, FEWEST_DRAFTED = 1 << 27, 2
+"""Values, all nodes and calls together, from which the programs of a search take their ranges; at least so many calls."""
+
+
+def large(graph: fx.GraphModule, inputs: Inputs) -> bool:
+    """Whether a search has no time to run all inputs for every plan, and to check what comes out."""
+    return values_a_call(graph) * len(stack_calls(graph, inputs)[0]) > DRAFT_VALUES
+
+
+def drafted(graph: fx.GraphModule, inputs: Inputs) -> Inputs:
+    """The calibration inputs, or the first of them where they are too many for a search."""
+    columns = stack_calls(graph, inputs)
+    few = max(FEWEST_DRAFTED, DRAFT_VALUES // max(1, values_a_call(graph)))
+    return inputs if few >= len(columns[0]) else list(zip(*(column[:few] for column in columns), strict=True))
 
 
 class Latest:
@@ -39,7 +55,7 @@ class Task:
     """What is to be chosen for, and with what: the graph with what calibration saw, the protocol, the network, the metric.
 
     `passes` are the mpc-level rewrites, `program` makes the whole program of a plan. Of a large model `few` are some of
-    the inputs, and `draft` makes a program with the ranges that these have, unchecked; else both are the whole of it.
+    the inputs, and `draft` makes a program with the ranges that these have, unchecked; else it is `program` itself.
     """
 
     graph: fx.GraphModule

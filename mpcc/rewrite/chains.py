@@ -138,6 +138,7 @@ def _residual_degree(kind: Kind, degree: int) -> int:
     return degree + 1 if kind == "reciprocal" else 2 * degree + 1
 
 
+@cache
 def shapes(kind: Kind) -> list[tuple[int, ...]]:
     """Degrees of all chains whose residuals the engine can evaluate in the same opening, shortest first."""
     inner = [k for k in range(1, LARGEST_DEGREE + 1) if _residual_degree(kind, k) <= LARGEST_DEGREE]

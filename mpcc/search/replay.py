@@ -39,6 +39,7 @@ class Replay:
         placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
         self.values: dict[fx.Node, Tensor] = dict(zip(placeholders, columns, strict=True))
         self.values |= self._run(self.order, self.base, self.order)
+        self.cut: tuple[fx.Node | None, int, dict[fx.Node, Tensor]] = (None, 0, {})  # of which site, the operand that is left
 
     def outputs(self, functions: Mapping[str, Function]) -> Outputs:
         """What the graph gives with these functions at these sites, `base` at the others."""
@@ -55,8 +56,10 @@ class Replay:
     def at(self, site: str, function: Function | None = None, most: int | None = None) -> Tensor:
         """What one site alone gives: by `function`, or by the graph's own operator; of some `most` values where it may be cut."""
         node = self.sites[site]
-        some = {} if most is None else self._some(node, most)
-        return self._run([node], {} if function is None else {site: function}, [node], some)[node]
+        if most is not None and self.cut[:2] != (node, most):
+            self.cut = node, most, self._some(node, most)
+        given = {} if most is None else self.cut[2]
+        return self._run([node], {} if function is None else {site: function}, [node], given)[node]
 
     def _some(self, node: fx.Node, most: int) -> dict[fx.Node, Tensor]:
         """The operand of a site at evenly spread positions of the longest dimension that the operator does not work along."""

@@ -12,7 +12,11 @@ Rounds and what is paid once have non-negative weights everywhere, so the inequa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +29,10 @@ Array = np.ndarray[Any, Any]
 SLACK = 1e-9
 """Relative: how far above a limit counts as rounding."""
 MOST_CUTS = 50
+MOST_NODES = 1000
+"""Of a search within a gap: when as many did not close it, what was found so far is as good (and a count, unlike a time, gives
+the same plan everywhere)."""
+INFEASIBLE = 2
 
 
 def solve(problem: Problem, objective: Weights, limits: Sequence[Limit] = (), gap: float = 0.0) -> Picks | None:
@@ -136,14 +144,42 @@ class Programme:
         binary = np.arange(self.columns) < self.first[-1]
         upper = np.where(binary, 1.0, np.inf)
         upper[: self.first[-1]] = [float(option.usable) for slot in problem.slots for option in slot.options]
-        found = optimize.milp(
-            costs,
-            integrality=binary.astype(int),
-            bounds=optimize.Bounds(self.lower, upper),
-            constraints=optimize.LinearConstraint(matrix, [low for _, low, _ in self.rows], [top for _, _, top in self.rows]),
-            options={"mip_rel_gap": gap},
-        )
+        bounds = [low for _, low, _ in self.rows], [top for _, _, top in self.rows]
+
+        def solved(most: int | None) -> Any:
+            return optimize.milp(
+                costs,
+                integrality=binary.astype(int),
+                bounds=optimize.Bounds(self.lower, upper),
+                constraints=optimize.LinearConstraint(matrix, *bounds),
+                options={"mip_rel_gap": gap, **({} if most is None else {"node_limit": most})},
+            )
+
+        with _silent_stdout():
+            found = solved(MOST_NODES if gap else None)
+            if found.x is None and found.status != INFEASIBLE:  # stopped before it had any
+                found = solved(None)
         if found.x is None:
             return None
         pairs = zip(self.first[:-1], self.first[1:], strict=True)
         return tuple(int(np.argmax(found.x[low:high])) for low, high in pairs)
+
+
+@contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """HiGHS writes a line to the standard output now and then, whatever it is told: into the middle of `--json`."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is none
+        yield
+        return
+    sys.stdout.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+        ctypes.CDLL(None).fflush(None)  # what its library still holds
+    finally:
+        os.dup2(kept, 1)
+        os.close(nowhere)
+        os.close(kept)

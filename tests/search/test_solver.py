@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 
 from mpcc.cost import Work
 from mpcc.search.problem import Edge, Limit, Option, Problem, Slot, Weights, longest
@@ -152,3 +155,39 @@ def test_sites_as_wholes_cost_and_lose_what_their_parts_do_alike(problem: Proble
         assert problem.whole.work(picks).bytes == problem.work(problem.in_parts(picks)).bytes
         assert problem.whole.work(picks).rounds == problem.work(problem.in_parts(picks)).rounds
         assert problem.whole.damage(picks) == pytest.approx(problem.damage(problem.in_parts(picks)))
+
+
+def two_slots() -> Problem:
+    """Two sites; the less damaging options are dearer."""
+    options = (Option(Work(1, 10.0), 0.0), Option(Work(0, 1.0), 1.0))
+    return Problem((Slot("a", options), Slot("b", options)), (Edge(None, "a", 1), Edge("a", "b", 1), Edge("b", None, 1)))
+
+
+def test_what_the_solver_s_library_prints_does_not_reach_the_output(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = optimize.milp
+
+    def talking(*args: Any, **kwargs: Any) -> Any:
+        os.write(1, b"solver: a line that nobody asked for\n")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(optimize, "milp", talking)
+    print("before")
+    assert solve(two_slots(), DAMAGE, [Limit(Weights(bytes=1.0), 11.0)]) in ((0, 1), (1, 0))
+    print("after")
+    assert capfd.readouterr().out == "before\nafter\n"
+
+
+def test_a_search_that_was_stopped_before_it_had_a_plan_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, limits = optimize.milp, []
+
+    def stopped(*args: Any, **kwargs: Any) -> Any:
+        limits.append(kwargs["options"].get("node_limit"))
+        found = real(*args, **kwargs)
+        return optimize.OptimizeResult(x=None, status=1) if limits[-1] is not None else found
+
+    monkeypatch.setattr(optimize, "milp", stopped)
+    assert solve(two_slots(), DAMAGE, [Limit(Weights(bytes=1.0), 20.0)], gap=1e-3) == (0, 0)
+    assert limits[0] is not None and limits[1] is None
+    assert solve(two_slots(), DAMAGE, [Limit(Weights(bytes=1.0), 1.0)], gap=1e-3) is None
