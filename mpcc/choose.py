@@ -43,8 +43,8 @@ PLACE_ELEMENTS = 1 << 25
 MOST_JUDGED, JUDGEMENTS = 512, 40
 """At most so many inputs judge what the search chooses, and fewer where so many runs of the whole graph would take long."""
 BISECTIONS, MOST_SETTLED = 12, 16
-MOST_BLIND = 2
-"""Trials where damages were not measured."""
+MOST_BLIND, BLIND_AIM = 3, 0.98
+"""Trials where damages were not measured: the first that keeps the budget is the answer, so they aim a little below it."""
 
 
 class Search:
@@ -237,6 +237,12 @@ class Search:
 
     def within(self, budget: Budget) -> Chosen | None:
         """The least damaging plan within a budget; None if there is none at this level."""
+        self.task.progress("search", 0, 1)
+        found = self._within(budget)
+        self.task.progress("search", 1, 1)
+        return found
+
+    def _within(self, budget: Budget) -> Chosen | None:
         tight = budget
         for _ in range(MOST_SETTLED):
             met = self._meeting(tight)
@@ -255,17 +261,21 @@ class Search:
 
     def _meeting(self, budget: Budget) -> list[Trial]:
         """Trials within a budget, among them the best that is found."""
-        self.task.progress("search", 0, 1)
-        limits = [Limit(weights_of(budget, self.seconds), budget.amount)]
-        most = MOST_TRIALS if self.weighed.swept else MOST_BLIND
-        found, problem = least_damage(self.problem, self.seconds, limits, self.tools, most=most)
-        met = [trial for trial in found if budget.met_by(self.estimate(trial.picks))]
-        if met:
-            return met
+        aim = budget.amount if self.weighed.swept else BLIND_AIM * budget.amount
+        limits = [Limit(weights_of(budget, self.seconds), aim)]
+        found: list[Trial] = []
+        problem = self.problem
+        for at_once in (MOST_TRIALS,) if self.weighed.swept else (1,) * MOST_BLIND:
+            more, problem = least_damage(problem, self.seconds, limits, self.tools, found, at_once)
+            found += more
+            met = [trial for trial in found if budget.met_by(self.estimate(trial.picks))]
+            if met:
+                return met
         fastest, self.problem = cheapest(problem, limits[0].weights, self.tools)
         if not budget.met_by(self.estimate(fastest.picks)):
             return []
         anchored = self.problem.anchored(fastest.picks, fastest.work)
+        most = MOST_TRIALS if self.weighed.swept else MOST_BLIND
         more, _ = least_damage(anchored, self.seconds, limits, self.tools, [*found, fastest], most)
         return [t for t in [*more, fastest] if budget.met_by(self.estimate(t.picks))]
 
