@@ -56,7 +56,7 @@ class Judge:
 
     def __call__(self, plan: Plan, emulated: bool) -> dict[str, float | None]:
         """Damage is None where values are no numbers."""
-        key = Plan(plan.choices).to_json(), emulated
+        key = plan.key, emulated
         if key not in self.known:
             if emulated:
                 outputs = tuple(Emulator(pipeline.schedule(self.prepared, plan)).calls(*self.columns))

@@ -178,7 +178,7 @@ class Search:
         """The cost of the whole program, or of its draft. RangeError where it cannot be made, whatever the protocol."""
         if picks not in self.estimates:
             plan, task = self.plan(picks), replace(self.task, program=self.task.draft)
-            key = Plan(plan.choices).to_json()
+            key = plan.key
             if task.protocol.name != OWN and key not in self.weighed.sound:
                 task.program(plan)
                 self.weighed.sound.add(key)
@@ -218,7 +218,7 @@ class Search:
 
     def judged(self, plan: Plan) -> tuple[float, float]:
         """(damage, drop) of a plan on the inputs of the judge."""
-        key = Plan(plan.choices).to_json()
+        key = plan.key
         if key not in self.weighed.judged:
             seen, metric = self.judge.joint(plan.choices), self.task.metric
             self.weighed.judged[key] = metric.damage(seen, self.judge.reference), metric.drop(seen, self.judge.reference)

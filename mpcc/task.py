@@ -43,7 +43,7 @@ class Latest:
         self.kept: dict[str, Program] = {}
 
     def __call__(self, plan: Plan) -> Program:
-        key = Plan(plan.choices).to_json()
+        key = plan.key
         if key not in self.kept:
             self.kept.clear()  # first: two large programs need not be in memory
             self.kept[key] = self.make(plan)

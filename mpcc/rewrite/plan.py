@@ -109,6 +109,11 @@ class Plan:
         sites = {name: _document(entry) for name, entry in self.choices.items()}
         return json.dumps({"version": VERSION, "notes": dict(self.notes), "sites": sites}, indent=2) + "\n"
 
+    @property
+    def key(self) -> str:
+        """Text that is the same for plans of the same choices, whatever their notes."""
+        return Plan(self.choices).to_json()
+
     @staticmethod
     def from_json(text: str, *, where: str = "plan") -> Plan:
         try:
