@@ -33,7 +33,7 @@ test-all: setup
 # Against SPU itself, which this installs into .venv; what it counted is committed, so that `make test` compares too.
 test-spu: setup
 	$(PIP) -c constraints.txt --no-build-isolation --editable ".[spu]"
-	$(PY) -m pytest -q -m spu tests/spu_counters
+	$(PY) -m pytest -q -m spu tests/runtime/spu
 
 # The committed op counts of mpcc's own models, written again: look at the difference before you commit it.
 op-counts: setup

@@ -10,28 +10,28 @@ engine's fixed point on test images, and again on values drawn from [-10, 10].
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import mpcc
+from examples.fashion_vit import data
+from examples.fashion_vit.model import fashion_vit
 from mpcc import registry
-from mpcc.backend.emulate import Emulator
+from mpcc.approximate import Approximation, Choice, Options, Plan
+from mpcc.approximate.expand import expand
+from mpcc.calibration import calibrate
+from mpcc.calibration.ranges import record_ranges
 from mpcc.errors import MpccError
-from mpcc.ir.ranges import record_ranges
-from mpcc.rewrite import Approximation, Choice, Options, Plan
-from mpcc.rewrite.expand import expand
-from mpcc.schedule import lower
-from mpcc.search import calibrate
+from mpcc.lowering import lower
+from mpcc.runtime.engine.emulate import Emulator
+from tests.models.published import published
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "fashion_vit"
@@ -44,15 +44,6 @@ FITTED = {
 }
 TITLES = {"gelu": "GELU", "softmax": "Softmax", "layer_norm": "LayerNorm"}
 SETS = {"vit": "Fashion ViT", "uniform": "[-10, 10]"}
-
-
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclass(frozen=True)
@@ -72,7 +63,7 @@ class Row:
 
 def activations(operator: str) -> tuple[Tensor, Tensor]:
     """What the operator sees in one block: [images, 1, ...] of training images, and of test images."""
-    data, (model, _) = load(EXAMPLE / "data.py"), load(EXAMPLE / "model.py").fashion_vit()
+    model, _ = fashion_vit()
     block, seen = model.blocks[BLOCK], []
     place = {"gelu": block.mlp.act, "layer_norm": block.norm2, "softmax": block.norm1}[operator]
     hook = place.register_forward_hook(lambda module, args, result: seen.append(result if operator == "softmax" else args[0]))
@@ -118,7 +109,7 @@ def measured(operator: str, values: str, fitted_on: Tensor, measured_on: Tensor)
     graph = mpcc.capture(module, (fitted_on[0],))
     (site,) = (statistics.site.name for statistics in calibrate(graph, list(fitted_on)).values())
     statistics = calibrate(graph, list(fitted_on))[site]
-    published = load(Path(__file__).with_name("models") / "published.py").published(statistics)
+    members = published(statistics)
     known: Mapping[str, Approximation] = registry.approximations()
     rows = []
     with torch.no_grad():
@@ -126,7 +117,7 @@ def measured(operator: str, values: str, fitted_on: Tensor, measured_on: Tensor)
     entries = [(name, known[name], options, False) for name in FITTED[operator] for options in known[name].candidates(statistics)]
     if operator == "gelu":  # its first member is fitted, the others are published
         entries.append(("gelu_quad", known["gelu_quad"], known["gelu_quad"].candidates(statistics)[0], False))
-    entries += [(one.name, one.approximation, one.options, True) for one in published]
+    entries += [(one.name, one.approximation, one.options, True) for one in members]
     for name, approximation, options, is_published in entries:
         row = Row(operator, values, name, is_published, approximation.level)
         rows.append(_measure(row, graph, site, approximation, options, fitted_on, measured_on, expected))
@@ -270,10 +261,10 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         if not here:
             continue
         for axis, quantity in zip(line, ("rounds", "bytes"), strict=True):
-            for published, colour, mark in ((False, "tab:blue", "o"), (True, "tab:red", "x")):
-                chosen = [r for r in here if r.published == published]
+            for from_paper, colour, mark in ((False, "tab:blue", "o"), (True, "tab:red", "x")):
+                chosen = [r for r in here if r.published == from_paper]
                 axis.scatter([getattr(r, quantity) for r in chosen], [r.error for r in chosen], c=colour, marker=mark,
-                             label="published" if published else "fitted", s=24)  # fmt: skip
+                             label="published" if from_paper else "fitted", s=24)  # fmt: skip
             for r in here:
                 if r.published:
                     place = (getattr(r, quantity), r.error)

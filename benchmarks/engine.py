@@ -28,13 +28,14 @@ from parties.paired import go_first, paired
 from torch import Tensor
 
 from mpcc import registry
-from mpcc.backend.session import Session
-from mpcc.backend.transport import LinkModel
+from mpcc.approximate import Plan
 from mpcc.cost import Network, estimate_graph
 from mpcc.errors import MpccError
+from mpcc.lowering import Settings
 from mpcc.pipeline import Prepared, prepare, schedule
-from mpcc.rewrite import Plan
-from mpcc.schedule import Program, Settings
+from mpcc.program import Program
+from mpcc.runtime.net.transport import LinkModel
+from mpcc.runtime.session.session import Session
 from mpcc.search import default_plan
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -112,7 +113,7 @@ def check_time(program: Program, images: list[Tensor], cpu: float, priority: int
 
 def strict(prepared: Prepared, plan: Plan, images: list[Tensor], expected: list[Tensor]) -> list[dict[str, Any]]:
     """What a smaller probability of failure costs."""
-    from mpcc.backend.emulate import Emulator
+    from mpcc.runtime.engine.emulate import Emulator
 
     rows = []
     for budget in (1e-6, 1e-9):

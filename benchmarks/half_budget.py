@@ -22,10 +22,10 @@ from netns import Namespaces, unavailable
 from parties import launch
 
 import mpcc
-from mpcc.backend.session import Session
-from mpcc.backend.transport import LinkModel
 from mpcc.cost import Budget, Network
-from mpcc.schedule import Program
+from mpcc.program import Program
+from mpcc.runtime.net.transport import LinkModel
+from mpcc.runtime.session.session import Session
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "examples" / "digits_vit"

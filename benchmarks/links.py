@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mpcc import pipeline, registry
-from mpcc.bundle.front import tally
-from mpcc.choose import Search
+from mpcc.approximate import Choice, Split
 from mpcc.cost import Budget, Network
-from mpcc.pricing import priced
-from mpcc.rewrite import Choice, Split
+from mpcc.search.pricing import priced
+from mpcc.search.search import Search
+from mpcc.show.front import tally
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "examples" / "digits_vit"

@@ -25,17 +25,17 @@ from pareto_page import write_page
 from torch import Tensor
 
 from mpcc import pipeline, registry
-from mpcc.backend.emulate import Emulator
-from mpcc.bundle.front import tally
-from mpcc.choose import Search
+from mpcc.approximate import Plan
+from mpcc.calibration.ranges import stack_calls
 from mpcc.cost import Estimate, Network
 from mpcc.errors import MpccError
-from mpcc.front import front
-from mpcc.ir.ranges import stack_calls
-from mpcc.pricing import OWN, priced
-from mpcc.rewrite import Plan
+from mpcc.runtime.engine.emulate import Emulator
 from mpcc.search import Sensitivity
+from mpcc.search.pareto import front
+from mpcc.search.pricing import OWN, priced
 from mpcc.search.recipes import KNOWN
+from mpcc.search.search import Search
+from mpcc.show.front import tally
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

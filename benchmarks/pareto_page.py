@@ -10,7 +10,7 @@ from typing import Any
 
 from links import links_section
 
-from mpcc.bundle.front import picture
+from mpcc.show.front import picture
 
 TITLES = {"fashion": "Fashion-MNIST ViT (trained)", "vit_lite": "ViT-Lite 7/4/32 (random weights, smooth noise as images)"}
 ROUNDING = 1e-5

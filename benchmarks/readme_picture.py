@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import mpcc
-from mpcc.bundle.comparison import by_operator, lines
-from mpcc.bundle.pictures import bars
-from mpcc.bundle.units import count, size, times
+from mpcc.show.bars import bars
+from mpcc.show.comparison import by_operator, lines
+from mpcc.show.units import count, size, times
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "examples" / "digits_vit"

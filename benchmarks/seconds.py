@@ -27,9 +27,9 @@ from rich.table import Table
 
 import mpcc
 from mpcc import registry
-from mpcc.bundle.units import duration
 from mpcc.cli.screen import console, progress
 from mpcc.cost import Network, estimate_graph
+from mpcc.show.units import duration
 
 FOLDER = Path(__file__).parents[1] / "examples" / "digits_vit"
 NETWORKS = ("lan", "10ms,50MB/s", "wan")

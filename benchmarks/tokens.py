@@ -23,9 +23,9 @@ from models.vit_lite import VisionTransformer, randomize, smooth_image
 
 from mpcc.cost import LAN, WAN, estimate_graph
 from mpcc.pipeline import prepare, schedule
-from mpcc.predict import program_estimate
 from mpcc.registry import approximations, protocol
 from mpcc.search import default_plan
+from mpcc.search.program_cost import program_estimate
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIDES = (7, 10, 12, 14, 16, 18, 21, 24)

@@ -27,8 +27,8 @@ from models.vit_lite import VisionTransformer, randomize, smooth_image
 
 from mpcc import pipeline
 from mpcc.cost import Budget
-from mpcc.pricing import priced
 from mpcc.search import cache, repair
+from mpcc.search.pricing import priced
 
 PAGE = Path(__file__).parents[1] / "docs" / "vit_b.json"
 GOALS = {"without calibration": 60.0, "calibrated": 600.0, "solver": 5.0}

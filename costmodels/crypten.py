@@ -1,6 +1,6 @@
 """Prices of mpcc's own engine on CrypTen parties: every value opened once, weights' masks opened once a model.
 
-The exact cost of a program is read off its schedule (`mpcc.schedule.Program.cost`); this table prices one primitive by
+The exact cost of a program is read off its schedule (`mpcc.program.Program.cost`); this table prices one primitive by
 itself, for searches that have no program yet. `opened=(positions of operands,)` says which operands other primitives
 have opened already: they cost nothing more. Primitives whose openings are ready together share their rounds; a
 softmax or a layer_norm has no price here before an approximation has been chosen for it.

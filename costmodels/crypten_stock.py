@@ -1,7 +1,7 @@
 """Prices of stock CrypTen 0.4.1: two parties, a dealer, every operator by CrypTen's own function.
 
 Exact: equal to CrypTen's counters (`crypten.cfg.communicator.verbose`), operator by operator. The operators are those
-of `mpcc.backend.crypten.stock_ops`, so GELU is x * sigmoid(1.702 x), and weights are opened anew in every inference.
+of `mpcc.runtime.crypten_stock.operators`, so GELU is x * sigmoid(1.702 x), and weights are opened anew in every inference.
 Correlated randomness is not counted, as CrypTen does not: its default provider makes it at party 0.
 """
 

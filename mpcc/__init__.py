@@ -13,11 +13,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .approximate import Choice, Plan
     from .cost import Budget, Estimate, Network, OpCounts
     from .errors import MpccError
-    from .executable import Executable, Run
     from .pipeline import Optimized, capture, compile, count, estimate, load, optimize, transform
-    from .rewrite import Choice, Plan
+    from .runtime.executable import Executable, Run
 
 __all__ = [
     "Budget",
@@ -42,9 +42,9 @@ __all__ = [
 _HOMES = {
     "cost": ("Budget", "Estimate", "Network", "OpCounts"),
     "errors": ("MpccError",),
-    "executable": ("Executable", "Run"),
+    "runtime.executable": ("Executable", "Run"),
     "pipeline": ("Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "transform"),
-    "rewrite": ("Choice", "Plan"),
+    "approximate": ("Choice", "Plan"),
 }
 
 

@@ -15,25 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
-from . import registry
-from .choose import Search, searched
+from mpcc import registry
+
+from .approximate import LEVELS, Level, Plan, SiteStatistics
+from .approximate.expand import expand
+from .approximate.inline import written
+from .calibration import calibrate, load_calibration, synthetic_inputs
+from .calibration.range_check import Outside, watch
+from .calibration.ranges import record_ranges, values_a_call
 from .cost import Budget, Estimate, Network, OpCounts, estimate_graph
 from .errors import BudgetError, OutsideRange, UsageError
-from .executable import Executable, StockExecutable
-from .fidelity import check, compare
-from .front import POINTS, Front, front
 from .ir import nn as nn_level
-from .ir.ranges import record_ranges, values_a_call
-from .predict import program_estimate
-from .pricing import fastest, made, reached, stock_estimate
-from .rewrite import LEVELS, Level, Pass, Plan, SiteStatistics
-from .rewrite.expand import expand
-from .rewrite.written import written
-from .schedule import Program, Settings, lower
-from .search import calibrate, default_plan, layouts, load_calibration, load_metric, metric_of, synthetic_inputs
-from .search.outside import Outside, watch
+from .lowering import Settings, lower
+from .program import Program
+from .rewrite import Pass
+from .runtime.engine.fidelity import check, compare
+from .runtime.executable import Executable, StockExecutable
+from .search import default_plan, layouts, load_metric, metric_of
+from .search.pareto import POINTS, Front, front
+from .search.pricing import fastest, made, reached, stock_estimate
+from .search.program_cost import program_estimate
 from .search.recipes import Scores, recipe_plan
-from .task import Chosen, Latest, Task, drafted, large
+from .search.search import Search, searched
+from .search.task import Chosen, Latest, Task, drafted, large
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -128,9 +132,10 @@ class Optimized:
 
     def save(self, folder: str | Path) -> Path:
         """Write a bundle: plan.json, model.onnx, program.json, weights.safetensors, report.html."""
-        from .bundle import save
+        from .show.report import Comparison
 
-        return save(self, Path(folder))
+        comparison = Comparison(self.baseline, self.estimate, self.errors, self.calibrated, self.ranges)
+        return self.executable().save(folder, comparison)
 
 
 @dataclass(frozen=True)
@@ -271,7 +276,7 @@ def pareto(
 ) -> Front:
     """The plans from the fastest to the most exact that no other plan tried beats in both, each with its exact price.
 
-    Published recipes are among the plans tried (`mpcc.front`).
+    Published recipes are among the plans tried (`mpcc.search.pareto`).
     """
     _check(level, protocol, network)
     prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
@@ -376,9 +381,7 @@ def compile(  # noqa: A001  (the public name)
 
 def load(folder: str | Path) -> Executable:
     """The executable of a bundle."""
-    from .bundle import load as read
-
-    return read(Path(folder))
+    return Executable.load(folder)
 
 
 def count(model_or_executable: Any, example_inputs: Sequence[Any] | None = None) -> OpCounts:

@@ -18,11 +18,12 @@ from functools import cache
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
-from mpcc.errors import UsageError
+from .errors import UsageError
 
 if TYPE_CHECKING:
-    from mpcc.cost import Protocol
-    from mpcc.rewrite import Approximation, Pass
+    from .approximate import Approximation
+    from .cost import Protocol
+    from .rewrite import Pass
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ COSTMODELS = "mpcc.costmodels"
 @cache
 def approximations() -> Mapping[str, Approximation]:
     """All approximations by name."""
-    from mpcc.rewrite import Approximation
+    from .approximate import Approximation
 
     return collect(plugin_modules(PASSES), Approximation, "approximation")
 
@@ -41,7 +42,7 @@ def approximations() -> Mapping[str, Approximation]:
 @cache
 def passes() -> Mapping[str, Pass]:
     """All passes (fusions, folds) by name."""
-    from mpcc.rewrite import Pass
+    from .rewrite import Pass
 
     return collect(plugin_modules(PASSES), Pass, "pass")
 
@@ -49,7 +50,7 @@ def passes() -> Mapping[str, Pass]:
 @cache
 def protocols() -> Mapping[str, Protocol]:
     """All protocols by name."""
-    from mpcc.cost import Protocol
+    from .cost import Protocol
 
     return collect(plugin_modules(COSTMODELS), Protocol, "protocol")
 
@@ -76,9 +77,9 @@ def plugin_modules(package: str) -> tuple[ModuleType, ...]:
 
 
 def _packaged(package: str) -> Iterator[ModuleType]:
-    for entry in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        if not entry.name.startswith("_"):
-            yield importlib.import_module(f"{package}.{entry.name}")
+    for entry in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+        if not entry.ispkg and not entry.name.rpartition(".")[2].startswith("_"):
+            yield importlib.import_module(entry.name)
 
 
 def _offered(group: str) -> Iterator[ModuleType]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from mpcc.cost import OpCounts, Rise
+    from .cost import OpCounts, Rise
 
 SUFFIX = ".op-counts.json"
 OPTION = "--update-op-counts"
@@ -70,8 +70,9 @@ def op_counts(request: pytest.FixtureRequest) -> Callable[..., OpCounts]:
 
 def _count(model: Any, example_inputs: Sequence[Any] | None, calibration: Any) -> OpCounts:
     from mpcc import pipeline
-    from mpcc.cost import OpCounts
-    from mpcc.executable import Executable
+
+    from .cost import OpCounts
+    from .runtime.executable import Executable
 
     if isinstance(model, OpCounts):
         return model
@@ -83,7 +84,7 @@ def _count(model: Any, example_inputs: Sequence[Any] | None, calibration: Any) -
 
 
 def _read(file: Path) -> OpCounts:
-    from mpcc.cost import OpCounts
+    from .cost import OpCounts
 
     return OpCounts.from_json(file.read_text(encoding="utf-8"), file.name)
 
@@ -92,7 +93,7 @@ def _message(rises: list[Rise], file: str) -> str:
     """What rose, as a table."""
     from rich.console import Console
 
-    from mpcc.cost import table_of_rises
+    from .cost import table_of_rises
 
     console = Console(width=110, color_system=None)
     with console.capture() as text:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mpcc import registry
+from mpcc.approximate import Approximation
 from mpcc.cost import Protocol
-from mpcc.rewrite import Approximation
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)

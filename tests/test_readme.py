@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import readme
 from mpcc import security
 from mpcc.cli import app
 
@@ -18,17 +17,8 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 AGAIN = "python benchmarks/readme.py --write brings README.md up to date"
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.slow
 def test_the_session_prints_what_stands_below_it() -> None:
-    readme = load("readme")
     found = readme.SESSION.search(TEXT)
     assert readme.session_output(TEXT) == found["output"], AGAIN
 
@@ -44,12 +34,12 @@ def test_the_results_agree_with_the_session() -> None:
 
 
 def test_the_security_statement_is_the_one_that_is_printed() -> None:
-    assert load("readme").with_security(TEXT) == TEXT, AGAIN
+    assert readme.with_security(TEXT) == TEXT, AGAIN
     assert security.SUMMARY in TEXT
 
 
 def test_the_session_has_six_lines() -> None:
-    assert len(load("readme").SESSION.search(TEXT)["code"].splitlines()) == 6
+    assert len(readme.SESSION.search(TEXT)["code"].splitlines()) == 6
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"mpcc ([a-z]+) [A-Z]", TEXT)) | {"passes", "networks"}))

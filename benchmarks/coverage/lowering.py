@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, fx
 
 from mpcc import pipeline
-from mpcc.backend.emulate import Emulator
+from mpcc.calibration import synthetic_inputs
 from mpcc.errors import MpccError
-from mpcc.search import synthetic_inputs
+from mpcc.runtime.engine.emulate import Emulator
 
 CALIBRATION_CALLS = 2
 """The question is whether there is a program, not how fine it is."""

@@ -25,7 +25,7 @@ from settings import SETTINGS  # noqa: E402
 
 import mpcc  # noqa: E402
 from mpcc.cost import Network  # noqa: E402
-from mpcc.search.tuning import Group, load_data  # noqa: E402
+from mpcc.training import Group, load_data  # noqa: E402
 
 
 def main() -> None:

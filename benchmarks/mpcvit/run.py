@@ -31,8 +31,8 @@ from settings import SETTINGS, Row, Setting, rows  # noqa: E402
 import mpcc  # noqa: E402
 from mpcc.cost import Budget, Network  # noqa: E402
 from mpcc.errors import MpccError  # noqa: E402
-from mpcc.search.tuning import NONE, Checkpoint, Data, Group, Recipe, Stage, Trainer, device_of, load_data, method, replaced, taps  # noqa: E402
-from mpcc.tune import Tuning, Wanted  # noqa: E402
+from mpcc.training import NONE, Checkpoint, Data, Group, Recipe, Stage, Trainer, device_of, load_data, method, replaced, taps  # noqa: E402
+from mpcc.training.tune import Tuning, Wanted  # noqa: E402
 
 NETWORK = "wan"
 

@@ -25,11 +25,10 @@ from netns import Namespaces
 from safetensors.torch import save_file
 from torch import Tensor, fx
 
-from mpcc.backend.crypten.stock_party import CLIENT, OWNER
-from mpcc.backend.crypten.stock_plan import stock_program
-from mpcc.backend.crypten.stock_wire import Job, receive_answer, send_job
-from mpcc.schedule import Program
-from mpcc.schedule.serialize import dumps
+from mpcc.program import Program
+from mpcc.runtime.crypten_stock.party import CLIENT, OWNER
+from mpcc.runtime.crypten_stock.plan import stock_program
+from mpcc.runtime.crypten_stock.wire import Job, receive_answer, send_job
 
 PARTY = str(Path(__file__).with_name("party.py"))
 ROLES = ("server", "client", "dealer")
@@ -76,7 +75,7 @@ def mpcc(
     """Inferences of mpcc's engine after one set-up, the dealer a process of its own."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mpcc-bench-")))
-        (folder / "program.json").write_text(dumps(program))
+        (folder / "program.json").write_text(program.to_json())
         save_file({k: v.detach().contiguous().clone() for k, v in program.constants.items()}, folder / "weights.st")
         save_file({str(i): image.contiguous().clone() for i, image in enumerate(images)}, folder / "inputs.st")
         peers = {r: [_address(spaces, i), _free_port() if spaces is None else 7000] for i, r in enumerate(ROLES)}

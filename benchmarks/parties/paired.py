@@ -18,12 +18,12 @@ from pathlib import Path
 from torch import Tensor
 
 from mpcc import registry
-from mpcc.backend.calibrate import measure
-from mpcc.backend.session import Session
-from mpcc.backend.transport import LinkModel
 from mpcc.cost import Network
-from mpcc.predict import program_estimate
-from mpcc.schedule import Program
+from mpcc.program import Program
+from mpcc.runtime.benchmark import measure
+from mpcc.runtime.net.transport import LinkModel
+from mpcc.runtime.session.session import Session
+from mpcc.search.program_cost import program_estimate
 
 CYCLES, RUNS, WARM_UP = 5, 8, 2
 STILL_SECONDS = 0.1

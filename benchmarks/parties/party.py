@@ -1,7 +1,7 @@
 """One process of a measured inference: a party of the stock engine, or a party or the dealer of mpcc.
 
     party.py stock FD [cpu]           the stock engine's party; its job comes and its answer goes over the socket FD
-    party.py mpcc JOB.json ROLE       `mpcc.backend.standalone.run_party`; prints a JSON line for each inference
+    party.py mpcc JOB.json ROLE       `mpcc.runtime.session.standalone.run_party`; prints a JSON line for each inference
 
 With `cpu`, the online phase is measured by the processor time of this process (all threads) instead of the clock: both
 engines take `time.perf_counter` from their own module, which is given the other clock here.
@@ -20,7 +20,7 @@ PROCESSOR = SimpleNamespace(perf_counter=time.process_time, monotonic=time.monot
 
 
 def stock(cpu: bool) -> None:
-    from mpcc.backend.crypten import stock_party
+    from mpcc.runtime.crypten_stock import party as stock_party
 
     sys.argv = sys.argv[1:]
     if cpu:
@@ -31,14 +31,15 @@ def stock(cpu: bool) -> None:
 def mpcc(job: dict[str, Any], role: str) -> None:
     from safetensors.torch import load_file
 
-    from mpcc.backend import inference
-    from mpcc.backend.standalone import run_party
-    from mpcc.schedule.serialize import loads
+    from mpcc.program import Program
+    from mpcc.runtime.engine import inference
+    from mpcc.runtime.session.standalone import run_party
 
     if job["cpu"]:
         inference.time = PROCESSOR  # type: ignore[attr-defined]
     folder = Path(job["folder"])
-    program = loads((folder / "program.json").read_text(), load_file(folder / "weights.st") if role == "server" else {})
+    weights = load_file(folder / "weights.st") if role == "server" else {}
+    program = Program.from_json((folder / "program.json").read_text(), weights)
     images = load_file(folder / "inputs.st")
     run_party(
         program,

@@ -1,4 +1,4 @@
-"""Measures every primitive and whole blocks under SPU by its own counters: tests/spu_counters/counters.json.
+"""Measures every primitive and whole blocks under SPU by its own counters: tests/runtime/spu/counters.json.
 
     pip install "mpcc[spu]"
     python benchmarks/spu/counters.py [--protocol semi2k ...] [--case exp ...]      other rows stay as they are
@@ -19,11 +19,11 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
-COUNTERS = ROOT / "tests" / "spu_counters" / "counters.json"
+COUNTERS = ROOT / "tests" / "runtime" / "spu" / "counters.json"
 
 
 def main() -> None:
-    from tests.spu_counters.cases import cases_of, measure
+    from tests.models.spu_cases import cases_of, measure
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--protocol", action="append", choices=("semi2k", "aby3", "cheetah"))

@@ -19,8 +19,8 @@ import torch
 from rich.table import Table
 
 import mpcc
-from mpcc.bundle.units import count, duration, size, times
 from mpcc.cli.screen import console, progress
+from mpcc.show.units import count, duration, size, times
 
 FOLDER = Path(__file__).parent
 Tell = Callable[[str, int, int], None]

@@ -10,7 +10,7 @@
 The same model and plan give the same bytes. Nothing in it is code, and reading it runs none.
 """
 
-from .read import Bundle, load, open_bundle
-from .write import save
+from .read import Bundle, open_bundle
+from .write import Contents, save
 
-__all__ = ["Bundle", "load", "open_bundle", "save"]
+__all__ = ["Bundle", "Contents", "open_bundle", "save"]

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from torch import Tensor, fx
 
+from mpcc.approximate import Plan
 from mpcc.errors import BundleError
-from mpcc.executable import Executable
-from mpcc.rewrite import Plan
-from mpcc.schedule import Program
-from mpcc.schedule.serialize import loads
+from mpcc.program import Program
 
 from . import manifest as names
 from .manifest import AGAIN, Manifest, check_files, read_manifest
@@ -36,15 +34,11 @@ class Bundle:
             )
         return self.folder / names.MODEL
 
-    def executable(self) -> Executable:
-        """What two parties run."""
-        reads = None if names.MODEL not in self.manifest.files else self._captured
-        return Executable(self.program, self.plan, model=reads)
-
-    def _captured(self) -> fx.GraphModule:
+    def reference(self) -> fx.GraphModule | None:
+        """The rewritten model in float, captured from its ONNX file; None if the bundle has none."""
         from mpcc.frontend import capture
 
-        return capture(self.model, None)
+        return None if names.MODEL not in self.manifest.files else capture(self.model, None)
 
 
 def open_bundle(folder: str | Path, *, weights: bool = True) -> Bundle:
@@ -53,7 +47,7 @@ def open_bundle(folder: str | Path, *, weights: bool = True) -> Bundle:
     manifest = read_manifest(place)
     check_files(place, manifest, public_only=not weights)
     constants = read_weights(place / names.WEIGHTS) if weights else {}
-    program = loads((place / names.PROGRAM).read_text(encoding="utf-8"), constants, where=str(place / names.PROGRAM))
+    program = Program.from_json((place / names.PROGRAM).read_text(encoding="utf-8"), constants, where=str(place / names.PROGRAM))
     if program.digest != manifest.program_digest:
         what = f"{names.PROGRAM} is not the program that {names.MANIFEST} names"
         raise BundleError(what, where=str(place), hint=AGAIN)
@@ -61,11 +55,6 @@ def open_bundle(folder: str | Path, *, weights: bool = True) -> Bundle:
         _check_weights(place, program, constants)
     plan = Plan.from_json((place / names.PLAN).read_text(encoding="utf-8"), where=str(place / names.PLAN))
     return Bundle(place, manifest, plan, program)
-
-
-def load(folder: str | Path) -> Executable:
-    """The executable of a bundle."""
-    return open_bundle(folder).executable()
 
 
 def _check_weights(place: Path, program: Program, constants: dict[str, Tensor]) -> None:

@@ -7,48 +7,53 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from torch import fx
+
+from mpcc.approximate import Plan
 from mpcc.errors import BundleError, MpccError
-from mpcc.executable import Executable
-from mpcc.schedule.serialize import dumps
+from mpcc.program import Program
 
 from . import manifest as names
 from .manifest import Manifest, created_by, sha256
-from .report import report
 from .weights import write_weights
 
 FRONT = "front.json"
 """The file by which the folder of a front is known."""
 
-if TYPE_CHECKING:
-    from torch import fx
 
-    from mpcc.pipeline import Optimized
+@dataclass(frozen=True)
+class Contents:
+    """What a bundle is written of. `module` is the rewritten nn-level graph, if it is at hand; `report` is HTML text."""
+
+    plan: Plan
+    program: Program
+    version: str
+    report: str
+    module: fx.GraphModule | None = None
 
 
-def save(made: Optimized | Executable, folder: str | Path) -> Path:
-    """Write what `mpcc.optimize` or `mpcc.compile` made. An existing bundle is replaced, only when all went well;
-    any other folder with something in it is refused (BundleError)."""
+def save(contents: Contents, folder: str | Path) -> Path:
+    """Write a bundle. An existing bundle is replaced, only when all went well; any other folder with something in it
+    is refused (BundleError)."""
     place = Path(folder)
-    executable = made if isinstance(made, Executable) else made.executable()
-    optimized = None if isinstance(made, Executable) else made
     with replaced(place) as new:
-        (new / names.PLAN).write_text(made.plan.to_json(), encoding="utf-8")
-        _write_model(made.module, new / names.MODEL)
-        (new / names.PROGRAM).write_text(dumps(made.program), encoding="utf-8")
-        write_weights(made.program.constants, new / names.WEIGHTS)
-        (new / names.REPORT).write_text(report(executable, optimized), encoding="utf-8")
-        (new / names.MANIFEST).write_text(_manifest(executable, new).to_json(), encoding="utf-8")
+        (new / names.PLAN).write_text(contents.plan.to_json(), encoding="utf-8")
+        _write_model(contents.module, new / names.MODEL)
+        (new / names.PROGRAM).write_text(contents.program.to_json(), encoding="utf-8")
+        write_weights(contents.program.constants, new / names.WEIGHTS)
+        (new / names.REPORT).write_text(contents.report, encoding="utf-8")
+        (new / names.MANIFEST).write_text(_manifest(contents, new).to_json(), encoding="utf-8")
     return place
 
 
-def _manifest(executable: Executable, folder: Path) -> Manifest:
-    program = executable.program
+def _manifest(contents: Contents, folder: Path) -> Manifest:
+    program = contents.program
     return Manifest(
         program_digest=program.digest,
-        model_version=executable.version,
+        model_version=contents.version,
         inputs=[list(node.meta["val"].shape) for node in program.inputs()],
         outputs=[list(program.nodes[name].meta["val"].shape) for name, _ in program.outputs],
         files={name: sha256(folder / name) for name in names.FILES if (folder / name).exists()},

@@ -49,7 +49,7 @@ def calibrate(
                 "this machine has not been calibrated", where=str(Machine.file()), hint="run `mpcc calibrate`"
             )
     else:
-        from mpcc.backend.calibrate import measure
+        from mpcc.runtime.benchmark import measure
 
         with progress() as tell:
             found = measure(tell, alone=alone)

@@ -113,7 +113,7 @@ def show(counts: OpCounts) -> None:
     """A row a primitive, and the totals of one inference."""
     from rich.table import Table
 
-    from mpcc.bundle.units import size, small
+    from mpcc.show.units import size, small
 
     table = Table(title=f"Op counts, {counts.protocol}", title_justify="left")
     table.add_column("primitive")

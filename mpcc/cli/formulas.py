@@ -60,8 +60,8 @@ def _document(found: Formulas) -> dict[str, object]:
 def _show(found: Formulas) -> None:
     from rich.table import Table
 
-    from mpcc.bundle.units import count, size
     from mpcc.cost.symbolic import NAMES
+    from mpcc.show.units import count, size
 
     out = console()
     sizes = ", ".join(f"{name} = {value} ({NAMES[name]})" for name, value in found.sizes.items())

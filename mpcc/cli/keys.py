@@ -56,7 +56,7 @@ def make(folder: Path, days: int) -> dict[str, Path]:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from mpcc.backend.handshake import CLIENT, DEALER, OWNER
+    from mpcc.runtime.net.handshake import CLIENT, DEALER, OWNER
 
     def pem(certificate: Certificate) -> bytes:
         return certificate.public_bytes(serialization.Encoding.PEM)

@@ -12,9 +12,9 @@ from . import options
 from .screen import console, emit, progress
 
 if TYPE_CHECKING:
+    from mpcc.approximate import Level, Plan
     from mpcc.pipeline import Optimized
-    from mpcc.rewrite import Level, Plan
-    from mpcc.task import Chosen
+    from mpcc.search.task import Chosen
 
 EPILOG = (
     "Examples: mpcc optimize model.onnx --calibration images.npy --budget 2s --network wan\n\n"
@@ -77,7 +77,7 @@ def optimize(
     from mpcc import registry
     from mpcc.cost import Budget, Network
     from mpcc.errors import UsageError
-    from mpcc.schedule import Settings
+    from mpcc.lowering import Settings
     from mpcc.search.recipes import parse
 
     from .model import graph, source
@@ -148,8 +148,8 @@ def _part(text: str) -> float:
 
 
 def _plan(path: Path | None) -> Plan | None:
+    from mpcc.approximate import Plan
     from mpcc.errors import PlanError
-    from mpcc.rewrite import Plan
 
     if path is None:
         return None

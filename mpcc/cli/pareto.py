@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from mpcc.bundle.units import count, duration, size, small
+from mpcc.show.units import count, duration, size, small
 
 from .screen import console, emit
 
 if TYPE_CHECKING:
+    from mpcc.approximate import Choice, Plan, Split
     from mpcc.pipeline import Front
-    from mpcc.rewrite import Choice, Plan, Split
 
 
 def draw(front: Front, place: Path, as_json: bool) -> None:
     """Write a front's folder, and print it."""
-    from mpcc.bundle.front import document, write_front
+    from mpcc.show.front import document, write_front
 
     write_front(front, place)
     if as_json:
@@ -57,6 +57,6 @@ def named(plan: Plan) -> str:
 
 def kinds(choices: Mapping[str, Choice | Split]) -> str:
     """`softmax_relu 4, gelu_quad 5`: how often each approximation was chosen."""
-    from mpcc.bundle.front import tally
+    from mpcc.show.front import tally
 
     return ", ".join(f"{name} {times}" for name, times in tally(choices).items())

@@ -12,9 +12,9 @@ from mpcc.errors import UsageError
 from .screen import say
 
 if TYPE_CHECKING:
-    from mpcc.backend.member import Report
-    from mpcc.backend.session import Outcome
-    from mpcc.schedule.program import Cost
+    from mpcc.program.program import Cost
+    from mpcc.runtime.session.member import Report
+    from mpcc.runtime.session.session import Outcome
 
 SERVER, CLIENT, DEALER = "server", "client", "dealer"
 NAMES = {"0": SERVER, "1": CLIENT, "dealer": DEALER}
@@ -43,7 +43,7 @@ def role_of(text: str) -> str:
 
 def addresses(text: str | None) -> Mapping[str, tuple[str, int]]:
     """The addresses of the three, by role."""
-    from mpcc.backend.standalone import parse_peers
+    from mpcc.runtime.session.standalone import parse_peers
 
     if text is None:
         raise UsageError("--party needs the others' addresses", hint=PEERS)
@@ -52,9 +52,9 @@ def addresses(text: str | None) -> Mapping[str, tuple[str, int]]:
 
 def take_part(bundle: Path, place: Place, inputs: list[Path]) -> tuple[list[Outcome], Cost]:
     """A session in one role. Only the owner reads the weights; client and dealer need the public files alone."""
-    from mpcc.backend.standalone import run_party
-    from mpcc.backend.wire import Identity
     from mpcc.bundle import open_bundle
+    from mpcc.runtime.net.wire import Identity
+    from mpcc.runtime.session.standalone import run_party
 
     from .tensors import calls
 
@@ -78,8 +78,8 @@ def take_part(bundle: Path, place: Place, inputs: list[Path]) -> tuple[list[Outc
 
 def deal(bundle: Path, folder: Path, count: int) -> None:
     """The dealer's work into files, one a party, for `count` inferences; it is not needed later."""
-    from mpcc.backend.files import deal_to_files
     from mpcc.bundle import open_bundle
+    from mpcc.runtime.dealer.files import deal_to_files
 
     opened = open_bundle(bundle, weights=False)
     for role, path in deal_to_files(opened.program, opened.manifest.model_version, folder, count).items():
@@ -87,6 +87,6 @@ def deal(bundle: Path, folder: Path, count: int) -> None:
 
 
 def _served(report: Report) -> None:
-    from mpcc.bundle.units import count, duration, size
+    from mpcc.show.units import count, duration, size
 
     say(f"inference {report.number}: {count(report.rounds)} rounds, {size(report.bytes)}, {duration(report.seconds)}")

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 def passes(as_json: options.AsJson = False) -> None:
     """List the passes (exact rewrites of a graph) and the approximations (what a site can become)."""
     from mpcc import registry
-    from mpcc.rewrite import LEVELS
+    from mpcc.approximate import LEVELS
 
     rewrites = list(registry.passes().values())
     choices = sorted(

@@ -12,7 +12,7 @@ from .screen import Tell, console, emit, progress, say
 
 if TYPE_CHECKING:
     from mpcc.cost import Estimate, Network
-    from mpcc.executable import Executable
+    from mpcc.runtime.executable import Executable
 
     from .model import Source
 
@@ -86,7 +86,7 @@ def profile(
         schedule(executable_of(source(model), calibration, input_shape), as_json=as_json)
         return
     if picture is not None:
-        from .pictures import drawable
+        from mpcc.show.curves import drawable
 
         drawable(picture)
     with progress() as tell:
@@ -106,9 +106,9 @@ def _draw(
     found: list[Estimate], given: Source, names: list[str], link: Network, input_shape: list[str] | None, picture: Path
 ) -> None:
     from mpcc import registry
+    from mpcc.show.curves import curves, draw
 
     from .model import graph
-    from .pictures import curves, draw
 
     tables = [registry.protocol(name) for name in names if name != PROGRAM]
     draw(found, curves(graph(given, input_shape), tables, link) if tables else [], picture)
@@ -132,7 +132,7 @@ def estimates(
     """One estimate for each protocol on each network, protocols together. The model is compiled at most once."""
     from mpcc import registry
     from mpcc.cost import Use, estimate_uses, uses
-    from mpcc.predict import program_estimate
+    from mpcc.search.program_cost import program_estimate
 
     from .model import graph
 
@@ -155,7 +155,7 @@ def estimates(
 def executable_of(given: Any, calibration: Any, input_shape: list[str] | None) -> Executable:
     """The program of a bundle, or that of a model compiled without a budget."""
     from mpcc import pipeline
-    from mpcc.executable import Executable
+    from mpcc.runtime.executable import Executable
 
     from .model import graph
 
@@ -177,7 +177,7 @@ def show(found: list[Estimate], by: str) -> None:
     from rich.table import Table
 
     from mpcc import registry
-    from mpcc.bundle.units import count, duration, size
+    from mpcc.show.units import count, duration, size
 
     out = console()
     out.print(found[0].table(by))

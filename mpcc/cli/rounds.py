@@ -10,8 +10,8 @@ import typer
 from .screen import console, emit
 
 if TYPE_CHECKING:
-    from mpcc.executable import Executable
-    from mpcc.schedule import Program
+    from mpcc.program import Program
+    from mpcc.runtime.executable import Executable
 
 
 def rounds(executable: Executable, *, as_json: bool) -> None:
@@ -24,7 +24,7 @@ def rounds(executable: Executable, *, as_json: bool) -> None:
 
 def document(program: Program) -> dict[str, Any]:
     """The schedule as JSON; bytes of a round are what each party sends."""
-    from mpcc.schedule import listing
+    from mpcc.program import listing
 
     return {
         "cost": asdict(program.cost),
@@ -37,8 +37,8 @@ def document(program: Program) -> dict[str, Any]:
 def show(program: Program) -> None:
     from rich.table import Table
 
-    from mpcc.bundle.units import count, size
-    from mpcc.schedule import listing
+    from mpcc.program import listing
+    from mpcc.show.units import count, size
 
     out, cost = console(), program.cost
     table = Table(title="Rounds: one message each way, receives posted beforehand", title_justify="left")

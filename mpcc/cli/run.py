@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpcc.cost import Network
-    from mpcc.executable import Executable
-    from mpcc.schedule.program import Cost
+    from mpcc.program.program import Cost
 
 EPILOG = (
     "Examples: mpcc run model.mpcc --input image.npy --output logits.npy      (three processes on this machine)\n\n"
@@ -120,11 +119,11 @@ def here(
     bundle: Path, inputs: list[Path], link: Network | None, insecure_dealer: bool, repeat: int = 1
 ) -> tuple[Sequence[Measured], Cost]:
     """All three parties as processes of this machine."""
-    from mpcc.bundle import load
+    from mpcc.runtime.executable import Executable
 
     from .tensors import calls
 
-    executable: Executable = load(bundle)
+    executable = Executable.load(bundle)
     asked = calls(inputs, executable.input_shapes) * repeat
     done = []
     with progress() as tell:
@@ -180,7 +179,7 @@ def document(outputs: list[Tensor], done: Sequence[Measured], predicted: Cost) -
 
 def show(outputs: list[Tensor], done: Sequence[Measured], predicted: Cost, output: Path | None) -> None:
     """The answers, and what one inference took."""
-    from mpcc.bundle.units import count, duration, size
+    from mpcc.show.units import count, duration, size
 
     out = console()
     for index, value in enumerate(outputs):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from mpcc.bundle.comparison import Line, lines, names
-from mpcc.bundle.units import count, duration, size, small, times
+from mpcc.show.comparison import Line, lines, names
+from mpcc.show.units import count, duration, size, small, times
 
 if TYPE_CHECKING:
     from mpcc.cost import Estimate

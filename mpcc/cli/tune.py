@@ -11,8 +11,8 @@ from . import options
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
-    from mpcc.search.tuning import Row
-    from mpcc.tune import Tuned
+    from mpcc.training import Row
+    from mpcc.training.tune import Tuned
 
 EPILOG = (
     "Examples: mpcc tune model.onnx --data digits --budget 2s --network wan\n\n"
@@ -78,9 +78,9 @@ def tune(
     from mpcc.cost import Budget, Network
     from mpcc.errors import UsageError
     from mpcc.ir.nn import inputs_of
-    from mpcc.search.tuning import GRANULARITIES, Checkpoint, Recipe, group, load_data
-    from mpcc.search.tuning import method as method_of
-    from mpcc.tune import Tuning, Wanted
+    from mpcc.training import GRANULARITIES, Checkpoint, Recipe, group, load_data
+    from mpcc.training import method as method_of
+    from mpcc.training.tune import Tuning, Wanted
 
     from .model import graph, source
 

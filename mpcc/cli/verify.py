@@ -14,9 +14,10 @@ from .screen import Tell, console, emit, progress, say
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mpcc.executable import Executable
-    from mpcc.search import Finding, Outside
-    from mpcc.verification import SiteError, Verification
+    from mpcc.calibration import Outside
+    from mpcc.runtime.executable import Executable
+    from mpcc.verify import Finding
+    from mpcc.verify.verification import SiteError, Verification
 
 EPILOG = "Example: mpcc verify model.mpcc --calibration images.npy --count 4"
 
@@ -58,12 +59,12 @@ def verify(
     """
     from mpcc.bundle import open_bundle
     from mpcc.errors import CheckFailed
-    from mpcc.search import findings
+    from mpcc.verify import findings
 
     opened = open_bundle(bundle)
-    executable = opened.executable()
+    executable = Executable.of(opened)
     with progress() as tell:
-        from mpcc.verification import Verification
+        from mpcc.verify.verification import Verification
 
         inputs = _calls(executable, calibration)
         found = Verification(executable, inputs[:count])
@@ -134,8 +135,8 @@ def _difference(what: str, found: Iterable[Tensor], expected: Iterable[Tensor]) 
 
 
 def _calls(executable: Executable, calibration: Any) -> list[Call]:
+    from mpcc.calibration import calls, load_calibration, synthetic_inputs
     from mpcc.errors import BundleError
-    from mpcc.search import calls, load_calibration, synthetic_inputs
 
     shapes = executable.input_shapes
     inputs = synthetic_inputs(shapes) if calibration is None else load_calibration(calibration, shapes)
@@ -147,7 +148,7 @@ def _calls(executable: Executable, calibration: Any) -> list[Call]:
 def _show(found: list[Difference]) -> None:
     from rich.table import Table
 
-    from mpcc.bundle.units import small
+    from mpcc.show.units import small
 
     table = Table(title=f"{found[0].inputs} input(s)", title_justify="left")
     table.add_column("")
@@ -161,7 +162,7 @@ def _show(found: list[Difference]) -> None:
 def _show_sites(lines: list[SiteError]) -> None:
     from rich.table import Table
 
-    from mpcc.bundle.units import small
+    from mpcc.show.units import small
 
     table = Table(title="Where the error enters (largest absolute errors)", title_justify="left")
     for name in ("site", "approximation"):

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from mpcc.bundle.units import count, size, small
-from mpcc.rewrite import Choice, Split
+from mpcc.approximate import Choice, Split
+from mpcc.show.units import count, size, small
 
 from .screen import console
 
 if TYPE_CHECKING:
     from mpcc.pipeline import Optimized
     from mpcc.search import Candidates, Member
-    from mpcc.task import Chosen
+    from mpcc.search.task import Chosen
 
 
 def gains(made: Optimized) -> list[str]:

@@ -1,13 +1,13 @@
 """The cost room: protocols, networks, budgets, estimates. The prices themselves live in `mpcc.costmodels`."""
 
-from mpcc.cost.budget import Budget
-from mpcc.cost.counts import OpCounts, Rise, SiteCount, table_of_rises
-from mpcc.cost.estimate import Estimate, PhaseCost, SiteCost, estimate_graph, estimate_of, estimate_uses
-from mpcc.cost.network import LAN, NETWORKS, WAN, Network
-from mpcc.cost.price import FREE, Amount, Call, Price, Shape, Work, broadcast, ceil_log2, elements, larger
-from mpcc.cost.protocol import Compute, Formula, Protocol
-from mpcc.cost.symbolic import Formulas, symbolic
-from mpcc.cost.uses import PUBLIC, SECRET, WEIGHTS, Use, uses
+from .budget import Budget
+from .counts import OpCounts, Rise, SiteCount, table_of_rises
+from .estimate import Estimate, PhaseCost, SiteCost, estimate_graph, estimate_of, estimate_uses
+from .network import LAN, NETWORKS, WAN, Network
+from .price import FREE, Amount, Call, Price, Shape, Work, broadcast, ceil_log2, elements, larger
+from .protocol import Compute, Formula, Protocol
+from .symbolic import Formulas, symbolic
+from .uses import PUBLIC, SECRET, WEIGHTS, Use, uses
 
 __all__ = [
     "FREE",

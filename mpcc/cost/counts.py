@@ -14,8 +14,9 @@ from typing import Any
 
 from rich.table import Table
 
-from mpcc.cost.estimate import Estimate
 from mpcc.errors import UsageError
+
+from .estimate import Estimate
 
 FORMAT = "mpcc op counts 1"
 PROBABILITY_SLACK = 0.1

@@ -14,10 +14,10 @@ from typing import Any
 from rich.table import Table
 from torch.fx import GraphModule
 
-from mpcc.cost.network import Network
-from mpcc.cost.price import Amount, Price, Work
-from mpcc.cost.protocol import Protocol
-from mpcc.cost.uses import SECRET, Use, uses
+from .network import Network
+from .price import Amount, Price, Work
+from .protocol import Protocol
+from .uses import SECRET, Use, uses
 
 
 @dataclass(frozen=True)

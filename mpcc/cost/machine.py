@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpcc.cost.protocol import Compute
+from .protocol import Compute
 
 FORMAT = "mpcc machine 2"
 CONSTANTS = ("per_kernel", "per_call", "per_element", "per_mac", "per_round", "per_byte")

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mpcc.cost.network import Network
-from mpcc.cost.price import FREE, Amount, Call, Price, Shape, Work, broadcast, elements
 from mpcc.errors import MissingCost
+
+from .network import Network
+from .price import FREE, Amount, Call, Price, Shape, Work, broadcast, elements
 
 Formula = Callable[[Call], Price]
 

@@ -18,10 +18,11 @@ from typing import Any
 
 import sympy
 
-from mpcc.cost.price import Amount, Price, Work
-from mpcc.cost.protocol import Protocol
-from mpcc.cost.uses import Use
 from mpcc.errors import UsageError
+
+from .price import Amount, Price, Work
+from .protocol import Protocol
+from .uses import Use
 
 NAMES = {"n": "tokens", "d": "width", "h": "heads", "m": "hidden width", "L": "layers"}
 

@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from mpcc.errors import InvalidGraph
-from mpcc.ir import mpc, signs
+from mpcc.ir import mpc, nonnegative
 
 PUBLIC, WEIGHTS, SECRET = "public", "weights", "secret"
 """Visibility: known to all; known to the model's owner only; known to nobody."""
@@ -61,7 +61,7 @@ def uses(graph: GraphModule) -> list[Use]:
     """Every use of a primitive with a secret operand, in order of execution."""
     visible: dict[Node, str] = {}
     names: Counter[str] = Counter()
-    positive = signs.nonnegative(graph.graph)
+    positive = nonnegative.nonnegative(graph.graph)
     found: list[Use] = []
     values: dict[Node, str] = {}
     made_by: dict[Node, tuple[str, ...]] = {}

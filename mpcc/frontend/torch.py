@@ -16,11 +16,12 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from mpcc.errors import CaptureError, InvalidGraph, ModelFileError
-from mpcc.frontend.canonical import canonicalise_program
-from mpcc.frontend.canonical.mutation import NeedsFunctional
-from mpcc.frontend.examples import Shapes, resolve_inputs
-from mpcc.frontend.tracing import export, quiet
 from mpcc.ir.nn import copy_graph, verify
+
+from .canonical import canonicalise_program
+from .canonical.mutation import NeedsFunctional
+from .examples import Shapes, resolve_inputs
+from .tracing import export, quiet
 
 
 def capture_module(

@@ -13,8 +13,9 @@ import torch
 from torch.export import ExportedProgram
 
 from mpcc.errors import CaptureError
-from mpcc.frontend.examples import Inputs
-from mpcc.frontend.failures import capture_error
+
+from .examples import Inputs
+from .failures import capture_error
 
 
 def export(module: torch.nn.Module, inputs: Inputs) -> ExportedProgram:

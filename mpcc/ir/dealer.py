@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .borrows import AND_PLANES, CHUNKS, SUBSETS, WINDOW_BITS
+from .comparison_circuit import AND_PLANES, CHUNKS, SUBSETS, WINDOW_BITS
 from .ring import RING_BITS, bilinear, pack
 
 

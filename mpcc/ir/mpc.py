@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.overrides import handle_torch_function, has_torch_function
 
-from .keeping import mask_of
+from .public_mask import mask_of
 
 PRIMITIVES: dict[str, Callable[..., Any]] = {}
 
@@ -152,7 +152,7 @@ def maximum(x: Any, y: Any) -> Any:
 
 @_primitive
 def keep(x: Any, shape: Sequence[int], bits: str) -> Any:
-    """x where the public mask `bits` of `shape` (see mpcc.ir.keeping, broadcast to x) is 1, else 0. Local."""
+    """x where the public mask `bits` of `shape` (see mpcc.ir.public_mask, broadcast to x) is 1, else 0. Local."""
     return x * mask_of(tuple(shape), bits).to(device=x.device, dtype=x.dtype)
 
 

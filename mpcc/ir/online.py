@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .borrows import AND_PLANES, AND_ROWS, AND_TERMS, CHUNKS, WINDOW_BITS
-from .keeping import mask_of
+from .comparison_circuit import AND_PLANES, AND_ROWS, AND_TERMS, CHUNKS, WINDOW_BITS
+from .public_mask import mask_of
 from .ring import RING_BITS, bilinear, pack, unpack, words
 
 Share = Tensor | None

@@ -1,22 +1,9 @@
-"""What a site, an approximation, a plan and a pass are; expansion of a plan into an mpc-level graph."""
+"""What a pass is, and the kit to write one: edits, patterns, channels, slices, constants."""
 
-from .approximation import LEVELS, Approximation, Domain, Level, Options
-from .passes import Pass
-from .plan import Choice, Part, Plan, Split
-from .site import Range, Site, SiteStatistics
+from .passes import LEVELS, Level, Pass
 
 __all__ = [
     "LEVELS",
-    "Approximation",
-    "Choice",
-    "Domain",
     "Level",
-    "Options",
-    "Part",
     "Pass",
-    "Plan",
-    "Range",
-    "Site",
-    "SiteStatistics",
-    "Split",
 ]

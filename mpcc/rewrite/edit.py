@@ -20,8 +20,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from ..ir.nn import attribute, describe, is_site, meta_tensor
-from ..ir.trace import Recorder
+from mpcc.ir.nn import attribute, describe, is_site, meta_tensor
+from mpcc.ir.trace import Recorder
 
 log = logging.getLogger("mpcc.rewrite")
 

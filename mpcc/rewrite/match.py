@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..ir import mpc
+from mpcc.ir import mpc
+
 from .edit import Refusal
 
 aten = torch.ops.aten

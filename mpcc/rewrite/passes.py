@@ -9,8 +9,8 @@ from typing import Literal
 from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassResult
 
-from .approximation import Level
-
+Level = Literal["exact", "bounded", "structural"]
+LEVELS: tuple[Level, ...] = ("exact", "bounded", "structural")
 
 @dataclass(frozen=True)
 class Pass:

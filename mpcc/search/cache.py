@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from ..rewrite import Approximation
+from mpcc.approximate import Approximation
 
 FORMAT = "mpcc sensitivity 1"
 

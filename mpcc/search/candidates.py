@@ -15,12 +15,13 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from ..cost import Work
-from ..errors import MpccError, UnsupportedOperator
-from ..ir.nn import sites
-from ..rewrite import Approximation, Choice, Level, Options, SiteStatistics
-from ..rewrite.approximation import function_key
-from ..rewrite.expand import site_function
+from mpcc.approximate import Approximation, Choice, Level, Options, SiteStatistics
+from mpcc.approximate.approximation import function_key
+from mpcc.approximate.expand import site_function
+from mpcc.cost import Work
+from mpcc.errors import MpccError, UnsupportedOperator
+from mpcc.ir.nn import sites
+
 from .default_plan import applicable, declared, preferred
 from .prices import Prices, structure
 from .replay import Replay

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from torch import fx
 
-from ..errors import UnsupportedOperator
-from ..ir.nn import sites
-from ..rewrite import LEVELS, Approximation, Choice, Level, Options, Plan, SiteStatistics
-from ..rewrite.masks import takes_mask
+from mpcc.approximate import LEVELS, Approximation, Choice, Level, Options, Plan, SiteStatistics
+from mpcc.approximate.masks import takes_mask
+from mpcc.errors import UnsupportedOperator
+from mpcc.ir.nn import sites
 
 PREFERRED = {
     "softmax": ("softmax_mean_shift", "softmax_tempered", "softmax_max"),

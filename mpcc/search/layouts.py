@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from ..rewrite import Choice, Plan
+from mpcc.approximate import Choice, Plan
 
 
 def layouts(plan: Plan) -> list[Plan]:

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..errors import UsageError
+from mpcc.errors import UsageError
+
 from .replay import Outputs
 
 Measure = Callable[[Outputs, Outputs], float]

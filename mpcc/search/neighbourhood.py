@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from ..ir.nn import is_site, operator_of
+from mpcc.ir.nn import is_site, operator_of
+
 from .problem import Edge
 
 

@@ -17,12 +17,13 @@ from typing import Any
 
 from torch import fx
 
-from ..cost import Work
-from ..ir.nn import shape_of, sites
-from ..rewrite import Approximation, Choice, Split
-from ..rewrite.expand import site_function
-from ..rewrite.parts import split_function
-from ..rewrite.plan import Part
+from mpcc.approximate import Approximation, Choice, Split
+from mpcc.approximate.expand import site_function
+from mpcc.approximate.plan import Part
+from mpcc.approximate.split import split_function
+from mpcc.cost import Work
+from mpcc.ir.nn import shape_of, sites
+
 from .candidates import Candidates, Member
 from .prices import Prices
 from .problem import Option, Slot

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..cost import Work
-from ..ir import mpc
-from ..ir.nn import sites
-from ..rewrite import Approximation, Choice, Plan
-from ..rewrite.expand import expand
-from .fastest import OPENS, expansion
+from mpcc.approximate import Approximation, Choice, Plan
+from mpcc.approximate.expand import expand
+from mpcc.cost import Work
+from mpcc.ir import mpc
+from mpcc.ir.nn import sites
+
 from .neighbourhood import Neighbourhood, neighbourhood
+from .openings import OPENS, expansion
 from .replay import Replay
 
 aten = torch.ops.aten

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..cost import Work
+from mpcc.cost import Work
 
 
 @dataclass(frozen=True)

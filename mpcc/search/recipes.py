@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..errors import PlanError, UnsupportedOperator, UsageError
-from ..ir.nn import shape_of, sites
-from ..ir.ranges import Inputs, observe, over_calls, stack_calls
-from ..rewrite import Approximation, Choice, Plan, SiteStatistics, Split
+from mpcc.approximate import Approximation, Choice, Plan, SiteStatistics, Split
+from mpcc.calibration.ranges import Inputs, observe, over_calls, stack_calls
+from mpcc.calibration.sequential_fit import in_order
+from mpcc.errors import PlanError, UnsupportedOperator, UsageError
+from mpcc.ir.nn import shape_of, sites
+
 from .default_plan import preferred
-from .in_order import in_order
 
 Scores = Mapping[str, Sequence[float]]
 """Site -> a score for each head of a softmax or each token of a GELU; the greatest keep their non-linear operator."""

@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..cost import Work
-from ..errors import RangeError
+from mpcc.cost import Work
+from mpcc.errors import RangeError
+
 from .problem import Limit, Picks, Problem, Weights
 from .runaway import Runaway
 from .solver import solve

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..ir.nn import sites
-from ..rewrite.masks import mask_at
-from ..rewrite.parts import free_dims
+from mpcc.approximate.masks import mask_at
+from mpcc.approximate.split import free_dims
+from mpcc.ir.nn import sites
 
 Function = Callable[..., Any]
 Outputs = tuple[Tensor, ...]

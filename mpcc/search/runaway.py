@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..errors import RangeError
-from ..ir.nn import operator_of, sites
-from ..ir.ranges import Inputs, observe
-from ..rewrite import Approximation, Choice, Split
-from ..rewrite.expand import site_function
+from mpcc.approximate import Approximation, Choice, Split
+from mpcc.approximate.expand import site_function
+from mpcc.calibration.ranges import Inputs, observe
+from mpcc.errors import RangeError
+from mpcc.ir.nn import operator_of, sites
 
 LOST, LOST_STRUCTURAL, PASSED_ON = 1.0, 30.0, 0.15
 """Root mean square of the error, relative to that of the exact values: a structural choice is another function."""

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..cost import uses
-from ..cost.price import Call
-from ..cost.protocol import multiply_adds
-from ..ir.nn import sites
-from ..ir.ranges import values_a_call
-from ..rewrite import Approximation, Choice, Split
-from ..rewrite.approximation import function_key
-from ..rewrite.expand import site_function
+from mpcc.approximate import Approximation, Choice, Split
+from mpcc.approximate.approximation import function_key
+from mpcc.approximate.expand import site_function
+from mpcc.calibration.ranges import values_a_call
+from mpcc.cost import uses
+from mpcc.cost.price import Call
+from mpcc.cost.protocol import multiply_adds
+from mpcc.ir.nn import sites
+
 from . import cache
 from .metrics import Metric
 from .parts import Partly

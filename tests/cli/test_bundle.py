@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from mpcc.bundle import open_bundle, save
+from mpcc.bundle import open_bundle
 from mpcc.bundle.write import replaced
 from mpcc.errors import BundleError
 from mpcc.pipeline import load
+from mpcc.runtime.executable import Executable
 
 Mpcc = Callable[..., Any]
 
@@ -60,7 +61,7 @@ def test_a_loaded_program_computes_the_same(bundle: Path) -> None:
     image = torch.full((1, 4), 0.5)
     emulated = load(bundle).emulate(image)
     assert isinstance(emulated, torch.Tensor)
-    torch.testing.assert_close(emulated, opened.executable().emulate(image), atol=0, rtol=0)
+    torch.testing.assert_close(emulated, Executable.of(opened).emulate(image), atol=0, rtol=0)
     torch.testing.assert_close(emulated, capture(opened.model)(image).detach(), atol=1e-3, rtol=0)
 
 
@@ -87,7 +88,7 @@ def test_client_and_dealer_need_no_weights(own_bundle: Path) -> None:
 def test_an_existing_bundle_is_replaced(bundle: Path, own_bundle: Path) -> None:
     (own_bundle / "report.html").write_text("old")
     executable = load(bundle)
-    save(executable, own_bundle)
+    executable.save(own_bundle)
     assert "old" not in (own_bundle / "report.html").read_text()
     assert load(own_bundle).version == executable.version
     assert [path.name for path in own_bundle.parent.iterdir()] == [own_bundle.name]
@@ -103,9 +104,9 @@ def test_what_is_interrupted_leaves_the_old_one(
     def fail(*_: Any) -> str:
         raise error
 
-    monkeypatch.setattr("mpcc.bundle.write.report", fail)
+    monkeypatch.setattr("mpcc.bundle.write.write_weights", fail)
     with pytest.raises(BaseException, match="disk full|a bug|^$"):
-        save(executable, own_bundle)
+        executable.save(own_bundle)
     assert contents(own_bundle) == before
     assert [path.name for path in own_bundle.parent.iterdir()] == [own_bundle.name]
 
@@ -128,7 +129,7 @@ def test_a_swap_that_fails_puts_the_old_one_back(own_bundle: Path, monkeypatch: 
 def test_a_file_in_the_way_is_refused(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(BundleError, match="in the way"):
-        save(load(bundle), tmp_path / "file")
+        load(bundle).save(tmp_path / "file")
 
 
 def test_the_report_has_the_comparison_and_the_security_statement(bundle: Path) -> None:

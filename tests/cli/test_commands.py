@@ -88,7 +88,7 @@ def test_ctrl_c_is_130_and_leaves_nothing(
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mpcc.bundle.write.report", stop)
+    monkeypatch.setattr("mpcc.bundle.write.write_weights", stop)
     answer = mpcc("optimize", model)
     assert answer.code == 130 and "stopped" in answer.err and "Traceback" not in answer.err
     assert list(tmp_path.iterdir()) == []
@@ -216,7 +216,7 @@ def test_the_lists(mpcc: Mpcc, command: str, word: str) -> None:
 
 def test_keys(mpcc: Mpcc, tmp_path: Path) -> None:
     """Three folders, private keys for their owner only, never overwritten; TLS takes them."""
-    from mpcc.backend.wire import Identity
+    from mpcc.runtime.net.wire import Identity
 
     assert mpcc("keys", "keys").code == 0
     for role in ("server", "client", "dealer"):

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from mpcc.cli.keys import make
-
-from .test_party import COMMAND, free_ports
+from tests.cli.test_party import COMMAND, free_ports
 
 ROLES = {"dealer": "dealer", "owner": "server", "client": "client"}
 SECONDS = 30.0

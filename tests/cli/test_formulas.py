@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,14 @@ from mpcc.cost.machine import Machine
 
 Mpcc = Callable[..., Any]
 
-VIT = Path(__file__).parents[2] / "benchmarks" / "models" / "vit_lite.py"
-
-
 @pytest.fixture
 def vit(tmp_path: Path) -> str:
     """A small transformer as `file.py:function`."""
-    assert "VisionTransformer" in runpy.run_path(str(VIT))
     (tmp_path / "small.py").write_text(
-        "import runpy\n\n\n"
+        "from tests.models.vit_lite import VisionTransformer, smooth_image\n\n\n"
         "def small():\n"
-        f"    made = runpy.run_path({str(VIT)!r})\n"
-        "    model = made['VisionTransformer'](image=16, width=16, depth=2, heads=2, hidden=32)\n"
-        "    return model.eval(), (made['smooth_image'](16),)\n"
+        "    model = VisionTransformer(image=16, width=16, depth=2, heads=2, hidden=32)\n"
+        "    return model.eval(), (smooth_image(16),)\n"
     )
     return f"{tmp_path / 'small.py'}:small"
 

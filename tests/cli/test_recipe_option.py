@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Mpcc
+from tests.cli.conftest import Mpcc
 
 
 def test_a_recipe_by_name_and_what_was_rewritten(mpcc: Mpcc, model: Path, calibration: Path) -> None:

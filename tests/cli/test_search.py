@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Mpcc
+from tests.cli.conftest import Mpcc
 
 
 @pytest.fixture(autouse=True)

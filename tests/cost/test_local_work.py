@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mpcc.backend.calibrate import Case, cases, fit, measure
 from mpcc.cost import Compute
 from mpcc.cost.machine import Machine
-from mpcc.schedule.local import Local, local_work
+from mpcc.program.local import Local, local_work
+from mpcc.runtime.benchmark import Case, cases, fit, measure
 
 
 class Dispatched(TorchDispatchMode):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import runpy
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +15,9 @@ from mpcc import registry
 from mpcc.cost import LAN, WAN, Network, Price, Protocol, Work, estimate_graph
 from mpcc.errors import MissingCost
 from mpcc.frontend import capture
+from tests.models.vit_lite import vit_lite_7_4_32
 
 PROTOCOLS = sorted(registry.protocols())
-MODELS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "models" / "vit_lite.py"))
-
 
 @pytest.fixture(scope="session")
 def vit_lite() -> Callable[[str], fx.GraphModule]:
@@ -29,7 +26,7 @@ def vit_lite() -> Callable[[str], fx.GraphModule]:
 
     def captured(approximate: str) -> fx.GraphModule:
         if approximate not in graphs:
-            model, inputs = MODELS["vit_lite_7_4_32"]()
+            model, inputs = vit_lite_7_4_32()
             for block in model.blocks:
                 block.mlp.act = torch.nn.GELU(approximate=approximate)
             graphs[approximate] = capture(model, inputs)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +12,13 @@ from mpcc import registry
 from mpcc.cost import LAN, Use, estimate_graph, symbolic, uses
 from mpcc.errors import UsageError
 from mpcc.frontend import capture
-
-MODELS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "models" / "vit_lite.py"))
+from tests.models.vit_lite import VisionTransformer, smooth_image
 
 
 @cache
 def model(**sizes: int) -> Any:
-    vit = MODELS["VisionTransformer"](**{"image": 16, "width": 16, "depth": 2, "heads": 2, "hidden": 32, **sizes})
-    return capture(vit.eval(), (MODELS["smooth_image"](sizes.get("image", 16)),))
+    vit = VisionTransformer(**{"image": 16, "width": 16, "depth": 2, "heads": 2, "hidden": 32, **sizes})
+    return capture(vit.eval(), (smooth_image(sizes.get("image", 16)),))
 
 
 @pytest.mark.parametrize("name", ["crypten-stock", "semi2k", "aby3", "cheetah"])

@@ -11,8 +11,7 @@ from torch import fx, nn
 from mpcc.errors import CaptureError, InvalidGraph, ModelFileError, ShapeError, UnsupportedOperator, UsageError
 from mpcc.frontend import capture
 from mpcc.ir.nn import OPERATORS, sites, verify
-
-from .models import DigitsViT, images
+from tests.models.torch_models import DigitsViT, images
 
 
 @pytest.fixture(scope="module")

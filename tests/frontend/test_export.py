@@ -13,8 +13,7 @@ import torch
 
 from mpcc.frontend import capture
 from mpcc.frontend.export import export_onnx
-
-from .models import DigitsViT, images
+from tests.models.torch_models import DigitsViT, images
 
 
 @pytest.fixture(scope="module")

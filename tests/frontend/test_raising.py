@@ -13,8 +13,7 @@ from torch import Tensor
 from mpcc.frontend import capture
 from mpcc.frontend.raising import explain
 from mpcc.ir.nn import operator_of, sites
-
-from .test_canonical import IMAGE, TOKENS, Wrapped, check
+from tests.frontend.test_canonical import IMAGE, TOKENS, Wrapped, check
 
 FORMS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], list[str]]] = {
     "gelu": (lambda x, w: x * 0.5 * (1 + torch.erf(x / math.sqrt(2))), ["gelu"]),

@@ -13,13 +13,12 @@ from typer.testing import CliRunner
 
 import mpcc
 from mpcc import pipeline, registry
+from mpcc.approximate import Choice
 from mpcc.cli import app
-from mpcc.executable import Executable
 from mpcc.pipeline import Prepared
-from mpcc.rewrite import Choice
+from mpcc.runtime.executable import Executable
 from mpcc.search import default_plan
-
-from .two_blocks import two_blocks
+from tests.models.two_blocks import two_blocks
 
 HERE = Path(__file__).parent
 SITE = "blocks.1.attn.softmax"

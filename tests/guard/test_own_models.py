@@ -6,25 +6,23 @@ commit it.
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from mpcc.cost import OpCounts
-
-from .two_blocks import two_blocks
+from tests.models.two_blocks import two_blocks
+from tests.models.vit_lite import smooth_image, vit_lite_7_4_32
 
 ROOT = Path(__file__).parents[2]
 DIGITS, FASHION = ROOT / "examples" / "digits_vit", ROOT / "examples" / "fashion_vit"
-SMOOTH = runpy.run_path(str(ROOT / "benchmarks" / "models" / "vit_lite.py"))
 Guard = Callable[..., OpCounts]
 
 
 def smooth(side: int, channels: int) -> torch.Tensor:
     """Eight images that are the same on every machine. [8, channels, side, side]"""
-    return torch.cat([SMOOTH["smooth_image"](side, seed=seed)[:, :channels] for seed in range(1000, 1008)])
+    return torch.cat([smooth_image(side, seed=seed)[:, :channels] for seed in range(1000, 1008)])
 
 
 def test_two_blocks(op_counts: Guard) -> None:
@@ -40,5 +38,5 @@ def test_the_fashion_model(op_counts: Guard) -> None:
 
 
 def test_vit_lite(op_counts: Guard) -> None:
-    model, inputs = SMOOTH["vit_lite_7_4_32"]()
+    model, inputs = vit_lite_7_4_32()
     op_counts(model, inputs, calibration=smooth(32, 3), name="vit_lite")

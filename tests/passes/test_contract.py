@@ -9,14 +9,13 @@ import pytest
 from torch import fx
 
 from mpcc import registry
+from mpcc.approximate import Approximation, Choice, Plan
+from mpcc.approximate.expand import expand
 from mpcc.frontend import capture
 from mpcc.ir import mpc
 from mpcc.ir.nn import sites, verify
-from mpcc.rewrite import Approximation, Choice, Plan
-from mpcc.rewrite.expand import expand
-
-from .graphs import assert_same  # noqa: TID251  (this folder, not the plug-ins)
-from .models import MODELS, model  # noqa: TID251
+from tests.models.graphs import assert_same
+from tests.models.pass_models import MODELS, model
 
 NN_ORDER = (
     "fold_constants",

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from mpcc import registry
-
-from .graphs import calls, changed_by, graph_of, rewritten, shapes  # noqa: TID251  (this folder, not the plug-ins)
+from tests.models.graphs import calls, changed_by, graph_of, rewritten, shapes
 
 aten = torch.ops.aten
 X = (2, 6, 4)

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 import mpcc
 from mpcc import registry
-from mpcc.backend.emulate import Emulator
+from mpcc.approximate import Choice, Plan, SiteStatistics
+from mpcc.approximate.masks import mask_at
+from mpcc.approximate.plan import Part, Split
+from mpcc.calibration.ranges import stack_calls
+from mpcc.calibration.sequential_fit import in_order
 from mpcc.errors import PlanError
 from mpcc.frontend import capture
-from mpcc.ir.keeping import bits_of, mask_of, part_of
 from mpcc.ir.nn import sites
-from mpcc.ir.ranges import stack_calls
+from mpcc.ir.public_mask import bits_of, mask_of, part_of
 from mpcc.pipeline import first_plan, prepare, schedule
-from mpcc.rewrite import Choice, Plan, SiteStatistics
-from mpcc.rewrite.masks import mask_at
-from mpcc.rewrite.plan import Part, Split
-from mpcc.schedule.serialize import dumps, loads
+from mpcc.program import Program
+from mpcc.runtime.engine.emulate import Emulator
 from mpcc.search import Sensitivity
 from mpcc.search.default_plan import preferred
-from mpcc.search.in_order import in_order
 from mpcc.search.metrics import metric_of
 
 CAUSAL = torch.ones(6, 6, dtype=torch.bool).tril()
@@ -65,7 +65,7 @@ def test_masked_keys_are_dropped(low: str, how: str) -> None:
     mask = mask_at(site)
     assert mask is not None and torch.equal(mask_of(mask.shape, mask.bits).reshape(6, 6), CAUSAL)
     program = schedule(prepared, first_plan(prepared, "bounded"))
-    read = loads(dumps(program), program.constants)
+    read = Program.from_json(program.to_json(), program.constants)
     for call in x[:4].split(1):
         torch.testing.assert_close(Emulator(read)(call)[0], model(call).detach(), rtol=0, atol=0.01)
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from mpcc.ir import mpc
-
-from .graphs import calls, changed_by, graph_of, rewritten, shapes  # noqa: TID251  (this folder, not the plug-ins)
+from tests.models.graphs import calls, changed_by, graph_of, rewritten, shapes
 
 aten = torch.ops.aten
 E, R, V = (2, 3, 7, 9), (2, 3, 7, 1), (2, 3, 9, 4)  # exponentials, one factor a row, values

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, fx
 
 from mpcc import registry
-from mpcc.backend.emulate import Emulator
+from mpcc.approximate import Choice, Part, Plan, Split
+from mpcc.approximate.expand import expand
 from mpcc.ir import mpc, online
 from mpcc.pipeline import Prepared, first_plan, prepare, schedule
-from mpcc.rewrite import Choice, Part, Plan, Split
-from mpcc.rewrite.expand import expand
-from mpcc.schedule import Program
-
-from .graphs import calls, shapes  # noqa: TID251  (this folder, not the plug-ins)
-from .models import Block, ViT  # noqa: TID251
+from mpcc.program import Program
+from mpcc.runtime.engine.emulate import Emulator
+from tests.models.graphs import calls, shapes
+from tests.models.pass_models import Block, ViT
 
 SOFTMAX, GELU = "blocks.0.attn.softmax", "blocks.0.mlp.1.gelu"
 TOKENS = 9

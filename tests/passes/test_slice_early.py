@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .graphs import calls, changed_by, graph_of, rewritten, shapes  # noqa: TID251  (this folder, not the plug-ins)
+from tests.models.graphs import calls, changed_by, graph_of, rewritten, shapes
 
 aten = torch.ops.aten
 X = (2, 6, 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .graphs import calls, changed_by, graph_of, rewritten, shapes  # noqa: TID251  (this folder, not the plug-ins)
+from tests.models.graphs import calls, changed_by, graph_of, rewritten, shapes
 
 aten = torch.ops.aten
 W, B = torch.randn(12, 4), torch.randn(12)

@@ -10,18 +10,17 @@ import torch
 
 import mpcc
 from mpcc import pipeline
-from mpcc.choose import Search, weights_of
 from mpcc.cost import Budget, Network
 from mpcc.errors import BudgetError, RangeError, UsageError
-from mpcc.front import front
-from mpcc.schedule.serialize import dumps
 from mpcc.search import Limit, Weights, solve
 from mpcc.search.cache import folder
 from mpcc.search.metrics import CLASSES, load_metric
 from mpcc.search.neighbourhood import edges, neighbourhood
+from mpcc.search.pareto import front
 from mpcc.search.problem import longest
 from mpcc.search.replay import Replay
-from tests.guard.two_blocks import two_blocks
+from mpcc.search.search import Search, weights_of
+from tests.models.two_blocks import two_blocks
 
 SOFTMAX, GELU = "blocks.0.attn.softmax", "blocks.0.act.gelu"
 
@@ -94,7 +93,7 @@ def test_the_front_rises_in_cost_and_falls_in_damage(search: Search) -> None:
 
 def test_a_plan_that_larger_inputs_break_is_barred(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     assert search._damage(search.exact.picks) < 1.0
-    monkeypatch.setattr("mpcc.choose.STRETCH", 1e30)
+    monkeypatch.setattr("mpcc.search.search.STRETCH", 1e30)
     with pytest.raises(RangeError, match="times as large"):
         search._damage(search.exact.picks)
 
@@ -146,7 +145,7 @@ def test_optimize_within_half_of_the_exact_latency(images: torch.Tensor) -> None
     made = mpcc.optimize(model, inputs, calibration=images, network="wan", level="structural", budget=half)
     assert half.met_by(made.estimate) and made.plan.notes["made_by"] == "search"
     again = mpcc.optimize(model, inputs, calibration=images, network="wan", level="structural", plan=made.plan)
-    assert dumps(again.program) == dumps(made.program)
+    assert again.program.to_json() == made.program.to_json()
     assert made.chosen is not None and made.chosen.point.damage < 1.0
     assert made.errors["mean_error"] < 1.0  # a summand of few bits lost all of them once, and the plan was 3.8 off
 

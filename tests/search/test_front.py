@@ -11,13 +11,13 @@ import torch
 
 import mpcc
 from mpcc import pipeline
-from mpcc.choose import Search
+from mpcc.approximate import Plan
 from mpcc.errors import MpccError
-from mpcc.front import CLEAR, covers, undominated
-from mpcc.rewrite import Plan
+from mpcc.search.pareto import CLEAR, covers, undominated
 from mpcc.search.recipes import KNOWN
-from mpcc.task import Point
-from tests.guard.two_blocks import two_blocks
+from mpcc.search.search import Search
+from mpcc.search.task import Point
+from tests.models.two_blocks import two_blocks
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from mpcc import pipeline, registry
-from mpcc.choose import Search
+from mpcc.approximate import Choice, Split
 from mpcc.cost import Work
 from mpcc.ir.nn import sites
-from mpcc.rewrite import Choice, Split
 from mpcc.search import Limit, Weights, solve
 from mpcc.search.candidates import Candidates, Member
 from mpcc.search.parts import WHOLE, Partly, Parts, cut, slots_of, with_shares
 from mpcc.search.problem import Problem
-from tests.tuning.models import Vit
+from mpcc.search.search import Search
+from tests.models.tuning import Vit
 
 GELU = "blocks.0.act.gelu"
 

@@ -11,11 +11,11 @@ from torch import Tensor, fx, nn
 
 import mpcc
 from mpcc import registry
-from mpcc.backend.emulate import Emulator
+from mpcc.approximate import Choice, Plan, Split
+from mpcc.approximate.expand import expand
 from mpcc.errors import PlanError, UsageError
 from mpcc.pipeline import Prepared, prepare, schedule
-from mpcc.rewrite import Choice, Plan, Split
-from mpcc.rewrite.expand import expand
+from mpcc.runtime.engine.emulate import Emulator
 from mpcc.search import recipe_plan
 from mpcc.search.recipes import RECIPES, head_damage, parse
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mpcc import pipeline, registry
+from mpcc.approximate import Choice
 from mpcc.cost import Work
-from mpcc.rewrite import Choice
 from mpcc.search.problem import Option, Problem, Slot
 from mpcc.search.repair import banned
 from mpcc.search.runaway import Runaway, causes

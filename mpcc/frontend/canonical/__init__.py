@@ -15,9 +15,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from mpcc.errors import ShapeError, UnsupportedOperator
-from mpcc.frontend.raising import raise_patterns
 from mpcc.ir.nn import OPERATORS, describe, name_sites, verify
 
+from ..raising import raise_patterns
 from .batch_norm import fold_batch_norms
 from .builder import Builder
 from .rules import RULES

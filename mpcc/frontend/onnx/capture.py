@@ -35,7 +35,7 @@ def capture_onnx(
     Errors: ModelFileError (absent, cut off, not ONNX, external data missing, checker, opset, NaN), UnsupportedOperator
     (all at once), ShapeError (a dynamic size that is not given), CaptureError (values that decide the graph).
     """
-    from mpcc.frontend.canonical import canonicalise
+    from ..canonical import canonicalise
 
     return canonicalise(import_graph(source, example_inputs, input_shapes=input_shapes))
 

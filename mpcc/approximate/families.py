@@ -1,0 +1,149 @@
+"""Members and error bounds that several softmaxes and norms share. Shared code, not a plug-in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from mpcc.fitting.corrections import plan_corrected
+from mpcc.fitting.corrections import value as rsqrt_value
+from mpcc.fitting.exponentials import Exponential, error
+from mpcc.fitting.exponentials import options_of as exponential_options
+from mpcc.fitting.factor_chains import Chain, plan_chains
+from mpcc.fitting.factor_chains import options_of as chain_options
+from mpcc.fitting.factor_chains import value as chain_value
+from mpcc.fitting.minimax import chebyshev_grid
+
+from . import Domain, Options, SiteStatistics
+
+ROUGHEST = 0.05  # a member further off than this is not worth its rounds
+EXPONENTIAL_TOLERANCE, RECIPROCAL_TOLERANCE = 7e-3, 1e-3  # of the default member
+POINTS = 4001
+NORM_MARGIN = 1.25
+NORM_TOLERANCE, NORM_ROUGHEST = 1e-3, 0.15
+FINEST = 1e-5  # a norm's finest member: for where an error of 1e-4 is still too large
+FEW, FEW_BELOW, FEW_ABOVE = 64, 15.0, 0.9  # an extreme seen among so few rows says little about the next ones
+NOTHING = 1.01  # times eps: rows below that are nothing but zeros, to which eps was added
+SMALL = 2.0**-6  # of a root's argument: below, a chain works on the argument times a power of four
+TAIL, QUANTILES = 0.005, 17  # where the calibrated rows are, the tails left out
+
+
+def between(quantity: str) -> Callable[[Options], Domain]:
+    """The domain of a fit that recorded its range as `low` and `high`, and whether it also holds at nothing (`zeros`)."""
+    return lambda options: {quantity: (0.0 if options.get("zeros") else float(options["low"]), float(options["high"]))}
+
+
+def signed_input(options: Options) -> Domain:
+    """The domain of a fit on [low, high] of `sign` times the input."""
+    low, high = sorted(float(options["sign"] * options[end]) for end in ("low", "high"))
+    return {"input": (low, high)}
+
+
+Member = TypeVar("Member", Exponential, Chain)
+
+
+def softmax_members(
+    exps: Sequence[Exponential], recips: Sequence[Chain], recorded: Mapping[str, Any]
+) -> tuple[Options, ...]:
+    """Every pair of an exponential and a reciprocal; first the shortest of each within the default tolerance."""
+    exps = [member for member in exps if member.error < ROUGHEST]
+    recips = [chain for chain in recips if chain.error < ROUGHEST]
+    if not exps or not recips:
+        return ()
+    first = (first_within(exps, EXPONENTIAL_TOLERANCE)[0], first_within(recips, RECIPROCAL_TOLERANCE)[0])
+    pairs = [first, *((e, r) for e in exps for r in recips if (e, r) != first)]
+    members = [{**exponential_options(e), **chain_options(r), **recorded} for e, r in pairs]
+    return tuple({**member, "joined": joined} for member in members for joined in (True, False))
+
+
+def first_within(members: Sequence[Member], tolerance: float) -> list[Member]:
+    """The members, shortest first as given, but before all the shortest one within the tolerance (else the last)."""
+    if not members:
+        return []
+    first = next((member for member in members if member.fixed_error <= tolerance), members[-1])
+    return [first] + [member for member in members if member != first]
+
+
+def softmax_error(options: Options, floor: float) -> float:
+    """Bound on a weight's error, from exp's error and 1/d's relative error on [1, ratio]."""
+    d = chebyshev_grid(1.0, options["ratio"], POINTS)
+    relative = float(np.abs(chain_value(options["chain"], d) * d - 1).max())
+    return exponential_error(options, options["powers"], floor, relative)
+
+
+def exponential_error(options: Options, powers: Sequence[int], floor: float, relative: float) -> float:
+    """2 delta / (1 - 2 delta) with exp's error delta against max(floor, exp), and a division's relative error."""
+    x = chebyshev_grid(options["low"], options["high"], POINTS)
+    delta = error(options["start"], powers, x, floor=floor)
+    return 1.0 if delta >= 0.25 else (1 + relative) * (1 + 2 * delta / (1 - 2 * delta)) - 1
+
+
+def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ...]:
+    """Members that differ in their chain for 1/sqrt of the named quantity, the shortest accurate one first; then corrected
+    chains (mpcc.fitting.corrections), which are finer: these come first where the range is too wide for plain ones.
+
+    The range is the calibrated one widened by the factor NORM_MARGIN, further where few rows were seen: variances have
+    long tails below (an unusual image's class token), which end at eps, and short ones above. The fit is closest where
+    nearly all calibrated rows are; a corrected one is as close on the whole range. Below the range the result is too
+    small; far above, of several stages or corrected, it is wrong.
+    Rows of nothing but zeros (padding), whose result is zero with any factor, do not count (`zeros`).
+    Where it is small, `gain` is a power of two that brings the standard deviation near 1, and the chain is fitted there.
+    """
+    seen, rows = statistics.ranges[quantity], statistics.samples[quantity].numpy()
+    few = min(1.0, FEW / len(rows))
+    some = rows[rows > NOTHING * _eps(statistics)]
+    zeros = 0 < len(some) and seen.low < some.min() / 2
+    rows = some if zeros else rows
+    low = _digits(max((float(rows.min()) if zeros else seen.low) / NORM_MARGIN / (1 + FEW_BELOW * few), _eps(statistics)))
+    high = _digits(seen.high * NORM_MARGIN * (1 + FEW_ABOVE * math.sqrt(few)))
+    gain = unit_gain(low, high)
+    ends = (low * gain**2, high * gain**2)
+    spread = tuple(_digits(float(q) * gain**2) for q in np.quantile(rows, np.linspace(TAIL, 1 - TAIL, QUANTILES)))
+    chains = [chain for chain in plan_chains("rsqrt", *ends, spread, FINEST) if chain.error < NORM_ROUGHEST]
+    plain = [
+        {**chain_options(chain), "joined": joined}
+        for chain in first_within(chains, NORM_TOLERANCE)
+        for joined in ((True, False) if len(chain.stages) > 1 else (True,))
+    ]
+    fine = [
+        {**chain_options(one.chain), "correction": list(one.correction), "joined": True}
+        for one in plan_corrected(*ends, NORM_ROUGHEST)
+    ]
+    recorded: dict[str, Any] = {"low": low, "high": high, "margin": NORM_MARGIN}
+    recorded |= ({"gain": gain} if gain != 1.0 else {}) | ({"zeros": True} if zeros else {})
+    rough = not chains or min(chain.error for chain in chains) > ROUGHEST
+    return tuple({**member, **recorded} for member in ((*reversed(fine), *plain) if rough else (*plain, *fine)))
+
+
+def _eps(statistics: SiteStatistics) -> float:
+    """What a norm adds under the root; torch's own choice where it is not said."""
+    eps = statistics.site.attributes.get("eps")
+    return eps if isinstance(eps, float) else torch.finfo(torch.float32).eps
+
+
+def unit_gain(low: float, high: float) -> float:
+    """The power of two whose square brings a range of small values [low, high] around 1; 1 where they are not small."""
+    return 1.0 if low >= SMALL else 2.0 ** round(-math.log2(low * high) / 4)
+
+
+def static_norm(statistics: SiteStatistics, quantity: str) -> tuple[Options, ...]:
+    """The public factor that is nearest to 1/sqrt of the named quantity, least squares over the calibrated rows."""
+    if "factor" in statistics.fixed:
+        return ({"factor": statistics.fixed["factor"]},)
+    rows = statistics.samples[quantity].numpy()
+    return ({"factor": _digits(float(np.sqrt(rows).mean() / rows.mean()))},)
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def norm_error(options: Options) -> float:
+    """Largest absolute error of an element within 8 standard deviations, weight 1: 8 times the relative error."""
+    square = options.get("gain", 1.0) ** 2
+    v = np.exp(chebyshev_grid(math.log(options["low"] * square), math.log(options["high"] * square), POINTS))
+    return 8 * float(np.abs(rsqrt_value(options["chain"], options.get("correction", ()), v) * np.sqrt(v) - 1).max())

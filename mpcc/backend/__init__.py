@@ -1,1 +1,0 @@
-"""Running a program: the parties, the dealer, the transport between them."""

@@ -1,0 +1,1 @@
+"""Curve fitting, numbers only: minimax polynomials, splines, factor chains, short exponentials, corrections."""

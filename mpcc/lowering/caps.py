@@ -1,0 +1,244 @@
+"""How fine a scale each value may have, read backwards from what uses it.
+
+Two factors of a matrix product are multiplied untruncated, so their scales and the result's magnitude share 62 bits; a
+linear layer needs bits for its weight. Element-wise uses truncate for free at the opening and ask for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
+
+from torch import fx
+
+from mpcc.ir import mpc
+
+from .values import LIMIT
+
+LEAST_INPUT = 13.0
+"""Fraction bits of a linear layer's input below which its rounding shows."""
+LEAST_FOR_PRODUCT = 48.0
+"""Fraction bits of a product of two linear layers' results: thirteen for each input, eleven for each weight."""
+HEADROOM = 0.25
+"""Bits kept free above the calibrated bound (which is itself widened, see `bound_of`)."""
+LEAST_CAP = 8.0
+"""Fraction bits of a value of size 1 below which no cap goes, however many products follow: values are cut in between."""
+ELEMENTWISE = frozenset({mpc.mul, mpc.square, mpc.polynomial, mpc.less})
+PRODUCTS = frozenset({mpc.matmul, mpc.linear, mpc.conv})
+
+
+def bound_of(node: fx.Node, margin: float) -> float:
+    """The magnitude that the program allows for: the calibrated extreme times the margin."""
+    seen = node.meta["range"]
+    return max(abs(float(seen.low)), abs(float(seen.high)), 2.0**-20) * margin
+
+
+def rms_of(node: fx.Node) -> float:
+    return max(float(node.meta["range"].rms), 2.0**-20)
+
+
+def least_weight_bits(rms: float) -> float:
+    """Fraction bits below which a weight of this root mean square loses more than 0.1 % of itself."""
+    return 9.0 - math.log2(rms)
+
+
+def caps(
+    graph: fx.Graph, constants: dict[fx.Node, float], margin: float, local_budget: float = 0.0
+) -> dict[fx.Node, float]:
+    """log2 of the largest scale of each node. `constants` maps nodes that only depend on parameters to their rms."""
+    result: dict[fx.Node, float] = {}
+    for node in reversed(graph.nodes):
+        if node in constants or node.op == "output" or "range" not in node.meta:
+            continue
+        cap = natural(node, margin)
+        for user in node.users:
+            if user.op != "output":
+                cap = min(cap, _asked(node, user, result, constants, margin, local_budget))
+        result[node] = max(cap, min(natural(node, margin), least_cap(rms_of(node))))
+    return result
+
+
+def least_cap(rms: float) -> float:
+    """Fraction bits below which no cap of a value of this root mean square goes: more where it is small."""
+    return LEAST_CAP + max(0.0, -math.log2(rms))
+
+
+def natural(node: fx.Node, margin: float) -> float:
+    """The cap that the ring itself sets."""
+    return LIMIT - HEADROOM - math.log2(bound_of(node, margin))
+
+
+def _asked(
+    node: fx.Node, user: fx.Node, done: dict[fx.Node, float], constants: dict[fx.Node, float], margin: float, local: float
+) -> float:
+    cap = done.get(user, float(LIMIT))
+    if user.target is mpc.scale:
+        factor = abs(float(_argument(user, 1)))
+        return cap + math.log2(factor) if factor else cap
+    if user.target in (mpc.matmul, mpc.linear, mpc.conv, mpc.mul):
+        weights = [constants[n] for n in user.all_input_nodes[:2] if n in constants and n is not node]
+        if weights:
+            return result_cap(user, weights[0], cap, local) - least_weight_bits(weights[0])
+        if user.target is not mpc.matmul:
+            return float(LIMIT)
+        total, early = min(cap, natural(user, margin)), early_operand(user, constants)
+        if early is None:
+            return _half(node, user, total)
+        rest = total - early_bits(rms_of(early))
+        few = rest < LEAST_FOR_PRODUCT and not _cut_before(user, early, constants, local)
+        return float(LIMIT) if node is early or few else rest
+    if user.target is mpc.less:
+        return threshold_cap(user)
+    if user.target in ELEMENTWISE or (user.target is mpc.select and user.args[0] is not node):
+        return float(LIMIT)
+    if user.target in (mpc.add, mpc.sub):  # a summand that is opened anyway is cut there, exactly and for free
+        free = multiplied(node) and (node.target is not mpc.scale or _is_relu(node, user))
+        return float(LIMIT) if free else cap - _pending(node, user)
+    return cap
+
+
+def fitting(node: fx.Node, margin: float) -> float:
+    """The bits at which a value fits the ring, and with it the thresholds that it is compared with."""
+    return min([natural(node, margin), *(threshold_cap(user) for user in node.users if user.target is mpc.less)])
+
+
+def threshold_cap(comparison: fx.Node) -> float:
+    """The cap at which the threshold of a comparison still fits the ring: it may lie far above a small value."""
+    return LIMIT - 1.0 - math.log2(max(abs(float(_argument(comparison, 1))), 1.0))
+
+
+def early_operand(product: fx.Node, constants: Container[fx.Node]) -> fx.Node | None:
+    """The operand of a matrix product that is ready a round before the other, which is such a product itself.
+
+    In q (k^T v) without a truncation between, all three would share the bits. But q waits while k^T v is computed:
+    it is cut meanwhile, exactly and without a further round, and leaves the bits to the others. Where that leaves too
+    few, since a linear layer follows, each party cuts its share of k and v, where that is safe; else k^T v is cut through
+    its opening, which is a round more.
+    """
+    operands = product.all_input_nodes
+    late = [n for n in operands if _is_product(n, constants)]
+    return next(n for n in operands if n is not late[0]) if len(operands) == 2 and len(late) == 1 else None
+
+
+def cut_locally(layer: fx.Node, weight_rms: float, local_budget: float) -> bool:
+    """Whether the result of a linear layer, at the bits that it needs at least, may be cut by each party alone."""
+    bits = LEAST_INPUT + least_weight_bits(weight_rms)
+    size: int = layer.meta["val"].numel()
+    return bool(size * (rms_of(layer) * 2.0 ** (bits + 1) + 1) * 2.0**-63 <= local_budget)
+
+
+def result_cap(product: fx.Node, weight_rms: float, cap: float, local_budget: float) -> float:
+    """The bits of a product with a weight before it is cut to its cap: more than that, where a local cut is safe."""
+    if product.target is not mpc.linear or not _in_chain(product) or not cut_locally(product, weight_rms, local_budget):
+        return cap
+    return max(cap, LEAST_INPUT + least_weight_bits(weight_rms))
+
+
+def _in_chain(layer: fx.Node) -> bool:
+    """Whether a layer's result is a factor of a matrix product that is a factor of another."""
+    products = [user for user in _readers(layer) if user.target is mpc.matmul]
+    return any(reader.target is mpc.matmul for product in products for reader in _readers(product))
+
+
+def _readers(node: fx.Node) -> Iterator[fx.Node]:
+    """What reads a value, scales and views passed over."""
+    for user in node.users:
+        if user.op == "call_function" and (user.target in mpc.VIEWS or user.target is mpc.scale):
+            yield from _readers(user)
+        else:
+            yield user
+
+
+def _cut_before(product: fx.Node, early: fx.Node, constants: Mapping[fx.Node, float], local_budget: float) -> bool:
+    """Whether both factors of the late operand are results of layers that may be cut locally.
+
+    Not those of a split site: its other parts take longer, so that cutting the late operand itself costs no round.
+    """
+    late = next(n for n in product.all_input_nodes if n is not early)
+    factors = _source(late).all_input_nodes
+    if any("part" in n.meta for n in factors):
+        return False
+    layers = [_source(n) for n in factors]
+    weights = [next((n for n in layer.all_input_nodes if n in constants), None) for layer in layers]
+    return all(
+        layer.target is mpc.linear and weight is not None and cut_locally(layer, constants[weight], local_budget)
+        for layer, weight in zip(layers, weights, strict=True)
+    )
+
+
+def early_bits(rms: float) -> float:
+    """Fraction bits that an operand keeps when it is cut early."""
+    return 14.0 + max(0.0, -math.log2(rms))
+
+
+def _is_product(node: fx.Node, constants: Container[fx.Node]) -> bool:
+    """Whether a value is a matrix product of two secret ones, scaled or viewed."""
+    node = _source(node)
+    return node.target is mpc.matmul and not any(n in constants for n in node.all_input_nodes)
+
+
+def _source(node: fx.Node) -> fx.Node:
+    """What a value is scaled or viewed from."""
+    while node.op == "call_function" and (node.target in mpc.VIEWS or node.target is mpc.scale) and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _is_relu(x: fx.Node, user: fx.Node) -> bool:
+    """Whether `user` is x - [x < t] x, so that x has an opening of its own."""
+    chosen = user.args[1]
+    return user.target is mpc.sub and isinstance(chosen, fx.Node) and chosen.target is mpc.select and chosen.args[1] is x
+
+
+def _half(node: fx.Node, user: fx.Node, total: float) -> float:
+    """One operand's part of the bits of a matrix product, such that what lies before both keeps equally many."""
+    losses = {n: _loss(n) for n in user.all_input_nodes}
+    return (total - sum(losses.values())) / 2 + losses[node] if len(losses) == 2 else total / 2
+
+
+def _loss(node: fx.Node) -> float:
+    """Bits that centring costs between a value's producer and its use in a product."""
+    node = _source(node)
+    if node.target in (mpc.add, mpc.sub) and node.all_input_nodes:
+        return _pending(node.all_input_nodes[0], node)
+    return 0.0
+
+
+def _pending(node: fx.Node, user: fx.Node) -> float:
+    """Bits that aligning with a down-scaled sum (a mean) will cost the other operand: x - mean(x) has scale S * count."""
+    extra = 0.0
+    for other in user.all_input_nodes:
+        if other is node:
+            continue
+        source: Any = other
+        while source.op == "call_function" and source.target in mpc.VIEWS and source.all_input_nodes:
+            source = source.all_input_nodes[0]
+        if source.op == "call_function" and source.target is mpc.scale:
+            factor = abs(float(_argument(source, 1)))
+            extra = max(extra, -math.log2(factor) if 0 < factor < 1 else 0.0)
+    return extra
+
+
+def _argument(node: fx.Node, position: int) -> Any:
+    return node.args[position] if position < len(node.args) else next(iter(node.kwargs.values()))
+
+
+def multiplied(node: fx.Node) -> bool:
+    """Whether an element-wise use opens the value as it is, so that truncating it exactly costs no further opening."""
+    for user in node.users:
+        if user.target in ELEMENTWISE or (user.target is mpc.select and user.args[0] is not node):
+            return True
+        if user.target is mpc.scale and multiplied(user):
+            return True
+    return False
+
+
+def multiplied_whole(node: fx.Node) -> bool:
+    """Whether a matrix product, linear layer or convolution uses the value untruncated."""
+    for user in node.users:
+        if user.target in PRODUCTS:
+            return True
+        if (user.target is mpc.scale or user.target in mpc.VIEWS) and multiplied_whole(user):
+            return True
+    return False

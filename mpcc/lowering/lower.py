@@ -1,0 +1,395 @@
+"""Lowering of an mpc graph to an online program, one primitive at a time.
+
+Needs `meta["range"]` (calibrated low, high, rms) on every node: see `mpcc.calibration.ranges`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from mpcc.errors import RangeError, UnsupportedOperator
+from mpcc.ir import mpc, online
+from mpcc.program.program import Program
+from mpcc.program.shapes import shape_of
+
+from . import comparisons, gathers, products
+from .assemble import assemble
+from .builder import Builder
+from .caps import bound_of, caps, early_bits, early_operand, fitting, multiplied, multiplied_whole, natural, result_cap, rms_of
+from .openings import Openings
+from .scales import Ledger, Scaler, describe, encode
+from .values import Bit, Constant, Secret, Value
+from .widths import widths
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Precision and safety of a program.
+
+    `input_bits` are the fraction bits of the inputs, `fraction_bits` those of element-wise operands, `margin` widens the
+    calibrated extremes, `failure_budget` bounds the probability per inference that a local truncation goes wrong.
+    `tolerance`: a program whose outputs are off by more than this share of their spread is refused (PrecisionError).
+    """
+
+    input_bits: int = 16
+    fraction_bits: int = 14
+    margin: float = 2.0
+    failure_budget: float = 1e-6
+    tolerance: float = 0.05
+
+
+KEEPS_ALL = frozenset({aten.reshape.default, aten.permute.default, aten.expand.default, aten.flip.default, aten.roll.default})
+"""Views in which every element of the base appears: the base's opening serves."""
+LOCAL_PARTS = (1 / 16, 1 / 128, 0.0)  # of the failure budget: what one local truncation may take
+THREE_FACTOR_CAP = 36.0
+"""Bits that a product of three operands needs."""
+
+
+def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Program:
+    """The online program of an mpc-level graph: lowered once to learn how many bits each opening needs, then with these.
+
+    What may be cut locally is cut so; where that is too often for the budget together, less of it, at last nothing.
+    """
+    chosen = settings or Settings()
+    for part in LOCAL_PARTS:
+        whole = Lowering(graph_module, chosen, part).run()
+        if whole.failure_probability <= chosen.failure_budget:
+            break
+    return Lowering(graph_module, chosen, part, widths(whole.online.graph)).run()
+
+
+class Lowering:
+    """The state of one lowering: what each mpc node has become."""
+
+    def __init__(self, module: fx.GraphModule, settings: Settings, part: float, rings: dict[int, int] | None = None) -> None:
+        self.source, self.settings = module, settings
+        self.b = Builder()
+        self.where = [""]
+        self.ledger = Ledger()
+        self.openings = Openings(self.b, rings)
+        local = settings.failure_budget * part
+        self.s = Scaler(self.b, self.openings, self.ledger, settings.fraction_bits, local, self.where)
+        self.env: dict[fx.Node, Value] = {}
+        self.caps: dict[fx.Node, float] = {}
+        self.constants: frozenset[fx.Node] = frozenset()
+
+    def run(self) -> Program:
+        constants = self._constants()
+        self.caps = caps(self.source.graph, {n: c.rms for n, c in constants.items()}, self.settings.margin, self.s.local_budget)
+        self.env.update(constants)
+        self.constants = frozenset(constants)
+        outputs: list[tuple[str, Secret]] = []
+        ends = set({node.meta["site"]: node for node in self.source.graph.nodes if node.meta.get("site")}.values())
+        for node in self.source.graph.nodes:
+            if node.op == "output":
+                outputs = self._outputs(node)
+            elif node not in self.env:
+                self.where[0] = describe(node)
+                self.b.meta = {k: node.meta.get(k) for k in ("layer", "site", "part", "made_by")} | {"primitive": _name(node)}
+                self.env[node] = value = self._placeholder(node) if node.op == "placeholder" else self._lower(node)
+                if node in ends and isinstance(value, Secret):  # for those who look into the emulation
+                    value.node.meta.setdefault("ends", (node.meta["site"], value.scale))
+        return assemble(self.b, outputs, self.ledger)
+
+    # -- constants: everything that depends on parameters only is known to the owner --
+
+    def _constants(self) -> dict[fx.Node, Constant]:
+        found: dict[fx.Node, Constant] = {}
+        for node in self.source.graph.nodes:
+            if node.op == "get_attr":
+                found[node] = Constant(str(node.target), _attribute(self.source, str(node.target)))
+            elif node.op == "call_function" and node.all_input_nodes and all(n in found for n in node.all_input_nodes):
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: found[n].value)
+                with torch.no_grad():
+                    value = node.target(*args, **kwargs)
+                found[node] = Constant(f"folded.{node.name}", value.detach().contiguous())
+        return found
+
+    def _placeholder(self, node: fx.Node) -> Secret:
+        shape = tuple(node.meta["val"].shape)
+        scale = 2.0**self.settings.input_bits
+        share = self.b.input(str(node.target), shape, scale)
+        return Secret(share, scale, *self._out(node))
+
+    def _outputs(self, node: fx.Node) -> list[tuple[str, Secret]]:
+        values = node.args[0] if isinstance(node.args[0], (tuple, list)) else (node.args[0],)
+        outputs = []
+        for position, source in enumerate(values):
+            self.where[0] = self.b.meta["layer"] = "output"
+            outputs.append((f"output_{position}", self._secret(self.env[source])))  # the owner's, if it is a constant
+        return outputs
+
+    def _out(self, node: fx.Node) -> tuple[float, float]:
+        if "range" not in node.meta:
+            raise RangeError("no calibrated range", where=describe(node), hint="Run record_ranges on the mpc graph first.")
+        return bound_of(node, self.settings.margin), rms_of(node)
+
+    def _secret(self, value: Value) -> Secret:
+        if isinstance(value, Bit):
+            return comparisons.number(self.s, value)
+        if isinstance(value, Constant):
+            scale = 2.0**self.settings.input_bits
+            shape = tuple(value.value.shape)
+            node = self.b.on(online.weight_share, self.b.weight(value.name, value.value, scale), shape)
+            return Secret(node, scale, float(value.value.abs().max()) + 1e-6, value.rms)
+        return value
+
+    def _value(self, node: Any) -> Value:
+        return self.env[node]
+
+    def _lower(self, node: fx.Node) -> Value:
+        if node.target in mpc.VIEWS:
+            return self._view(node)
+        rule = RULES.get(node.target)
+        if rule is None:
+            raise UnsupportedOperator(f"{node.target} is not a primitive of the mpc level", where=describe(node))
+        value = rule(self, node)
+        if isinstance(value, Secret) and node.target not in (mpc.scale, mpc.sum):
+            value = self._capped(node, value)
+        if isinstance(value, Secret) and shape_of(value.node) != tuple(node.meta["val"].shape):
+            raise AssertionError(f"{node.name}: {shape_of(value.node)} for {tuple(node.meta['val'].shape)}")
+        return value
+
+    def _capped(self, node: fx.Node, value: Secret) -> Secret:
+        """The value at a scale that the products which use it whole can take. Sums and element-wise uses cut for themselves."""
+        most = fitting(node, 1.05)  # what calibration saw must fit; the margin is for choosing scales
+        cap = self.caps.get(node, most) if multiplied_whole(node) else most
+        if value.bits <= cap + 1e-9:
+            return value
+        return self.s.reduce(value, math.floor(cap), opened_anyway=False)
+
+    # -- views --
+
+    def _view(self, node: fx.Node) -> Value:
+        if node.target is aten.cat.default:
+            return self._cat(node)
+        source = node.args[0]
+        value = self._value(source)
+        if isinstance(value, Bit):
+            value = self._secret(value)
+        assert isinstance(value, Secret)
+        rest = tuple(node.args[1:])
+        target: Callable[..., Any] = node.target  # type: ignore[assignment]
+        if target is aten.index.Tensor:
+            indices = [None if i is None else self._constant(i).value.tolist() for i in rest[0]]  # type: ignore[union-attr]
+            target, rest = gathers.indexed(indices)
+        if target is mpc.take:
+            target, rest = gathers.taken(*rest)
+        if target is mpc.keep:
+            target = online.keep
+        if target is mpc.weigh:
+            target, value = online.weigh, self._fitting(source, value, natural(node, 1.05))
+        if target is aten.constant_pad_nd.default:
+            rest = (rest[0], 0)  # other numbers were subtracted before, and are added after
+        rest = (*rest, *(node.kwargs[k] for k in node.kwargs))
+        made = self.b.on(target, value.node, *rest)
+        if target in KEEPS_ALL:
+            self.openings.viewed(made, value.node, target, rest)
+        return Secret(made, value.scale, *self._out(node))
+
+    def _cat(self, node: fx.Node) -> Secret:
+        parts = [self._value(n) for n in node.args[0]]  # type: ignore[union-attr]
+        secrets = [p for p in parts if isinstance(p, Secret)]
+        fitted, factors, scale, _ = self.s.aligned(secrets, self._out(node)[0], self.caps.get(node, 60.0))
+        aligned = iter(
+            s.node if f == 1 else self.b.on(online.times, s.node, f) for s, f in zip(fitted, factors, strict=True)
+        )
+        shares = []
+        for part in parts:
+            if isinstance(part, Constant):
+                weight = self.b.weight(part.name, part.value, scale)
+                shares.append(self.b.on(online.weight_share, weight, tuple(part.value.shape)))
+            else:
+                shares.append(next(aligned))
+        return Secret(self.b.on(aten.cat.default, tuple(shares), *node.args[1:]), scale, *self._out(node))
+
+    def _constant(self, node: Any) -> Constant:
+        value = self._value(node)
+        if not isinstance(value, Constant):
+            raise UnsupportedOperator("indices that depend on the input have no secure form", where=self.where[0])
+        return value
+
+    # -- primitives --
+
+    def add(self, node: fx.Node, sign: float = 1.0) -> Secret:
+        x, y = self._value(node.args[0]), node.args[1]
+        out = self._out(node)
+        shape = tuple(node.meta["val"].shape)
+        if not isinstance(y, fx.Node):
+            x = self._roomy(node, node.args[0], self._secret(x))
+            value = encode(sign * float(y), x.scale, self.where[0])  # type: ignore[arg-type]
+            return Secret(self.b.on(online.add_public, x.node, value) if value else x.node, x.scale, *out)
+        other = self._value(y)
+        if isinstance(x, Constant):
+            right = self._roomy(node, y, self.s.signed(self._secret(other), sign))
+            return products.with_weight(self.s, right, x, out, shape)
+        left = self._secret(x)
+        if isinstance(other, Constant):
+            signed = other if sign > 0 else Constant(f"{other.name}.negated", -other.value)
+            return products.with_weight(self.s, self._roomy(node, node.args[0], left), signed, out, shape)
+        right = self.s.signed(self._secret(other), sign)
+        cap = self.caps.get(node, 60.0)
+        left, right = self._fitting(node.args[0], left, cap), self._fitting(y, right, cap)
+        return self.s.combine((left, right), *out, cap, shape)
+
+    def _roomy(self, node: fx.Node, source: Any, x: Secret) -> Secret:
+        """The summand `source` so coarse that its sum with something public, or of the owner's, fits the ring."""
+        return self._fitting(source, x, natural(node, 1.05))
+
+    def _fitting(self, node: Any, value: Secret, cap: float) -> Secret:
+        """A summand below the cap of the sum; where it is opened anyway, truncating it there is exact and free."""
+        if value.bits <= cap + 1e-9:
+            return value
+        return self.s.reduce(value, math.floor(cap), opened_anyway=multiplied(node))
+
+    def sub(self, node: fx.Node) -> Secret:
+        return self.add(node, -1.0)
+
+    def scale(self, node: fx.Node) -> Secret:
+        x = self._secret(self._value(node.args[0]))
+        factor = float(node.args[1])  # type: ignore[arg-type]
+        if factor == 0.0:
+            return Secret(self.b.on(online.times, x.node, 0), x.scale, *self._out(node))
+        return Secret(x.node, x.scale / factor, *self._out(node))
+
+    def sum(self, node: fx.Node) -> Secret:
+        x = self._secret(self._value(node.args[0]))
+        x = self._fitting(node.args[0], x, natural(node, 1.05))
+        keepdim = bool(node.args[2]) if len(node.args) > 2 else bool(node.kwargs.get("keepdim", False))
+        share = self.b.on(online.total, x.node, tuple(node.args[1]), keepdim)  # type: ignore[arg-type]
+        return Secret(share, x.scale, *self._out(node))
+
+    def mul(self, node: fx.Node) -> Secret:
+        x, y = self._value(node.args[0]), self._value(node.args[1])
+        cap = self.caps.get(node, 60.0)
+        if isinstance(x, Bit) and isinstance(y, Secret):
+            return self._chosen(x, y, node)
+        if isinstance(y, Bit) and isinstance(x, Secret):
+            return self._chosen(y, x, node)
+        if isinstance(x, Constant):
+            x, y = y, x
+        if isinstance(y, Constant):
+            return products.weight_product(self.s, "mul", self._secret(x), y, self._out(node), cap)
+        left, right = self._secret(x), self._secret(y)
+        for whole, part in ((left, node.args[1]), (right, node.args[0])):
+            factors = self._factors(part, cap)
+            if factors is not None:
+                return products.multiply_three(self.s, (whole, *factors), self._out(node), cap)
+        return products.multiply(self.s, left, right, self._out(node), cap)
+
+    def _factors(self, node: Any, cap: float) -> tuple[Secret, Secret] | None:
+        """The two factors of a product of row values that only this product uses: taken together they save a round.
+
+        Only where the product of three has room; its dealer terms are many, so the pair must be small.
+        """
+        factor = 1.0
+        while node.target in (aten.expand.default, mpc.scale) and len(node.users) == 1:
+            factor *= float(node.args[1]) if node.target is mpc.scale else 1.0
+            node = node.args[0]
+        small = tuple(node.meta["val"].shape)[-1:] == (1,)
+        if node.target is not mpc.mul or len(node.users) > 1 or cap < THREE_FACTOR_CAP or not small:
+            return None
+        values = [self.env[n] for n in node.args]
+        if not all(isinstance(v, Secret) for v in values):
+            return None
+        return self.s.signed(values[0], factor), values[1]  # type: ignore[arg-type, return-value]
+
+    def square(self, node: fx.Node) -> Secret:
+        x = self._secret(self._value(node.args[0]))
+        return products.square(self.s, x, self._out(node), self.caps.get(node, 60.0))
+
+    def polynomial(self, node: fx.Node) -> Secret:
+        x = self._secret(self._value(node.args[0]))
+        seen = node.args[0].meta["range"]  # type: ignore[union-attr]
+        pad = (float(seen.high) - float(seen.low)) * 0.15
+        low, high = float(seen.low) - pad, float(seen.high) + pad
+        return products.polynomial(self.s, x, [float(c) for c in node.args[1]], low, high, self._out(node))  # type: ignore[union-attr, arg-type]
+
+    def matmul(self, node: fx.Node) -> Secret:
+        x, y = self._value(node.args[0]), self._value(node.args[1])
+        cap = self.caps.get(node, 60.0)
+        if isinstance(y, Constant):
+            return products.weight_product(self.s, "matmul", self._secret(x), y, self._out(node), cap)
+        if isinstance(x, Constant):
+            return products.weight_product(self.s, "rmatmul", self._secret(y), x, self._out(node), cap)
+        left, right = self._secret(x), self._secret(y)
+        early = early_operand(node, self.constants)
+        if early is not None:
+            room = min(cap, natural(node, self.settings.margin)) - early_bits(rms_of(early))
+            left, right = (
+                self.s.reduce(v, early_bits(v.rms), opened_anyway=True) if n is early or v.bits > room else v
+                for n, v in zip(node.args, (left, right), strict=True)
+            )
+        return products.matrix_product(self.s, left, right, self._out(node))
+
+    def linear(self, node: fx.Node) -> Secret:
+        return self._with_bias(node, "linear", ())
+
+    def conv(self, node: fx.Node) -> Secret:
+        attributes = tuple(tuple(a) for a in node.args[3:6])  # type: ignore[arg-type]
+        return self._with_bias(node, "conv", (*attributes, node.args[6]))
+
+    def _with_bias(self, node: fx.Node, kind: str, attributes: tuple[Any, ...]) -> Secret:
+        x = self._secret(self._value(node.args[0]))
+        weight = self._value(node.args[1])
+        if not isinstance(weight, Constant):
+            raise UnsupportedOperator(f"a {kind} whose weight depends on the input must be a matmul", where=self.where[0])
+        cap = result_cap(node, weight.rms, self.caps.get(node, 60.0), self.s.local_budget)
+        result = products.weight_product(self.s, kind, x, weight, self._out(node), cap, attributes)
+        bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
+        if bias is None:
+            return result
+        constant = self._constant(bias)
+        if kind == "conv":
+            shape = (-1, *([1] * (len(node.meta["val"].shape) - 2)))
+            constant = Constant(f"{constant.name}.column", constant.value.reshape(shape))
+        return products.with_weight(self.s, result, constant, self._out(node), tuple(node.meta["val"].shape))
+
+    def less(self, node: fx.Node) -> Bit | Secret:
+        x = self._secret(self._value(node.args[0]))
+        threshold = float(node.args[1])  # type: ignore[arg-type]
+        if x.scale < 0:  # -x < t  <=>  not (x < -t)
+            found = comparisons.less(self.s, self.s.signed(x, -1.0), -threshold)
+            return Bit(found.node, found.shape, True)
+        return comparisons.less(self.s, x, threshold)
+
+    def select(self, node: fx.Node) -> Secret:
+        bit, x = self._value(node.args[0]), self._secret(self._value(node.args[1]))
+        if isinstance(bit, Bit):
+            return self._chosen(bit, x, node)
+        return products.multiply(self.s, self._secret(bit), x, self._out(node), self.caps.get(node, 60.0))
+
+    def _chosen(self, bit: Bit, x: Secret, node: fx.Node) -> Secret:
+        if bit.shape != shape_of(x.node):
+            flag = comparisons.number(self.s, bit)
+            return products.multiply(self.s, flag, x, self._out(node), self.caps.get(node, 60.0))
+        cap = self.caps.get(node, 60.0)
+        chosen = comparisons.select(self.s, bit, x, self._out(node), cap)
+        if not bit.negated:
+            return chosen
+        whole = self.s.reduce(x, math.floor(chosen.bits), opened_anyway=True) if x.bits > chosen.bits else x
+        return self.s.combine((whole, self.s.signed(chosen, -1.0)), *self._out(node), cap, shape_of(x.node))
+
+
+def _attribute(root: Any, path: str) -> Tensor:
+    for part in path.split("."):
+        root = getattr(root, part)
+    return root.detach()  # type: ignore[no-any-return]
+
+
+def _name(node: fx.Node) -> str:
+    return getattr(node.target, "__name__", str(node.target))
+
+
+RULES: dict[Any, Callable[[Lowering, fx.Node], Value]] = {
+    getattr(mpc, name): getattr(Lowering, name)
+    for name in ("add", "sub", "scale", "mul", "square", "matmul", "linear", "conv", "sum", "polynomial", "less", "select")
+}

@@ -1,0 +1,187 @@
+"""Products and polynomials of secret values: from the openings of their operands."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mpcc.ir import dealer, online
+from mpcc.ir.ring import RING_BITS, wrap
+
+from .caps import least_cap, least_weight_bits
+from .openings import Opening
+from .scales import Scaler
+from .values import LIMIT, Constant, Secret
+
+WEIGHT_BITS = 13
+"""Significant bits of a weight at its root mean square, where there is room."""
+COEFFICIENT_BITS = 11
+"""Bits by which the result of a polynomial is finer than its highest power, so that rounded coefficients do not show."""
+MOST_POWER_BITS = 15
+ROOM_TO_SPARE = 3.0
+LEAST_OPERAND = 12.0
+"""Fraction bits that an operand of an element-wise product keeps at least."""
+
+
+def multiply(s: Scaler, x: Secret, y: Secret, out: tuple[float, float], cap: float) -> Secret:
+    """Element-wise product; each operand truncated at its opening to its own precision."""
+    px, py = operand_bits(s, (x, y), cap)
+    fx, fy = s.shift_to(x, px), s.shift_to(y, py)
+    ox, oy = s.openings.open(x.node, x.magnitude), s.openings.open(y.node, y.magnitude)
+    scale = x.scale / 2**fx * (y.scale / 2**fy)
+    o = s.openings
+    if fx == 0 and fy == 0:
+        rxy = s.b.correlation(s.b.deal(dealer.product, "mul", ox.mask, oy.mask))
+        node = s.b.on(online.product, "mul", ox.c, oy.c, o.mask_share(ox), o.mask_share(oy), rxy)
+        return Secret(node, scale, *out)
+    return Secret(multilinear(s, (ox, oy), (fx, fy)), scale, *out)
+
+
+def multiply_three(s: Scaler, factors: tuple[Secret, Secret, Secret], out: tuple[float, float], cap: float) -> Secret:
+    """The product of three values in the round in which the last of them is opened."""
+    bits = operand_bits(s, factors, cap)
+    shifts = tuple(s.shift_to(x, p) for x, p in zip(factors, bits, strict=True))
+    scale = math.prod(x.scale / 2**f for x, f in zip(factors, shifts, strict=True))
+    return Secret(multilinear(s, tuple(s.openings.open(x.node, x.magnitude) for x in factors), shifts), scale, *out)
+
+
+def operand_bits(s: Scaler, factors: Sequence[Secret], cap: float) -> list[float]:
+    """Fraction bits of each factor. Where the product will be cut to a low cap anyway they are few: a local cut is then safe."""
+    wanted = [min(float(s.precision(x)), x.bits) for x in factors]
+    least = [min(w, LEAST_OPERAND + s.precision(x) - s.fraction_bits) for w, x in zip(wanted, factors, strict=True)]
+    room = cap - 0.5 * len(factors)  # shifts are whole bits: half a bit each may be gained by rounding
+    excess = sum(wanted) - max(min(room, 17.0 * len(factors)), sum(least))
+    if excess > 0:
+        slack = [w - k for w, k in zip(wanted, least, strict=True)]
+        share = min(1.0, excess / sum(slack)) if sum(slack) else 0.0
+        wanted = [w - k * share for w, k in zip(wanted, slack, strict=True)]
+    return wanted
+
+
+def multilinear(s: Scaler, openings: Sequence[Opening], shifts: Sequence[int]) -> Any:
+    """The product of truncated values u_i = P_i - rho_i + Q_i b_i (P, Q public): the dealer gives every product of rho's and b's.
+
+    A product of two or more b's is left out where M M' ... vanishes modulo 2^64.
+    """
+    made = s.openings
+    terms, shares = [], []
+    for choice in itertools.product((0, 1, 2), repeat=len(openings)):
+        if not any(choice) or any(c == 2 and f == 0 for c, f in zip(choice, shifts, strict=True)):
+            continue
+        tops = [o.ring - 1 - f for c, o, f in zip(choice, openings, shifts, strict=True) if c == 2]
+        if len(tops) > 1 and sum(tops) >= RING_BITS:
+            continue
+        chosen = [i for i, c in enumerate(choice) if c]
+        if len(chosen) == 1:
+            i = chosen[0]
+            share = made.high(openings[i], shifts[i]) if choice[i] == 1 else made.top(openings[i])
+        else:
+            value = None
+            for i in chosen:
+                part = made.rho(openings[i], shifts[i]) if choice[i] == 1 else made.bit(openings[i])
+                value = part if value is None else s.b.deal(dealer.multiply, value, part)
+            assert value is not None
+            share = s.b.correlation(value)
+        terms.append(choice)
+        shares.append(share)
+    rings = tuple(x.ring for x in openings)
+    return s.b.on(online.multilinear, tuple(x.c for x in openings), tuple(shifts), tuple(terms), tuple(shares), rings)
+
+
+def square(s: Scaler, x: Secret, out: tuple[float, float], cap: float) -> Secret:
+    """x^2 from one opening."""
+    bits = min(s.precision(x), x.bits, max(11.0, min(cap, 40) / 2))
+    f = s.shift_to(x, bits)
+    scale = (x.scale / 2**f) ** 2
+    return Secret(_power_sum(s, x, 0, f, [0, 0, 1]), scale, *out)
+
+
+def polynomial(s: Scaler, x: Secret, coefficients: Sequence[float], low: float, high: float, out: tuple[float, float]) -> Secret:
+    """sum_k coefficients[k] x^k from one opening: the powers of the mask come from the dealer.
+
+    The variable is moved to the middle of its range (free), so that its bits are spent where it lives.
+    """
+    degree = len(coefficients) - 1
+    if degree == 0:
+        coefficients, degree = [*coefficients, 0.0], 1
+    middle = (low + high) / 2
+    radius = max(high - middle, 2.0**-16)
+    moved = shifted(coefficients, middle)
+    room = LIMIT - 1.0 - math.log2(out[0])
+    power_bits = min((room - COEFFICIENT_BITS) / degree, MOST_POWER_BITS)
+    f = s.shift_to(x, power_bits - math.log2(radius))
+    unit = x.scale / 2**f
+    used = degree * math.log2(radius * abs(unit))
+    target = 2.0 ** math.floor(min(room, used + COEFFICIENT_BITS + 4))
+    integers = [round(a * target / unit**k) for k, a in enumerate(moved)]
+    node = _power_sum(s, x, round(middle * x.scale), f, integers)
+    return Secret(node, target, *out)
+
+
+def shifted(coefficients: Sequence[float], middle: float) -> list[float]:
+    """The coefficients of p(middle + u) in u."""
+    degree = len(coefficients) - 1
+    return [
+        math.fsum(coefficients[k] * math.comb(k, j) * middle ** (k - j) for k in range(j, degree + 1)) for j in range(degree + 1)
+    ]
+
+
+def _power_sum(s: Scaler, x: Secret, middle: int, f: int, integers: Sequence[int]) -> Any:
+    o = s.openings
+    opening = o.open(x.node, math.log2(2.0**x.magnitude + abs(middle)))
+    degree = len(integers) - 1
+    c = s.b.on(online.moved, opening.c, -middle) if middle else opening.c
+    rho = [None, *(o.power(opening, f, k, False) for k in range(1, degree + 1))]
+    b_rho = [o.power(opening, f, k, True) for k in range(degree)] if f else []
+    wrapped = tuple(wrap(a) for a in integers)
+    return s.b.on(online.power_sum, c, f, wrapped, tuple(rho), tuple(b_rho), opening.ring)
+
+
+def matrix_product(s: Scaler, x: Secret, y: Secret, out: tuple[float, float]) -> Secret:
+    """x @ y of two secret values, untruncated: exact modulo 2^64."""
+    room = LIMIT - math.log2(out[0])
+    if x.bits + y.bits > room:
+        excess = x.bits + y.bits - room
+        x = s.reduce(x, x.bits - excess / 2, opened_anyway=False)
+        y = s.reduce(y, y.bits - excess / 2, opened_anyway=False)
+    ox, oy = s.openings.open(x.node, x.magnitude), s.openings.open(y.node, y.magnitude)
+    rxy = s.b.correlation(s.b.deal(dealer.product, "matmul", ox.mask, oy.mask))
+    node = s.b.on(
+        online.product, "matmul", ox.c, oy.c, s.openings.mask_share(ox), s.openings.mask_share(oy), rxy
+    )
+    return Secret(node, x.scale * y.scale, *out)
+
+
+def weight_product(
+    s: Scaler, kind: str, x: Secret, weight: Constant, out: tuple[float, float], cap: float, attributes: tuple[Any, ...] = ()
+) -> Secret:
+    """A product with a tensor of the model's owner: only x is opened; the weight's mask was opened at set-up."""
+    ring = LIMIT - math.log2(out[0])
+    room = min(cap, ring)
+    least = least_weight_bits(weight.rms)
+    if x.bits + least > room:
+        x = s.reduce(x, max(room - least, min(least_cap(x.rms), ring - least)), opened_anyway=False)
+        room = min(max(room, x.bits + least), ring)
+    wanted = min(WEIGHT_BITS - math.log2(weight.rms), room - x.bits, 24.0)
+    spared = room - ROOM_TO_SPARE - x.bits  # where there is room, leave some for values that calibration did not see
+    wanted = min(wanted, max(least, spared))
+    bits = math.floor(x.bits + wanted + 1e-9)  # the result's scale is a power of two, so that residual sums align
+    scale = math.copysign(2.0**bits, x.scale) / x.scale
+    opening = s.openings.open(x.node, x.magnitude)
+    node = s.b.weight(weight.name, weight.value, scale)
+    mask = s.b.weight_mask(node)
+    opened = s.b.on(online.open_weight, s.b.on(online.mask_with, node, s.b.correlation(mask)))
+    rb = s.b.correlation(s.b.deal(dealer.product, kind, opening.mask, mask, attributes))
+    rw = s.b.on(online.mask_weight_product, kind, s.openings.mask_share(opening), opened, rb, attributes)
+    node = s.b.on(online.weight_product, kind, opening.c, node, rw, attributes)
+    return Secret(node, math.copysign(2.0**bits, x.scale), *out)
+
+
+def with_weight(s: Scaler, x: Secret, constant: Constant, out: tuple[float, float], shape: Sequence[int]) -> Secret:
+    """x plus a tensor of the model's owner, encoded at x's scale. Free."""
+    node = s.b.weight(constant.name, constant.value, x.scale)
+    return Secret(s.b.on(online.add_weight, x.node, node, tuple(shape)), x.scale, *out)
+
+

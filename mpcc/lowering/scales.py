@@ -1,0 +1,148 @@
+"""Fixed point: which scale a value gets, how values meet at one scale, and how a scale is brought down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import fx
+
+from mpcc.errors import RangeError
+from mpcc.ir import online
+from mpcc.program.shapes import shape_of
+
+from .builder import Builder
+from .openings import Openings
+from .values import LIMIT, Secret
+
+MOST_SHIFT = 60
+
+
+@dataclass
+class Ledger:
+    """Where truncation may fail, and how often: (layer, values, probability per inference)."""
+
+    entries: list[tuple[str, int, float]] = field(default_factory=list)
+
+    @property
+    def probability(self) -> float:
+        return sum(p for _, _, p in self.entries)
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Scale arithmetic over one program."""
+
+    b: Builder
+    openings: Openings
+    ledger: Ledger
+    fraction_bits: int
+    local_budget: float
+    where: list[str]
+
+    def precision(self, x: Secret) -> int:
+        """Fraction bits of an element-wise operand: more where values are small."""
+        return self.fraction_bits + max(0, min(12, math.ceil(-math.log2(x.rms))))
+
+    def shift_to(self, x: Secret, bits: float) -> int:
+        """How many bits to drop so that about `bits` fraction bits are left (0 when there are no more)."""
+        return max(0, min(MOST_SHIFT, round(x.bits - bits)))
+
+    def reduce(self, x: Secret, bits: float, *, opened_anyway: bool) -> Secret:
+        """x at a scale of at most 2^bits."""
+        drop = math.ceil(x.bits - bits - 1e-9)
+        if drop <= 0:
+            return x
+        self._check(x)
+        if drop > MOST_SHIFT:  # nothing of the value is left at that scale
+            return Secret(self.b.on(online.times, x.node, 0), x.scale / 2**drop, x.bound, x.rms)
+        failure = self._failure(x)
+        if opened_anyway or failure > self.local_budget:
+            return self.truncated(x, drop)
+        self.ledger.entries.append((self.where[0], math.prod(shape_of(x.node)), failure))
+        node = self.b.on(online.truncate_locally, x.node, drop)
+        return Secret(node, x.scale / 2**drop, x.bound, x.rms)
+
+    def truncated(self, x: Secret, drop: int) -> Secret:
+        """x >> drop through its opening: never off by more than one unit."""
+        opening = self.openings.open(x.node, x.magnitude)
+        rho, b = self.openings.high(opening, drop), self.openings.top(opening)
+        node = self.b.on(online.truncated, opening.c, drop, rho, b, opening.ring)
+        return Secret(node, x.scale / 2**drop, x.bound, x.rms)
+
+    def _failure(self, x: Secret) -> float:
+        return math.prod(shape_of(x.node)) * (x.rms * abs(x.scale) + 1) * 2.0**-63
+
+    def _check(self, x: Secret) -> None:
+        if x.bits + math.log2(x.bound) > LIMIT + 1:  # the bound is twice what calibration saw
+            raise RangeError(
+                f"a value of magnitude {x.bound:.3g} at {x.bits:.0f} fraction bits leaves the ring of 64 bits",
+                where=self.where[0],
+                hint="Calibrate with representative inputs, or lower `fraction_bits`.",
+            )
+
+    def align(self, values: Sequence[Secret], cap: float) -> tuple[list[int], float]:
+        """Integer factors that bring the values to one scale, and that scale.
+
+        Exact where the ratios are integers; else the factors are chosen so that the relative error is below 2^-18.
+        """
+        top = max(values, key=lambda v: abs(v.scale))
+        for extra in range(0, 24):
+            scale = top.scale * 2**extra
+            ratios = [scale / v.scale for v in values]
+            factors = [round(r) for r in ratios]
+            worst = max(abs(f / r - 1) for f, r in zip(factors, ratios, strict=True))
+            if worst < 2.0**-18:
+                return factors, scale
+            if math.log2(abs(scale)) + 1 > cap:
+                break
+        if worst < 2.0**-11:
+            return factors, scale
+        raise RangeError("values of very different scales meet and there is no room to align them", where=self.where[0])
+
+    def combine(self, values: Sequence[Secret], bound: float, rms: float, cap: float, shape: Sequence[int]) -> Secret:
+        """The sum of values, broadcast to `shape`; if it had to be made above its cap, cut."""
+        values, factors, scale, above = self.aligned(values, bound, cap)
+        node = self.b.on(online.combine, tuple(v.node for v in values), tuple(factors))
+        if shape_of(node) != tuple(shape):
+            raise AssertionError("broadcast")
+        made = Secret(node, scale, bound, rms)
+        return self.reduce(made, max(cap, min(v.bits for v in values)), opened_anyway=False) if above else made
+
+    def aligned(
+        self, values: Sequence[Secret], bound: float, cap: float
+    ) -> tuple[Sequence[Secret], list[int], float, bool]:
+        """The values, the factors that align them, the scale of what they make, and whether it is above its cap.
+
+        Where there is no room below the cap to bring them to one scale, there mostly is above it: cutting a value first
+        would cost the bits of one that may have few. Last, the finest value gives up some.
+        """
+        try:
+            return values, *self.align(values, cap), False
+        except RangeError:
+            pass
+        ring = LIMIT - math.log2(bound)
+        try:
+            return values, *self.align(values, ring), True
+        except RangeError:
+            finest = max(values, key=lambda v: abs(v.scale))
+            values = [self.reduce(v, v.bits - 14, opened_anyway=False) if v is finest else v for v in values]
+            return values, *self.align(values, ring), True
+
+    def signed(self, x: Secret, factor: float) -> Secret:
+        """factor * x: only the scale changes."""
+        return Secret(x.node, x.scale / factor, x.bound * abs(factor), max(x.rms * abs(factor), 2.0**-20))
+
+
+def encode(value: float, scale: float, where: str) -> int:
+    """A public number as an integer at a scale."""
+    integer = round(value * scale)
+    if abs(integer) >= 1 << LIMIT:
+        raise RangeError(f"the constant {value:g} does not fit at {math.log2(abs(scale)):.0f} fraction bits", where=where)
+    return integer
+
+
+def describe(node: fx.Node) -> str:
+    """The user's name for where a node comes from."""
+    return str(node.meta.get("site") or node.meta.get("layer") or node.name)

@@ -1,0 +1,130 @@
+"""The static check of a program's masks, done before anything runs: every mask hides one value, once.
+
+A value leaves a party only as `mask_with` / `mask_bits` of a uniform mask of its own size that hides nothing else, and
+only outputs are revealed. What lives as long as the set-up hides weights only, what hides values is fresh for each
+inference.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from torch import fx
+
+from mpcc.errors import SecurityError
+from mpcc.ir import dealer, online
+from mpcc.ir.ring import RING_BITS
+
+from .layout import ring_of
+from .program import Program
+from .rounds import fixed_for_model
+
+HIDES = {online.mask_with: online.open_, online.mask_bits: online.open_bits}
+"""What a masked value may be given to (a weight's: `open_weight`)."""
+OPENS = frozenset({online.open_, online.open_bits, online.open_weight})
+HINT = "The program was edited or the compiler is wrong: do not run it. Make the bundle again with `mpcc optimize`."
+
+
+def check_masks(program: Program) -> None:
+    """SecurityError that lists every value that would leave a party without a mask of its own."""
+    faults = [*_openings(program), *_masks(program), *_phases(program), *_revealed(program)]
+    if faults:
+        more = f" (and {len(faults) - 8} more)" if len(faults) > 8 else ""
+        raise SecurityError("; ".join(faults[:8]) + more, where="check of the masks", hint=HINT)
+
+
+def _sources(program: Program) -> dict[str, fx.Node]:
+    """Online placeholder -> the dealer node that it shares."""
+    nodes = {n.name: n for n in program.dealer.graph.nodes}
+    return {share: nodes[source] for share, source in program.correlations if source in nodes}
+
+
+def _openings(program: Program) -> Iterator[str]:
+    """Only masked values are opened, each once, and nothing else is done with them."""
+    for node in program.online.graph.nodes:
+        if node.target in OPENS:
+            masked = node.args[0]
+            if not isinstance(masked, fx.Node) or masked.target not in HIDES:
+                yield f"{node.name} opens {masked}, which has no mask"
+            if node.target is online.open_ and ring_of(node) not in range(8, RING_BITS + 1, 8):
+                yield f"{node.name} opens {ring_of(node)} bits, which is no number of bytes of a word"
+        if node.target in HIDES:
+            weight = _is_weight(node.args[0])
+            wanted: Any = online.open_weight if weight else HIDES[node.target]
+            users = list(node.users)
+            if len(users) != 1 or users[0].target is not wanted:
+                yield f"{node.name} goes to {[u.name for u in users]}, not to one {wanted.__name__} alone"
+
+
+def _masks(program: Program) -> Iterator[str]:
+    """Every random value of the dealer hides exactly one value, of its own size."""
+    sources = _sources(program)
+    hides: defaultdict[fx.Node, list[str]] = defaultdict(list)
+    for node in program.online.graph.nodes:
+        if node.target not in HIDES:
+            continue
+        mask = node.args[1] if len(node.args) > 1 else None
+        source = sources.get(mask.name) if isinstance(mask, fx.Node) else None
+        random = None if source is None else _uniform(source, node.target)
+        if random is None:
+            yield f"{node.name} is masked by {mask}, which is not uniform"
+            continue
+        hides[random].append(node.name)
+        if _count(mask) != _count(node) or _count(node.args[0]) > _count(node):
+            yield f"{node.name} hides {_count(node)} values behind {_count(mask)} of {mask}"
+        if _is_weight(node.args[0]) != (random.target is dealer.weight_mask):
+            yield f"{node.name} needs a mask {'of the set-up' if _is_weight(node.args[0]) else 'of its own inference'}"
+    for node in program.dealer.graph.nodes:
+        if node.target in dealer.RANDOM and len(hides[node]) != 1:
+            yield f"the mask {node.name} hides {len(hides[node])} values: {', '.join(hides[node]) or 'none'}"
+
+
+def _uniform(source: fx.Node, target: Any) -> fx.Node | None:
+    """The random dealer node behind a mask, if the mask is uniform for this way of hiding."""
+    if target is online.mask_with:
+        return source if source.target in (dealer.mask, dealer.weight_mask) else None
+    if source.target is dealer.plane_masks:
+        return source
+    if source.target is dealer.packed:
+        bits = source.args[0]
+        return bits if isinstance(bits, fx.Node) and bits.target is dealer.random_bits else None
+    return None
+
+
+def _phases(program: Program) -> Iterator[str]:
+    """What comes from the seed of the set-up is that which depends on weight masks only."""
+    nodes = program.nodes
+    for share, source in _sources(program).items():
+        if share not in nodes:
+            yield f"{share} is no value of the program"
+        elif (nodes[share].meta.get("phase") == "setup") != fixed_for_model(source):
+            yield f"{share} is dealt in the phase {nodes[share].meta.get('phase')!r}, which is not its own"
+        elif _count(nodes[share]) != _count(source):
+            yield f"{share} has {_count(nodes[share])} values, {source.name} {_count(source)}"
+    known = _sources(program)
+    for node in program.online.graph.nodes:
+        if node.op == "placeholder" and node.meta.get("kind") not in ("input", "weight") and node.name not in known:
+            yield f"{node.name} comes from nowhere"
+    if len(dict(program.correlations)) != len(program.correlations):
+        yield "a correlation is listed twice"
+
+
+def _revealed(program: Program) -> Iterator[str]:
+    """Outputs are revealed, nothing else."""
+    outputs = {name for name, _ in program.outputs}
+    for node in program.online.graph.nodes:
+        if node.target is online.reveal and (node.name not in outputs or any(u.op != "output" for u in node.users)):
+            yield f"{node.name} reveals {node.args[0]}, which is no output"
+    for name in outputs:
+        if name not in program.nodes or program.nodes[name].target is not online.reveal:
+            yield f"the output {name} is not a revealed value"
+
+
+def _is_weight(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.meta.get("kind") == "weight"
+
+
+def _count(node: Any) -> int:
+    return int(node.meta["val"].numel()) if isinstance(node, fx.Node) else 0

@@ -1,0 +1,109 @@
+"""The static schedule, for reading: what travels in each round, and what the dealer makes beforehand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import fx
+
+from mpcc.ir import dealer, online
+
+from .layout import Place
+from .program import WORD, Program, from_seed
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Openings of one primitive at one site in a round: bits opened of each value, values, bytes each party sends."""
+
+    site: str
+    primitive: str
+    bits: int
+    values: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """One message each way (the last one: the output, to the client alone)."""
+
+    number: int
+    bytes: int
+    sent: tuple[Sent, ...]
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """Correlated randomness of one kind: how many tensors, and words that come from seeds or travel to party 1."""
+
+    kind: str
+    phase: str
+    tensors: int
+    seeded_words: int
+    travelling_words: int
+
+
+def rounds(program: Program) -> list[Round]:
+    """The rounds of the online phase, in order."""
+    found = [
+        Round(number, WORD * message.words, _joined([_sent(program, place) for place in message.places]))
+        for number, message in enumerate(program.messages, 1)
+    ]
+    outputs = [program.nodes[name] for name, _ in program.outputs]
+    last = [Sent("output", "reveal", 64, _count(node), WORD * _count(node)) for node in outputs]
+    return [*found, Round(len(found) + 1, sum(row.bytes for row in last), _joined(last))]
+
+
+def dealt(program: Program) -> list[Dealt]:
+    """What the dealer makes, by kind, the largest first."""
+    sources = {n.name: n for n in program.dealer.graph.nodes}
+    tensors: Counter[tuple[str, str]] = Counter()
+    seeded: Counter[tuple[str, str]] = Counter()
+    travelling: Counter[tuple[str, str]] = Counter()
+    for share, name in program.correlations:
+        source, phase = sources[name], str(program.nodes[share].meta["phase"])
+        key = KINDS.get(source.target, str(getattr(source.target, "__name__", source.target))), phase
+        tensors[key] += 1
+        (seeded if from_seed(source) else travelling)[key] += _count(source)
+    rows = [Dealt(*key, count, seeded[key], travelling[key]) for key, count in tensors.items()]
+    return sorted(rows, key=lambda row: -(row.seeded_words + row.travelling_words))
+
+
+KINDS = {
+    dealer.mask: "masks",
+    dealer.weight_mask: "masks of weights",
+    dealer.random_bits: "random bits",
+    dealer.plane_masks: "masks of comparisons",
+    dealer.high: "masks, their high bits",
+    dealer.top: "masks, their top bit",
+    dealer.multiply: "products and powers of masks",
+    dealer.product: "matrix products of masks",
+    dealer.tables: "lookup tables of comparisons",
+    dealer.sign: "sign bits of comparisons",
+    dealer.mask_products: "products of comparisons' masks",
+    dealer.packed: "random bits, packed",
+}
+
+
+def _sent(program: Program, place: Place) -> Sent:
+    node = program.nodes[place.name]
+    site = str(node.meta.get("site") or node.meta.get("layer") or "")
+    bits = node.target is online.open_bits
+    width = 1 if bits else 8 * sum(plane.size for plane in place.planes)
+    values = _count(node) * (64 if bits else 1)
+    return Sent(site, str(node.meta.get("primitive") or ""), width, values, place.bytes)
+
+
+def _joined(sent: Sequence[Sent]) -> tuple[Sent, ...]:
+    """Rows of the same site, primitive and width together."""
+    totals: dict[tuple[str, str, int], tuple[int, int]] = {}
+    for row in sent:
+        values, size = totals.get((row.site, row.primitive, row.bits), (0, 0))
+        totals[row.site, row.primitive, row.bits] = values + row.values, size + row.bytes
+    return tuple(Sent(*key, *amounts) for key, amounts in totals.items())
+
+
+def _count(node: fx.Node) -> int:
+    return int(node.meta["val"].numel())

@@ -1,0 +1,142 @@
+"""An online program: the two graphs, the schedule of messages, and its exact cost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from mpcc.errors import BundleError
+from mpcc.ir import dealer, online
+
+from .rounds import Message, messages, one_way_words
+from .serialize import graph_of, rows_of
+
+VERSION = 1
+"""Of program.json."""
+WORD = 8
+"""Bytes of a ring element on the wire."""
+
+
+class Uncompiled(fx.GraphModule):
+    """A graph of which no Python text is written, as that takes long: programs are run node by node."""
+
+    def recompile(self) -> Any:
+        """Nothing to do."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Exact communication between the two parties, and from the dealer.
+
+    A round is one exchange of messages (both directions at once) or one message one way; bytes count both directions.
+    `dealer_bytes` go from the dealer to party 1 (masks are expanded from seeds, only derived values travel).
+    """
+
+    rounds: int
+    bytes: int
+    setup_rounds: int
+    setup_bytes: int
+    dealer_bytes: int
+    setup_dealer_bytes: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the parties and the dealer run. `constants` are the owner's float tensors, encoded when loaded."""
+
+    online: fx.GraphModule
+    dealer: fx.GraphModule
+    correlations: tuple[tuple[str, str], ...]
+    """(online placeholder, dealer node), in the order in which the dealer provides them."""
+    outputs: tuple[tuple[str, float], ...]
+    """(online node of the revealed share, scale)."""
+    constants: Mapping[str, Tensor]
+    failures: tuple[tuple[str, int, float], ...]
+
+    @cached_property
+    def nodes(self) -> Mapping[str, fx.Node]:
+        return {n.name: n for n in self.online.graph.nodes}
+
+    @cached_property
+    def messages(self) -> list[Message]:
+        return messages(self.online.graph)
+
+    @property
+    def failure_probability(self) -> float:
+        """Bound on the probability that one inference is wrong because a local truncation wrapped."""
+        return sum(p for _, _, p in self.failures)
+
+    @cached_property
+    def cost(self) -> Cost:
+        graph = self.online.graph
+        weights = one_way_words(graph, online.open_weight)
+        derived = {False: 0, True: 0}
+        sources = {n.name: n for n in self.dealer.graph.nodes}
+        for share, source in self.correlations:
+            if not from_seed(sources[source]):
+                node = self.nodes[share]
+                derived[node.meta["phase"] == "setup"] += int(node.meta["val"].numel()) * WORD
+        return Cost(
+            rounds=len(self.messages) + 1,
+            bytes=2 * WORD * sum(m.words for m in self.messages) + WORD * one_way_words(graph, online.reveal),
+            setup_rounds=1 if weights else 0,
+            setup_bytes=WORD * weights,
+            dealer_bytes=derived[False],
+            setup_dealer_bytes=derived[True],
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the program without the weights: both parties and the dealer compare it before they start."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The program as JSON text, without the weights. The same program gives the same text."""
+        document = {
+            "version": VERSION,
+            "online": rows_of(self.online.graph),
+            "dealer": rows_of(self.dealer.graph),
+            "correlations": self.correlations,
+            "outputs": self.outputs,
+            "constants": {name: list(value.shape) for name, value in sorted(self.constants.items())},
+            "failures": self.failures,
+        }
+        return json.dumps(document, separators=(",", ":")) + "\n"
+
+    @staticmethod
+    def from_json(text: str, constants: Mapping[str, Tensor], *, where: str = "program.json") -> Program:
+        """The program of a JSON text, with the owner's constants (empty for the other party and for the dealer)."""
+        try:
+            document = json.loads(text)
+            if document["version"] != VERSION:
+                raise BundleError(f"version {document['version']}, this mpcc reads {VERSION}", where=where)
+            return Program(
+                fx.GraphModule({}, graph_of(document["online"])),
+                fx.GraphModule({}, graph_of(document["dealer"])),
+                tuple((a, b) for a, b in document["correlations"]),
+                tuple((name, float(scale)) for name, scale in document["outputs"]),
+                dict(constants) or {name: torch.empty(shape, device="meta") for name, shape in document["constants"].items()},
+                tuple((layer, int(n), float(p)) for layer, n, p in document["failures"]),
+            )
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError, AssertionError) as error:
+            raise BundleError(f"damaged: {error}", where=where, hint="Make the bundle again with `mpcc optimize`.") from None
+
+    def inputs(self) -> list[fx.Node]:
+        return [n for n in self.online.graph.nodes if n.meta.get("kind") == "input"]
+
+
+def from_seed(source: fx.Node) -> bool:
+    """Whether both shares of a dealer value expand from the parties' seeds (it is random itself)."""
+    return source.target in dealer.RANDOM and source.target is not dealer.random_bits
+
+
+def encode_tensor(value: Tensor, scale: float) -> Tensor:
+    """Integers round(value * scale) modulo 2^64."""
+    return (value.detach().double() * scale).round().to(torch.int64)

@@ -1,0 +1,73 @@
+"""What a program does, row by row: which openings travel in which message, and how much local work there is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from torch import fx
+
+from mpcc.ir import online
+
+from .local import Local, exchange_work, local_work
+from .program import WORD, Program
+from .rounds import MUTUAL
+
+
+@dataclass(frozen=True)
+class Row:
+    """Openings of one primitive at one site: bytes both directions, and the messages that they travel in."""
+
+    site: str
+    layer: str
+    primitive: str
+    bytes: int
+    messages: frozenset[int]
+
+
+def rows(program: Program) -> list[Row]:
+    """One row per (site or layer, primitive), in the order of the graph."""
+    sizes: dict[tuple[str, str, str], int] = defaultdict(int)
+    depths: dict[tuple[str, str, str], set[int]] = defaultdict(set)
+    last = len(program.messages)
+    travels = {place.name: 2 * place.bytes for message in program.messages for place in message.places}
+    for message in program.messages:  # the zeros that fill the last word go with the first opening
+        travels[message.opens[0]] += 2 * (WORD * message.words - message.bytes)
+    for node in program.online.graph.nodes:
+        if node.target in MUTUAL or node.target is online.reveal:
+            mutual = node.target in MUTUAL
+            key = (_site(node), str(node.meta.get("layer") or ""), str(node.meta.get("primitive") or "reveal"))
+            sizes[key] += travels[node.name] if mutual else WORD * int(node.meta["val"].numel())
+            depths[key].add(node.meta["level"] - 1 if mutual else last)
+    return [Row(*key, sizes[key], frozenset(depths[key])) for key in sizes]
+
+
+def _site(node: fx.Node) -> str:
+    return str(node.meta.get("site") or node.meta.get("layer") or "output")
+
+
+def attributed_rounds(found: list[Row]) -> list[int]:
+    """Rounds per row such that they add up to the program's: a message counts for the row with most bytes in it."""
+    owner: dict[int, int] = {}
+    for index, row in enumerate(found):
+        for message in row.messages:
+            best = owner.get(message)
+            if best is None or row.bytes / len(row.messages) > found[best].bytes / len(found[best].messages):
+                owner[message] = index
+    counts = [0] * len(found)
+    for index in owner.values():
+        counts[index] += 1
+    return counts
+
+
+def work(program: Program, phase: str, party: int) -> Local:
+    """The local work of a party in a phase. The owner (party 0) has the weights' products online."""
+    total = Local()
+    for node in program.online.graph.nodes:
+        if node.op != "call_function" or node.meta.get("phase") != phase or node.target in online.COMMUNICATION:
+            continue
+        total += local_work(node, party == 0)
+    if phase == "online":
+        for message in program.messages:
+            total += exchange_work(message)
+    return total

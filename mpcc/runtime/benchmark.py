@@ -1,0 +1,279 @@
+"""Times the online kernels and the transport on this machine, and fits what estimates need.
+
+    measure().compute.per_call      -> 2.1e-06 s a call of a torch operation
+
+The kernels run as a party runs them, on shares and masks drawn at random, and in step with another process that runs the
+same: two parties on one machine share its caches, and on many machines the processors are two threads of one core, each
+then slower than alone. Robust where others use the machine too: CPU time of one thread instead of wall time where
+work is local, the best quarter of many repeats everywhere.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from mpcc.cost import Compute
+from mpcc.cost.machine import Machine
+from mpcc.ir import comparison_circuit, dealer, online
+from mpcc.ir.ring import words
+from mpcc.program.local import Local, local_work
+
+from .engine import memory
+from .engine.evaluate import Step, _getter
+from .net.transport import Channel, Peers, Phase, Slot, empty
+from .net.wire import Wire, tune
+
+Progress = Callable[[str, int, int], None]
+SIZES = (32, 256, 2048, 16384, 131072)
+SHIFT = 12
+REPEATS = 60
+ROUNDS = 300
+MESSAGES = (256, 8192, 131072)
+"""Words of the messages that time the transport: the first for its rounds, the last for its bytes."""
+ALONGSIDE = len(MESSAGES)
+"""Number of the exchanges that keep the two parties in step while kernels are timed."""
+KERNELS_A_ROUND = 12
+DRAWN = 1 << 62
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel on arguments of one size: a node of a graph, made ready."""
+
+    name: str
+    node: fx.Node
+    env: dict[str, Any]
+
+
+class _Graph:
+    """Builds one-node graphs whose inputs are drawn at random."""
+
+    def __init__(self) -> None:
+        self.graph, self.env = fx.Graph(), dict[str, Any]()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def value(self, *shape: int, tensor: Tensor | None = None) -> fx.Node:
+        drawn = torch.randint(-DRAWN, DRAWN, shape, generator=self.generator) if tensor is None else tensor
+        node = self.graph.placeholder(f"x{len(self.env)}")
+        node.meta["val"], self.env[node.name] = drawn, drawn
+        return node
+
+    def bits(self, *shape: int) -> fx.Node:
+        return self.value(tensor=torch.randint(0, 2, shape, generator=self.generator))
+
+    def case(self, target: Callable[..., Any], *args: Any) -> Case:
+        node = self.graph.call_function(target, args)
+        found = fx.node.map_arg(args, lambda n: self.env[n.name])
+        node.meta["val"] = target(*found)
+        return Case(target.__name__, node, self.env)
+
+
+def cases(n: int) -> Iterator[Case]:
+    """The kernels of a program on about `n` elements."""
+    rows, width = max(1, n // 32), 32
+    g = _Graph()
+    c, r, b = g.value(n), g.value(n), g.bits(n)
+    yield g.case(online.mask_with, c, r)
+    yield g.case(online.combine, [c, r, b], [3, 1, 5])
+    yield g.case(online.truncated, c, SHIFT, r, b)
+    for degree in (2, 6):
+        powers = [None, *(g.value(n) for _ in range(degree))]
+        crossed = [g.value(n) for _ in range(degree)]
+        yield g.case(online.power_sum, c, SHIFT, list(range(3, degree + 4)), powers, crossed)
+    terms = [(i, j) for i in range(3) for j in range(3)]
+    yield g.case(online.multilinear, [c, r], [SHIFT, SHIFT], terms, [g.value(n) for _ in terms])
+    flag, beta = g.value(words(n)), g.bits(n)
+    yield g.case(online.select, flag, beta, c, SHIFT, r, b, g.value(n), g.value(n))
+    yield g.case(online.bit_number, flag, beta, (n,))
+    tables = g.value(tensor=dealer.tables(g.env[r.name], 8))
+    yield g.case(online.leaves, c, 5, 8, tables, g.value(words(n)))
+    count = comparison_circuit.AND_PLANES
+    planes = [g.value(size, words(n)) for size in (count, count + 1, count)]
+    yield g.case(online.and_planes, planes[0], planes[1], planes[2], g.value(len(comparison_circuit.SUBSETS), words(n)))
+    x, w = g.value(rows, width), g.value(4 * width, width)
+    yield g.case(online.weight_product, "linear", x, w, g.value(rows, 4 * width))
+    heads, tokens = (4, max(8, int((n / 8) ** 0.5)))
+    q, k = g.value(heads, tokens, 16), g.value(heads, tokens, 16)
+    yield g.case(online.product, "linear", q, k, q, k, g.value(heads, tokens, tokens))
+
+
+def thread_seconds(
+    found: Sequence[Case], repeats: int, tell: Progress, meet: Callable[[int], float] | None = None
+) -> list[float]:
+    """CPU seconds of one call of each, in turn as in a program: a kernel that is called again and again is quicker than
+    one that comes after others. The quarter that went best counts: what else runs on the machine only adds.
+
+    `meet`: an exchange with the other party, every few kernels.
+    """
+    steps = []
+    for case in found:
+        target: Callable[..., Any] = case.node.target  # type: ignore[assignment]
+        getters = tuple(_getter(argument) for argument in case.node.args)
+        steps.append((Step("out", target, getters, {}, (), False), dict(case.env)))
+    times: list[list[float]] = [[] for _ in found]
+    for repeat in range(repeats):
+        tell("kernels", repeat, repeats)
+        for number, ((step, env), each) in enumerate(zip(steps, times, strict=True)):
+            if meet is not None and number % KERNELS_A_ROUND == 0:
+                meet(repeat * len(steps) + number)
+            start = time.thread_time()
+            step.run(env)
+            each.append(time.thread_time() - start)
+    tell("kernels", repeats, repeats)
+    return [sorted(each)[repeats // 4] for each in times]
+
+
+def fit(rows: Sequence[Local], seconds: Sequence[float]) -> Local:
+    """Seconds a kernel, a call, an element, a multiply-add: none below zero, least squares of the relative errors."""
+    from scipy.optimize import nnls
+
+    took = np.asarray(seconds)
+    scaled = np.asarray([astuple(row) for row in rows]) / took[:, None]
+    sizes = np.linalg.norm(scaled, axis=0)
+    found, _ = nnls(scaled / sizes, np.ones(len(rows)))
+    return Local(*(found / sizes).tolist())
+
+
+def measure(progress: Progress | None = None, *, alone: bool = False, repeats: int = REPEATS) -> Machine:
+    """Calibrate this machine: some ten seconds on an idle one.
+
+    `alone`: for a party that has a machine to itself; otherwise both parties are at work here. `repeats`: of each kernel.
+    """
+    tell = progress or (lambda stage, done, total: None)
+    memory.keep()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = [case for size in SIZES for case in cases(size)]
+        with other_process(0 if alone else repeats) as channel:
+            took = thread_seconds(found, repeats, tell, None if alone else Exchange(channel, ALONGSIDE))
+            tell("transport", 0, 1)
+            per_round, per_byte = transport_seconds(channel)
+            tell("transport", 1, 1)
+    finally:
+        torch.set_num_threads(threads)
+    rows = [local_work(case.node, True) for case in found]
+    each = fit(rows, took)
+    errors: dict[str, list[float]] = {}
+    for case, row, seconds in zip(found, rows, took, strict=True):
+        predicted = sum(amount * price for amount, price in zip(astuple(row), astuple(each), strict=True))
+        errors.setdefault(case.name, []).append(predicted / seconds - 1)
+    compute = Compute(
+        "measured now",
+        per_round=per_round,
+        per_byte=per_byte,
+        per_kernel=each.kernels,
+        per_call=each.calls,
+        per_element=each.elements,
+        per_mac=each.macs,
+    )
+    worst = {name: round(_furthest(parts), 3) for name, parts in errors.items()}
+    return Machine(datetime.date.today().isoformat(), processor(), torch.__version__, compute, worst, alone)
+
+
+def _furthest(errors: Sequence[float]) -> float:
+    return max(errors, key=abs)
+
+
+# ---- transport -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def other_process(repeats: int) -> Iterator[Channel]:
+    """A channel to a process that does what this one does; without repeats only its part of the exchanges."""
+    from .session.session import connected
+
+    ours, theirs = connected()
+    with theirs:
+        command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(repeats)]
+        other = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=_environment())
+    try:
+        with joined(ours) as channel:
+            yield channel
+    finally:
+        other.kill()
+        other.wait()
+
+
+@contextmanager
+def joined(sock: socket.socket) -> Iterator[Channel]:
+    tune(sock)
+    peers = Peers("calibration")
+    try:
+        yield Channel(Wire(sock), "the other end", peers, timeout=60.0)
+    finally:
+        peers.leave()
+
+
+class Exchange:
+    """Messages of one size, there and back at once."""
+
+    def __init__(self, channel: Channel, number: int, count: int = MESSAGES[0]) -> None:
+        self.channel, self.number = channel, number
+        self.payload, self.buffer = empty(count).zero_(), empty(count)
+
+    def __call__(self, index: int) -> float:
+        """Seconds of one."""
+        slot = Slot(Phase.ONLINE, self.number, index)
+        self.channel.post(slot, self.buffer)
+        start = time.perf_counter()
+        self.channel.send(slot, self.payload)
+        self.channel.receive(slot)
+        return time.perf_counter() - start
+
+
+def transport_seconds(channel: Channel) -> tuple[float, float]:
+    """Both ends: seconds of an exchange by itself, and of each byte (both directions) of a large one; the quarter that
+    went best counts."""
+    took = {}
+    for number, count in enumerate(MESSAGES):
+        exchange = Exchange(channel, number, count)
+        times = sorted(exchange(index) for index in range(ROUNDS if count < MESSAGES[-1] else ROUNDS // 6))
+        took[count] = times[len(times) // 4]
+    small, large = took[MESSAGES[0]], took[MESSAGES[-1]]
+    return small, max(0.0, large - small) / (16 * MESSAGES[-1])
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+
+
+def processor() -> str:
+    """The model of the processor, as the system names it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def main(number: int, repeats: int) -> None:
+    """The other end."""
+    torch.set_num_threads(1)
+    memory.keep()
+    with joined(socket.socket(fileno=number)) as channel:
+        if repeats:
+            found = [case for size in SIZES for case in cases(size)]
+            thread_seconds(found, repeats, lambda *_: None, Exchange(channel, ALONGSIDE))
+        transport_seconds(channel)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

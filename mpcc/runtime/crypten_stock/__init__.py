@@ -1,0 +1,1 @@
+"""CrypTen's own functions as the baseline engine."""

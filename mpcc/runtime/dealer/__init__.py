@@ -1,0 +1,1 @@
+"""The dealer: correlated randomness, made, delivered and consumed."""

@@ -1,0 +1,246 @@
+"""The dealer and its customers: how correlated randomness reaches the parties, ahead of the input.
+
+The dealer draws three seeds a session: one for each party, one that neither may know. It sends each party its own and
+streams to party 1 what is derived from masks: once for the set-up, then inference by inference, each number once and
+only upward. It learns nothing: it sees seeds and masks only.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mpcc.errors import PartyError, SecurityError
+from mpcc.program.program import WORD, Program
+
+from ..net.transport import PeerLeft, Phase, Slot, empty
+from .material import Recipe, Seeds
+from .randomness import SEED_BYTES, fresh_seed
+
+FRAME_WORDS = 1 << 17
+"""Derived values travel in messages of about this many words, so that dealing, sending and receiving overlap."""
+INSECURE = (
+    "insecure dealer: party 0 makes the correlated randomness itself, so it knows every mask and can read the client's "
+    "input. For measuring on one machine only."
+)
+
+
+class Link(Protocol):
+    """What messages of known sizes travel over: a Channel, or CrypTen's process group."""
+
+    def post(self, slot: Slot, buffer: Tensor) -> None: ...
+
+    def send(self, slot: Slot, payload: Tensor) -> None: ...
+
+    def receive(self, slot: Slot, *, forever: bool = False) -> None: ...
+
+
+class Material(Protocol):
+    """Where a party's correlated randomness comes from."""
+
+    def setup(self) -> dict[str, Tensor | None]: ...
+
+    def inference(self, number: int) -> dict[str, Tensor | None]: ...
+
+    def finished(self, number: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A correlation that travels: its share's name and shape."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def words(self) -> int:
+        return math.prod(self.shape)
+
+
+def frames(recipe: Recipe, setup: bool) -> list[list[Piece]]:
+    """How the travelling correlations are grouped into messages: both ends derive the same."""
+    groups: list[list[Piece]] = []
+    filled = FRAME_WORDS
+    for name, source, _ in recipe.travelling(setup):
+        piece = Piece(name, tuple(source.meta["val"].shape))
+        if filled >= FRAME_WORDS:
+            groups.append([])
+            filled = 0
+        groups[-1].append(piece)
+        filled += piece.words
+    return groups
+
+
+def send_dealt(
+    recipe: Recipe, link: Link, seeds: tuple[Seeds, Seeds], own: Seeds, number: int, *, setup: bool = False
+) -> None:
+    """Derive and send what party 1 needs for the set-up or for one inference."""
+    phase = Phase.DEAL_SETUP if setup else Phase.DEAL
+    values = recipe.deal(seeds, own, setup)
+    for index, group in enumerate(frames(recipe, setup)):
+        parts = [next(values).reshape(-1) for _ in group]
+        link.send(Slot(phase, number, index), torch.cat(parts))
+
+
+@dataclass(frozen=True)
+class SessionSeeds:
+    """The three seeds of a session; only the dealer has them all."""
+
+    owner: bytes
+    client: bytes
+    own: bytes
+
+    @staticmethod
+    def fresh() -> SessionSeeds:
+        return SessionSeeds(fresh_seed(), fresh_seed(), fresh_seed())
+
+    def numbered(self, number: int) -> tuple[tuple[Seeds, Seeds], Seeds]:
+        return (Seeds.of(self.owner, number), Seeds.of(self.client, number)), Seeds.of(self.own, number)
+
+
+class Dealer:
+    """The dealer's side: serve one session."""
+
+    def __init__(self, program: Program, owner: Link, client: Link, *, first: int = 0) -> None:
+        self.recipe = Recipe(program)
+        self.owner, self.client, self.next = owner, client, first
+        self.seeds = SessionSeeds.fresh()
+        self.seconds: dict[int, float] = {}
+
+    def serve(self) -> None:
+        """Set up, then deal as long as the client asks. Ends when the client leaves."""
+        try:
+            self.owner.send(Slot(Phase.SEED), _as_words(self.seeds.owner))
+            self.client.send(Slot(Phase.SEED), _as_words(self.seeds.client))
+            send_dealt(self.recipe, self.client, *self.seeds.numbered(0), 0, setup=True)
+            while True:
+                credit = Slot(Phase.CREDIT, self.next)
+                self.client.post(credit, empty(0))
+                self.client.receive(credit, forever=True)
+                start = time.perf_counter()
+                send_dealt(self.recipe, self.client, *self.seeds.numbered(self.next), self.next)
+                self.seconds = {self.next: time.perf_counter() - start}
+                self.next += 1
+        except PeerLeft:
+            return
+
+
+class FromDealer:
+    """Material from a dealer over `link`. Party 0 gets its seed only; party 1 asks `ahead` inferences ahead."""
+
+    def __init__(self, program: Program, party: int, link: Link, *, ahead: int = 1, credit: bool = True) -> None:
+        self.recipe, self.party, self.link = Recipe(program), party, link
+        self.ahead, self.credit = ahead, credit
+        self.session: bytes | None = None
+        self.once = Once()
+        self.groups = {setup: frames(self.recipe, setup) if party == 1 else [] for setup in (True, False)}
+        self._waiting: dict[int, list[Tensor]] = {}
+        self._asked = 0
+        self._seed = empty(SEED_BYTES // WORD)
+        link.post(Slot(Phase.SEED), self._seed)
+
+    def setup(self) -> dict[str, Tensor | None]:
+        buffers = self._post(Phase.DEAL_SETUP, 0, setup=True)
+        self.link.receive(Slot(Phase.SEED))
+        self.session = self._seed.numpy().tobytes()
+        self._seed.zero_()
+        shares = self.recipe.expand(self.party, Seeds.of(self.session, 0), True)
+        shares.update(self._take(Phase.DEAL_SETUP, 0, buffers, True))
+        if self.credit:
+            self._ask(self.ahead)
+        return shares
+
+    def inference(self, number: int) -> dict[str, Tensor | None]:
+        assert self.session is not None
+        self.once.use(number)
+        self._ask(number + 1)
+        shares = self.recipe.expand(self.party, Seeds.of(self.session, number), False)
+        shares.update(self._take(Phase.DEAL, number, self._waiting.pop(number, []), False))
+        return shares
+
+    def finished(self, number: int) -> None:
+        """Ask for the next: not earlier, so that a dealer on the same machine does not compete with the inference."""
+        if self.credit:
+            self._ask(number + 1 + self.ahead)
+
+    def _ask(self, until: int) -> None:
+        if self.party == 0:
+            return
+        while self._asked < until:
+            number = self._asked
+            self._waiting[number] = self._post(Phase.DEAL, number, setup=False)
+            if self.credit:
+                self.link.send(Slot(Phase.CREDIT, number), empty(0))
+            self._asked += 1
+
+    def _post(self, phase: Phase, number: int, *, setup: bool) -> list[Tensor]:
+        buffers = [empty(sum(piece.words for piece in group)) for group in self.groups[setup]]
+        for index, buffer in enumerate(buffers):
+            self.link.post(Slot(phase, number, index), buffer)
+        return buffers
+
+    def _take(self, phase: Phase, number: int, buffers: Sequence[Tensor], setup: bool) -> Iterator[tuple[str, Tensor]]:
+        for index, (group, buffer) in enumerate(zip(self.groups[setup], buffers, strict=True)):
+            self.link.receive(Slot(phase, number, index))
+            yield from cut(group, buffer)
+
+
+def cut(group: Iterable[Piece], buffer: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The correlations that lie in a message one after another."""
+    position = 0
+    for piece in group:
+        yield piece.name, buffer[position : position + piece.words].reshape(piece.shape)
+        position += piece.words
+
+
+class OwnerDeals:
+    """Party 0 as dealer, in its own process: only when asked for by name (INSECURE says what it means)."""
+
+    def __init__(self, program: Program, link: Link) -> None:
+        self.recipe, self.link = Recipe(program), link
+        self.seeds = SessionSeeds.fresh()
+        self.once = Once()
+
+    def setup(self) -> dict[str, Tensor | None]:
+        self.link.send(Slot(Phase.SEED), _as_words(self.seeds.client))
+        send_dealt(self.recipe, self.link, *self.seeds.numbered(0), 0, setup=True)
+        return self.recipe.expand(0, Seeds.of(self.seeds.owner, 0), True)
+
+    def inference(self, number: int) -> dict[str, Tensor | None]:
+        self.once.use(number)
+        send_dealt(self.recipe, self.link, *self.seeds.numbered(number), number)
+        return self.recipe.expand(0, Seeds.of(self.seeds.owner, number), False)
+
+    def finished(self, number: int) -> None:
+        pass
+
+
+class UsedUp(PartyError):
+    """There is no material for another inference."""
+
+
+class Once:
+    """Numbers go up: material that was used is never used again."""
+
+    def __init__(self) -> None:
+        self.last = -1
+
+    def use(self, number: int) -> None:
+        if number <= self.last:
+            raise SecurityError(
+                f"the material of inference {number} was used already (the last was {self.last}): a replay",
+                where="correlated randomness",
+            )
+        self.last = number
+
+
+
+
+def _as_words(seed: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(seed), dtype=torch.int64)

@@ -1,0 +1,132 @@
+"""Correlated randomness: what the dealer computes, and what a party expands from its own seed.
+
+Masks are the sum (bits: the xor) of what both parties expand from their seeds; a weight's mask is party 0's alone.
+Everything derived from masks is shared as (party 0's expansion, the rest): only the rest travels, to party 1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx
+
+from mpcc.ir import dealer
+from mpcc.program.program import Program, from_seed
+
+from .randomness import derive, uniform, uniform_bits
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seeds of one set-up and of one inference, as one party (or the dealer, for that party) holds them."""
+
+    setup: bytes
+    inference: bytes
+
+    @staticmethod
+    def of(session: bytes, number: int) -> Seeds:
+        """`number` counts inferences: no two of them share a mask."""
+        return Seeds(derive(session, "setup"), derive(session, f"inference {number}"))
+
+    def choose(self, fixed: bool) -> bytes:
+        return self.setup if fixed else self.inference
+
+
+class Recipe:
+    """The dealer program of a Program, ordered, with the phase of each correlation."""
+
+    def __init__(self, program: Program) -> None:
+        self.sources = {n.name: n for n in program.dealer.graph.nodes}
+        # share name, dealer node, fixed for the model, boolean
+        self.entries: list[tuple[str, fx.Node, bool, bool]] = []
+        for share, source in program.correlations:
+            meta = program.nodes[share].meta
+            self.entries.append((share, self.sources[source], meta["phase"] == "setup", bool(meta.get("boolean"))))
+        self.fixed = {n for n in self.sources.values() if n.op == "call_function" and _fixed(n)}
+
+    def travelling(self, setup: bool) -> Iterator[tuple[str, fx.Node, bool]]:
+        """The correlations of a phase that party 1 gets over the wire, in order: (share name, dealer node, boolean)."""
+        for share, source, fixed, boolean in self.entries:
+            if fixed == setup and not from_seed(source):
+                yield share, source, boolean
+
+    def expand(self, party: int, seeds: Seeds, setup: bool) -> dict[str, Tensor | None]:
+        """The shares of a phase that a party expands from its seeds alone (a weight's mask is None at party 1)."""
+        shares: dict[str, Tensor | None] = {}
+        for share, source, fixed, _ in self.entries:
+            if fixed != setup:
+                continue
+            seed = seeds.choose(fixed)
+            if source.target is dealer.weight_mask and party == 1:
+                shares[share] = None
+            elif from_seed(source):
+                shares[share] = uniform(seed, f"random {source.name}", _shape(source))
+            elif party == 0:
+                shares[share] = uniform(seed, f"share {source.name}", _shape(source))
+        return shares
+
+    def deal(self, seeds: tuple[Seeds, Seeds], own: Seeds, setup: bool) -> Iterator[Tensor]:
+        """What party 1 needs beyond its seeds, as ordered by `travelling`. `own` seeds what neither party may know."""
+        dealing = _Dealing(self, seeds, own, [source for _, source, _ in self.travelling(setup)])
+        for _, source, boolean in self.travelling(setup):
+            value = dealing.value(source)
+            first = uniform(seeds[0].choose(setup), f"share {source.name}", _shape(source))
+            yield value ^ first if boolean else value - first
+            dealing.used(source)
+
+
+class _Dealing:
+    """The values of one run of the dealer program: each is computed once and dropped after its last use."""
+
+    def __init__(self, recipe: Recipe, seeds: tuple[Seeds, Seeds], own: Seeds, wanted: list[fx.Node]) -> None:
+        self.fixed, self.seeds, self.own = recipe.fixed, seeds, own
+        self.values: dict[fx.Node, Any] = {}
+        self.uses: Counter[fx.Node] = Counter(wanted)
+        seen, waiting = set(wanted), list(dict.fromkeys(wanted))
+        while waiting:
+            for source in waiting.pop().all_input_nodes:
+                self.uses[source] += 1
+                if source not in seen:
+                    seen.add(source)
+                    waiting.append(source)
+
+    def value(self, node: fx.Node) -> Any:
+        if node not in self.values:
+            self.values[node] = self._drawn(node) if node.target in dealer.RANDOM else self._computed(node)
+        return self.values[node]
+
+    def used(self, node: fx.Node) -> None:
+        self.uses[node] -= 1
+        if not self.uses[node]:
+            del self.values[node]
+
+    def _computed(self, node: fx.Node) -> Any:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
+        target: Callable[..., Any] = node.target  # type: ignore[assignment]
+        value = target(*args, **kwargs)
+        for source in node.all_input_nodes:
+            self.used(source)
+        return value
+
+    def _drawn(self, node: fx.Node) -> Tensor:
+        fixed, label, shape = node in self.fixed, f"random {node.name}", _shape(node)
+        if node.target is dealer.random_bits:
+            return uniform_bits(self.own.choose(fixed), label, shape)
+        value = uniform(self.seeds[0].choose(fixed), label, shape)
+        if node.target is dealer.weight_mask:
+            return value
+        other = uniform(self.seeds[1].choose(fixed), label, shape)
+        return value ^ other if node.target is dealer.plane_masks else value + other
+
+
+def _fixed(node: fx.Node) -> bool:
+    if node.target in dealer.RANDOM:
+        return node.target is dealer.weight_mask
+    return all(_fixed(n) for n in node.all_input_nodes)
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    return tuple(node.meta["val"].shape)

@@ -1,0 +1,209 @@
+"""One party's side of an online program: local kernels between the messages."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from mpcc.ir import mpc, online
+from mpcc.program.layout import Place
+from mpcc.program.program import Program, encode_tensor
+
+from . import packing
+
+Env = dict[str, Any]
+"""The values of nodes by name. A share that is absent (None) stands for zero."""
+
+
+def takes_lead(target: Any) -> bool:
+    return target not in mpc.VIEWS and "lead" in inspect.signature(target).parameters
+
+
+@dataclass(frozen=True)
+class Step:
+    """One local kernel, made ready: env[name] = target(...). `dead` are the values that nothing later reads."""
+
+    name: str
+    target: Callable[..., Any]
+    arguments: tuple[Callable[[Env], Any], ...]
+    kwargs: Mapping[str, Any]
+    dead: tuple[str, ...]
+    view: bool
+
+    def run(self, env: Env) -> None:
+        """A view of an absent share is absent."""
+        arguments = [get(env) for get in self.arguments]
+        if self.view and arguments[0] is None:
+            env[self.name] = None
+        else:
+            env[self.name] = self.target(*arguments, **self.kwargs)
+        for name in self.dead:
+            env.pop(name, None)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One opening of an exchange: what is sent, what is made of it, and where in the message it lies."""
+
+    name: str
+    source: str
+    place: Place
+    shape: tuple[int, ...]
+    bits: bool
+
+
+@dataclass
+class Compiled:
+    """A program as lists of steps: set-up, offline, one online segment before each exchange and before the output."""
+
+    setup: list[Step] = field(default_factory=list)
+    offline: list[Step] = field(default_factory=list)
+    segments: list[list[Step]] = field(default_factory=list)
+    exchanges: list[list[Opening]] = field(default_factory=list)
+
+
+def compile_steps(program: Program, party: int) -> Compiled:
+    """Order the nodes by phase and level; after each step say what can be freed (only within the online phase)."""
+    exchanges = [[_opening(program, place) for place in message.places] for message in program.messages]
+    compiled = Compiled(segments=[[] for _ in range(len(exchanges) + 1)], exchanges=exchanges)
+    places: list[list[Step]] = [compiled.setup, compiled.offline, *compiled.segments]
+    chosen: list[tuple[int, fx.Node]] = []
+    for node in program.online.graph.nodes:
+        if node.op == "call_function" and node.target not in online.COMMUNICATION:
+            phase, level = node.meta["phase"], node.meta["level"]
+            chosen.append((0 if phase == "setup" else 1 if phase == "offline" else 2 + level, node))
+    chosen.sort(key=lambda pair: pair[0])
+    last: dict[fx.Node, fx.Node] = {}
+    for _, node in chosen:
+        for source in node.all_input_nodes:
+            last[source] = node
+    nodes = program.online.graph.nodes
+    kept = {n for n in nodes for u in n.users if u.target in online.COMMUNICATION or u.op == "output"}
+    for place, node in chosen:
+        online_phase = node.meta["phase"] == "online"
+        dead = tuple(
+            s.name for s in node.all_input_nodes
+            if online_phase and last[s] is node and s not in kept and s.meta["phase"] != "setup"
+        )  # fmt: skip
+        kwargs = dict(node.kwargs) | ({"lead": party == 0} if takes_lead(node.target) else {})
+        getters = tuple(_getter(argument) for argument in node.args)
+        target: Callable[..., Any] = node.target  # type: ignore[assignment]
+        places[place].append(Step(node.name, target, getters, kwargs, dead, target in mpc.VIEWS))
+    return compiled
+
+
+def _opening(program: Program, place: Place) -> Opening:
+    node = program.nodes[place.name]
+    bits = node.target is online.open_bits
+    return Opening(place.name, str(node.args[0]), place, tuple(node.meta["val"].shape), bits)
+
+
+def _getter(argument: Any) -> Callable[[Env], Any]:
+    """How an argument of a node is found among the values."""
+    if isinstance(argument, fx.Node):
+        name = argument.name
+        return lambda env: env[name]
+    if isinstance(argument, (tuple, list)):
+        if not _mentions_node(argument):
+            constant = tuple(argument)
+            return lambda env: constant
+        parts = [_getter(part) for part in argument]
+        return lambda env: tuple(part(env) for part in parts)
+    return lambda env: argument
+
+
+def _mentions_node(argument: Any) -> bool:
+    if isinstance(argument, (tuple, list)):
+        return any(_mentions_node(part) for part in argument)
+    return isinstance(argument, fx.Node)
+
+
+def execute(steps: Sequence[Step], env: Env) -> None:
+    for step in steps:
+        step.run(env)
+
+
+def encode_weights(program: Program) -> dict[str, Tensor]:
+    """The owner's weights as ring integers, by placeholder name."""
+    return {
+        n.name: encode_tensor(program.constants[n.meta["constant"]], n.meta["scale"])
+        for n in program.online.graph.nodes
+        if n.meta.get("kind") == "weight"
+    }
+
+
+class Party:
+    """The state of one party over a session: set up once, then one inference after another."""
+
+    def __init__(self, program: Program, party: int) -> None:
+        self.program, self.party = program, party
+        self.steps = compile_steps(program, party)
+        weights: Env = {n.name: None for n in program.online.graph.nodes if n.meta.get("kind") == "weight"}
+        self.fixed: Env = weights | (encode_weights(program) if party == 0 else {})
+        self.env: Env = {}
+        self.opened_weights = [n for n in program.online.graph.nodes if n.target is online.open_weight]
+        self.revealed = [str(program.nodes[name].args[0]) for name, _ in program.outputs]
+
+    # -- set-up --
+
+    def setup_message(self, correlations: Mapping[str, Any]) -> Tensor | None:
+        """The owner's message: all masked weights. The other party sends nothing."""
+        self.fixed.update(correlations)
+        if self.party == 1:
+            return None
+        execute([s for s in self.steps.setup if s.target is online.mask_with], self.fixed)
+        parts = [self.fixed[str(n.args[0])].reshape(-1) for n in self.opened_weights]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+
+    def finish_setup(self, message: Tensor) -> None:
+        """Both: keep the opened weights, run what depends on them only."""
+        position = 0
+        for node in self.opened_weights:
+            shape = tuple(node.meta["val"].shape)
+            count = int(node.meta["val"].numel())
+            self.fixed[node.name] = message[position : position + count].reshape(shape)
+            position += count
+        execute([s for s in self.steps.setup if s.target is not online.mask_with], self.fixed)
+
+    # -- one inference --
+
+    def prepare(self, correlations: Mapping[str, Any]) -> None:
+        """The offline phase: everything that does not need the input."""
+        self.env = self.fixed | dict(correlations)
+        execute(self.steps.offline, self.env)
+
+    def start(self, inputs: Mapping[str, Tensor]) -> None:
+        """The party's shares of the inputs, as ring integers."""
+        self.env.update(inputs)
+
+    def message(self, index: int) -> Tensor:
+        """Run up to exchange `index`; give what is sent."""
+        execute(self.steps.segments[index], self.env)
+        message = torch.empty(self.program.messages[index].words, dtype=torch.int64)
+        message[-1] = 0  # what fills it up
+        for opening in self.steps.exchanges[index]:
+            packing.write(message, opening.place, self.env[opening.source])
+        return message
+
+    def receive(self, index: int, received: Tensor) -> None:
+        """Open: sums for arithmetic values, xor for bits. Above the bits that are opened nothing is meant."""
+        for opening in self.steps.exchanges[index]:
+            mine, theirs = self.env.pop(opening.source), packing.read(received, opening.place).view(opening.shape)
+            self.env[opening.name] = mine ^ theirs if opening.bits else mine + theirs
+
+    def outputs(self) -> list[Tensor]:
+        """This party's shares of the outputs."""
+        execute(self.steps.segments[-1], self.env)
+        shares = [self.env[name] for name in self.revealed]
+        self.env = {}
+        return shares
+
+
+def decode(total: Tensor, scale: float) -> Tensor:
+    """Ring integers as float32."""
+    return (total.double() / scale).float()

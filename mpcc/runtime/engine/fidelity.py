@@ -1,0 +1,107 @@
+"""Whether a program computes what its plan says: its emulation in fixed point held against the approximated model in float.
+
+What a plan's approximations do to the outputs is the search's business and is judged there. What is judged here is only
+what the ring adds: roundings, and values that lost their bits or left it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from mpcc.calibration.ranges import Inputs, observe, stack_calls, values_a_call
+from mpcc.errors import PrecisionError
+
+from .emulate import Emulator, errors
+
+if TYPE_CHECKING:
+    from mpcc.program import Program
+
+MOST_CALLS, MOST_VALUES = 4, 1 << 28
+"""Calls that are emulated: a program that lost its bits shows it on any of them. Fewer of a large graph, for the time."""
+
+
+@dataclass(frozen=True)
+class Piled:
+    """What has piled up where a site ends: the largest difference, and the root mean square of the value itself."""
+
+    largest: float
+    size: float
+
+
+def check(program: Program, graph: fx.GraphModule, inputs: Inputs, tolerance: float) -> None:
+    """PrecisionError where an output is off by more than `tolerance` times its spread over the first calls.
+
+    `graph` is the mpc-level graph that the program was made of. The error names the first site whose values are off by
+    that share of their size.
+    """
+    if math.isinf(tolerance):
+        return
+    emulator = Emulator(program)
+    calls = max(1, min(MOST_CALLS, emulator.at_once, MOST_VALUES // max(1, values_a_call(graph))))
+    columns = tuple(column[:calls] for column in stack_calls(graph, inputs))
+    expected, found = float_outputs(graph, columns), emulator.calls(*columns)
+    share = max(off(one, other) for one, other in zip(found, expected, strict=True))
+    if share <= tolerance:
+        return
+    sites = piled(program, graph, columns)
+    where = next((site for site, seen in sites.items() if seen.largest > tolerance * seen.size), None)
+    raise PrecisionError(
+        f"in fixed point the outputs are off by {share:.2g} of their spread, more than {tolerance:g}",
+        where=None if where is None else f"site {where}",
+        hint="Too few bits are left there in a ring of 64. Calibrate with representative inputs, choose other approximations "
+        "(a lower --level, or --plan), or allow more with --tolerance.",
+    )
+
+
+def off(found: Tensor, expected: Tensor) -> float:
+    """Root mean square of the difference over the standard deviation of all expected values (their size, if all are one)."""
+    expected = expected.detach().double()
+    spread, size = float(expected.std(correction=0)), float(expected.square().mean().sqrt())
+    error = float((found.detach().double() - expected).square().mean().sqrt())
+    return error / (spread if spread > 1e-6 * size else max(size, 1e-12))
+
+
+@torch.no_grad()
+def float_outputs(graph: fx.GraphModule, columns: Sequence[Tensor]) -> list[Tensor]:
+    """Every output of a graph for each call, stacked."""
+    rows = [graph(*(column[call] for column in columns)) for call in range(len(columns[0]))]
+    return [torch.stack(column) for column in zip(*(r if isinstance(r, tuple) else (r,) for r in rows), strict=True)]
+
+
+def compare(model: fx.GraphModule, program: Program, inputs: Inputs, limit: int = 16) -> dict[str, float]:
+    """Errors of the emulated program's first output against a float model's, on the first calls."""
+    columns = tuple(column[:limit] for column in stack_calls(model, inputs))
+    return errors(Emulator(program).calls(*columns)[0], float_outputs(model, columns)[0])
+
+
+def piled(program: Program, graph: fx.GraphModule, columns: Sequence[Tensor]) -> dict[str, Piled]:
+    """Site -> how far the program's value is from the float one where the site ends; without those that it has no value of."""
+    ends = {node.meta["ends"][0]: (node.name, node.meta["ends"][1]) for node in program.online.graph.nodes if "ends" in node.meta}
+    names = {node.name: site for site, node in _last_nodes(graph).items() if site in ends}
+    exact = observe(graph, [tuple(column[i] for column in columns) for i in range(len(columns[0]))], _keep(names))
+    kept = Emulator(program).watched(columns, {ends[site][0] for site in names.values()})[1]
+    found = {}
+    for name, site in names.items():
+        node, scale = ends[site]
+        value, expected = kept[node].double() / scale, exact[name].double()
+        if value.shape == expected.shape:
+            found[site] = Piled(float((value - expected).abs().max()), float(expected.square().mean().sqrt()))
+    return found
+
+
+def _keep(names: Collection[str]) -> Any:
+    def look(node: fx.Node, args: tuple[Any, ...], kwargs: Any, value: Any) -> Any:
+        return value if node.name in names else None
+
+    return look
+
+
+def _last_nodes(graph: fx.GraphModule) -> dict[str, fx.Node]:
+    """Site -> the last node that it became."""
+    return {str(node.meta["site"]): node for node in graph.graph.nodes if node.meta.get("site")}

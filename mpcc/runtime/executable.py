@@ -1,0 +1,241 @@
+"""An executable: a program with its weights, run by separate processes, or emulated in this one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from torch import Tensor, fx
+
+from mpcc import registry
+from mpcc.approximate import Plan
+from mpcc.cost import Network
+from mpcc.errors import BundleError, OutsideRange, ShapeError, UsageError
+from mpcc.program import Program
+
+if TYPE_CHECKING:
+    from mpcc.bundle import Bundle
+    from mpcc.calibration import Outside
+    from mpcc.show.report import Comparison
+
+    from .crypten.inside import PartyState
+    from .engine.emulate import Emulator
+
+Reference = Callable[[], fx.GraphModule | None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One private inference as measured. `outputs` are plain tensors, opened to the caller (the client).
+
+    `rounds`, `bytes` (both directions), `seconds` are the online phase; `setup` is the set-up of the session.
+    """
+
+    outputs: tuple[Tensor, ...]
+    rounds: int
+    bytes: int
+    seconds: float
+    setup: Any
+
+    @property
+    def output(self) -> Tensor:
+        return self.outputs[0]
+
+
+class Executable:
+    """What two parties run. Made by `mpcc.compile`, `Optimized.executable` or `mpcc.load`."""
+
+    def __init__(
+        self, program: Program, plan: Plan, module: fx.GraphModule | None = None, *, model: Reference | None = None
+    ) -> None:
+        """`module` is the nn-level graph that the program was made of; `model` reads it when it is asked for."""
+        self.program, self.plan, self.module = program, plan, module
+        self._model = model
+        self._party: PartyState | None = None
+
+    @cached_property
+    def _emulator(self) -> Emulator:
+        from .engine.emulate import Emulator
+
+        return Emulator(self.program)
+
+    @property
+    def input_shapes(self) -> list[tuple[int, ...]]:
+        return [tuple(n.meta["val"].shape) for n in self.program.inputs()]
+
+    @cached_property
+    def reference(self) -> fx.GraphModule | None:
+        """The float model with the plan's names at its sites; None where the bundle has none."""
+        if self.module is not None or self._model is None:
+            return self.module
+        from mpcc.calibration import named_like
+
+        found = self._model()
+        return None if found is None else named_like(found, self.plan)
+
+    def outside(self, *inputs: Tensor) -> list[Outside]:
+        """Where these inputs leave the range on which the plan's approximations hold, site by site (a float run)."""
+        from mpcc.calibration import outside
+
+        if self.reference is None:
+            raise BundleError("without the model it cannot be seen whether inputs stay in the plan's ranges")
+        return outside(self.reference, self.plan, registry.approximations(), list(self._calls(inputs)))
+
+    def emulate(self, *inputs: Tensor, check: bool = True) -> Tensor | tuple[Tensor, ...]:
+        """The outputs in the engine's fixed point, without parties; a longer first dimension is cut into calls.
+
+        Calls are run by the dozen, in as many threads as torch has: thousands of images cost little more than their
+        arithmetic. An OutsideRange warning says where inputs leave the range on which the plan holds (`check`, where the
+        float model is at hand).
+        """
+        import torch
+
+        if check and self.reference is not None:
+            for found in self.outside(*inputs):
+                warnings.warn(str(found), OutsideRange, stacklevel=2)
+
+        columns = [torch.stack(column) for column in zip(*self._calls(inputs), strict=True)]
+        joined = tuple(output.flatten(0, 1) if output.dim() > 1 else output for output in self._emulator.calls(*columns))
+        return joined[0] if len(joined) == 1 else joined
+
+    @overload
+    def run(
+        self, *inputs: Tensor, network: str | Network | None = None, insecure_dealer: bool = False
+    ) -> Run: ...
+
+    @overload
+    def run(self, *inputs: Any, network: str | Network | None = None, insecure_dealer: bool = False) -> Any: ...
+
+    def run(self, *inputs: Any, network: str | Network | None = None, insecure_dealer: bool = False) -> Any:
+        """Run once, privately: two party processes and a dealer process on this machine; a `Run`.
+
+        `network` emulates a link between them (default: the machine's own loopback).
+
+        CrypTensors, in both parties of a CrypTen run: CrypTensors come back, nothing is opened. Party 0 then makes the
+        correlated randomness, as CrypTen's own default does, and can read everything: ask for it by `insecure_dealer`.
+        With a dealer of its own: `mpcc.runtime.crypten.inside`.
+        """
+        if any(not isinstance(value, Tensor) for value in inputs):
+            return self._run_shared(inputs, network, insecure_dealer)
+        with self.session(network=network, insecure_dealer=insecure_dealer) as session:
+            return session.run(*inputs)
+
+    def _run_shared(self, inputs: Sequence[Any], network: Any, insecure_dealer: bool) -> Any:
+        """A CrypTensor, or a tuple of them, from CrypTensors. The set-up is paid in the first call."""
+        if not all(type(value).__module__.startswith("crypten") for value in inputs):
+            kinds = ", ".join(sorted({type(value).__name__ for value in inputs}))
+            raise UsageError(f"inputs of type {kinds}", hint="all of them plain tensors, or all of them CrypTensors")
+        if network is not None:
+            raise UsageError("CrypTensors travel over CrypTen's own network, none is emulated", hint="leave `network` out")
+        from .crypten.inside import run_in_party
+
+        return run_in_party(self._shared_party(insecure_dealer), *inputs)
+
+    def _shared_party(self, insecure_dealer: bool) -> PartyState:
+        from .crypten.inside import PartyState
+
+        if self._party is None:
+            self._party = PartyState.join(self.program, self.version, insecure_dealer=insecure_dealer)
+        return self._party
+
+    @contextmanager
+    def session(
+        self, *, network: str | Network | None = None, insecure_dealer: bool = False, progress: Any = None
+    ) -> Iterator[RunningSession]:
+        """Party processes kept alive for several inferences; set-up is paid once."""
+        from .net.transport import LinkModel
+        from .session.session import Session
+
+        link = Network.parse(network) if isinstance(network, str) else network
+        model = None if link is None else LinkModel(link.rtt_seconds, link.bandwidth)
+        with Session(self.program, self.version, network=model, insecure_dealer=insecure_dealer, progress=progress) as opened:
+            yield RunningSession(self, opened)
+
+    @cached_property
+    def version(self) -> str:
+        """Hash of the weights and the plan: the parties compare it before they start."""
+        import hashlib
+
+        digest = hashlib.sha256(self.plan.to_json().encode())
+        for name in sorted(self.program.constants):
+            value = self.program.constants[name].detach().contiguous().float()
+            digest.update(name.encode())
+            digest.update(value.numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, folder: str | Path, comparison: Comparison | None = None) -> Path:
+        """Write a bundle; with a comparison, its report says what was changed and gained."""
+        from mpcc.bundle import Contents, save
+        from mpcc.show.report import report
+
+        page = report(self.plan, self.program, self.version, comparison)
+        return save(Contents(self.plan, self.program, self.version, page, self.module), folder)
+
+    @staticmethod
+    def of(bundle: Bundle) -> Executable:
+        """The executable of an opened bundle."""
+        return Executable(bundle.program, bundle.plan, model=bundle.reference)
+
+    @staticmethod
+    def load(folder: str | Path) -> Executable:
+        """The executable of the bundle in a folder. BundleError where it is damaged."""
+        from mpcc.bundle import open_bundle
+
+        return Executable.of(open_bundle(folder))
+
+    def check(self, inputs: Sequence[Tensor]) -> None:
+        """ShapeError when the inputs are not what the program was compiled for."""
+        shapes = self.input_shapes
+        if len(inputs) != len(shapes):
+            raise ShapeError(f"{len(inputs)} inputs for a program of {len(shapes)}")
+        for value, shape in zip(inputs, shapes, strict=True):
+            if tuple(value.shape) != shape:
+                raise ShapeError(
+                    f"an input of shape {tuple(value.shape)} for a program of {shape}",
+                    hint="Compile the model for this shape, or reshape the input.",
+                )
+
+    def _calls(self, inputs: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        shapes = self.input_shapes
+        batch = shapes[0][0] if shapes and shapes[0] else 1
+        length = inputs[0].shape[0] if inputs and inputs[0].dim() else batch
+        for start in range(0, length, batch):
+            call = tuple(x[start : start + batch] for x in inputs)
+            self.check(call)
+            yield call
+
+
+class RunningSession:
+    """A session of an executable: `run` as often as you like."""
+
+    def __init__(self, executable: Executable, opened: Any) -> None:
+        self.executable, self.opened = executable, opened
+
+    @property
+    def setup(self) -> Any:
+        return self.opened.setup
+
+    def run(self, *inputs: Tensor) -> Run:
+        """One private inference."""
+        self.executable.check(inputs)
+        outcome = self.opened.run(*inputs)
+        return Run(tuple(outcome.outputs), outcome.rounds, outcome.bytes, outcome.seconds, self.opened.setup)
+
+
+class StockExecutable:
+    """The baseline: the same graph by CrypTen's own functions, two processes."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        self.module = module
+
+    def run(self, *inputs: Tensor) -> Run:
+        """Run once. Not private against a dealer that is a party: CrypTen's TFP provider (see docs)."""
+        from .crypten_stock.run import run_stock
+
+        result = run_stock(self.module, inputs)
+        return Run(tuple(result.outputs), result.rounds, result.bytes, result.seconds, None)

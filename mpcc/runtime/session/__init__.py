@@ -1,0 +1,1 @@
+"""Sessions: the processes of one private inference, on one machine or on three."""

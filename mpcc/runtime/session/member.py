@@ -1,0 +1,160 @@
+"""What a process of a session does, whichever its role: join, compare terms, set up, then serve inferences.
+
+Used by the processes that a Session starts on one machine, and by `run_party` across machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from mpcc.errors import PartyError
+from mpcc.program.program import Program
+
+from ..dealer.dealing import Dealer, FromDealer, Material, OwnerDeals, UsedUp
+from ..engine.inference import Inference, Progress
+from ..net.handshake import CLIENT, DEALER, OWNER, Terms, title
+from ..net.transport import Channel, PeerLeft, Peers, Phase, Tap, Traffic
+from ..net.wire import Wire
+
+PEERS = {OWNER: (CLIENT, DEALER), CLIENT: (OWNER, DEALER), DEALER: (OWNER, CLIENT)}
+"""With whom a role talks, in the order of their greetings."""
+
+
+@dataclass(frozen=True)
+class PhaseReport:
+    """What a phase took: messages between the parties, bytes of both directions, and bytes from the dealer."""
+
+    rounds: int
+    sent_bytes: int
+    seconds: float
+    dealer_bytes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one inference took at one party, by the counters of its channels."""
+
+    number: int
+    rounds: int
+    sent: int
+    received: int
+    seconds: float
+    offline_seconds: float
+    offline_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        return self.sent + self.received
+
+
+class Member:
+    """A role in a session, joined to its peers over wires that have been greeted."""
+
+    def __init__(
+        self,
+        role: str,
+        program: Program,
+        terms: Terms,
+        wires: Mapping[str, Wire],
+        *,
+        ahead: int = 1,
+        timeout: float = 120.0,
+        tap: Tap | None = None,
+        material: Material | None = None,
+    ) -> None:
+        self.role, self.program, self.terms = role, program, terms
+        self.peers = Peers(title(role))
+        self.channels = {
+            peer: Channel(wire, title(peer), self.peers, link=terms.link, timeout=timeout, tap=tap)
+            for peer, wire in wires.items()
+        }
+        self.setup_report = PhaseReport(0, 0, 0.0, 0)
+        self._inference: Inference | None = None if role == DEALER else self._party(ahead, material)
+
+    def _party(self, ahead: int, material: Material | None) -> Inference:
+        other = self.channels[CLIENT if self.role == OWNER else OWNER]
+        party = 0 if self.role == OWNER else 1
+        if material is not None:
+            pass
+        elif not self.terms.insecure_dealer:
+            material = FromDealer(self.program, party, self.channels[DEALER], ahead=ahead)
+        elif party == 0:
+            material = OwnerDeals(self.program, other)
+        else:
+            material = FromDealer(self.program, party, other, credit=False)
+        return Inference(self.program, party, other, material)
+
+    @property
+    def inference(self) -> Inference:
+        assert self._inference is not None, "the dealer has none"
+        return self._inference
+
+    def deal(self) -> None:
+        """The dealer's whole work: until the client leaves."""
+        Dealer(self.program, self.channels[OWNER], self.channels[CLIENT]).serve()
+        self.peers.leave()
+
+    def set_up(self) -> PhaseReport:
+        """The owner's and the client's set-up."""
+        self.inference.set_up()
+        between = self._between().traffic.pop((Phase.SETUP, 0), Traffic())
+        dealt = self._dealt().traffic.pop((Phase.DEAL_SETUP, 0), Traffic())
+        self.setup_report = PhaseReport(between.rounds, between.bytes, self.inference.timing.setup, dealt.bytes)
+        return self.setup_report
+
+    def prepare(self) -> None:
+        """Make the next inference ready, as far as that goes without its input."""
+        self.inference.prepare()
+
+    def run(
+        self, shares: Sequence[Tensor] | None = None, progress: Progress | None = None
+    ) -> tuple[list[Tensor], Report]:
+        """One prepared inference: the totals at the client, and what it took."""
+        gone = ", ".join(c.peer for c in self.channels.values() if c.left)
+        if gone and self.role == CLIENT:
+            raise PartyError(f"{gone} has left", where=title(self.role))
+        outputs = self.inference.run(shares, progress)
+        number, timing = self.inference.number, self.inference.timing
+        between = self._between().traffic.pop((Phase.ONLINE, number))
+        dealt = self._dealt().traffic.pop((Phase.DEAL, number), Traffic())
+        self._dealt().traffic.pop((Phase.CREDIT, number), None)
+        return outputs, Report(
+            number,
+            between.rounds,
+            between.sent_bytes,
+            between.received_bytes,
+            timing.online,
+            timing.offline,
+            dealt.bytes,
+        )
+
+    def serve(self, report: Callable[[Report], None]) -> None:
+        """The owner's work after the set-up: one inference after another, until the client leaves."""
+        try:
+            while True:
+                try:
+                    self.prepare()
+                except UsedUp:
+                    self._between().await_leave()
+                report(self.run()[1])
+        except PeerLeft:
+            self.peers.leave()
+
+    def leave(self) -> None:
+        self.peers.leave()
+
+    def _between(self) -> Channel:
+        return self.channels[CLIENT if self.role == OWNER else OWNER]
+
+    def _dealt(self) -> Channel:
+        return self.channels.get(DEALER, self._between())
+
+
+def as_header(report: PhaseReport | Report) -> dict[str, Any]:
+    return asdict(report)
+
+

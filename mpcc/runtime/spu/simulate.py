@@ -1,0 +1,192 @@
+"""Runs a graph under SPU's simulation, all parties as threads of this process, and reads SPU's own counters.
+
+    run = run_spu(graph, [image], "semi2k")
+    run.outputs, run.bytes      -> plain tensors; bytes sent by all parties together
+    run.sends                   -> messages that party 0 sent
+    run.rows["pphlo.multiply"]  -> Row(calls=12, bytes=..., sends=...)
+
+Weights and inputs are secret. The counters come from SPU's profile, which it only writes to its log.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from mpcc.errors import MissingDependency, PartyError, UnsupportedOperator, UsageError
+
+PARTIES = {"semi2k": 2, "aby3": 3, "cheetah": 2}
+FRACTION_BITS = 18
+RECEIVE_TIMEOUT_MS = 600_000
+"""Cheetah's matmuls keep a party busy for minutes; SPU's default gives up after half a minute."""
+_COUNTED = r"send bytes (\d+) recv bytes \d+, send actions (\d+), recv actions \d+"
+_ROW = re.compile(rf"- (pphlo\.[\w.]+), executed (\d+) times, duration [\d.e+-]+s, {_COUNTED}")
+_TOTAL = re.compile(r"Link details: total send bytes (\d+), recv bytes \d+, send actions (\d+)")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation of SPU: how often it ran, bytes sent by all parties together, messages sent by all parties."""
+
+    calls: int
+    bytes: int
+    sends: int
+
+
+@dataclass(frozen=True)
+class SpuRun:
+    """What came out, and what SPU counted: totals over all parties."""
+
+    outputs: tuple[torch.Tensor, ...]
+    bytes: int
+    sends: int
+    rows: Mapping[str, Row]
+
+
+def run_spu(
+    graph: fx.GraphModule,
+    inputs: Sequence[torch.Tensor],
+    protocol: str,
+    functions: Mapping[Any, Callable[..., Any]] | None = None,
+) -> SpuRun:
+    """One private inference of a graph at the nn or the mpc level. `functions` replace operators' own forms."""
+    if protocol not in PARTIES:
+        raise UsageError(f"SPU has no protocol called {protocol!r}", hint=f"one of: {', '.join(PARTIES)}")
+    libspu, frontend, api = _spu()
+    function, weights = lowered(graph, functions or {})
+    values = [*(weight for weight in weights.values()), *(tensor.detach().numpy() for tensor in inputs)]
+    names = [f"in{i}" for i in range(len(values))]
+    secret = libspu.Visibility.VIS_SECRET
+    executable, _ = frontend.compile(
+        frontend.Kind.JAX, function, values, {}, names, [secret] * len(values), lambda flat: [f"out{i}" for i in range(len(flat))]
+    )
+    config = libspu.RuntimeConfig(
+        protocol=getattr(libspu.ProtocolKind, protocol.upper()),
+        field=libspu.FieldType.FM64,
+        fxp_fraction_bits=FRACTION_BITS,
+    )
+    config.enable_pphlo_profile = True
+    log = _log()
+    start = log.stat().st_size
+    parts = _parties(executable, config, values, PARTIES[protocol])
+    with log.open(encoding="utf-8") as text:
+        text.seek(start)
+        found = text.read()
+    return _counted(parts, found, PARTIES[protocol])
+
+
+def lowered(
+    graph: fx.GraphModule, functions: Mapping[Any, Callable[..., Any]]
+) -> tuple[Callable[..., tuple[Any, ...]], dict[str, np.ndarray[Any, Any]]]:
+    """(a function of the weights, then the inputs, over jax values; the weights by name). Whole numbers are constants."""
+    from .operators import FUNCTIONS
+
+    table = {**FUNCTIONS, **functions}
+    nodes = list(graph.graph.nodes)
+    missing = sorted({str(n.target) for n in nodes if n.op == "call_function" and n.target not in table})
+    if missing:
+        raise UnsupportedOperator(f"SPU's simulation does not know {', '.join(missing)}")
+    tensors = {n.name: _tensor(graph, str(n.target)).detach().numpy() for n in nodes if n.op == "get_attr"}
+    weights = {name: value for name, value in tensors.items() if value.dtype.kind == "f"}
+
+    def function(*values: Any) -> tuple[Any, ...]:
+        env: dict[str, Any] = {**tensors, **dict(zip(weights, values, strict=False))}
+        given = iter(values[len(weights) :])
+        for node in nodes:
+            if node.op == "placeholder":
+                env[node.name] = next(given)
+            elif node.op == "call_function":
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: env[n.name])
+                env[node.name] = table[node.target](*args, **kwargs)
+            elif node.op == "output":
+                found = fx.node.map_arg(node.args[0], lambda n: env[n.name])
+                return tuple(found) if isinstance(found, tuple | list) else (found,)
+        raise AssertionError("a graph ends in its output")
+
+    return function, weights
+
+
+def _tensor(graph: fx.GraphModule, name: str) -> torch.Tensor:
+    found: Any = graph
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert isinstance(found, torch.Tensor)
+    return found
+
+
+def _parties(executable: Any, config: Any, values: Sequence[np.ndarray[Any, Any]], count: int) -> list[list[Any]]:
+    """The parties' outputs; party by party in threads, over channels in memory."""
+    libspu, _, api = _spu()
+    io = api.Io(count, config)
+    shares = [io.make_shares(np.array(value), libspu.Visibility.VIS_SECRET) for value in values]
+    who = libspu.link.Desc()
+    who.recv_timeout_ms = RECEIVE_TIMEOUT_MS
+    for rank in range(count):
+        who.add_party(f"party{rank}", f"thread{rank}")
+    outputs: dict[int, list[Any]] = {}
+    failures: list[BaseException] = []
+
+    def party(rank: int) -> None:
+        try:
+            runtime = api.Runtime(libspu.link.create_mem(who, rank), libspu.RuntimeConfig(config))
+            for name, share in zip(executable.input_names, shares, strict=True):
+                runtime.set_var(name, share[rank])
+            runtime.run(executable)
+            outputs[rank] = [runtime.get_var(name) for name in executable.output_names]
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=party, args=(rank,)) for rank in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        said = " ".join(str(failures[0]).partition("stacktrace:")[0].split())
+        raise PartyError(f"SPU failed: {said}") from failures[0]
+    return [io.reconstruct([outputs[rank][i] for rank in range(count)]) for i in range(len(executable.output_names))]
+
+
+def _counted(outputs: Sequence[Any], log: str, parties: int) -> SpuRun:
+    totals = [(int(found[1]), int(found[2])) for found in _TOTAL.finditer(log)]
+    if len(totals) != parties:
+        raise PartyError(f"SPU's log holds the counters of {len(totals)} parties, not {parties}")
+    rows: dict[str, Row] = {}
+    for found in _ROW.finditer(log):
+        before = rows.get(found[1], Row(0, 0, 0))
+        rows[found[1]] = Row(int(found[2]), before.bytes + int(found[3]), before.sends + int(found[4]))
+    tensors = tuple(torch.from_numpy(np.array(output)) for output in outputs)
+    return SpuRun(tensors, sum(size for size, _ in totals), sum(sends for _, sends in totals), rows)
+
+
+@cache
+def _spu() -> tuple[Any, Any, Any]:
+    try:
+        import spu.api as api
+        import spu.libspu as libspu
+        from spu.utils import frontend
+    except ImportError as error:
+        raise MissingDependency("SPU is not installed", hint='install it with: pip install "mpcc[spu]"') from error
+    return libspu, frontend, api
+
+
+@cache
+def _log() -> Path:
+    """The file that SPU logs to from now on, in this process."""
+    libspu, _, _ = _spu()
+    path = Path(tempfile.mkdtemp(prefix="mpcc-spu-")) / "spu.log"
+    options = libspu.logging.LogOptions()
+    options.enable_console_logger = False
+    options.system_log_path = str(path)
+    libspu.logging.setup_logging(options)
+    return path

@@ -1,0 +1,70 @@
+"""The cost of a scheduled program as an Estimate: rounds and bytes exact, seconds from the machine and the network."""
+
+from __future__ import annotations
+
+from mpcc.cost import Compute, Estimate, Network, PhaseCost, Protocol, SiteCost
+from mpcc.cost.machine import Machine
+from mpcc.program import Program
+from mpcc.program.local import Local
+from mpcc.program.traffic import attributed_rounds, rows, work
+
+
+def program_estimate(
+    program: Program, protocol: Protocol, network: Network, *, compute: Compute | None = None
+) -> Estimate:
+    """What one inference of this very program costs.
+
+    seconds = local work of the busier party + rounds * rtt_per_round * RTT + bytes of one direction / bandwidth.
+    `compute`: what local work takes; by default what `mpcc calibrate` found here, or else the protocol's own figures.
+    """
+    cost, compute = program.cost, compute or _compute(protocol)
+    found = rows(program)
+    shares = attributed_rounds(found)
+    local = max(_seconds(work(program, "online", party), compute) for party in (0, 1))
+    local += cost.rounds * compute.per_round + cost.bytes * compute.per_byte
+    offline = max(_seconds(work(program, "offline", party), compute) for party in (0, 1))
+    latency = protocol.rtt_per_round * network.rtt_seconds
+    setup = cost.setup_rounds * latency + cost.setup_bytes / network.bandwidth
+    total_bytes = max(1, sum(row.bytes for row in found))
+    sites = tuple(
+        SiteCost(
+            row.site,
+            row.layer,
+            row.primitive,
+            rounds,
+            row.bytes,
+            rounds * latency + row.bytes / 2 / network.bandwidth + local * row.bytes / total_bytes,
+        )
+        for row, rounds in zip(found, shares, strict=True)
+    )
+    return Estimate(
+        protocol=protocol.name,
+        network=network.name,
+        rounds=cost.rounds,
+        bytes=cost.bytes,
+        seconds=local + cost.rounds * latency + cost.bytes / 2 / network.bandwidth,
+        setup=PhaseCost(cost.setup_rounds, cost.setup_bytes, setup),
+        offline=PhaseCost(1, cost.dealer_bytes, offline + latency + cost.dealer_bytes / network.bandwidth),
+        sites=sites,
+    )
+
+
+def sizeless_seconds(program: Program, protocol: Protocol) -> float:
+    """Of the local work, what kernels and calls take whatever the size of their operands."""
+    compute = _compute(protocol)
+    amounts = [work(program, "online", party) for party in (0, 1)]
+    return max(amount.kernels * compute.per_kernel + amount.calls * compute.per_call for amount in amounts)
+
+
+def _compute(protocol: Protocol) -> Compute:
+    machine = Machine.read()
+    return machine.compute if machine else protocol.compute
+
+
+def _seconds(amount: Local, compute: Compute) -> float:
+    return (
+        amount.kernels * compute.per_kernel
+        + amount.calls * compute.per_call
+        + amount.elements * compute.per_element
+        + amount.macs * compute.per_mac
+    )

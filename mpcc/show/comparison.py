@@ -1,0 +1,123 @@
+"""Before and after, line by line: what a plan chose at each site, and what that site cost and costs.
+
+A line per site of the plan; what has no choice (linear layers, matrix products) is added up by kind.
+The lines add up to the totals of both estimates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mpcc.approximate import Choice, Plan
+from mpcc.cost import Estimate, PhaseCost, SiteCost
+
+KINDS = {"conv": "convolution", "reveal": "output", "select": "mul"}
+"""Names of the online program's primitives in the words of the model's operators."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """`name` is the site, or a kind with its count; `chosen` the approximation with its options, or ""."""
+
+    name: str
+    chosen: str
+    before: PhaseCost
+    after: PhaseCost
+
+
+def lines(plan: Plan, before: Estimate, after: Estimate) -> list[Line]:
+    """Sites in the order of the graph, then kinds by their cost before."""
+    sites = [
+        Line(name, describe(plan, name), _sum(r for r in before.sites if r.site == name), _at(name, after))
+        for name in plan.choices
+    ]
+    old = _by_kind(row for row in before.sites if row.site not in plan.choices)
+    new = _by_kind(row for row in after.sites if row.site not in plan.choices)
+    kinds = [
+        Line(_counted(kind, old.get(kind, [])), "", _sum(old.get(kind, [])), _sum(new.get(kind, [])))
+        for kind in dict.fromkeys([*old, *new])
+    ]
+    kinds = [line for line in kinds if line.before.bytes or line.after.bytes]
+    return sites + sorted(kinds, key=lambda line: -float(line.before.bytes))
+
+
+def by_operator(found: list[Line], plan: Plan) -> list[Line]:
+    """The same lines with the sites added up by their operator (`softmax (5)`), the dearest before first."""
+    groups: dict[str, list[Line]] = {}
+    for line in found:
+        groups.setdefault(_operator(line.name) if line.name in plan.choices else line.name, []).append(line)
+    joined = [
+        Line(
+            f"{name} ({len(group)})" if group[0].name in plan.choices else name,
+            ", ".join(dict.fromkeys(c.approximation for line in group for c in _choices(plan, line.name))),
+            _total([line.before for line in group]),
+            _total([line.after for line in group]),
+        )
+        for name, group in groups.items()
+    ]
+    return sorted(joined, key=lambda line: -float(line.before.bytes))
+
+
+def describe(plan: Plan, site: str) -> str:
+    """`gelu_even degree=4`: numbers and words; long lists of coefficients only stand in plan.json.
+
+    A split site names its parts: `0,2: softmax_relu floor=0.1; 1,3: softmax_scaling`.
+    """
+    entry = plan.choices[site]
+    if isinstance(entry, Choice):
+        return _member(entry)
+    return "; ".join(f"{part.label}: {_member(part.choice)}" for part in entry.parts)
+
+
+def _member(choice: Choice) -> str:
+    short = [f"{key}={_short(value)}" for key, value in choice.options.items() if isinstance(value, int | float | str)]
+    return " ".join([choice.approximation, *short])
+
+
+def names(plan: Plan, site: str) -> str:
+    """`gelu_even`, or for a split site `softmax_relu (0,2), softmax_scaling (1,3)`: without options."""
+    entry = plan.choices.get(site)
+    if entry is None:
+        return ""
+    if isinstance(entry, Choice):
+        return entry.approximation
+    return ", ".join(f"{part.choice.approximation} ({part.label})" for part in entry.parts)
+
+
+def _choices(plan: Plan, name: str) -> tuple[Choice, ...]:
+    return plan.choices[name].choices if name in plan.choices else ()
+
+
+def _operator(site: str) -> str:
+    """`softmax` of blocks.0.attn.softmax and of blocks.0.attn.softmax#2."""
+    return site.rsplit(".", 1)[-1].split("#")[0]
+
+
+def _short(value: int | float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _at(name: str, estimate: Estimate) -> PhaseCost:
+    return _sum(row for row in estimate.sites if row.site == name)
+
+
+def _by_kind(rows: Iterable[SiteCost]) -> dict[str, list[SiteCost]]:
+    groups: dict[str, list[SiteCost]] = {}
+    for row in rows:
+        groups.setdefault(KINDS.get(row.kind, row.kind), []).append(row)
+    return groups
+
+
+def _counted(kind: str, rows: list[SiteCost]) -> str:
+    return f"{kind} ({len(rows)})" if len(rows) > 1 else kind
+
+
+def _sum(rows: Iterable[SiteCost]) -> PhaseCost:
+    return _total([PhaseCost(row.rounds, row.bytes, row.seconds) for row in rows])
+
+
+def _total(costs: list[PhaseCost]) -> PhaseCost:
+    return PhaseCost(
+        sum(cost.rounds for cost in costs), sum(cost.bytes for cost in costs), sum(cost.seconds for cost in costs)
+    )

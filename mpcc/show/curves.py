@@ -1,0 +1,179 @@
+"""The picture of `mpcc profile`: seconds by layer for every estimate, and how bytes and seconds grow with tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpcc.errors import UsageError
+
+from .units import duration
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
+    from mpcc.cost import Estimate, Network, Protocol, SiteCost
+
+TIMES = (1, 2, 4, 8)
+"""Tokens of the curves, as multiples of the model's."""
+SUFFIXES = (".png", ".svg", ".pdf")
+OPERATORS = ("softmax", "gelu", "layer_norm", "linear", "matmul")
+"""Each has a colour of its own in every picture; the rest is `other`."""
+ALIKE = {"rms_norm": "layer_norm", "group_norm": "layer_norm", "silu": "gelu", "relu": "gelu", "convolution": "linear"}
+COLOURS = {"softmax": "#c44e52", "gelu": "#dd8452", "layer_norm": "#8172b3", "linear": "#4c72b0", "matmul": "#55a868"}
+NAMES = {"gelu": "activation", "layer_norm": "norm", "linear": "linear, convolution"}
+OTHER = "#b0b0b0"
+MOST_COLUMNS = 3
+DPI = 130
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Cost of one protocol on the first network, at several numbers of tokens; the model's own is `here`."""
+
+    protocol: str
+    here: int
+    tokens: tuple[int, ...]
+    bytes: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+
+def curves(graph: GraphModule, protocols: Sequence[Protocol], link: Network) -> list[Curve]:
+    """How the cost grows with tokens, for the protocols with price tables; none for a model without formulas."""
+    from mpcc.cost import symbolic, uses
+
+    made: list[Curve] = []
+    found = uses(graph)
+    for protocol in protocols:
+        try:
+            formulas = symbolic(found, protocol)
+        except UsageError:
+            continue
+        here = formulas.sizes["n"]
+        tokens = tuple(here * times for times in TIMES)
+        works = formulas.work(tokens)
+        seconds = tuple(float(protocol.seconds(work, link)) for work in works)
+        made.append(Curve(protocol.name, here, tokens, tuple(float(work.bytes) for work in works), seconds))
+    return made
+
+
+def drawable(path: Path) -> None:
+    """UsageError before any work is done, if the picture could not be written."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path.suffix or 'no suffix'} is no kind of picture", where=str(path), hint="use .png, .svg or .pdf")
+    if not path.resolve().parent.is_dir():
+        raise UsageError("there is no such folder", where=str(path.parent), hint="make it, or name another")
+
+
+def draw(found: Sequence[Estimate], curves: Sequence[Curve], path: Path) -> None:
+    """Write the picture, whole or not at all."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    links = len({one.network for one in found})
+    columns = links if 1 < links <= MOST_COLUMNS else min(MOST_COLUMNS, len(found))
+    layers = list(dict.fromkeys(_layer(row) for one in found for row in one.sites if row.seconds))
+    rows = -(-len(found) // columns)
+    heights = [0.9 + 0.24 * len(layers)] * rows + ([3.4] if curves else [])
+    style: Any = {"svg.hashsalt": "mpcc", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9.0}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(max(7.5, 4.4 * columns), 0.5 + sum(heights)), layout="constrained")
+        FigureCanvasAgg(figure)
+        parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for row in range(rows):
+            shown = found[row * columns : (row + 1) * columns]
+            panels = parts[row].subplots(1, columns, sharey=True, squeeze=False)[0]
+            for panel, one in zip(panels, shown, strict=False):
+                _bars(panel, one, layers)
+            for panel in panels[len(shown) :]:
+                panel.set_axis_off()
+            panels[0].set_yticks(range(len(layers)), layers)
+            panels[0].invert_yaxis()
+        _legend(figure, found)
+        if curves:
+            _growth(parts[-1], curves, found)
+        _write(figure, path)
+
+
+def _bars(panel: Any, estimate: Estimate, layers: Sequence[str]) -> None:
+    """Horizontal bars, a layer each, by operator."""
+    seconds: dict[str, list[float]] = {}
+    for row in estimate.sites:
+        if _layer(row) not in layers:
+            continue
+        bar = seconds.setdefault(_operator(row), [0.0] * len(layers))
+        bar[layers.index(_layer(row))] += float(row.seconds)
+    starts = [0.0] * len(layers)
+    for name in (*OPERATORS, "other"):
+        if name in seconds:
+            panel.barh(range(len(layers)), seconds[name], 0.74, left=starts, color=COLOURS.get(name, OTHER))
+            starts = [start + width for start, width in zip(starts, seconds[name], strict=True)]
+    panel.set_title(f"{estimate.protocol} on {estimate.network}: {duration(float(estimate.seconds))}", fontsize=9.5)
+    panel.set_xlabel("seconds")
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: Any, found: Sequence[Estimate]) -> None:
+    from matplotlib.patches import Patch
+
+    there = {_operator(row) for one in found for row in one.sites}
+    patches = [
+        Patch(color=COLOURS.get(name, OTHER), label=NAMES.get(name, name)) for name in (*OPERATORS, "other") if name in there
+    ]
+    figure.legend(handles=patches, loc="outside upper center", ncols=len(patches), frameon=False)
+
+
+def _growth(part: Any, curves: Sequence[Curve], found: Sequence[Estimate]) -> None:
+    """Two panels over the tokens: MB, and seconds on the first network. A point: the protocols without formulas."""
+    panels = part.subplots(1, 2)
+    here = curves[0].here
+    rest = {one.protocol: one for one in reversed(found) if one.protocol not in {curve.protocol for curve in curves}}
+    for panel, title, factor in ((panels[0], "MB online", 1e-6), (panels[1], f"seconds on {found[0].network}", 1.0)):
+        for curve in curves:
+            values = curve.bytes if factor < 1 else curve.seconds
+            panel.loglog(curve.tokens, [factor * value for value in values], marker="o", markersize=3.5, label=curve.protocol)
+        for name, one in rest.items():
+            panel.loglog([here], [factor * float(one.bytes if factor < 1 else one.seconds)], "*", markersize=10, label=name)
+        ticks = curves[0].tokens
+        panel.set_xticks(ticks, [f"{tokens:,}" for tokens in ticks])
+        panel.minorticks_off()
+        panel.set_xlabel("tokens (all else stays)")
+        panel.set_ylabel(title)
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False)
+
+
+def _write(figure: Any, path: Path) -> None:
+    part = path.with_name(f".{path.name}.part")
+    kind = path.suffix.lower()[1:]
+    dated = {"svg": ("Date", "Creator"), "pdf": ("CreationDate", "Creator", "Producer"), "png": ("Software",)}[kind]
+    try:
+        figure.savefig(part, format=kind, dpi=DPI, metadata=dict.fromkeys(dated))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+_BLOCK = re.compile(r"^(?:.*?\.)?\d+(?=\.|$)")
+
+
+def _layer(row: SiteCost) -> str:
+    """`blocks.3` of blocks.3.attn.qkv, `patch_embed` of patch_embed.proj."""
+    name = row.layer or row.site
+    block = _BLOCK.match(name)
+    return block[0] if block else name.split(".")[0]
+
+
+def _operator(row: SiteCost) -> str:
+    """The operator of the model that a row belongs to, also where it is one primitive of an approximation."""
+    name = row.site.rsplit(".", 1)[-1].split("#")[0]
+    for candidate in (name, row.kind):
+        found = ALIKE.get(candidate, candidate)
+        if found in OPERATORS:
+            return found
+    return "linear" if row.kind == "conv" else "other"

@@ -1,0 +1,91 @@
+"""The folder of a front: one plan.json a point, front.json with their costs and damages, front.svg and front.png.
+
+    front/01.plan.json ... front.json front.svg front.png          plans in the order of their seconds
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpcc.bundle.write import FRONT, replaced
+
+if TYPE_CHECKING:
+    from mpcc.approximate import Choice, Split
+    from mpcc.search.pareto import Front
+
+
+def write_front(front: Front, place: Path) -> Path:
+    """Write it, whole or not at all. Only an older front, or nothing, is replaced."""
+    with replaced(place, FRONT) as new:
+        for number, point in enumerate(front.points, 1):
+            (new / f"{number:02}.plan.json").write_text(point.plan.to_json(), encoding="utf-8")
+        (new / FRONT).write_text(json.dumps(document(front), indent=2) + "\n", encoding="utf-8")
+        figure = picture({"this search": _curve(front)}, front.damage)
+        figure.savefig(new / "front.svg", metadata={"Date": None})
+        figure.savefig(new / "front.png", dpi=120)
+    return place
+
+
+def document(front: Front) -> dict[str, Any]:
+    """The front as JSON."""
+    first = front.points[0].estimate
+    return {
+        "protocol": first.protocol,
+        "network": first.network,
+        "damage": front.damage,
+        "drop": front.drop,
+        "images": front.images,
+        "calibrated": front.calibrated,
+        "baseline_seconds": float(front.baseline.seconds),
+        "points": [
+            {
+                "plan": f"{number:02}.plan.json",
+                "seconds": float(point.estimate.seconds),
+                "rounds": float(point.estimate.rounds),
+                "bytes": float(point.estimate.bytes),
+                "damage": point.damage,
+                "predicted_damage": point.predicted_damage,
+                "drop": point.drop,
+                "chosen": tally(point.plan.choices),
+                "recipe": point.plan.notes.get("recipe"),
+            }
+            for number, point in enumerate(front.points, 1)
+        ],
+    }
+
+
+def tally(choices: Mapping[str, Choice | Split]) -> dict[str, int]:
+    """How often each approximation was chosen, by name."""
+    return dict(sorted(Counter(choice.approximation for entry in choices.values() for choice in entry.choices).items()))
+
+
+def _curve(front: Front) -> list[tuple[float, float]]:
+    return [(float(point.estimate.seconds), point.damage) for point in front.points]
+
+
+def picture(
+    curves: Mapping[str, list[tuple[float, float]]], unit: str, others: Mapping[str, tuple[float, float]] | None = None
+) -> Any:
+    """Damage over seconds, both logarithmic: curves as steps, single plans as labelled marks."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    style: Any = {"svg.hashsalt": "mpcc", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9.0}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        for name, points in curves.items():
+            axes.plot([x for x, _ in points], [max(y, 1e-12) for _, y in points], "o-", label=name, drawstyle="steps-post", ms=4)
+        for name, (x, y) in (others or {}).items():
+            axes.plot([x], [max(y, 1e-12)], "x", color="#a33")
+            axes.annotate(name, (x, max(y, 1e-12)), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        axes.set(xscale="log", yscale="log", xlabel="predicted seconds online", ylabel=unit)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,77 @@
+"""report.html: one page that says what was changed, what it costs, how exact it is, who sees what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from mpcc import security
+from mpcc.approximate import Plan
+from mpcc.bundle.manifest import created_by
+from mpcc.cost import Estimate
+from mpcc.program import Program
+
+from . import units
+from .bars import bars
+from .comparison import by_operator, describe, lines
+
+ERRORS = {
+    "max_error": "largest difference of an output",
+    "mean_error": "mean difference",
+    "top1_agreement": "part with the same top-1",
+    "images": "calibration inputs",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `optimize` adds to a report: the cost before and after, the errors, and what the sites see of the inputs."""
+
+    baseline: Estimate
+    estimate: Estimate
+    errors: Mapping[str, float]
+    calibrated: bool
+    ranges: Sequence[Any]
+
+
+def report(plan: Plan, program: Program, version: str, comparison: Comparison | None = None) -> str:
+    """The page as text. Without a comparison: the plan and the exact cost only."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"count": units.count, "size": units.size, "duration": units.duration, "small": units.small}
+    template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
+    shown = None if comparison is None else _comparison(plan, comparison)
+    return template.render(_values(plan, program, version) | {"comparison": shown})
+
+
+def _values(plan: Plan, program: Program, version: str) -> dict[str, Any]:
+    return {
+        "created_by": created_by(),
+        "cost": program.cost,
+        "failure_probability": program.failure_probability,
+        "notes": plan.notes,
+        "choices": [(site, describe(plan, site)) for site in plan.choices],
+        "security": security,
+        "version": version,
+        "digest": program.digest,
+    }
+
+
+def _comparison(plan: Plan, made: Comparison) -> dict[str, Any]:
+    found = lines(plan, made.baseline, made.estimate)
+    return {
+        "lines": found,
+        "before": made.baseline,
+        "after": made.estimate,
+        "ratio": {
+            name: units.times(float(getattr(made.baseline, name)), float(getattr(made.estimate, name)))
+            for name in ("rounds", "bytes", "seconds")
+        },
+        "picture": bars(by_operator(found, plan)),
+        "errors": {ERRORS.get(name, name): value for name, value in made.errors.items()},
+        "calibrated": made.calibrated,
+        "ranges": made.ranges,
+    }

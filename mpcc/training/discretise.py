@@ -1,0 +1,58 @@
+"""From scores to picks: one candidate for every position of every gate.
+
+MPCViT keeps the first candidate at the share mu of all positions of the model with the largest alpha (not a share of each
+layer). The programme maximises the sum of log weights under the budget: a site takes the rounds of its slowest part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from mpcc.cost import Work
+from mpcc.search.problem import Edge, Limit, Option, Problem, Slot, Weights
+from mpcc.search.solver import solve
+
+from .latency import Prices
+from .mixture import Gate
+
+Picks = dict[str, tuple[int, ...]]
+LEAST = 1e-6  # a weight below it counts as that much
+
+
+def by_ratio(gates: Sequence[Gate], weights: Mapping[str, Tensor], mu: float) -> Picks:
+    """The first candidate where the score is among the mu * count largest of its operator, over all layers."""
+    picks: Picks = {}
+    for operator in dict.fromkeys(gate.operator for gate in gates):
+        chosen = [gate for gate in gates if gate.operator == operator]
+        scores = torch.cat([weights[gate.site][:, 0] for gate in chosen])
+        kept = torch.zeros(len(scores), dtype=torch.bool)
+        kept[scores.argsort(descending=True, stable=True)[: round(mu * len(scores))]] = True
+        for gate, part in zip(chosen, torch.split(kept, [gate.positions for gate in chosen]), strict=True):
+            picks[gate.site] = tuple(0 if k else 1 for k in part.tolist())
+    return picks
+
+
+def by_programme(gates: Sequence[Gate], weights: Mapping[str, Tensor], prices: Prices, most: float) -> Picks | None:
+    """The picks of least lost score whose predicted cost is at most `most`; None if there are none.
+
+    A position is a slot, its damage the lost score, what it costs besides rounds its bytes: `mpcc.search.solver` solves it.
+    """
+    slots: list[Slot] = []
+    least: dict[str, float] = {}
+    for g in gates:
+        price, logs = prices.sites[g.site], weights[g.site].clamp(min=LEAST).log().tolist()
+        least[g.site] = min(price.rounds)
+        works = [Work(r - least[g.site], rest / g.positions) for r, rest in zip(price.rounds, price.rest, strict=True)]
+        for row in logs:
+            slots.append(Slot(g.site, tuple(Option(w, -log / g.positions) for w, log in zip(works, row, strict=True))))
+    names = [None, *least, None]
+    chain = tuple(Edge(source, target, 0.0) for source, target in pairwise(names))
+    problem = Problem(tuple(slots), chain, Work(sum(least.values()), prices.base))
+    found = solve(problem, Weights(damage=1.0), [Limit(Weights(rounds=prices.per_round, bytes=1.0), most)])
+    if found is None:
+        return None
+    return {site: tuple(found[p] for p in positions) for site, positions in problem.sites.items()}

@@ -1,0 +1,1 @@
+"""Approximations and exact expansions of elementwise functions and maxima."""

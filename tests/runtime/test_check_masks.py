@@ -1,0 +1,99 @@
+"""A program in which a value would leave without a mask of its own is refused before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from torch import fx
+
+from mpcc.errors import SecurityError
+from mpcc.ir import dealer, online
+from mpcc.program.check import check_masks
+from mpcc.program.program import Program
+from mpcc.runtime.session.session import Session
+from tests.models.programs import NAMES, program
+
+
+def first(made: Program, target: Any, nth: int = 0) -> fx.Node:
+    return [n for n in made.online.graph.nodes if n.target is target][nth]
+
+
+def twice(made: Program) -> Program:
+    """The second opening uses the mask of the first of its size."""
+    masked = [n for n in made.online.graph.nodes if n.target is online.mask_with and n.meta["phase"] != "setup"]
+    pairs = [(a, b) for a in masked for b in masked if a is not b and a.args[1] is not b.args[1]]
+    one, other = next(p for p in pairs if p[0].meta["val"].numel() == p[1].meta["val"].numel())
+    other.update_arg(1, one.args[1])
+    return made
+
+
+def bare(made: Program) -> Program:
+    """An opening of a share without its mask."""
+    opened = first(made, online.open_, 1)
+    masked = opened.args[0]
+    assert isinstance(masked, fx.Node)
+    opened.update_arg(0, masked.args[0])
+    return made
+
+
+def derived(made: Program) -> Program:
+    """A value hidden by something that the dealer computed, which need not be uniform."""
+    sources = {n.name: n for n in made.dealer.graph.nodes}
+    masked = first(made, online.mask_with, -1)
+    size = masked.meta["val"].numel()
+    for share, source in made.correlations:
+        if sources[source].target is dealer.high and made.nodes[share].meta["val"].numel() == size:
+            masked.update_arg(1, made.nodes[share])
+            return made
+    raise AssertionError
+
+
+def revealed(made: Program) -> Program:
+    """An intermediate value that is revealed as well."""
+    masked = first(made, online.mask_with, -1)
+    with made.online.graph.inserting_after(masked):
+        node = made.online.graph.call_function(online.reveal, (masked.args[0],))
+    node.meta.update(masked.meta)
+    return made
+
+
+def lasting(made: Program) -> Program:
+    """A mask of values that comes from the seed of the set-up: the same in every inference."""
+    masked = first(made, online.mask_with, -1)
+    assert isinstance(masked.args[1], fx.Node)
+    masked.args[1].meta["phase"] = "setup"
+    return made
+
+
+def reopened(made: Program) -> Program:
+    """A masked value that goes elsewhere too."""
+    masked = first(made, online.mask_with, -1)
+    with made.online.graph.inserting_after(masked):
+        node = made.online.graph.call_function(online.times, (masked, 3))
+    node.meta.update(masked.meta)
+    return made
+
+
+def forgotten(made: Program) -> Program:
+    """A correlation that the dealer does not know of."""
+    return replace(made, correlations=made.correlations[1:])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_compiler_makes_passes(name: str) -> None:
+    check_masks(program(name))
+
+
+@pytest.mark.parametrize("damage", [twice, bare, derived, revealed, lasting, reopened, forgotten])
+def test_a_broken_program_is_caught(damage: Callable[[Program], Program]) -> None:
+    broken = damage(program("mixed"))
+    with pytest.raises(SecurityError):
+        check_masks(broken)
+
+
+def test_a_session_refuses_it() -> None:
+    with pytest.raises(SecurityError, match="check of the masks"):
+        Session(twice(program("mixed")), "v1")

@@ -1,0 +1,127 @@
+"""Fixed-point emulation of many calls at once: the same integers as one call at a time, and as the kernels of a party."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from mpcc.ir import dealer, mpc, online
+from mpcc.ir.limbs import Fixed, matmul
+from mpcc.ir.ring import bilinear, unpack, words
+from mpcc.runtime.engine.emulate import Emulator, _leaf
+from tests.models.programs import NAMES, SHAPE, build, program
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_calls_at_once_are_the_calls_one_by_one(name: str) -> None:
+    emulator = Emulator(program(name))
+    images = torch.randn((5, *SHAPE), generator=torch.Generator().manual_seed(1))
+    emulator.at_once = 3
+    together = emulator.calls(images)[0]
+    torch.testing.assert_close(together, torch.stack([emulator(image)[0] for image in images]), rtol=0, atol=0)
+
+
+def test_a_watched_value_is_what_the_program_computes() -> None:
+    made = program("linear")
+    emulator = Emulator(made)
+    name, scale = made.outputs[0]
+    source = str(made.nodes[name].args[0])
+    images = torch.randn((2, *SHAPE), generator=torch.Generator().manual_seed(2))
+    outputs, kept = emulator.watched([images], [source])
+    torch.testing.assert_close((kept[source].double() / scale).float(), outputs[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("magnitude", [8, 20, 40, 60])
+def test_a_comparison_is_the_one_over_the_dealers_tables(magnitude: int) -> None:
+    """Inside the window and outside of it, where both are wrong in the same way."""
+    low, threshold, count = 6, 37, 200
+    generator = torch.Generator().manual_seed(magnitude)
+    c = torch.randint(-(2**magnitude), 2**magnitude, (count,), generator=generator)
+    mask = torch.zeros(count, dtype=torch.int64)
+    tables, sign = dealer.tables(mask, low), torch.zeros(words(count), dtype=torch.int64)
+    leaf = online.leaves(c, threshold, low, tables, sign)
+    bits = online.and_planes(online.planes(leaf), leaf, None, None)
+    assert torch.equal(unpack(bits, count), _leaf(c, threshold, low, tables, sign))
+
+
+@pytest.mark.parametrize("kind", ["linear", "matmul", "rmatmul"])
+@pytest.mark.parametrize("bits", [3, 20, 31, 45, 62])
+def test_a_product_by_way_of_float64_is_exact(kind: str, bits: int) -> None:
+    """Modulo 2^64, for weights of any size; large ones go the slow way."""
+    generator = torch.Generator().manual_seed(bits)
+
+    def drawn(size: int, *shape: int) -> Tensor:
+        return torch.randint(-(2**size), 2**size, shape, generator=generator)
+
+    weight = drawn(bits, 48, 33) if kind != "matmul" else drawn(bits, 33, 48)
+    x = drawn(62, 4, 33, 7) if kind == "rmatmul" else drawn(62, 4, 7, 33)
+    x = x * 3  # also beyond half of the ring
+    assert torch.equal(Fixed(weight).product(kind, x), bilinear(kind, x, weight))
+
+
+@pytest.mark.parametrize("sizes", [(8, 9), (20, 50), (30, 12), (45, 45), (62, 62)])
+def test_a_product_of_two_values_is_exact_whatever_their_size(sizes: tuple[int, int]) -> None:
+    """Of one call, and of many at once, of which one operand may be the same for all and of lower rank."""
+    generator = torch.Generator().manual_seed(sum(sizes))
+    x, y = (torch.randint(-(2**bits), 2**bits, shape, generator=generator)
+            for bits, shape in zip(sizes, ((5, 2, 3, 9), (5, 1, 9, 4)), strict=True))  # fmt: skip
+    assert torch.equal(matmul(x, y), torch.matmul(x, y))
+    assert torch.equal(torch.func.vmap(matmul)(x, y), torch.matmul(x, y))
+    assert torch.equal(torch.func.vmap(matmul, in_dims=(0, None))(x, y[0, 0]), torch.matmul(x, y[0, 0]))
+    ranks = torch.func.vmap(matmul)(x, y[:, 0])
+    assert torch.equal(ranks, torch.stack([torch.matmul(a, b) for a, b in zip(x, y[:, 0], strict=True)]))
+
+
+def test_sums_are_joined_and_the_integers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two thresholds, of which each selects x and x^2 twice; one of the sums is read twice, so it stays."""
+
+    def pieces(x: Tensor) -> Tensor:
+        y = mpc.square(x)
+        near, far = mpc.less(x, 0.5), mpc.less(x, -0.5)
+        parts = [mpc.scale(mpc.select(bit, z), factor) for bit in (near, far) for z in (x, y) for factor in (3.0, -0.5)]
+        total = parts[0]
+        for part in parts[1:]:
+            total = mpc.add(total, part)
+        return mpc.mul(mpc.add(total, y), total)
+
+    made, images = build(pieces), torch.randn((3, *SHAPE), generator=torch.Generator().manual_seed(4))
+    joined = Emulator(made)
+    monkeypatch.setattr("mpcc.runtime.engine.emulate.flattened", lambda graph: graph)
+    plain = Emulator(made)
+    steps = [sum(map(len, one.steps.segments)) for one in (joined, plain)]
+    assert steps[0] < steps[1]
+    assert torch.equal(joined.calls(images)[0], plain.calls(images)[0])
+
+
+def test_an_empty_product_is_zero() -> None:
+    x, y = torch.ones((2, 0), dtype=torch.int64), torch.ones((0, 3), dtype=torch.int64)
+    assert torch.equal(matmul(x, y), torch.zeros((2, 3), dtype=torch.int64))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_threads_give_the_same_integers(name: str) -> None:
+    emulator, before = Emulator(program(name)), torch.get_num_threads()
+    images = torch.randn((7, *SHAPE), generator=torch.Generator().manual_seed(3))
+    emulator.at_once = 2
+    watched = str(emulator.program.nodes[emulator.program.outputs[0][0]].args[0])
+    try:
+        torch.set_num_threads(3)
+        found, kept = emulator.watched([images], [watched])
+        assert torch.get_num_threads() == 3
+        torch.set_num_threads(1)
+        expected, alone = emulator.watched([images], [watched])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], expected[0]) and torch.equal(kept[watched], alone[watched])
+
+
+def test_selections_of_one_value_share_its_truncation() -> None:
+    def twice(x: Tensor) -> Tensor:
+        y = mpc.square(x)
+        return mpc.add(mpc.select(mpc.less(x, 0.5), y), mpc.select(mpc.less(x, -0.5), y))
+
+    emulator = Emulator(build(twice))
+    x = torch.linspace(-2, 2, 80).reshape(SHAPE)
+    assert (emulator(x)[0] - x.square() * ((x < 0.5).float() + (x < -0.5).float())).abs().max() < 2e-3
+    assert emulator.kernels.cut == {}

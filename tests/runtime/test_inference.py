@@ -1,0 +1,58 @@
+"""Two parties and a dealer over real TCP, as threads: the same answer as the emulation, at exactly the stated cost."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from mpcc.runtime.engine.emulate import Emulator
+from mpcc.runtime.net.transport import LinkModel, Phase, Traffic
+from tests.models.programs import NAMES, SHAPE, Threads, program
+
+UNITS = {"local": 2, "linear": 2, "relu": 4, "polynomial": 700, "mixed": 80}
+"""How far the secure run may be from the emulation, in units of 2^-14: what one unit in an opened value becomes."""
+
+
+@pytest.mark.parametrize("insecure", [False, True], ids=["dealer", "insecure dealer"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_run_is_the_emulation_at_the_stated_cost(name: str, insecure: bool) -> None:
+    made = program(name)
+    cost, emulate = made.cost, Emulator(made)
+    torch.manual_seed(3)
+    with Threads(made, insecure=insecure) as session:
+        dealt = session.between if insecure else session.dealing
+        setup = session.between["client"].traffic[Phase.SETUP, 0]
+        assert (setup.rounds, setup.bytes) == (cost.setup_rounds, cost.setup_bytes)
+        assert dealt["client"].traffic[Phase.DEAL_SETUP, 0].received_bytes == cost.setup_dealer_bytes
+        for number in range(3):
+            x = torch.randn(SHAPE)
+            output = session.run(x)[0]
+            assert (output - emulate(x)[0]).abs().max() <= UNITS[name] * 2**-14
+            owner, client = (session.between[who].traffic[Phase.ONLINE, number] for who in ("owner", "client"))
+            assert (client.rounds, client.bytes) == (cost.rounds, cost.bytes)
+            assert owner == Traffic(
+                client.received_bytes, client.sent_bytes, client.received_messages, client.sent_messages
+            )
+            assert dealt["client"].traffic[Phase.DEAL, number].received_bytes == cost.dealer_bytes
+
+
+def test_an_emulated_round_costs_half_a_round_trip() -> None:
+    made = program("relu")
+    with Threads(made, link=LinkModel(rtt_seconds=0.1)) as session:
+        start = time.monotonic()
+        session.run(torch.randn(SHAPE))
+        took = time.monotonic() - start
+    half = made.cost.rounds * 0.05
+    assert half <= took < half + 0.1
+
+
+def test_an_emulated_link_has_its_bandwidth() -> None:
+    made = program("polynomial")
+    sent = made.cost.bytes / 2  # one direction
+    with Threads(made, link=LinkModel(bandwidth_bytes_per_s=sent / 0.3)) as session:
+        start = time.monotonic()
+        session.run(torch.randn(SHAPE))
+        took = time.monotonic() - start
+    assert 0.2 < took < 0.6

@@ -1,0 +1,226 @@
+"""Channels: counting, posted buffers, dead peers, replays, refusals, over plain TCP and TLS."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mpcc.cli.keys import make
+from mpcc.errors import PartyError, SecurityError
+from mpcc.runtime.dealer.dealing import FromDealer, Once
+from mpcc.runtime.net.handshake import Terms, greet
+from mpcc.runtime.net.transport import Channel, PeerLeft, Peers, Phase, Slot, empty
+from mpcc.runtime.net.wire import Identity, TlsWire, Wire
+from tests.models.programs import program, sockets
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    make(folder, 1)
+    return folder
+
+
+def tls_pair(keys: Path, client: str = "client", expected: str = "client") -> tuple[Wire, Wire]:
+    one, other = sockets()
+    made: list[Any] = [None]
+
+    def serve() -> None:
+        try:
+            made[0] = TlsWire(one, Identity.of(keys, "server"), [expected], server=True)
+        except Exception as error:
+            made[0] = error
+            one.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    folder = keys if client else keys / "other"
+    try:
+        wire = TlsWire(other, Identity.of(folder, client or "client"), ["server"], server=False)
+    finally:
+        thread.join(5)
+    if isinstance(made[0], Exception):
+        other.close()
+        raise made[0]
+    return made[0], wire
+
+
+@pytest.fixture(params=["plain", "tls"])
+def channels(request: pytest.FixtureRequest, keys: Path) -> Iterator[tuple[Channel, Channel]]:
+    if request.param == "plain":
+        one, other = sockets()
+        wires: tuple[Wire, Wire] = (Wire(one), Wire(other))
+    else:
+        wires = tls_pair(keys)
+    pair = Channel(wires[0], "b", Peers("a"), timeout=5.0), Channel(wires[1], "a", Peers("b"), timeout=5.0)
+    yield pair
+    for channel in pair:
+        channel.close()
+
+
+def slot(place: int = 0, number: int = 0) -> Slot:
+    return Slot(Phase.ONLINE, number, place)
+
+
+@pytest.mark.parametrize("words", [1, 1000, 300_000])
+def test_both_directions_at_once_into_posted_buffers(channels: tuple[Channel, Channel], words: int) -> None:
+    sent = [torch.randint(-(2**62), 2**62, (words,)) for _ in channels]
+    got = [empty(words) for _ in channels]
+    for place in range(3):
+        for channel, value, buffer in zip(channels, sent, got, strict=True):
+            channel.post(slot(place), buffer)
+            channel.send(slot(place), value)
+        for channel in channels:
+            channel.receive(slot(place))
+        assert torch.equal(got[0], sent[1]) and torch.equal(got[1], sent[0])
+    counted = channels[0].traffic[Phase.ONLINE, 0]
+    assert (counted.rounds, counted.sent_bytes, counted.received_bytes) == (3, 24 * words, 24 * words)
+    assert channels[0].wire.sent > 24 * words
+
+
+def test_messages_that_come_before_they_are_posted_wait(channels: tuple[Channel, Channel]) -> None:
+    one, other = channels
+    for place in range(50):
+        one.send(slot(place), torch.full((3,), place))
+    time.sleep(0.05)
+    for place in range(50):
+        buffer = empty(3)
+        other.post(slot(place), buffer)
+        other.receive(slot(place))
+        assert buffer.tolist() == [place] * 3
+
+
+def test_a_dead_peer_ends_the_wait(channels: tuple[Channel, Channel]) -> None:
+    one, other = channels
+    other.post(slot(), empty(3))
+    threading.Timer(0.2, one.wire.close).start()
+    start = time.monotonic()
+    with pytest.raises(PartyError, match="a ended without a word|a is lost"):
+        other.receive(slot())
+    assert time.monotonic() - start < 2
+
+
+def test_a_silent_peer_is_given_up(channels: tuple[Channel, Channel]) -> None:
+    channels[0].timeout = 0.2
+    channels[0].post(slot(), empty(1))
+    with pytest.raises(PartyError, match="silent for 0.2 s"):
+        channels[0].receive(slot())
+
+
+def test_a_failing_peer_says_why(channels: tuple[Channel, Channel]) -> None:
+    one, other = channels
+    other.post(slot(), empty(3))
+    one.peers.abort(PartyError("the dealer ended without a word"))
+    with pytest.raises(PartyError, match="b, waiting for .*: the dealer ended"):
+        other.receive(slot())
+
+
+def test_the_inside_of_an_error_stays_inside(channels: tuple[Channel, Channel]) -> None:
+    one, other = channels
+    other.post(slot(), empty(3))
+    one.peers.abort(ValueError("weight 0.123"))
+    with pytest.raises(PartyError) as caught:
+        other.receive(slot())
+    assert "internal error (ValueError)" in str(caught.value) and "0.123" not in str(caught.value)
+
+
+def test_goodbye_is_no_failure(channels: tuple[Channel, Channel]) -> None:
+    one, other = channels
+    other.post(slot(), empty(3))
+    threading.Thread(target=one.peers.leave).start()
+    with pytest.raises(PeerLeft):
+        other.receive(slot(), forever=True)
+    other.peers.leave()
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"), [(slot(0, 4), 3), (slot(1, 5), 3), (slot(0, 5), 4), (Slot(Phase.DEAL, 5), 3)]
+)
+def test_what_is_not_due_is_refused(channels: tuple[Channel, Channel], sent: Slot, words: int) -> None:
+    one, other = channels
+    other.post(slot(0, 5), empty(3))
+    one.send(sent, torch.zeros(words, dtype=torch.int64))
+    with pytest.raises(SecurityError, match="is due" + (": a replay" if sent.number == 4 else "")):
+        other.receive(slot(0, 5))
+
+
+def test_a_certificate_of_another_role_is_refused(keys: Path) -> None:
+    with pytest.raises(SecurityError, match="is that of 'dealer', client was expected"):
+        tls_pair(keys, client="dealer")
+
+
+def test_a_certificate_of_another_authority_is_refused(keys: Path) -> None:
+    make(keys / "other", 1)
+    with pytest.raises(SecurityError, match="could not be authenticated"):
+        tls_pair(keys, client="")
+
+
+def test_missing_certificates_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SecurityError, match="mpcc keys"):
+        Identity.of(tmp_path, "server").context(server=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("program", "f" * 64, "program digest: aaaaaaaaaaaaaaaa... here, ffffffffffffffff... there"),
+        ("model", "v2", "model version: v1 here, v2 there"),
+        ("session", "other", "session id"),
+        ("insecure_dealer", True, "insecure dealer: False here, True there"),
+    ],
+)
+def test_terms_that_differ_are_named_on_both_sides(field: str, value: Any, said: str) -> None:
+    terms = {"program": "a" * 64, "model": "v1", "session": "s", "insecure_dealer": False}
+    one, other = (Wire(sock) for sock in sockets())
+    errors: list[Exception] = []
+
+    def there() -> None:
+        try:
+            greet(other, "client", ["server"], Terms(**(terms | {field: value})))  # type: ignore[arg-type]
+        except SecurityError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=there)
+    thread.start()
+    with pytest.raises(SecurityError, match=said.replace(".", r"\.")):
+        greet(one, "server", ["client"], Terms(**terms))  # type: ignore[arg-type]
+    thread.join(5)
+    assert len(errors) == 1
+    one.close()
+    other.close()
+
+
+def test_a_replaying_dealer_is_refused() -> None:
+    """The client expects the material of inference 1 and gets that of inference 0 again."""
+    made = program("relu")
+    one, other = sockets()
+    dealer, client = Channel(Wire(one), "client", Peers("d")), Channel(Wire(other), "dealer", Peers("c"))
+    material = FromDealer(made, 1, client)
+    words = made.cost.dealer_bytes // 8
+    dealer.send(Slot(Phase.SEED), empty(4))
+    for credit in range(2):
+        dealer.post(Slot(Phase.CREDIT, credit), empty(0))
+    for _ in range(2):
+        dealer.send(Slot(Phase.DEAL, 0), torch.zeros(words, dtype=torch.int64))
+    material.setup()
+    material.inference(0)
+    with pytest.raises(SecurityError, match="a replay"):
+        material.finished(0)
+        material.inference(1)
+    dealer.close()
+    client.close()
+
+
+def test_numbers_only_go_up() -> None:
+    once = Once()
+    once.use(0)
+    once.use(3)
+    for number in (3, 2, 0):
+        with pytest.raises(SecurityError, match="used already"):
+            once.use(number)
