@@ -19,9 +19,9 @@ from mpcc import registry
 
 from .approximate import LEVELS, Level, Plan, SiteStatistics
 from .approximate.expand import expand
-from .approximate.inline import written
+from .approximate.inline import apply_structural
 from .calibration import calibrate, load_calibration, synthetic_inputs
-from .calibration.range_check import Outside, watch
+from .calibration.range_check import RangeViolation, range_report
 from .calibration.ranges import record_ranges, values_a_call
 from .cost import Budget, Estimate, Network, OpCounts, estimate_graph
 from .errors import BudgetError, OutsideRange, UsageError
@@ -37,7 +37,7 @@ from .search.pricing import fastest, made, reached, stock_estimate
 from .search.program_cost import program_estimate
 from .search.recipes import Scores, recipe_plan
 from .search.search import Search, searched
-from .search.task import Chosen, Latest, Task, drafted, large
+from .search.task import Chosen, LastProgram, Task, drafted, large
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -96,7 +96,7 @@ def transform(
         result = rewrite(result).graph_module
         nn_level.verify(result)
     if plan is not None:
-        result = written(result, plan, registry.approximations())
+        result = apply_structural(result, plan, registry.approximations())
         nn_level.verify(result)
     return result
 
@@ -124,7 +124,7 @@ class Optimized:
     errors: Mapping[str, float]
     calibrated: bool
     chosen: Chosen | None = None
-    ranges: tuple[Outside, ...] = ()  # what each site sees of these inputs, against where its choice holds
+    ranges: tuple[RangeViolation, ...] = ()  # what each site sees of these inputs, against where its choice holds
 
     def executable(self) -> Executable:
         """What two parties run."""
@@ -248,7 +248,7 @@ def optimize(
         best = made(task, chosen.point.plan)
     task.progress("emulate", 0, 1)
     errors = compare(prepared.source, best.program, prepared.inputs)
-    ranges = tuple(watch(prepared.graph, best.plan, registry.approximations(), prepared.inputs))
+    ranges = tuple(range_report(prepared.graph, best.plan, registry.approximations(), prepared.inputs))
     for one in (found for found in ranges if found.values > 0):
         warnings.warn(str(one), OutsideRange, stacklevel=2)
     task.progress("emulate", 1, 1)
@@ -299,12 +299,12 @@ def task_of(
 ) -> Task:
     """What there is to choose for, as the search takes it."""
     chosen, few = settings or Settings(), drafted(prepared.graph, prepared.inputs)
-    program = draft = Latest(lambda plan: schedule(prepared, plan, chosen))
+    program = draft = LastProgram(lambda plan: schedule(prepared, plan, chosen))
     if large(prepared.graph, prepared.inputs):
         some, rough = replace(prepared, inputs=few), replace(chosen, tolerance=math.inf)
-        draft = Latest(lambda plan: schedule(some, plan, rough))
+        draft = LastProgram(lambda plan: schedule(some, plan, rough))
         if few is prepared.inputs:  # then what a draft lacks is the check
-            program = Latest(lambda plan: _checked(prepared, plan, draft(plan), chosen.tolerance))
+            program = LastProgram(lambda plan: _checked(prepared, plan, draft(plan), chosen.tolerance))
     return Task(
         graph=prepared.graph,
         statistics=prepared.statistics,

@@ -88,7 +88,7 @@ def row_mean(x: Any, dims: tuple[int, ...], keep: Keep | None = None) -> Any:
     if keep is None:
         return mpc.mean(x, dims, keepdim=True)
     k, shape, weights = row_weights(*keep, dims[0])
-    return mpc.scale(mpc.weigh(mpc.sum(mpc.keep(x, *keep), dims, True), shape, weights), 2.0**-k)
+    return mpc.scale(mpc.scale_rows(mpc.sum(mpc.apply_mask(x, *keep), dims, True), shape, weights), 2.0**-k)
 
 
 def share(
@@ -105,7 +105,7 @@ def share(
     terms = [d.reciprocal()] if stages is None else factors(d, stages)
     if keep is not None:
         k, shape, weights = row_weights(*keep, dims[0])
-        terms[0] = mpc.scale(mpc.weigh(terms[0], shape, weights), 2.0**-k)
+        terms[0] = mpc.scale(mpc.scale_rows(terms[0], shape, weights), 2.0**-k)
         return product(e, terms, joined=joined)
     y = product(e, terms, joined=joined)
     count = 1

@@ -30,7 +30,7 @@ aten = torch.ops.aten
 NAME = "transform"
 
 
-def written(graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation]) -> fx.GraphModule:
+def apply_structural(graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation]) -> fx.GraphModule:
     """A copy with the structural choices written in; it shares no parameters with the original."""
     check_sites(graph_module, plan)
     result = copy.deepcopy(graph_module)
@@ -189,5 +189,5 @@ RULES: Mapping[Any, Callable[[_Writer, fx.Node], fx.Node]] = {
     mpc.square: _square,
     mpc.polynomial: _polynomial,
     mpc.sum: _total,
-    mpc.take: _take,
+    mpc.gather: _take,
 }

@@ -3,7 +3,7 @@
     softmax(add(x, K), dim)      K a constant of 0 (seen) and MASKED (not seen) only
 
 In plain arithmetic MASKED makes a weight exactly 0. No fixed point has room for such logits, nor needs it: the mask is
-public, so the exponentials of what is not seen are dropped (`mpc.keep`).
+public, so the exponentials of what is not seen are dropped (`mpc.apply_mask`).
 """
 
 from __future__ import annotations

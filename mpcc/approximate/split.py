@@ -62,7 +62,7 @@ def split_function(node: fx.Node, split: Split, functions: Sequence[Callable[...
         made = []
         for part, function in zip(split.parts, functions, strict=True):
             with _noted(x, part=part.label, made_by=part.choice.approximation):
-                made.append(function(mpc.take(x, dim, part.index), *rest, **kwargs))
+                made.append(function(mpc.gather(x, dim, part.index), *rest, **kwargs))
         return join(made, dim, [part.index for part in split.parts])
 
     return call
@@ -74,7 +74,7 @@ def join(parts: Sequence[Any], dim: int, indices: Sequence[Sequence[int]]) -> An
         return parts[0]
     order = inverse([position for index in indices for position in index])
     whole = aten.cat.default(list(parts), dim)
-    return whole if order == tuple(range(len(order))) else mpc.take(whole, dim, order)
+    return whole if order == tuple(range(len(order))) else mpc.gather(whole, dim, order)
 
 
 def inverse(order: Sequence[int]) -> tuple[int, ...]:

@@ -2,18 +2,18 @@
 
 from .calibrate import calibrate, calls
 from .inputs import Preprocessing, load_calibration, synthetic_inputs
-from .range_check import Outside, named_like, outside, watch
-from .sequential_fit import in_order
+from .range_check import RangeViolation, named_like, outside, range_report
+from .sequential_fit import fit_sequentially
 
 __all__ = [
-    "Outside",
+    "RangeViolation",
     "Preprocessing",
     "calibrate",
     "calls",
-    "in_order",
+    "fit_sequentially",
     "load_calibration",
     "named_like",
     "outside",
     "synthetic_inputs",
-    "watch",
+    "range_report",
 ]

@@ -29,7 +29,7 @@ ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
-class Outside:
+class RangeViolation:
     """A quantity of a site against the interval in which the chosen approximation holds; shares of values and of calls."""
 
     site: str
@@ -91,9 +91,9 @@ def held(plan: Plan, approximations: Mapping[str, Approximation]) -> dict[str, l
     return found
 
 
-def watch(
+def range_report(
     graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation], inputs: Inputs
-) -> list[Outside]:
+) -> list[RangeViolation]:
     """Every quantity that a plan depends on, in the order of the graph, with the share of values outside (0 if none).
 
     Structural choices are in place: what comes after them was fitted to what it sees then.
@@ -125,9 +125,9 @@ def watch(
 
 def outside(
     graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation], inputs: Inputs
-) -> list[Outside]:
+) -> list[RangeViolation]:
     """The quantities of which some value is outside."""
-    return [found for found in watch(graph_module, plan, approximations, inputs) if found.values > 0]
+    return [found for found in range_report(graph_module, plan, approximations, inputs) if found.values > 0]
 
 
 def _structural(choice: Choice | Split, approximations: Mapping[str, Approximation]) -> bool:
@@ -142,9 +142,9 @@ def _counted(value: Tensor, low: float, high: float) -> Tensor:
     return torch.stack([value.amin().double(), value.amax().double(), out.double().mean()])
 
 
-def _found(one: Held, name: str, rows: Tensor) -> Outside:
+def _found(one: Held, name: str, rows: Tensor) -> RangeViolation:
     rows = rows.reshape(-1, 3)
-    return Outside(
+    return RangeViolation(
         one.label, one.approximation, name, *one.domain[name], float(rows[:, 0].min()), float(rows[:, 1].max()),
         float(rows[:, 2].mean()), float((rows[:, 2] > 0).double().mean()),
     )  # fmt: skip

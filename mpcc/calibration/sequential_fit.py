@@ -1,6 +1,6 @@
 """Choices made site by site in the order of the graph, each fitted to what its site sees under the choices before it.
 
-    plan = in_order(graph, inputs, lambda seen: Choice("softmax_relu", ...), registry.approximations())
+    plan = fit_sequentially(graph, inputs, lambda seen: Choice("softmax_relu", ...), registry.approximations())
 
 A structural choice changes what later layers compute, so a fit to the original activations would not hold there. One
 pass over the calibration inputs, a node at a time.
@@ -28,7 +28,7 @@ LARGEST = 2.0**31
 Choose = Callable[[SiteStatistics], Choice | Split]
 
 
-def in_order(
+def fit_sequentially(
     graph_module: fx.GraphModule,
     inputs: Inputs,
     choose: Choose,

@@ -126,7 +126,7 @@ def optimize(
     else:
         show(made, place)
         if verbose:
-            from .weighed import ranges, weighed
+            from .search import ranges, weighed
 
             weighed(made)
             if made.ranges:
@@ -190,8 +190,8 @@ def show(made: Optimized, place: Path) -> None:
     """The table per site, the totals, the errors, the security statement, and how to run it."""
     from mpcc import security
 
+    from .search import gains
     from .tables import comparison, errors, phases
-    from .weighed import gains
 
     out = console()
     out.print(comparison(made))

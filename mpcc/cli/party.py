@@ -13,7 +13,7 @@ from .screen import say
 
 if TYPE_CHECKING:
     from mpcc.program.program import Cost
-    from mpcc.runtime.session.member import Report
+    from mpcc.runtime.session.participant import Report
     from mpcc.runtime.session.session import Outcome
 
 SERVER, CLIENT, DEALER = "server", "client", "dealer"

@@ -14,7 +14,7 @@ from .screen import Tell, console, emit, progress, say
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mpcc.calibration import Outside
+    from mpcc.calibration import RangeViolation
     from mpcc.runtime.executable import Executable
     from mpcc.verify import Finding
     from mpcc.verify.verification import SiteError, Verification
@@ -176,7 +176,7 @@ def _show_sites(lines: list[SiteError]) -> None:
     console().print(table)
 
 
-def _show_outside(outside: list[Outside], looked_at: int) -> None:
+def _show_outside(outside: list[RangeViolation], looked_at: int) -> None:
     if not outside:
         say(f"All {looked_at} inputs stay in the range on which the plan holds.")
         return

@@ -115,7 +115,7 @@ def select(bit: Any, x: Any) -> Any:
 
 
 @_primitive
-def take(x: Any, dim: int, index: Sequence[int]) -> Any:
+def gather(x: Any, dim: int, index: Sequence[int]) -> Any:
     """The positions `index` of dimension `dim`, in that order. A view: it moves values about."""
     if list(index) == list(range(index[0], index[0] + len(index))):
         return x.narrow(dim, index[0], len(index))
@@ -151,13 +151,13 @@ def maximum(x: Any, y: Any) -> Any:
 
 
 @_primitive
-def keep(x: Any, shape: Sequence[int], bits: str) -> Any:
+def apply_mask(x: Any, shape: Sequence[int], bits: str) -> Any:
     """x where the public mask `bits` of `shape` (see mpcc.ir.public_mask, broadcast to x) is 1, else 0. Local."""
     return x * mask_of(tuple(shape), bits).to(device=x.device, dtype=x.dtype)
 
 
 @_primitive
-def weigh(x: Any, shape: Sequence[int], weights: Sequence[int]) -> Any:
+def scale_rows(x: Any, shape: Sequence[int], weights: Sequence[int]) -> Any:
     """x times public integers of `shape`, broadcast. Local."""
     return x * torch.tensor(tuple(weights), dtype=x.dtype, device=x.device).reshape(tuple(shape))
 
@@ -174,11 +174,11 @@ VIEWS: frozenset[Any] = frozenset(
         torch.ops.aten.roll.default,
         torch.ops.aten.flip.default,
         torch.ops.aten.index.Tensor,
-        take,
-        keep,
-        weigh,
+        gather,
+        apply_mask,
+        scale_rows,
     }
 )
-"""ATen operators that only move values about, and `take`, `keep` and `weigh`: they act on floats, shares and masks alike."""
+"""ATen operators that only move values, and `gather`, `apply_mask`, `scale_rows`: the same on floats, shares and masks."""
 
 

@@ -104,17 +104,17 @@ def total(x: Tensor, dims: Sequence[int], keepdim: bool) -> Tensor:
     return x.sum(dim=tuple(dims), keepdim=keepdim)
 
 
-def take(x: Tensor, indices: Sequence[Any]) -> Tensor:
+def gather(x: Tensor, indices: Sequence[Any]) -> Tensor:
     """x[indices] with constant index lists (None keeps a dimension whole)."""
     return x[tuple(slice(None) if i is None else torch.tensor(i) for i in indices)]
 
 
-def keep(x: Tensor, shape: Sequence[int], bits: str) -> Tensor:
+def apply_mask(x: Tensor, shape: Sequence[int], bits: str) -> Tensor:
     """x where a public mask is 1, else 0: parties drop the same positions of their shares."""
     return x * mask_of(tuple(shape), bits).to(device=x.device, dtype=x.dtype)
 
 
-def weigh(x: Tensor, shape: Sequence[int], weights: Sequence[int]) -> Tensor:
+def scale_rows(x: Tensor, shape: Sequence[int], weights: Sequence[int]) -> Tensor:
     """x times public integers of `shape`, broadcast."""
     return x * torch.tensor(tuple(weights), dtype=x.dtype, device=x.device).reshape(tuple(shape))
 

@@ -16,7 +16,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 def indexed(indices: Sequence[Any]) -> Call:
     """`index` with constant lists, None for a dimension that stays whole."""
-    return online.take, (tuple(map(_frozen, indices)),)
+    return online.gather, (tuple(map(_frozen, indices)),)
 
 
 def taken(dim: Any, index: Any) -> Call:
@@ -24,7 +24,7 @@ def taken(dim: Any, index: Any) -> Call:
     first, count = index[0], len(index)
     if tuple(index) == tuple(range(first, first + count)):
         return aten.slice.Tensor, (dim, first, first + count)
-    return online.take, ((*[None] * dim, tuple(index)),)
+    return online.gather, ((*[None] * dim, tuple(index)),)
 
 
 def _frozen(value: Any) -> Any:

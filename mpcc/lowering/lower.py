@@ -181,12 +181,12 @@ class Lowering:
         if target is aten.index.Tensor:
             indices = [None if i is None else self._constant(i).value.tolist() for i in rest[0]]  # type: ignore[union-attr]
             target, rest = gathers.indexed(indices)
-        if target is mpc.take:
+        if target is mpc.gather:
             target, rest = gathers.taken(*rest)
-        if target is mpc.keep:
-            target = online.keep
-        if target is mpc.weigh:
-            target, value = online.weigh, self._fitting(source, value, natural(node, 1.05))
+        if target is mpc.apply_mask:
+            target = online.apply_mask
+        if target is mpc.scale_rows:
+            target, value = online.scale_rows, self._fitting(source, value, natural(node, 1.05))
         if target is aten.constant_pad_nd.default:
             rest = (rest[0], 0)  # other numbers were subtracted before, and are added after
         rest = (*rest, *(node.kwargs[k] for k in node.kwargs))

@@ -23,7 +23,7 @@ SPARE = 1
 """Bits for values beyond the bound, which is the calibrated extreme times the margin of the settings already."""
 PASSES_ON = frozenset(
     {online.mask_with, online.moved, online.add, online.times, online.combine, online.add_public, online.add_weight,
-     online.total, online.take, online.keep, online.weigh, online.product, online.weight_product}
+     online.total, online.gather, online.apply_mask, online.scale_rows, online.product, online.weight_product}
 ) | frozenset(mpc.VIEWS)  # fmt: skip
 """What is right modulo 2^k wherever its operands are."""
 

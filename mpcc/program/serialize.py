@@ -21,7 +21,7 @@ def _table() -> dict[str, Callable[..., Any]]:
         for name, value in vars(module).items()
         if callable(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     }
-    return functions | {str(view): view for view in mpc.VIEWS - {mpc.take, mpc.keep, mpc.weigh}}
+    return functions | {str(view): view for view in mpc.VIEWS - {mpc.gather, mpc.apply_mask, mpc.scale_rows}}
 
 
 TARGETS = _table()

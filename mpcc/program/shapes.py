@@ -35,7 +35,7 @@ def broadcast(shapes: Sequence[Shape]) -> Shape:
 
 SAME = frozenset(
     {online.open_, online.open_weight, online.reveal, online.mask_with, online.times, online.add_public, online.moved,
-     online.keep, online.weigh, online.truncate_locally, online.truncated, online.power_sum, dealer.high, dealer.top}
+     online.apply_mask, online.scale_rows, online.truncate_locally, online.truncated, online.power_sum, dealer.high, dealer.top}
 )  # fmt: skip
 """Element by element of their first argument."""
 LISTS = frozenset({online.combine, online.multilinear})

@@ -20,7 +20,7 @@ from mpcc.program import Program
 
 if TYPE_CHECKING:
     from mpcc.bundle import Bundle
-    from mpcc.calibration import Outside
+    from mpcc.calibration import RangeViolation
     from mpcc.show.report import Comparison
 
     from .crypten.inside import PartyState
@@ -78,7 +78,7 @@ class Executable:
         found = self._model()
         return None if found is None else named_like(found, self.plan)
 
-    def outside(self, *inputs: Tensor) -> list[Outside]:
+    def outside(self, *inputs: Tensor) -> list[RangeViolation]:
         """Where these inputs leave the range on which the plan's approximations hold, site by site (a float run)."""
         from mpcc.calibration import outside
 

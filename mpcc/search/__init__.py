@@ -1,6 +1,6 @@
 """The choice of an approximation for every site: candidates, sensitivities, prices, and the solver."""
 
-from .candidates import Candidates, Member, candidates
+from .candidates import Candidate, Candidates, candidates
 from .default_plan import applicable, default_plan
 from .layouts import layouts
 from .metrics import Metric, load_metric, metric_of
@@ -13,7 +13,7 @@ __all__ = [
     "Candidates",
     "Edge",
     "Limit",
-    "Member",
+    "Candidate",
     "Metric",
     "Option",
     "Problem",

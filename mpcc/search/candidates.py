@@ -38,7 +38,7 @@ CLOSE_DAMAGE, TINY_DAMAGE = 1.02, 1e-7
 
 
 @dataclass(frozen=True)
-class Member:
+class Candidate:
     """A choice, its work in its neighbourhood, its relative error at the site; `damage` of the outputs once measured.
 
     `rank` is its place among the members of its approximation that are built alike: a fit to other values keeps it.
@@ -58,7 +58,7 @@ class Candidates:
     """The members of a site in the order of their rounds, and the dropped ones with the reason."""
 
     site: str
-    members: tuple[Member, ...]
+    members: tuple[Candidate, ...]
     dropped: tuple[tuple[Choice, str], ...] = ()
 
 
@@ -88,7 +88,7 @@ def candidates(
                     key = function_key(choice.options)
                     if key not in errors:
                         errors[key] = relative(replay.at(name, site_function(node, choice, approximations), MOST_VALUES), exact)
-                    members.append(Member(choice, prices.rough(name, choice), errors[key], rank=rank))
+                    members.append(Candidate(choice, prices.rough(name, choice), errors[key], rank=rank))
                 except MpccError as problem:
                     dropped.append((choice, f"cannot be used: {problem.what}"))
         found[name] = thinned(prune(Candidates(name, tuple(members), tuple(dropped)), _surely_less_exact))
@@ -111,7 +111,7 @@ def _ranked(name: str, options: Sequence[Options]) -> Iterator[tuple[Choice, int
         seen[form] += 1
 
 
-def refitted(member: Member, seen: SiteStatistics, approximations: Mapping[str, Approximation]) -> Choice:
+def refitted(member: Candidate, seen: SiteStatistics, approximations: Mapping[str, Approximation]) -> Choice:
     """The same member fitted to what the site sees now: of the same structure and rank.
 
     Where none is built alike, as when the range grew, the most exact of its approximation; else what the site would get.
@@ -141,7 +141,7 @@ def _priced(found: Candidates, prices: Prices) -> Candidates:
 
 def thinned(found: Candidates, most: int = MOST_OF_A_FAMILY) -> Candidates:
     """At most so many members of one approximation and as many rounds: the ends of the row and what lies between."""
-    families: dict[Any, list[Member]] = {}
+    families: dict[Any, list[Candidate]] = {}
     for member in found.members:
         families.setdefault((_built(member.choice), member.work.rounds), []).append(member)
     kept, dropped = [], list(found.dropped)
@@ -170,10 +170,10 @@ def measured(found: Candidates, damages: Sequence[float], prices: Prices) -> Can
     return prune(priced, _more_damaging)
 
 
-def prune(found: Candidates, worse: Callable[[Member, Member], bool]) -> Candidates:
+def prune(found: Candidates, worse: Callable[[Candidate, Candidate], bool]) -> Candidates:
     """Without the members that another one beats in work and in what `worse` compares."""
     ranked = sorted(found.members, key=lambda m: (m.work.rounds, m.work.bytes, m.work.local_seconds, m.error))
-    kept: list[Member] = []
+    kept: list[Candidate] = []
     dropped = list(found.dropped)
     for member in ranked:
         if not math.isfinite(member.error) or member.damage == math.inf:
@@ -187,7 +187,9 @@ def prune(found: Candidates, worse: Callable[[Member, Member], bool]) -> Candida
     return Candidates(found.site, tuple(kept), tuple(dropped))
 
 
-def _beats(other: Member, member: Member, worse: Callable[[Member, Member], bool], ranked: Sequence[Member]) -> bool:
+def _beats(
+    other: Candidate, member: Candidate, worse: Callable[[Candidate, Candidate], bool], ranked: Sequence[Candidate]
+) -> bool:
     """Of two that beat one another, the first in order stays."""
     if not (_no_dearer(other.work, member.work) and worse(member, other)):
         return False
@@ -200,7 +202,7 @@ def _no_dearer(work: Work, than: Work) -> bool:
     return bool(work.rounds <= than.rounds and work.bytes <= than.bytes and near)
 
 
-def _less_exact(member: Member, other: Member) -> bool:
+def _less_exact(member: Candidate, other: Candidate) -> bool:
     if not math.isfinite(other.error):
         return False
     if member.error >= ROUGH:
@@ -208,12 +210,12 @@ def _less_exact(member: Member, other: Member) -> bool:
     return other.error <= member.error * CLOSE_ERROR + TINY_ERROR
 
 
-def _surely_less_exact(member: Member, other: Member) -> bool:
+def _surely_less_exact(member: Candidate, other: Candidate) -> bool:
     """For rough prices: between approximations that are built differently only a clear difference counts."""
     return _clearly_cheaper(other, member, 4, 1.3) and _less_exact(member, other)
 
 
-def _clearly_cheaper(member: Member, than: Member, rounds: float, factor: float) -> bool:
+def _clearly_cheaper(member: Candidate, than: Candidate, rounds: float, factor: float) -> bool:
     if _built(member.choice) == _built(than.choice):
         return True
     return bool(member.work.rounds <= than.work.rounds - rounds and member.work.bytes * factor <= than.work.bytes)
@@ -224,11 +226,11 @@ def _built(choice: Choice) -> tuple[Any, ...]:
     return choice.approximation, *((k, v) for k, v in choice.options.items() if isinstance(v, bool | str))
 
 
-def _more_damaging(member: Member, other: Member) -> bool:
+def _more_damaging(member: Candidate, other: Candidate) -> bool:
     return other.damage <= member.damage * CLOSE_DAMAGE + TINY_DAMAGE
 
 
-def _surely_more_damaging(member: Member, other: Member) -> bool:
+def _surely_more_damaging(member: Candidate, other: Candidate) -> bool:
     return _clearly_cheaper(other, member, 2, 1.1) and _more_damaging(member, other)
 
 

@@ -111,7 +111,7 @@ def _spread(search: Search, points: int) -> list[Trial]:
     fastest, search.problem = cheapest(search.problem, search.seconds, search.tools)
     trials = [fastest, search.exact]
     low, high = (search.measure(trial) for trial in trials)
-    problem = search.problem.anchored(fastest.picks, fastest.work)
+    problem = search.problem.corrected_to(fastest.picks, fastest.work)
     for step in range(1, points - 1):
         search.task.progress("search", step, points)
         limit = Limit(search.seconds, low * (high / low) ** (step / (points - 1)))
@@ -149,7 +149,7 @@ def _around(search: Search, recipe: Point) -> list[Trial]:
     problem = start = attempt(search.problem, _nearest(search, recipe.plan), search.tools)
     if isinstance(start, Trial):
         known.append(start)
-        problem = search.problem.anchored(start.picks, start.work)
+        problem = search.problem.corrected_to(start.picks, start.work)
         problem = corrected(problem, start.picks, start.damage, search.tools.without(start.picks))
     assert isinstance(problem, Problem)
     limits = [Limit(search.seconds, float(recipe.estimate.seconds))]

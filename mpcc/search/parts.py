@@ -24,7 +24,7 @@ from mpcc.approximate.split import split_function
 from mpcc.cost import Work
 from mpcc.ir.nn import shape_of, sites
 
-from .candidates import Candidates, Member
+from .candidates import Candidate, Candidates
 from .prices import Prices
 from .problem import Option, Slot
 from .recipes import part_dimension
@@ -110,7 +110,7 @@ def _normal(values: Sequence[float]) -> tuple[float, ...]:
     return tuple(value / total for value in values) if 0 < total < float("inf") else ()
 
 
-def structural(entry: Candidates, approximations: Mapping[str, Approximation]) -> list[Member]:
+def structural(entry: Candidates, approximations: Mapping[str, Approximation]) -> list[Candidate]:
     """The members of level structural."""
     return [member for member in entry.members if approximations[member.choice.approximation].level == "structural"]
 
@@ -165,7 +165,7 @@ def slots_of(entry: Candidates, parts: Parts, prices: Prices) -> tuple[Slot, ...
     )
 
 
-def _priced(site: str, member: Member, prices: Prices) -> tuple[Work, Work]:
+def _priced(site: str, member: Candidate, prices: Prices) -> tuple[Work, Work]:
     """(what goes by the positions, what is paid once) of a member. One operator after the other, rounds are paid once too."""
     work, once = member.work, min(prices.once(site, member.choice), float(member.work.local_seconds))
     rounds = (work.rounds, 0.0) if prices.parallel else (0.0, work.rounds)

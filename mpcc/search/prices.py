@@ -2,7 +2,7 @@
 
 A choice's rounds are those that its neighbourhood takes beyond the products in it; bytes and local work are those of the
 neighbourhood. So differences between choices are exact there, and what all choices share is settled once the whole
-program of some plan has been priced (`Problem.anchored`).
+program of some plan has been priced (`Problem.corrected_to`).
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class Problem:
     def measure(self, weights: Weights, picks: Sequence[int]) -> float:
         return weights.of(self.work(picks), self.damage(picks))
 
-    def anchored(self, picks: Sequence[int], exact: Work) -> Problem:
+    def corrected_to(self, picks: Sequence[int], exact: Work) -> Problem:
         """The same problem, corrected so that it prices these picks as the whole program that was really made."""
         seen = self.work(picks)
         off = Work(exact.rounds - seen.rounds, exact.bytes - seen.bytes, exact.local_seconds - seen.local_seconds)

@@ -20,7 +20,7 @@ from torch import Tensor, fx
 
 from mpcc.approximate import Approximation, Choice, Plan, SiteStatistics, Split
 from mpcc.calibration.ranges import Inputs, observe, over_calls, stack_calls
-from mpcc.calibration.sequential_fit import in_order
+from mpcc.calibration.sequential_fit import fit_sequentially
 from mpcc.errors import PlanError, UnsupportedOperator, UsageError
 from mpcc.ir.nn import shape_of, sites
 
@@ -135,7 +135,7 @@ def recipe_plan(
         dim, count = part_dimension(seen.site.operator, seen.site.shape)
         return Split.of(dim, [whole if place in positions else other for place in range(count)])
 
-    plan = in_order(graph_module, inputs, choose, approximations, synthetic)
+    plan = fit_sequentially(graph_module, inputs, choose, approximations, synthetic)
     return Plan(plan.choices, {"made_by": "recipe", "recipe": text, "calibrated": not synthetic})
 
 

@@ -74,7 +74,7 @@ def least_damage(
                 problem = trial
                 continue
             found.append(trial)
-            problem = problem.anchored(picks, trial.work)
+            problem = problem.corrected_to(picks, trial.work)
             if abs(trial.damage - problem.damage(picks)) > CLOSE * trial.damage + SMALL:
                 problem = corrected(problem, picks, trial.damage, tools.without(picks))
     return found, problem

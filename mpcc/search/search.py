@@ -18,12 +18,12 @@ from mpcc import registry
 from mpcc.approximate import LEVELS, Choice, Plan, SiteStatistics, Split
 from mpcc.approximate.logit_margin import STRETCH
 from mpcc.calibration.ranges import Inputs, record_ranges, stack_calls
-from mpcc.calibration.sequential_fit import in_order
+from mpcc.calibration.sequential_fit import fit_sequentially
 from mpcc.cost import Budget, Estimate, Network, Protocol, Work, estimate_graph
 from mpcc.errors import BudgetError, MpccError, RangeError
 from mpcc.lowering import lower
 
-from .candidates import Candidates, Member, candidates, measured, refitted
+from .candidates import Candidate, Candidates, candidates, measured, refitted
 from .neighbourhood import edges
 from .parts import WHOLE, Parts, alone, parted, slots_of, structural, with_shares
 from .prices import Calls, Prices
@@ -35,7 +35,7 @@ from .repair import DAMAGE, MOST_TRIALS, Tools, Trial, attempt, banned, cheapest
 from .replay import Replay
 from .runaway import Runaway, causes
 from .sensitivity import FEWEST_CALLS, MOST_CALLS, Sensitivity, affordable, affordable_calls, batches
-from .task import Chosen, Point, Task, Weighed
+from .task import Chosen, Measurements, Point, Task
 
 PLACE_BITS = 12
 """Fraction bits of what enters a neighbourhood: products stand before it in the whole program, which leave about as many."""
@@ -61,12 +61,12 @@ class Search:
         self.plans: dict[Picks, Plan] = {}
         few = Replay(task.graph, batches(task.graph, tuple(column[:MOST_CALLS] for column in self.columns), PLACE_ELEMENTS)[0])
         prices = Prices(task.graph, few, self.known, self._measure, task.protocol.concurrent)
-        self.weighed: Weighed = self._weigh(few, prices) if weighed is None else weighed.weighed
+        self.weighed: Measurements = self._weigh(few, prices) if weighed is None else weighed.weighed
         self.sensitivity = self.weighed.sensitivity
         self.problem = self._problem(prices)
         self.tools = Tools(self._work, self._damage, self._without)
         self.exact, self.problem = most_exact(self.problem, self.seconds, self.tools)
-        self.problem = self.problem.anchored(self.exact.picks, self.exact.work)
+        self.problem = self.problem.corrected_to(self.exact.picks, self.exact.work)
 
     def under(self, protocol: Protocol, network: Network) -> Search:
         """The same search for another protocol or network: only prices are worked out anew. A network changes no work."""
@@ -79,7 +79,7 @@ class Search:
 
     # -- what there is to choose from --
 
-    def _weigh(self, few: Replay, prices: Prices) -> Weighed:
+    def _weigh(self, few: Replay, prices: Prices) -> Measurements:
         task = self.task
         found = candidates(
             task.graph, task.statistics, self.known, task.level, few, prices, lambda d, t: task.progress("candidates", d, t)
@@ -94,12 +94,12 @@ class Search:
         sensitivity = self._on(calls or 1)
         if not calls:
             errors = {site: [min(m.error, 1.0) ** 2 for m in entry.members] for site, entry in found.items()}
-            return Weighed(found, errors, sensitivity, parts, swept=False)
+            return Measurements(found, errors, sensitivity, parts, swept=False)
         damages = sensitivity.sweep(rows, lambda d, t: task.progress("sensitivity", d, t))
         for site in cut:
             found[site] = with_shares(found[site], parts[site], damages[site][len(found[site].members) :], self.known)
         whole = {site: damages[site][: len(entry.members)] for site, entry in found.items()}
-        return Weighed(found, whole, sensitivity, parts, scarce=scarce)
+        return Measurements(found, whole, sensitivity, parts, scarce=scarce)
 
     def _problem(self, prices: Prices) -> Problem:
         self.candidates: dict[str, Candidates] = {}
@@ -139,7 +139,7 @@ class Search:
 
     # -- what the loop asks --
 
-    def members(self, picks: Picks) -> dict[str, list[Member]]:
+    def members(self, picks: Picks) -> dict[str, list[Candidate]]:
         """Site -> the member that was picked for each of its parts."""
         rows, left = self.candidates.items(), iter(picks)
         return {site: [entry.members[next(left)] for _ in self.parts[site].groups] for site, entry in rows}
@@ -170,7 +170,7 @@ class Search:
             changed = changed or "structural" in levels[seen.site.name]
             return self.parts[seen.site.name].entry(choices)
 
-        return in_order(self.task.graph, inputs, choose, self.known, not self.task.calibrated)
+        return fit_sequentially(self.task.graph, inputs, choose, self.known, not self.task.calibrated)
 
     def choices(self, picks: Picks) -> Mapping[str, Choice | Split]:
         return self.plan(picks).choices
@@ -275,9 +275,9 @@ class Search:
         fastest, self.problem = cheapest(problem, limits[0].weights, self.tools)
         if not budget.met_by(self.estimate(fastest.picks)):
             return []
-        anchored = self.problem.anchored(fastest.picks, fastest.work)
+        corrected_to = self.problem.corrected_to(fastest.picks, fastest.work)
         most = MOST_TRIALS if self.weighed.swept else MOST_BLIND
-        more, _ = least_damage(anchored, self.seconds, limits, self.tools, [*found, fastest], most)
+        more, _ = least_damage(corrected_to, self.seconds, limits, self.tools, [*found, fastest], most)
         return [t for t in [*more, fastest] if budget.met_by(self.estimate(t.picks))]
 
     def most(self, budget: Budget) -> Estimate:

@@ -39,7 +39,7 @@ def solve(problem: Problem, objective: Weights, limits: Sequence[Limit] = (), ga
     """The picks of least objective within the limits; None if there are none. `gap`: relative, that is close enough."""
     if not problem.slots:
         return () if all(holds(problem, limit, ()) for limit in limits) else None
-    programme = Programme.of(problem)
+    programme = Milp.of(problem)
     for limit in limits:
         programme.limit(problem, limit)
     for _ in range(MOST_CUTS):
@@ -56,7 +56,7 @@ def holds(problem: Problem, limit: Limit, picks: Picks) -> bool:
 
 
 @dataclass
-class Programme:
+class Milp:
     """Columns: x of every option, `used` of every form, rounds of every site, start of every site, the rounds in all (last)."""
 
     first: list[int]
@@ -66,14 +66,14 @@ class Programme:
     rows: list[tuple[dict[int, float], float, float]] = field(default_factory=list)
 
     @staticmethod
-    def of(problem: Problem) -> Programme:
+    def of(problem: Problem) -> Milp:
         first = [int(n) for n in np.cumsum([0, *(len(slot.options) for slot in problem.slots)])]
         sites, used = list(problem.sites), {key: first[-1] + index for index, key in enumerate(problem.forms)}
         behind = first[-1] + len(used)
         columns = behind + 2 * len(sites) + 1
         lower = np.zeros(columns)
         lower[behind:] = -np.inf
-        made = Programme(first, used, columns, lower)
+        made = Milp(first, used, columns, lower)
         for position, slot in enumerate(problem.slots):
             made.rows.append(({column: 1.0 for column in range(first[position], first[position + 1])}, 1.0, 1.0))
             for index, option in enumerate(slot.options):

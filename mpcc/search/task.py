@@ -37,7 +37,7 @@ def drafted(graph: fx.GraphModule, inputs: Inputs) -> Inputs:
     return inputs if few >= len(columns[0]) else list(zip(*(column[:few] for column in columns), strict=True))
 
 
-class Latest:
+class LastProgram:
     """What makes programs of plans, and keeps the last one: what a search settles on is asked for again."""
 
     def __init__(self, make: Callable[[Plan], Program]) -> None:
@@ -101,7 +101,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Weighed:
+class Measurements:
     """What no price decides: roughly pruned members, their damages, the inputs that these were measured on, sites' parts.
 
     Not `swept`, damages are the errors at the sites, for lack of time; where that is `scarce`, those of parts are shared out

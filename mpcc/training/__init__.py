@@ -2,7 +2,7 @@
 
 from .checkpoint import Checkpoint, Snapshot
 from .data import Data, Part, load_data
-from .discretise import Picks, by_programme, by_ratio
+from .discretise import Picks, by_milp, by_ratio
 from .distil import NONE, Distillation, taps
 from .fitting import fitted_plan, provisional_plan, untrained
 from .group import Group, device_of, group
@@ -35,7 +35,7 @@ __all__ = [
     "Stage",
     "Trainer",
     "accuracy",
-    "by_programme",
+    "by_milp",
     "by_ratio",
     "device_of",
     "fitted_plan",

@@ -36,7 +36,7 @@ def by_ratio(gates: Sequence[Gate], weights: Mapping[str, Tensor], mu: float) ->
     return picks
 
 
-def by_programme(gates: Sequence[Gate], weights: Mapping[str, Tensor], prices: Prices, most: float) -> Picks | None:
+def by_milp(gates: Sequence[Gate], weights: Mapping[str, Tensor], prices: Prices, most: float) -> Picks | None:
     """The picks of least lost score whose predicted cost is at most `most`; None if there are none.
 
     A position is a slot, its damage the lost score, what it costs besides rounds its bytes: `mpcc.search.solver` solves it.

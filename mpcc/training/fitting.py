@@ -13,7 +13,7 @@ from mpcc.approximate import Approximation, Choice, Plan, Site, SiteStatistics, 
 from mpcc.calibration.calibrate import statistics_of, subsample
 from mpcc.calibration.quantities import quantities, site_of
 from mpcc.calibration.ranges import observe, summary
-from mpcc.calibration.sequential_fit import in_order
+from mpcc.calibration.sequential_fit import fit_sequentially
 from mpcc.errors import PlanError
 from mpcc.ir import mpc
 from mpcc.ir.nn import is_site, sites
@@ -78,7 +78,7 @@ def _seen(
         whole = [None] if gate is None or gate.dim is None else list(parts[gate.site].values())
         found = {}
         for number, index in enumerate(whole):
-            x = args[0] if index is None else mpc.take(args[0], gate.dim, index)  # type: ignore[union-attr]
+            x = args[0] if index is None else mpc.gather(args[0], gate.dim, index)  # type: ignore[union-attr]
             rest = args[1:] if node.op != "call_module" else original.args[1:]
             of_part = quantities(original, (x, *rest), {} if node.op == "call_module" else kwargs)
             found[str(number)] = {name: (summary(q), subsample(q)) for name, q in of_part.items()}
@@ -109,7 +109,7 @@ def provisional_plan(
         made = {pick: _member(seen, gate.candidates[pick].name, approximations) for pick in set(chosen)}
         return Split.of(gate.dim or 0, [made[pick] for pick in chosen])
 
-    return in_order(graph_module, inputs, choose, approximations)
+    return fit_sequentially(graph_module, inputs, choose, approximations)
 
 
 def _fitted(site: Site, rows: Any, candidate: Candidate, approximations: Mapping[str, Approximation]) -> Choice:

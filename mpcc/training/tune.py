@@ -21,7 +21,7 @@ from torch import Tensor, fx
 
 from mpcc import pipeline, registry
 from mpcc.approximate import Plan
-from mpcc.calibration import watch
+from mpcc.calibration import range_report
 from mpcc.cost import Budget, Estimate, Network
 from mpcc.errors import BudgetError, MpccError, RangeError, UsageError
 from mpcc.ir.nn import attribute, inputs_of, sites
@@ -51,7 +51,7 @@ from . import (  # fmt: skip
     Stage,
     Trainer,
     accuracy,
-    by_programme,
+    by_milp,
     by_ratio,
     fitted_plan,
     gate,
@@ -278,7 +278,7 @@ class Tuning:
         fitting: list[tuple[float, Picks]] = []
         seen = set[tuple[tuple[int, ...], ...]]()
         for _ in range(TRIES):  # prices of sites do not add up to a program's: what is asked of them follows what it takes
-            picks = by_programme(self.gates, weights, prices, most)
+            picks = by_milp(self.gates, weights, prices, most)
             if picks is None or tuple(picks.values()) in seen:
                 break
             seen.add(tuple(picks.values()))
@@ -325,7 +325,7 @@ class Tuning:
         errors = compare(student, best.program, self.inputs)
         optimized = Optimized(
             prepared.graph, best.plan, estimate, baseline, best.program, self.prepared.source, errors, True,
-            ranges=tuple(watch(prepared.graph, best.plan, self.known, prepared.inputs)),
+            ranges=tuple(range_report(prepared.graph, best.plan, self.known, prepared.inputs)),
         )  # fmt: skip
         names = {g.site: tuple(g.candidates[k].name for k in picks[g.site]) for g in self.gates}
         test, static = self.data.test, self.static

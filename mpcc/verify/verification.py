@@ -22,12 +22,12 @@ from torch import Tensor, fx
 from mpcc import registry
 from mpcc.approximate import Approximation, Choice, Plan, Split
 from mpcc.approximate.expand import site_function
-from mpcc.calibration import Outside, watch
+from mpcc.calibration import RangeViolation, range_report
 from mpcc.calibration.ranges import observe, stack_calls
 from mpcc.errors import BundleError
 from mpcc.ir.nn import is_site, sites
 from mpcc.pipeline import mpc_graph
-from mpcc.runtime.engine.fidelity import piled
+from mpcc.runtime.engine.fidelity import accumulated_errors
 from mpcc.runtime.executable import Executable
 
 Calls = list[tuple[Tensor, ...]]
@@ -74,14 +74,15 @@ class Verification:
         """The approximated model's."""
         return [_first(self.graph(*call)) for call in self.calls]
 
-    def outside(self) -> list[Outside]:
+    def outside(self) -> list[RangeViolation]:
         """Where the inputs leave the range on which the plan holds."""
-        return [found for found in watch(self.model, self.plan, self.known, self.calls) if found.values > 0]
+        return [found for found in range_report(self.model, self.plan, self.known, self.calls) if found.values > 0]
 
     def site_errors(self) -> list[SiteError]:
         """A row for each site, in the order of the graph."""
         own = own_errors(self.model, self.plan, self.known, self.calls)
-        found = {site: seen.largest for site, seen in piled(self.executable.program, self.graph, self.columns).items()}
+        errors = accumulated_errors(self.executable.program, self.graph, self.columns)
+        found = {site: seen.largest for site, seen in errors.items()}
         return [
             SiteError(site, _names(choice), *own[site], _declared(choice, self.known), found.get(site))
             for site, choice in self.plan.choices.items()

@@ -1,7 +1,7 @@
 """1/x as a chain of polynomials (mpcc.fitting.factor_chains): one round a stage, and one more for the products.
 
 Fitted to the calibrated range (`low`, `high`, widened by the factor `margin` on both sides), which must not touch 0.
-Outside it a chain of one stage degrades gently; of several stages it is wrong far beyond the range.
+RangeViolation it a chain of one stage degrades gently; of several stages it is wrong far beyond the range.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     x sigmoid(x) = x/2 + x tanh(x/2) / 2, whose second term is even; E of degree 2 or 1 in x^2
 
 Only where that is as near on the calibrated range as a spline is, whose error of a few thousandths is much of a small
-value. Outside the range (`low`, `high`, the calibrated one widened by `margin`) it leaves SiLU like its highest power.
+value. RangeViolation the range (`low`, `high`, the calibrated one widened by `margin`) it leaves SiLU like its highest power.
 """
 
 from __future__ import annotations

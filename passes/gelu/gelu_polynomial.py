@@ -2,7 +2,7 @@
 
     E of degree 1 to 4 in x^2: a polynomial of degree 2 to 8; one round where it is of degree 2 or 4
 
-Outside the range it leaves GELU like its highest power: `low` and `high` are the calibrated range widened by `margin`.
+RangeViolation the range it leaves GELU like its highest power: `low` and `high` are the calibrated range widened by `margin`.
 For narrow sites; wide ones are several tenths off and get no such member.
 """
 

@@ -26,7 +26,7 @@ from ..nn.fuse_linear import sticky
 
 aten = torch.ops.aten
 NAME = "fuse_linear_mpc"
-VIEWS = (aten.reshape.default, aten.permute.default, aten.slice.Tensor, aten.select.int, mpc.take)
+VIEWS = (aten.reshape.default, aten.permute.default, aten.slice.Tensor, aten.select.int, mpc.gather)
 
 
 def rewrite(graph_module: fx.GraphModule) -> list[str]:

@@ -62,14 +62,14 @@ def _report(edit: Edit, refusal: Refusal | None) -> None:
 
 def joined(node: fx.Node) -> Joined | None:
     """What the parts of a split site were joined to at `node`, the last node that joins them; None elsewhere."""
-    cat: Any = node.args[0] if node.target is mpc.take else node
-    order: Any = node.args[2] if node.target is mpc.take else None
+    cat: Any = node.args[0] if node.target is mpc.gather else node
+    order: Any = node.args[2] if node.target is mpc.gather else None
     if cat.target is not aten.cat.default or "site" not in cat.meta:
         return None
     parts: tuple[fx.Node, ...] = tuple(cat.args[0])
     if not all(part.meta.get("part") for part in parts):
         return None
-    if node is cat and any(user.target is mpc.take and user.meta.get("site") for user in cat.users):
+    if node is cat and any(user.target is mpc.gather and user.meta.get("site") for user in cat.users):
         return None  # the take behind it is the last node
     dim: int = cat.args[1]
     sizes = [shape_of(part)[dim] for part in parts]
@@ -121,7 +121,7 @@ def push(edit: Edit, node: fx.Node, found: Joined) -> Refusal | None:
 def linear_above(node: fx.Node) -> bool:
     """Whether `node` is a linear layer's result, or scales or some positions of one."""
     value: Any = node
-    while value.target in (mpc.scale, mpc.take):
+    while value.target in (mpc.scale, mpc.gather):
         value = value.args[0]
     return bool(value.target is mpc.linear)
 
@@ -132,7 +132,7 @@ def linear_above(node: fx.Node) -> bool:
 def taken_apart(node: fx.Node) -> bool:
     """Whether nothing but parts of one dimension is read of what `node` computes."""
     users = list(node.users)
-    if node.op != "call_function" or not users or not all(user.target is mpc.take for user in users):
+    if node.op != "call_function" or not users or not all(user.target is mpc.gather for user in users):
         return False
     return len({user.args[1] for user in users}) == 1 and all(user.meta.get("part") for user in users)
 
@@ -209,7 +209,7 @@ def _operands(edit: Edit, anchor: fx.Node, node: fx.Node, dim: int, index: tuple
     if node.target is mpc.matmul and dim >= rank - 2:
         which = dim - (rank - 2)
         inner = len(shape_of(args[which])) - (rank - dim)
-        args[which] = edit.call(anchor, mpc.take, args[which], inner, index, like=args[which])
+        args[which] = edit.call(anchor, mpc.gather, args[which], inner, index, like=args[which])
         return args
     return [_operand(edit, anchor, a, rank, dim, index) for a in args]
 
@@ -222,7 +222,7 @@ def _operand(edit: Edit, anchor: fx.Node, operand: object, rank: int, dim: int, 
     own = dim - (rank - len(sizes))
     if own < 0 or sizes[own] == 1:
         return operand
-    part = edit.call(anchor, mpc.take, operand, own, index, like=operand)
+    part = edit.call(anchor, mpc.gather, operand, own, index, like=operand)
     part.meta["part"] = anchor.meta.get("part") or "part"
     return part
 

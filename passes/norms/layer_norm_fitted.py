@@ -8,7 +8,7 @@ With a `correction` a short chain is tried on v itself and what is left is fitte
 chain, in no more rounds than one of three stages.
 Where variances are small, c is taken times `gain` (a power of two, which only changes a scale), as y does not depend on it.
 
-Outside the fitted range of v (`low`, `high`, the calibrated one widened by the factor `margin` on both sides): a chain
+RangeViolation the fitted range of v (`low`, `high`, the calibrated one widened by the factor `margin` on both sides): a chain
 of one stage degrades gently; of several stages, or corrected, it is wrong far beyond the range.
 """
 

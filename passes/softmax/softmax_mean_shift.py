@@ -7,7 +7,7 @@
 
 A masked softmax takes both means over what the row sees, and drops the exponentials of the rest (`keep`).
 
-Outside the fitted range: p^m stays positive and flat for lower c and grows more slowly than exp for higher c, so the
+RangeViolation the fitted range: p^m stays positive and flat for lower c and grows more slowly than exp for higher c, so the
 ratios degrade first; d above R leaves the reciprocal's domain and the row is wrong. `low`, `high` and `ratio` in the
 options are the fitted ranges, calibrated on logits that are stretched by `margin`.
 
@@ -46,8 +46,8 @@ def softmax_mean_shift(
     """softmax(x) over `dim`, any shape; `keep` is the mask (shape, bits) of what each row sees."""
     dims = (positive_dim(x, dim),)
     centred = mpc.sub(x, row_mean(x, dims, keep))
-    e = power(poly(mpc.keep(centred, *keep) if keep else centred, start), powers)
-    return share(mpc.keep(e, *keep) if keep else e, dims, chain, joined=joined, keep=keep)
+    e = power(poly(mpc.apply_mask(centred, *keep) if keep else centred, start), powers)
+    return share(mpc.apply_mask(e, *keep) if keep else e, dims, chain, joined=joined, keep=keep)
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:

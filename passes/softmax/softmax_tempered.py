@@ -66,14 +66,14 @@ def softmax_tempered(
     """
     dims = (positive_dim(x, dim),)
     centred = mpc.sub(x, row_mean(x, dims, keep))
-    w = power(poly(mpc.keep(centred, *keep) if keep else centred, start), front)
+    w = power(poly(mpc.apply_mask(centred, *keep) if keep else centred, start), front)
     q = mpc.square(w)
     if first_octaves:
         q = mpc.mul(q, _table(row_mean(q, dims, keep), steps(first_octaves, 1.0)))
     half = row_mean(mpc.square(q) if first_octaves else power(w, (4,)), dims, keep)
     z = product(q, factors(half, rough), joined=joined) if rough else mpc.mul(q, _table(half, steps(octaves, 0.5)))
     e = power(z, last)
-    return share(mpc.keep(e, *keep) if keep else e, dims, chain, joined=joined, keep=keep)
+    return share(mpc.apply_mask(e, *keep) if keep else e, dims, chain, joined=joined, keep=keep)
 
 
 def steps(octaves: int, power: float) -> list[float]:

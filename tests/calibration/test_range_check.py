@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import mpcc
 from mpcc import registry
 from mpcc.approximate import Choice, Part, Plan, Split
-from mpcc.calibration import named_like, outside, watch
-from mpcc.cli.weighed import ranges
+from mpcc.calibration import named_like, outside, range_report
+from mpcc.cli.search import ranges
 from mpcc.errors import OutsideRange, PlanError
 from mpcc.runtime.executable import Executable
 
@@ -45,7 +45,7 @@ def test_nothing_is_outside_where_the_plan_was_calibrated(executable: Executable
         warnings.simplefilter("error")
         executable.emulate(rows(1.0))
     assert executable.module is not None
-    watched = watch(executable.module, executable.plan, registry.approximations(), rows(1.0))
+    watched = range_report(executable.module, executable.plan, registry.approximations(), rows(1.0))
     assert {found.quantity for found in watched} >= {"variance", "centred"}
 
 
@@ -81,9 +81,9 @@ def test_a_part_of_a_site_is_held_against_its_own_choice(executable: Executable)
     fitted = executable.plan.choices[site]
     assert isinstance(fitted, Choice)
     split = Split(1, (Part((0, 3), fitted), Part((1, 2, 4), Choice("softmax_scaling"))))
-    found = watch(executable.module, Plan({site: split}), registry.approximations(), rows(1.0))
+    found = range_report(executable.module, Plan({site: split}), registry.approximations(), rows(1.0))
     assert {one.site for one in found} == {f"{site} 0,3"}
-    whole = watch(executable.module, Plan({site: fitted}), registry.approximations(), rows(1.0))
+    whole = range_report(executable.module, Plan({site: fitted}), registry.approximations(), rows(1.0))
     assert all(part.seen_high <= one.seen_high for part, one in zip(found, whole, strict=True))
 
 
@@ -100,7 +100,7 @@ def test_what_a_structural_choice_changes_is_seen_by_what_comes_after() -> None:
     made = mpcc.optimize(model, (rows(1.0, 1),), calibration=rows(1.0))
     gelu, norm = made.plan.choices
     plan = Plan({gelu: Choice("gelu_identity"), norm: made.plan.choices[norm]})
-    (exact,), (found,) = ([one for one in watch(made.module, p, registry.approximations(), rows(1.0)) if one.site == norm]
+    (exact,), (found,) = ([one for one in range_report(made.module, p, registry.approximations(), rows(1.0)) if one.site == norm]
                           for p in (made.plan, plan))  # fmt: skip
     assert found.seen_high > exact.seen_high
     x = model[1](rows(1.0)).detach()

@@ -14,7 +14,7 @@ from mpcc.approximate import Choice, Plan, SiteStatistics
 from mpcc.approximate.masks import mask_at
 from mpcc.approximate.plan import Part, Split
 from mpcc.calibration.ranges import stack_calls
-from mpcc.calibration.sequential_fit import in_order
+from mpcc.calibration.sequential_fit import fit_sequentially
 from mpcc.errors import PlanError
 from mpcc.frontend import capture
 from mpcc.ir.nn import sites
@@ -89,7 +89,7 @@ def test_the_search_sees_masked_rows() -> None:
     found = Sensitivity.of(prepared.graph, columns, known, metric_of(prepared.graph))
     joint = found.joint(first_plan(prepared, "bounded").choices)
     torch.testing.assert_close(joint[0], found.reference[0], rtol=0, atol=0.01)
-    again = in_order(prepared.graph, x, _preferred, known)
+    again = fit_sequentially(prepared.graph, x, _preferred, known)
     assert again.choices.keys() == sites(prepared.graph).keys()
 
 

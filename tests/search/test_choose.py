@@ -64,7 +64,7 @@ def test_predicted_costs_are_those_of_whole_programs(search: Search) -> None:
     """Between plans that differ at every site of a model this small: within three rounds and a third of the bytes."""
     ends = [tuple(0 for _ in search.problem.slots), tuple(len(slot.options) - 1 for slot in search.problem.slots)]
     first = search._work(ends[0])
-    predicted, exact = search.problem.anchored(ends[0], first).work(ends[1]), search._work(ends[1])
+    predicted, exact = search.problem.corrected_to(ends[0], first).work(ends[1]), search._work(ends[1])
     assert abs(predicted.rounds - exact.rounds) <= 3
     assert predicted.bytes == pytest.approx(exact.bytes, rel=0.33)
 

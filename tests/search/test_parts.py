@@ -10,7 +10,7 @@ from mpcc.approximate import Choice, Split
 from mpcc.cost import Work
 from mpcc.ir.nn import sites
 from mpcc.search import Limit, Weights, solve
-from mpcc.search.candidates import Candidates, Member
+from mpcc.search.candidates import Candidate, Candidates
 from mpcc.search.parts import WHOLE, Partly, Parts, cut, slots_of, with_shares
 from mpcc.search.problem import Problem
 from mpcc.search.search import Search
@@ -85,7 +85,7 @@ def test_nothing_is_cut_where_no_member_is_structural(search: Search) -> None:
 
 
 def test_shares_are_scaled_to_the_damage_of_the_whole() -> None:
-    members = (Member(Choice("softmax_scaling"), Work(), 0.5, 2.0), Member(Choice("softmax_max"), Work(), 0.1, 1.0))
+    members = (Candidate(Choice("softmax_scaling"), Work(), 0.5, 2.0), Candidate(Choice("softmax_max"), Work(), 0.1, 1.0))
     parts = Parts(1, ((0,), (1, 2, 3)))
     scaling, exact = with_shares(Candidates("s", members), parts, [0.1, 0.3], registry.approximations()).members
     assert scaling.shares == pytest.approx((0.25, 0.75)) and exact.shares == pytest.approx((0.25, 0.75))
@@ -103,8 +103,8 @@ def test_what_knows_no_size_is_paid_once_a_form(parallel: bool) -> None:
 
     shares = (0.5, 0.5)
     members = (
-        Member(Choice("a"), Work(3, 100, 1.0), 0.5, 2.0, shares=shares),
-        Member(Choice("b"), Work(7, 300, 2.0), 0.1, 0.0, shares=shares),
+        Candidate(Choice("a"), Work(3, 100, 1.0), 0.5, 2.0, shares=shares),
+        Candidate(Choice("b"), Work(7, 300, 2.0), 0.1, 0.0, shares=shares),
     )
     slots = slots_of(Candidates("s", members), Parts(1, ((0,), (1,))), Fake())  # type: ignore[arg-type]
     problem = Problem(slots, parallel=False) if not parallel else Problem(slots)

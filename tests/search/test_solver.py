@@ -133,7 +133,7 @@ def test_branches_side_by_side_cost_the_longer_one() -> None:
 
 def test_an_anchored_problem_prices_the_program_that_was_made() -> None:
     slot = Slot("a", (Option(Work(3, 100, 0.1), 0.0), Option(Work(1, 10, 0.0), 1.0)))
-    problem = Problem((slot,), (Edge(None, "a", 1), Edge("a", None, 1))).anchored((0,), Work(8, 150, 0.5))
+    problem = Problem((slot,), (Edge(None, "a", 1), Edge("a", None, 1))).corrected_to((0,), Work(8, 150, 0.5))
     assert problem.work((0,)) == Work(8, 150, 0.5)
     assert problem.work((1,)).rounds == 6 and problem.work((1,)).bytes == 60
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mpcc.ir.nn import sites
-from mpcc.training import Candidate, Gate, Prices, by_programme, by_ratio, gate
+from mpcc.training import Candidate, Gate, Prices, by_milp, by_ratio, gate
 from mpcc.training.latency import SitePrice
 from tests.models.tuning import graph
 
@@ -75,7 +75,7 @@ def test_the_programme_finds_the_best_of_all_combinations(most: float) -> None:
         {chosen[0].site: tuple(ks[:2]), chosen[1].site: tuple(ks[2:])} for ks in itertools.product(range(3), repeat=4)
     ]
     best = max((picks for picks in every if price.picked(picks) <= most + 1e-9), key=score)
-    found = by_programme(chosen, w, price, most)
+    found = by_milp(chosen, w, price, most)
     assert found is not None
     assert price.picked(found) <= most + 1e-6
     assert score(found) == pytest.approx(score(best))
@@ -83,7 +83,7 @@ def test_the_programme_finds_the_best_of_all_combinations(most: float) -> None:
 
 def test_the_programme_says_when_nothing_fits() -> None:
     chosen = gates()
-    assert by_programme(chosen, weights(chosen), prices(chosen), 0.5) is None
+    assert by_milp(chosen, weights(chosen), prices(chosen), 0.5) is None
 
 
 def test_the_ratio_is_of_the_whole_model_not_of_a_layer() -> None:

@@ -13,7 +13,7 @@ import time
 from ..engine.evaluate import decode
 from ..net.handshake import CLIENT, OWNER
 from ..net.pipe import Child
-from ..session.member import Member, as_header
+from ..session.participant import Participant, as_header
 from ..session.process import Job, run_child
 from .borders import encode_inputs, join
 
@@ -37,7 +37,7 @@ def _party(job: Job, child: Child) -> None:
         raise
 
 
-def _serve_input(member: Member, child: Child) -> None:
+def _serve_input(member: Participant, child: Child) -> None:
     """The client: prepare an inference ahead of its input, again and again, until the session says stop."""
     prepared = False
     while True:

@@ -27,7 +27,7 @@ MOST_CALLS, MOST_VALUES = 4, 1 << 28
 
 
 @dataclass(frozen=True)
-class Piled:
+class AccumulatedError:
     """What has piled up where a site ends: the largest difference, and the root mean square of the value itself."""
 
     largest: float
@@ -49,7 +49,7 @@ def check(program: Program, graph: fx.GraphModule, inputs: Inputs, tolerance: fl
     share = max(off(one, other) for one, other in zip(found, expected, strict=True))
     if share <= tolerance:
         return
-    sites = piled(program, graph, columns)
+    sites = accumulated_errors(program, graph, columns)
     where = next((site for site, seen in sites.items() if seen.largest > tolerance * seen.size), None)
     raise PrecisionError(
         f"in fixed point the outputs are off by {share:.2g} of their spread, more than {tolerance:g}",
@@ -80,7 +80,7 @@ def compare(model: fx.GraphModule, program: Program, inputs: Inputs, limit: int 
     return errors(Emulator(program).calls(*columns)[0], float_outputs(model, columns)[0])
 
 
-def piled(program: Program, graph: fx.GraphModule, columns: Sequence[Tensor]) -> dict[str, Piled]:
+def accumulated_errors(program: Program, graph: fx.GraphModule, columns: Sequence[Tensor]) -> dict[str, AccumulatedError]:
     """Site -> how far the program's value is from the float one where the site ends; without those that it has no value of."""
     ends = {node.meta["ends"][0]: (node.name, node.meta["ends"][1]) for node in program.online.graph.nodes if "ends" in node.meta}
     names = {node.name: site for site, node in _last_nodes(graph).items() if site in ends}
@@ -91,7 +91,7 @@ def piled(program: Program, graph: fx.GraphModule, columns: Sequence[Tensor]) ->
         node, scale = ends[site]
         value, expected = kept[node].double() / scale, exact[name].double()
         if value.shape == expected.shape:
-            found[site] = Piled(float((value - expected).abs().max()), float(expected.square().mean().sqrt()))
+            found[site] = AccumulatedError(float((value - expected).abs().max()), float(expected.square().mean().sqrt()))
     return found
 
 

@@ -27,7 +27,7 @@ from ..net.handshake import DEALER, Terms, greet, title
 from ..net.pipe import Child
 from ..net.transport import LinkModel, Slot
 from ..net.wire import Wire
-from .member import PEERS, Member
+from .participant import PEERS, Participant
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Job:
         link = terms.pop("link")
         return Job(**header, terms=Terms(**terms, link=None if link is None else LinkModel(*link)), constants=constants)
 
-    def join(self) -> Member:
+    def join(self) -> Participant:
         """Load the program and meet the peers. The digest compared is that of the program which this process has."""
         program: Program = Program.from_json(self.program, self.constants)
         terms = replace(self.terms, program=hashlib.sha256(self.program.encode()).hexdigest())
@@ -66,7 +66,7 @@ class Job:
         for peer, wire in wires.items():
             greet(wire, self.role, (peer,), terms)
         tap = None if self.record is None else _Recorder(self.record)
-        return Member(self.role, program, terms, wires, ahead=self.ahead, timeout=self.timeout, tap=tap)
+        return Participant(self.role, program, terms, wires, ahead=self.ahead, timeout=self.timeout, tap=tap)
 
 
 class _Recorder:

@@ -33,7 +33,7 @@ from ..dealer.dealing import INSECURE
 from ..net import pipe
 from ..net.handshake import CLIENT, DEALER, OWNER, Terms, title
 from ..net.transport import LinkModel
-from .member import PEERS, PhaseReport, Report
+from .participant import PEERS, PhaseReport, Report
 from .process import Job, error_of
 
 MODULES = {

@@ -31,7 +31,7 @@ from ..dealer.files import FromFile
 from ..engine.evaluate import decode
 from ..net.handshake import CLIENT, DEALER, OWNER, Terms, greet, refuse, title
 from ..net.wire import KEYS, Identity, TlsWire, Wire
-from .member import Member, Report
+from .participant import Participant, Report
 from .process import at_work
 from .session import Outcome
 
@@ -248,7 +248,7 @@ def _serve(
             peer, wires[peer], terms = door.admit(expected, terms, deadline)
             expected.remove(peer)
         door.busy()
-        member = Member(reach.role, program, terms, wires, **options)
+        member = Participant(reach.role, program, terms, wires, **options)
         try:
             if reach.role == DEALER:
                 member.deal()
@@ -288,7 +288,7 @@ def _client(
         for peer in (DEALER, OWNER) if DEALER in reach.peers else (OWNER,):
             wires[peer] = reach.connect(peer)
             terms = greet(wires[peer], reach.role, (peer,), terms)[1]
-        member = Member(reach.role, program, terms, wires, **options)
+        member = Participant(reach.role, program, terms, wires, **options)
         try:
             member.set_up()
             outcomes = []

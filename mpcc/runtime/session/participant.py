@@ -51,7 +51,7 @@ class Report:
         return self.sent + self.received
 
 
-class Member:
+class Participant:
     """A role in a session, joined to its peers over wires that have been greeted."""
 
     def __init__(

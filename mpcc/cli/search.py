@@ -14,7 +14,7 @@ from .screen import console
 
 if TYPE_CHECKING:
     from mpcc.pipeline import Optimized
-    from mpcc.search import Candidates, Member
+    from mpcc.search import Candidate, Candidates
     from mpcc.search.task import Chosen
 
 
@@ -82,7 +82,7 @@ def _table(entry: Candidates, chosen: Choice | Split) -> Table:
 
 
 def _ticks(entry: Candidates, chosen: Choice | Split) -> dict[int, str]:
-    """Member -> a tick where it was chosen, with the heads or tokens that have it where the site is split."""
+    """Candidate -> a tick where it was chosen, with the heads or tokens that have it where the site is split."""
     parts = chosen.parts if isinstance(chosen, Split) else [None]
     found: dict[int, str] = {}
     for part in parts:
@@ -101,7 +101,7 @@ def _same(member: Choice, chosen: Choice) -> bool:
     return member == chosen or (alike and member.approximation == chosen.approximation)
 
 
-def _instead(member: Member, ours: Member | None) -> str:
+def _instead(member: Candidate, ours: Candidate | None) -> str:
     if ours is None or member is ours:
         return ""
     rounds, amount = float(member.work.rounds - ours.work.rounds), float(member.work.bytes - ours.work.bytes)
