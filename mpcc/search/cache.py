@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from mpcc.approximate import Approximation
+from mpcc.ir.nn import attribute
 
 FORMAT = "mpcc sensitivity 1"
 
@@ -33,10 +34,7 @@ def key_of(graph_module: fx.GraphModule, columns: Sequence[Tensor], metric: str)
     for node in graph_module.graph.nodes:
         found.update(repr((node.op, str(node.target), node.args, node.kwargs, node.meta.get("site"))).encode())
         if node.op == "get_attr":
-            value: Any = graph_module
-            for part in str(node.target).split("."):
-                value = getattr(value, part)
-            _add(found, value)
+            _add(found, attribute(graph_module, str(node.target)))
     for column in columns:
         _add(found, column)
     found.update(metric.encode())

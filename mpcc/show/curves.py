@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpcc.errors import UsageError
+from mpcc.ir.nn import site_operator
 
 from .units import duration
 
@@ -171,7 +172,7 @@ def _layer(row: SiteCost) -> str:
 
 def _operator(row: SiteCost) -> str:
     """The operator of the model that a row belongs to, also where it is one primitive of an approximation."""
-    name = row.site.rsplit(".", 1)[-1].split("#")[0]
+    name = site_operator(row.site)
     for candidate in (name, row.kind):
         found = ALIKE.get(candidate, candidate)
         if found in OPERATORS:
