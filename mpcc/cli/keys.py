@@ -56,7 +56,7 @@ def make(folder: Path, days: int) -> dict[str, Path]:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from mpcc.runtime.net.handshake import CLIENT, DEALER, OWNER
+    from mpcc.runtime.net.handshake import CLIENT, DEALER, SERVER
 
     def pem(certificate: Certificate) -> bytes:
         return certificate.public_bytes(serialization.Encoding.PEM)
@@ -64,7 +64,7 @@ def make(folder: Path, days: int) -> dict[str, Path]:
     issuer, signer = _name("mpcc authority"), ec.generate_private_key(ec.SECP256R1())
     authority = pem(_certificate(issuer, issuer, signer, signer, days, authority=True))
     made: dict[str, Path] = {}
-    for role in (OWNER, CLIENT, DEALER):
+    for role in (SERVER, CLIENT, DEALER):
         place = made[role] = folder / role
         place.mkdir(parents=True, mode=0o700)
         key = ec.generate_private_key(ec.SECP256R1())
