@@ -24,6 +24,7 @@ from typing import IO, Any
 from torch import Tensor
 
 from mpcc.errors import BundleError, PartyError, SecurityError, UsageError
+from mpcc.files import replacing
 from mpcc.program.check import check_masks
 from mpcc.program.program import Program
 
@@ -83,18 +84,13 @@ def _written(path: Path) -> Iterator[IO[bytes]]:
     """A new private file that appears whole or not at all."""
     if path.exists() or _mark(path).exists():
         raise UsageError("material is there already; it is never overwritten", where=str(path))
-    part = path.with_name(path.name + ".part")
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with replacing(path, private=True, overwrite=False) as part, part.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
-        _synced(path.parent)
+    except FileExistsError:
+        raise UsageError("material is there already; it is never overwritten", where=str(path)) from None
     except OSError as error:
         raise PartyError(f"the material cannot be written: {error.strerror}", where=str(path)) from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _header(file: IO[bytes], fields: dict[str, Any]) -> None:
