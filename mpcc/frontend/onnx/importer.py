@@ -59,7 +59,7 @@ class Importer:
 
     def run(self, given: Sequence[Input]) -> fx.GraphModule:
         graph = self.model.proto.graph
-        inputs = {i.name: self.recorder.placeholder(_valid(i.name), i.shape, i.dtype) for i in given}
+        inputs = {i.name: self.recorder.placeholder(i.name, i.shape, i.dtype) for i in given}
         results = self.run_nodes(graph, inputs, None, layers(graph))
         if self.not_numbers:
             some = ", ".join(self.not_numbers[:5]) + (" ..." if len(self.not_numbers) > 5 else "")
@@ -161,8 +161,3 @@ def _fits(handler: Callable[..., Any], op: Op, inputs: Sequence[Any]) -> bool:
 def _has_nan(tensor: torch.Tensor) -> bool:
     """The sum is a number unless a NaN is in it, or infinities: only then a second look is needed."""
     return bool(tensor.numel()) and not bool(tensor.sum().isfinite()) and bool(tensor.isnan().any())
-
-
-def _valid(name: str) -> str:
-    cleaned = re.sub(r"\W", "_", name)
-    return cleaned if cleaned[:1].isalpha() or cleaned.startswith("_") else f"input_{cleaned}"
