@@ -66,4 +66,4 @@ coverage: setup
 	$(COVERAGE)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools
 	$(COVERAGE)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation --editable .
 	$(COVERAGE)/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/coverage/requirements.txt
-	$(COVERAGE)/bin/python benchmarks/coverage/run.py --lower $(COVERAGE_OPTIONS)
+	$(COVERAGE)/bin/python -m benchmarks.coverage.run --lower $(COVERAGE_OPTIONS)
