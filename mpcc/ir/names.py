@@ -47,12 +47,12 @@ def is_safe(target: str) -> bool:
     return bool(target) and all(_PART.match(part) and not keyword.iskeyword(part) for part in target.split("."))
 
 
-def free_name(name: str, is_taken: Callable[[str], bool]) -> str:
-    """`name`, or the first of `name_2`, `name_3` ... that is not taken."""
+def free_name(name: str, is_taken: Callable[[str], bool], sign: str = "_") -> str:
+    """`name`, or the first of `name_2`, `name_3` ... that is not taken; `sign` stands before the number."""
     free, count = name, 1
     while is_taken(free):
         count += 1
-        free = f"{name}_{count}"
+        free = f"{name}{sign}{count}"
     return free
 
 

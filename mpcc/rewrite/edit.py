@@ -20,7 +20,8 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from mpcc.ir.nn import attribute, describe, free_name, is_site, meta_tensor
+from mpcc.ir.names import register, replace_tensor
+from mpcc.ir.nn import attribute, describe, is_site, meta_tensor
 from mpcc.ir.trace import Recorder
 
 log = logging.getLogger("mpcc.rewrite")
@@ -125,12 +126,15 @@ class Edit:
         """
         source: Tensor = attribute(self.graph_module, str(old.target))
         wanted = name or str(old.target)
-        alone = wanted == old.target and self._reads_alone(anchor, wanted)
-        target = wanted if alone else free_name(self.graph_module, wanted)
         value = value.detach().to(source.dtype).contiguous().clone()
-        self._set(target, nn.Parameter(value, source.requires_grad) if isinstance(source, nn.Parameter) else value)
+        if wanted == old.target and self._reads_alone(anchor, wanted):
+            replace_tensor(self.graph_module, wanted, value)
+        else:
+            wanted = register(self.graph_module, wanted, value, trainable=isinstance(source, nn.Parameter))
+        if isinstance(source, nn.Parameter):
+            attribute(self.graph_module, wanted).requires_grad_(source.requires_grad)
         with self.graph.inserting_before(anchor):
-            node = self.graph.create_node("get_attr", target)
+            node = self.graph.create_node("get_attr", wanted)
         meta = self._meta(old)
         node.meta.update({**meta, "layer": meta["layer"] or anchor.meta.get("layer", ""), "val": meta_tensor(value)})
         return node
@@ -138,20 +142,6 @@ class Edit:
     def _reads_alone(self, reader: fx.Node, target: str) -> bool:
         reads = [node for node in self.graph.nodes if node.op == "get_attr" and node.target == target]
         return all(set(node.users) <= {reader} for node in reads)
-
-    def _set(self, target: str, value: Tensor) -> None:
-        *path, leaf = target.split(".")
-        home: nn.Module = self.graph_module
-        for part in path:
-            if not isinstance(getattr(home, part, None), nn.Module):
-                home.add_module(part, nn.Module())
-            home = getattr(home, part)
-        if hasattr(home, leaf):
-            delattr(home, leaf)
-        if isinstance(value, nn.Parameter):
-            home.register_parameter(leaf, value)
-        else:
-            home.register_buffer(leaf, value)
 
     def _forget(self, target: str) -> None:
         path, _, leaf = target.rpartition(".")
