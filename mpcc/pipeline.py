@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
+from torch.fx.passes.infra.pass_base import PassResult
 
 from mpcc import registry
 
@@ -28,7 +29,7 @@ from .errors import BudgetError, OutsideRange, UsageError
 from .ir import nn as nn_level
 from .lowering import Settings, lower
 from .program import Program
-from .rewrite import Pass
+from .rewrite import Pass, settle
 from .runtime.engine.fidelity import check, compare
 from .runtime.executable import Executable, StockExecutable
 from .search import default_plan, layouts, load_metric, metric_of
@@ -46,27 +47,10 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 
-NN_ORDER = (
-    "fold_constants",
-    "cse",
-    "split_projection",
-    "slice_early",
-    "fold_scale",
-    "fuse_linear",
-    "fold_norm_affine",
-    "split_masks",
-)
+Observer = Callable[[str, str, fx.Graph, bool], None]
+"""Sees each step on the way to a program: the level, what made the step, the graph, and whether it changed."""
 UNCHECKED = Settings(tolerance=float("inf"))
 """For programs that are only to be priced."""
-MPC_ORDER = (
-    "fold_constants_mpc",
-    "separate_parts",
-    "fuse_linear_mpc",
-    "centre_keys",
-    "divide_after_matmul",
-    "reassociate_attention",
-    "cse_mpc",
-)
 
 
 def capture(
@@ -85,16 +69,18 @@ def transform(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     passes: Sequence[str | Pass] | None = None,
     plan: Plan | None = None,
+    observe: Observer | None = None,
 ) -> fx.GraphModule:
     """The exact nn-level rewrites alone: nn level in (anything that `capture` takes), nn level out, trainable.
 
-    `passes` names the passes to run, in order (default: all exact ones). With a `plan`, its structural choices are
-    written into the graph as well.
+    `passes` names the passes to run, one after another; by default all exact ones run until none changes the graph.
+    With a `plan`, its structural choices are written into the graph as well.
     """
     result = capture(graph, example_inputs, input_shapes=input_shapes)
-    for rewrite in _ordered("nn", NN_ORDER) if passes is None else [_pass(p) for p in passes]:
-        result = rewrite(result).graph_module
-        nn_level.verify(result)
+    if observe is not None:
+        observe("nn", "capture", result.graph, True)
+    for group in [registry.pass_order("nn")] if passes is None else [(_pass(p),) for p in passes]:
+        result = settle(result, group, _after_each("nn", observe))
     if plan is not None:
         result = apply_structural(result, plan, registry.approximations())
         nn_level.verify(result)
@@ -105,10 +91,16 @@ def _pass(named: str | Pass) -> Pass:
     return named if isinstance(named, Pass) else registry.pass_(named)
 
 
-def _ordered(graph: str, order: Sequence[str]) -> list[Pass]:
-    """The passes of a level in their order; those of other packages come last."""
-    found = {name: p for name, p in registry.passes().items() if p.graph == graph and p.level == "exact"}
-    return [found.pop(name) for name in order if name in found] + list(found.values())
+def _after_each(level: str, observe: Observer | None) -> Callable[[Pass, PassResult], None]:
+    """What happens between two passes: the graph is verified and shown to the observer."""
+
+    def after(rewrite: Pass, done: PassResult) -> None:
+        if level == "nn":
+            nn_level.verify(done.graph_module)
+        if observe is not None:
+            observe(level, rewrite.name, done.graph_module.graph, done.modified)
+
+    return after
 
 
 @dataclass(frozen=True)
@@ -156,6 +148,7 @@ def prepare(
     calibration: Any = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
+    observe: Observer | None = None,
 ) -> Prepared:
     """Capture, rewrite and calibrate."""
     tell = progress or (lambda stage, done, total: None)
@@ -163,7 +156,7 @@ def prepare(
     source = capture(model, example_inputs, input_shapes=input_shapes)
     tell("capture", 1, 1)
     tell("rewrite", 0, 1)
-    graph = transform(copy.deepcopy(source))
+    graph = transform(copy.deepcopy(source), observe=observe)
     tell("rewrite", 1, 1)
     shapes = [tuple(n.meta["val"].shape) for n in graph.graph.nodes if n.op == "placeholder"]
     given = calibration is not None
@@ -189,15 +182,16 @@ def _checked(prepared: Prepared, plan: Plan, program: Program, tolerance: float)
     return program
 
 
-def mpc_graph(graph: fx.GraphModule, plan: Plan) -> fx.GraphModule:
+def mpc_graph(graph: fx.GraphModule, plan: Plan, observe: Observer | None = None) -> fx.GraphModule:
     """The mpc-level graph of an nn-level one under a plan, rewritten: what programs are made of."""
-    return _rewritten(expand(graph, plan, registry.approximations()))
+    expanded = expand(graph, plan, registry.approximations())
+    if observe is not None:
+        observe("mpc", "expand", expanded.graph, True)
+    return _rewritten(expanded, observe)
 
 
-def _rewritten(graph: fx.GraphModule) -> fx.GraphModule:
-    for rewrite in _ordered("mpc", MPC_ORDER):
-        graph = rewrite(graph).graph_module
-    return graph
+def _rewritten(graph: fx.GraphModule, observe: Observer | None = None) -> fx.GraphModule:
+    return settle(graph, registry.pass_order("mpc"), _after_each("mpc", observe))
 
 
 def optimize(
@@ -217,6 +211,7 @@ def optimize(
     settings: Settings | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
+    observe: Observer | None = None,
 ) -> Optimized:
     """The rewritten model that meets the budget at the least loss, its plan, its cost and its executable.
 
@@ -224,13 +219,15 @@ def optimize(
     the level meets it. `max_drop` (0.005 is half a percent) without a budget gives the fastest plan within that loss;
     with one it must hold as well. `metric`: "module:function" that judges outputs instead of the default (see
     `mpcc.search.metrics`). `calibration`: a tensor, an iterable of tensors, a .npy or .npz file, an image folder.
+    `observe` sees the graph after every step (`mpcc.show.dump.Dump` writes them to a folder).
     `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc.search.recipes`), whose `scores` may be given.
     """
     if plan is not None and recipe is not None:
         raise UsageError("a plan and a recipe exclude each other")
     _check(level, protocol, network)
     wanted = Budget.parse(budget) if isinstance(budget, str) else budget
-    prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
+    given = dict(calibration=calibration, input_shapes=input_shapes, progress=progress, observe=observe)
+    prepared = prepare(model, example_inputs, **given)  # type: ignore[arg-type]
     task = task_of(prepared, metric, protocol, network, level, settings, progress)
     baseline = stock_estimate(prepared.source, protocol, task.network)
     chosen = None
@@ -246,6 +243,10 @@ def optimize(
     else:
         chosen = searched(task, wanted, max_drop)
         best = made(task, chosen.point.plan)
+    if observe is not None:  # the search made many graphs; this is the chosen one, step by step
+        mpc_graph(prepared.graph, best.plan, observe)
+        observe("online", "lower", best.program.online.graph, True)
+        observe("dealer", "lower", best.program.dealer.graph, True)
     task.progress("emulate", 0, 1)
     errors = compare(prepared.source, best.program, prepared.inputs)
     ranges = tuple(range_report(prepared.graph, best.plan, registry.approximations(), prepared.inputs))

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, fx
 
 from mpcc.program import Program
-from mpcc.runtime.crypten_stock.party import CLIENT, OWNER
+from mpcc.runtime.crypten_stock.party import CLIENT, SERVER
 from mpcc.runtime.crypten_stock.plan import stock_program
 from mpcc.runtime.crypten_stock.wire import Job, receive_answer, send_job
 
@@ -53,7 +53,7 @@ def stock(graph: fx.GraphModule, image: Tensor, spaces: Namespaces | None = None
     rendezvous = f"tcp://{_address(spaces, 0)}:{_free_port() if spaces is None else 29500}"
     with ExitStack() as stack:
         links = []
-        for rank in (OWNER, CLIENT):
+        for rank in (SERVER, CLIENT):
             ours, theirs = socket.socketpair()
             command = [sys.executable, PARTY, "stock", str(theirs.fileno()), *(["cpu"] if cpu else [])]
             with theirs:
@@ -63,10 +63,10 @@ def stock(graph: fx.GraphModule, image: Tensor, spaces: Namespaces | None = None
         for link in links:
             if not link.poll(WAIT_SECONDS):
                 raise TimeoutError(f"no answer of the stock engine after {WAIT_SECONDS:g} s")
-        owner, client = (receive_answer(link) for link in links)
-    if owner.error or client.error:
-        raise RuntimeError(f"the stock engine failed: {owner.error or client.error}")
-    return Measured(client.outputs[0], client.rounds, client.bytes, (owner.seconds, client.seconds))
+        server, client = (receive_answer(link) for link in links)
+    if server.error or client.error:
+        raise RuntimeError(f"the stock engine failed: {server.error or client.error}")
+    return Measured(client.outputs[0], client.rounds, client.bytes, (server.seconds, client.seconds))
 
 
 def mpcc(
@@ -92,13 +92,13 @@ def mpcc(
         told = {role: process.communicate(timeout=WAIT_SECONDS)[0] for role, process in started.items()}
     if failed := [role for role, process in started.items() if process.returncode]:
         raise RuntimeError(f"{', '.join(failed)} of mpcc failed")
-    owner, client = ([json.loads(line) for line in told[role].splitlines()] for role in ROLES[:2])
-    return [_measured(one, other) for one, other in zip(owner, client, strict=True)]
+    server, client = ([json.loads(line) for line in told[role].splitlines()] for role in ROLES[:2])
+    return [_measured(one, other) for one, other in zip(server, client, strict=True)]
 
 
-def _measured(owner: dict[str, Any], client: dict[str, Any]) -> Measured:
+def _measured(server: dict[str, Any], client: dict[str, Any]) -> Measured:
     output = torch.tensor(client["output"])
-    times = owner["seconds"], client["seconds"]
+    times = server["seconds"], client["seconds"]
     return Measured(output, client["rounds"], client["bytes"], times, client["offline_bytes"])
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mpcc.errors import BundleError
+from mpcc.files import replacing
 
 from .manifest import AGAIN
 
@@ -18,9 +19,9 @@ METADATA = {"made_by": "mpcc: weights of program.json, float32"}
 
 def write_weights(constants: Mapping[str, Tensor], path: Path) -> None:
     """The same weights give the same bytes."""
-    save_file(
-        {name: constants[name].detach().float().contiguous().clone() for name in sorted(constants)}, path, METADATA
-    )
+    tensors = {name: constants[name].detach().float().contiguous().clone() for name in sorted(constants)}
+    with replacing(path, private=True) as part:
+        save_file(tensors, part, METADATA)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -1,10 +1,7 @@
-"""Writes a bundle: into a folder beside the place, then renamed, so that what stands there is whole at any time."""
+"""Writes a bundle: whole or not at all."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +9,7 @@ from pathlib import Path
 
 from torch import fx
 
+from mpcc import files
 from mpcc.approximate import Plan
 from mpcc.errors import BundleError, MpccError
 from mpcc.program import Program
@@ -40,12 +38,12 @@ def save(contents: Contents, folder: str | Path) -> Path:
     is refused (BundleError)."""
     place = Path(folder)
     with replaced(place) as new:
-        (new / names.PLAN).write_text(contents.plan.to_json(), encoding="utf-8")
+        files.write(new / names.PLAN, contents.plan.to_json())
         _write_model(contents.module, new / names.MODEL)
-        (new / names.PROGRAM).write_text(contents.program.to_json(), encoding="utf-8")
+        files.write(new / names.PROGRAM, contents.program.to_json())
         write_weights(contents.program.constants, new / names.WEIGHTS)
-        (new / names.REPORT).write_text(contents.report, encoding="utf-8")
-        (new / names.MANIFEST).write_text(_manifest(contents, new).to_json(), encoding="utf-8")
+        files.write(new / names.REPORT, contents.report)
+        files.write(new / names.MANIFEST, _manifest(contents, new).to_json())
     return place
 
 
@@ -75,32 +73,11 @@ def _write_model(module: fx.GraphModule | None, path: Path) -> None:
 
 @contextmanager
 def replaced(place: Path, mark: str | None = None) -> Iterator[Path]:
-    """A new folder that takes the place of `place` at the end, or vanishes when anything (also Ctrl-C) goes wrong."""
+    """A new folder that takes the place of `place` (an older bundle, or an older folder with the file `mark`), whole or not
+    at all. BundleError where something else stands."""
     check_place(place, mark)
-    parent = place.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=parent))
-    try:
+    with files.replacing_folder(place) as new:
         yield new
-        new.chmod(0o777 & ~_umask())
-        _swap(new, place)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-
-
-def _swap(new: Path, place: Path) -> None:
-    if not place.exists():
-        new.rename(place)
-        return
-    old = new.with_suffix(".old")
-    place.rename(old)
-    try:
-        new.rename(place)
-    except BaseException:
-        old.rename(place)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_place(place: Path, mark: str | None = None) -> None:
@@ -115,9 +92,3 @@ def check_place(place: Path, mark: str | None = None) -> None:
             where=str(place),
             hint="choose another folder with -o",
         )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -38,7 +38,7 @@ def count(
     as_json: options.AsJson = False,
 ) -> None:
     """Count primitives, rounds and bytes of one private inference."""
-    from mpcc import pipeline
+    from mpcc import files, pipeline
     from mpcc.errors import CheckFailed, UsageError
 
     from .model import source
@@ -54,7 +54,7 @@ def count(
         tell("compile", 1, 1)
     rises = [] if before is None else _rises(counts, before, tolerance, str(check))
     if write is not None:
-        _write(write, counts.to_json())
+        files.write(write, counts.to_json())
     if as_json:
         typer.echo(counts.to_json(), nl=False)
     else:
@@ -97,16 +97,6 @@ def _read(path: Path) -> OpCounts:
             hint="write one with `mpcc count MODEL --write FILE` and commit it",
         )
     return OpCounts.from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def show(counts: OpCounts) -> None:

@@ -68,6 +68,9 @@ def optimize(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
     ] = None,
+    dump: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the graph after every pass as text, one file per step.")
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show what was weighed at each site, where choices hold, which rewrites fired.")
     ] = False,
@@ -101,7 +104,9 @@ def optimize(
     with progress() as tell, listening() as rewrites:
         from mpcc.bundle.write import FRONT, check_place
         from mpcc.pipeline import optimize as run
+        from mpcc.show.dump import Dump
 
+        observe = None if dump is None else Dump(dump)
         check_place(place, FRONT if pareto else None)
         tell("capture", 0, 1)
         captured = graph(found, input_shape)
@@ -111,13 +116,15 @@ def optimize(
             settings=Settings(tolerance=tolerance), progress=tell,
         )  # fmt: skip
         if pareto:
+            if dump is not None:
+                raise UsageError("--dump shows how one plan was made: it cannot be combined with --pareto")
             from mpcc.pipeline import pareto as front
 
             from .pareto import draw
 
             draw(front(captured, **given), place, as_json)
             return
-        made = run(captured, budget=wanted, max_drop=allowed, plan=chosen, recipe=recipe, **given)
+        made = run(captured, budget=wanted, max_drop=allowed, plan=chosen, recipe=recipe, observe=observe, **given)
         tell("write", 0, 1)
         made.save(place)
         tell("write", 1, 1)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mpcc import files
 
 from .protocol import Compute
 
@@ -37,8 +38,7 @@ class Machine:
     @staticmethod
     def file() -> Path:
         """Where it is kept: machine.json in the user's cache."""
-        base = os.environ.get("XDG_CACHE_HOME") or ""
-        return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "mpcc" / "machine.json"
+        return files.cache_folder() / "machine.json"
 
     @staticmethod
     def read(path: Path | None = None) -> Machine | None:
@@ -62,12 +62,7 @@ class Machine:
         """Keep it, whole or not at all."""
         place = path or Machine.file()
         place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f".{place.name}.{os.getpid()}.part")
-        try:
-            part.write_text(json.dumps(self.document(), indent=2) + "\n", encoding="utf-8")
-            part.replace(place)
-        finally:
-            part.unlink(missing_ok=True)
+        files.write(place, json.dumps(self.document(), indent=2) + "\n")
         return place
 
     def document(self) -> dict[str, Any]:

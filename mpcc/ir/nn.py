@@ -7,6 +7,7 @@ Front ends make it, passes rewrite it, expansion lowers it to the mpc level. The
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -88,6 +89,9 @@ VIEWS = (
     aten.index.Tensor,
 )
 
+WHOLE_VIEWS = frozenset({aten.reshape.default, aten.permute.default, aten.expand.default, aten.flip.default, aten.roll.default})
+"""Views whose result holds every element of their operand, all equally often: opening one opens the other."""
+
 
 def _short(target: Any) -> str:
     return str(target._schema.name).removeprefix("aten::")
@@ -137,16 +141,27 @@ def name_sites(graph: fx.Graph) -> None:
 def _free_name(node: fx.Node, taken: set[str]) -> str:
     layer, operator = node.meta.get("layer", ""), OPERATORS[node.target].name
     base = f"{layer}.{operator}" if layer else operator
-    name, count = base, 1
-    while name in taken:
-        count += 1
-        name = f"{base}#{count}"
-    return name
+    return next(name for name in _numbered(base, "#") if name not in taken)
+
+
+def target_name(node: fx.Node) -> str:
+    """`softmax` for a call of aten.softmax.int, `mul` for one of mpc.mul."""
+    return str(getattr(node.target, "__name__", node.target)).split(".")[0]
+
+
+def site_operator(site: str) -> str:
+    """The operator in the name of a site: `softmax` for blocks.0.attn.softmax#2."""
+    return site.rsplit(".", 1)[-1].split("#")[0]
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
     """The static shape of what `node` computes."""
     return tuple(node.meta["val"].shape)
+
+
+def size_of(node: fx.Node) -> int:
+    """The number of elements that `node` computes."""
+    return int(node.meta["val"].numel())
 
 
 def inputs_of(graph_module: fx.GraphModule) -> list[fx.Node]:
@@ -160,6 +175,26 @@ def attribute(module: torch.nn.Module, name: str) -> Any:
     for part in name.split("."):
         value = getattr(value, part)
     return value
+
+
+def free_name(module: torch.nn.Module, wanted: str) -> str:
+    """`wanted` if `module` has nothing of this dotted name yet, else the first free one of `wanted_2`, `wanted_3`, ...
+
+    A part of the path that is taken by something other than a module is numbered too, so a tensor can be registered
+    under the result.
+    """
+    *folders, leaf = wanted.split(".")
+    home, path = module, []
+    for part in folders:
+        name = next(name for name in _numbered(part) if isinstance(getattr(home, name, home), torch.nn.Module))
+        home = getattr(home, name, torch.nn.Module())
+        path.append(name)
+    return ".".join([*path, next(name for name in _numbered(leaf) if not hasattr(home, name))])
+
+
+def _numbered(name: str, sign: str = "_") -> Iterator[str]:
+    yield name
+    yield from (f"{name}{sign}{count}" for count in itertools.count(2))
 
 
 def copy_graph(graph_module: fx.GraphModule) -> fx.GraphModule:

@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from mpcc.ir.nn import attribute, describe, is_site, meta_tensor
+from mpcc.ir.nn import attribute, describe, free_name, is_site, meta_tensor
 from mpcc.ir.trace import Recorder
 
 log = logging.getLogger("mpcc.rewrite")
@@ -125,7 +125,8 @@ class Edit:
         """
         source: Tensor = attribute(self.graph_module, str(old.target))
         wanted = name or str(old.target)
-        target = wanted if wanted == old.target and self._reads_alone(anchor, wanted) else self._free(wanted)
+        alone = wanted == old.target and self._reads_alone(anchor, wanted)
+        target = wanted if alone else free_name(self.graph_module, wanted)
         value = value.detach().to(source.dtype).contiguous().clone()
         self._set(target, nn.Parameter(value, source.requires_grad) if isinstance(source, nn.Parameter) else value)
         with self.graph.inserting_before(anchor):
@@ -137,20 +138,6 @@ class Edit:
     def _reads_alone(self, reader: fx.Node, target: str) -> bool:
         reads = [node for node in self.graph.nodes if node.op == "get_attr" and node.target == target]
         return all(set(node.users) <= {reader} for node in reads)
-
-    def _free(self, target: str) -> str:
-        count, name = 1, target
-        while self._has(name):
-            count += 1
-            name = f"{target}_{count}"
-        return name
-
-    def _has(self, target: str) -> bool:
-        try:
-            attribute(self.graph_module, target)
-        except AttributeError:
-            return False
-        return True
 
     def _set(self, target: str, value: Tensor) -> None:
         *path, leaf = target.split(".")

@@ -12,11 +12,13 @@ from torch.fx.passes.infra.pass_base import PassResult
 Level = Literal["exact", "bounded", "structural"]
 LEVELS: tuple[Level, ...] = ("exact", "bounded", "structural")
 
+
 @dataclass(frozen=True)
 class Pass:
-    """A rewrite of one graph level. `rewrite(graph_module)` edits in place and returns the nodes it changed (their names).
+    """A rewrite of one graph level. `rewrite(graph_module)` edits in place and returns the names of the nodes it changed.
 
-    `level` is what it may change: `exact` keeps the function.
+    `after` names the passes of the same level whose results it builds on; `mpcc.rewrite.order` finds its place by that.
+    `level` is what it may change: `exact` keeps the function, and only exact passes run unasked.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Pass:
     source: str
     summary: str
     level: Level = "exact"
+    after: tuple[str, ...] = ()
 
     def __call__(self, graph_module: GraphModule) -> PassResult:
         changed = self.rewrite(graph_module)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mpcc.approximate import Choice, Plan
 from mpcc.cost import Estimate, PhaseCost, SiteCost
+from mpcc.ir.nn import site_operator
 
 KINDS = {"conv": "convolution", "reveal": "output", "select": "mul"}
 """Names of the online program's primitives in the words of the model's operators."""
@@ -46,7 +47,7 @@ def by_operator(found: list[Line], plan: Plan) -> list[Line]:
     """The same lines with the sites added up by their operator (`softmax (5)`), the dearest before first."""
     groups: dict[str, list[Line]] = {}
     for line in found:
-        groups.setdefault(_operator(line.name) if line.name in plan.choices else line.name, []).append(line)
+        groups.setdefault(site_operator(line.name) if line.name in plan.choices else line.name, []).append(line)
     joined = [
         Line(
             f"{name} ({len(group)})" if group[0].name in plan.choices else name,
@@ -87,11 +88,6 @@ def names(plan: Plan, site: str) -> str:
 
 def _choices(plan: Plan, name: str) -> tuple[Choice, ...]:
     return plan.choices[name].choices if name in plan.choices else ()
-
-
-def _operator(site: str) -> str:
-    """`softmax` of blocks.0.attn.softmax and of blocks.0.attn.softmax#2."""
-    return site.rsplit(".", 1)[-1].split("#")[0]
 
 
 def _short(value: int | float | str) -> str:

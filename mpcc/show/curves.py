@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpcc.errors import UsageError
+from mpcc.files import replacing
+from mpcc.ir.nn import site_operator
 
 from .units import duration
 
@@ -149,14 +151,10 @@ def _growth(part: Any, curves: Sequence[Curve], found: Sequence[Estimate]) -> No
 
 
 def _write(figure: Any, path: Path) -> None:
-    part = path.with_name(f".{path.name}.part")
     kind = path.suffix.lower()[1:]
     dated = {"svg": ("Date", "Creator"), "pdf": ("CreationDate", "Creator", "Producer"), "png": ("Software",)}[kind]
-    try:
+    with replacing(path) as part:
         figure.savefig(part, format=kind, dpi=DPI, metadata=dict.fromkeys(dated))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 _BLOCK = re.compile(r"^(?:.*?\.)?\d+(?=\.|$)")
@@ -171,7 +169,7 @@ def _layer(row: SiteCost) -> str:
 
 def _operator(row: SiteCost) -> str:
     """The operator of the model that a row belongs to, also where it is one primitive of an approximation."""
-    name = row.site.rsplit(".", 1)[-1].split("#")[0]
+    name = site_operator(row.site)
     for candidate in (name, row.kind):
         found = ALIKE.get(candidate, candidate)
         if found in OPERATORS:

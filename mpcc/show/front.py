@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpcc.bundle.write import FRONT, replaced
+from mpcc.files import write
 
 if TYPE_CHECKING:
     from mpcc.approximate import Choice, Split
@@ -22,8 +23,8 @@ def write_front(front: Front, place: Path) -> Path:
     """Write it, whole or not at all. Only an older front, or nothing, is replaced."""
     with replaced(place, FRONT) as new:
         for number, point in enumerate(front.points, 1):
-            (new / f"{number:02}.plan.json").write_text(point.plan.to_json(), encoding="utf-8")
-        (new / FRONT).write_text(json.dumps(document(front), indent=2) + "\n", encoding="utf-8")
+            write(new / f"{number:02}.plan.json", point.plan.to_json())
+        write(new / FRONT, json.dumps(document(front), indent=2) + "\n")
         figure = picture({"this search": _curve(front)}, front.damage)
         figure.savefig(new / "front.svg", metadata={"Date": None})
         figure.savefig(new / "front.png", dpi=120)

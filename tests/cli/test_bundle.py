@@ -116,7 +116,7 @@ def test_a_swap_that_fails_puts_the_old_one_back(own_bundle: Path, monkeypatch: 
     rename = Path.rename
 
     def fail(self: Path, target: Path) -> Path:
-        if self.suffix == ".part":
+        if self.name == "new":
             raise OSError("no room")
         return rename(self, target)
 
@@ -124,6 +124,11 @@ def test_a_swap_that_fails_puts_the_old_one_back(own_bundle: Path, monkeypatch: 
     with pytest.raises(OSError, match="no room"), replaced(own_bundle) as new:
         (new / "manifest.json").write_text("{}")
     assert contents(own_bundle) == before
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx"])
+def test_only_this_user_may_read_what_holds_weights(bundle: Path, name: str) -> None:
+    assert (bundle / name).stat().st_mode & 0o077 == 0
 
 
 def test_a_file_in_the_way_is_refused(bundle: Path, tmp_path: Path) -> None:

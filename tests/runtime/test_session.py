@@ -49,7 +49,7 @@ def gone(pid: int, seconds: float = 5.0) -> bool:
     return False
 
 
-def test_measured_cost_is_the_stated_one_and_weights_stay_with_their_owner() -> None:
+def test_measured_cost_is_the_stated_one_and_weights_stay_with_the_server() -> None:
     made = program("mixed")
     emulate = Emulator(made)
     seen: list[tuple[str, int, int]] = []
@@ -72,7 +72,7 @@ def test_measured_cost_is_the_stated_one_and_weights_stay_with_their_owner() -> 
 
 
 def _search_memory(made: Program, session: Session, x: torch.Tensor) -> None:
-    """The weights, as floats and as ring integers, are in the owner's memory only; the input is not at the others."""
+    """The weights, as floats and as ring integers, are in the server's memory only; the input is not at the others."""
     node = next(n for n in made.online.graph.nodes if n.meta.get("kind") == "weight" and n.meta["val"].numel() == 128)
     encoded = encode_tensor(made.constants[node.meta["constant"]], node.meta["scale"])
     patterns = {"floats": weights()["w"].numpy().tobytes()[:256], "integers": encoded.numpy().tobytes()[:256]}
