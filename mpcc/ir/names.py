@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
+from mpcc.errors import InvalidGraph
+
 # A part of a dotted path. Longer ones say nothing to a reader and would only fill messages.
 _PART = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
@@ -42,9 +44,14 @@ def identifier(text: str, otherwise: str) -> str:
     return f"{cleaned}_" if keyword.iskeyword(cleaned) or keyword.issoftkeyword(cleaned) or cleaned == "self" else cleaned
 
 
-def is_safe(target: str) -> bool:
-    """Whether `target` can stand in generated source as a path of attributes."""
-    return bool(target) and all(_PART.match(part) and not keyword.iskeyword(part) for part in target.split("."))
+def check_names(graph: fx.Graph) -> None:
+    """InvalidGraph if generated source would hold text that is no name. To be called before fx generates any."""
+    for node in graph.nodes:
+        target = str(node.target)
+        if node.op == "placeholder" and identifier(target, "input") != target:
+            raise InvalidGraph(f"{target[:100]!r} is not the name of an input")
+        if node.op in ("get_attr", "call_module") and safe_path(target) != target:
+            raise InvalidGraph(f"{target[:100]!r} is not the name of a parameter")
 
 
 def free_name(name: str, is_taken: Callable[[str], bool], sign: str = "_") -> str:

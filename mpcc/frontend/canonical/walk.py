@@ -24,7 +24,7 @@ from .mutation import NeedsFunctional, conflicts, functional_of, is_mutation, wr
 from .values import Constant, Value, known, leaves
 
 # Checks that tracing leaves behind; static shapes have settled them.
-_CHECKS = ("_assert", "sym_constrain", "_check")
+CHECKS = ("_assert", "sym_constrain", "_check")
 
 
 class Walk:
@@ -83,7 +83,7 @@ class Walk:
         args, kwargs = tuple(self.lookup(arg) for arg in node.args), self.lookup(node.kwargs)
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return self.nested(node, args)
-        if operator_name(node.target).startswith(_CHECKS):
+        if operator_name(node.target).startswith(CHECKS):
             return None
         if node.target is operator.getitem:
             return self.item(args[0], args[1])

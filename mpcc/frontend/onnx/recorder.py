@@ -16,7 +16,7 @@ import torch
 from torch import fx
 
 from mpcc.errors import CaptureError
-from mpcc.ir.names import free_name, identifier, register, safe_path
+from mpcc.ir.names import check_names, free_name, identifier, register, safe_path
 
 aten = torch.ops.aten
 Value = torch.Tensor | fx.Node
@@ -111,6 +111,7 @@ class Recorder:
             if node.op == "get_attr":
                 name = str(node.target)
                 node.target = register(root, name, self.stored[name], trainable=name not in self.buffers)
+        check_names(self.graph)
         module = fx.GraphModule(root, self.graph)
         module.training = False
         return module
