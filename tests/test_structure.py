@@ -47,6 +47,7 @@ MAY_SEE = {
         "ir", "approximate", "cost", "program", "lowering", "calibration", "search", "registry", "runtime", "pipeline",
     },  # fmt: skip
     "testing": {"cost", "runtime", "pipeline"},
+    "__main__": {"cli"},
     "cli": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",
         "bundle", "show", "runtime", "pipeline", "verify", "training",
