@@ -90,7 +90,7 @@ def optimize(
     from mpcc.search.recipes import parse
 
     from .model import graph, source
-    from .rewrites import listening
+    from .rewrites import Rewrites
 
     if not tolerance > 0:
         raise UsageError(f"invalid tolerance {tolerance:g}", where="--tolerance", hint="Give a positive number or inf.")
@@ -107,12 +107,14 @@ def optimize(
     chosen = _plan(plan)
     found = source(model)
     place = output or Path(f"{found.stem}.pareto" if pareto else f"{found.stem}.mpcc")
-    with progress() as tell, listening() as rewrites:
+    rewrites = Rewrites()
+    with progress() as tell:
         from mpcc.bundle.write import FRONT, check_place
         from mpcc.pipeline import optimize as run
+        from mpcc.rewrite import observers
         from mpcc.show.dump import Dump
 
-        observe = None if dump is None else Dump(dump)
+        observe = observers(None if dump is None else Dump(dump), rewrites if verbose else None)
         check_place(place, FRONT if pareto else None)
         tell("capture", 0, 1)
         captured = graph(found, input_shape)
