@@ -44,7 +44,7 @@ MAY_SEE = {
     "lowering": {"ir", "program"},
     "search": {"ir", "rewrite", "approximate", "cost", "program", "lowering", "calibration", "registry"},
     "bundle": {"ir", "approximate", "program", "frontend"},
-    "show": {"ir", "approximate", "cost", "program", "search", "bundle"},
+    "show": {"ir", "rewrite", "approximate", "cost", "program", "search", "bundle"},
     "runtime": {"ir", "cost", "program", "lowering", "approximate", "calibration", "registry", "bundle", "show"},
     "pipeline": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",
@@ -55,6 +55,7 @@ MAY_SEE = {
         "ir", "approximate", "cost", "program", "lowering", "calibration", "search", "registry", "runtime", "pipeline",
     },  # fmt: skip
     "testing": {"cost", "runtime", "pipeline"},
+    "__main__": {"cli"},
     "cli": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",
         "bundle", "show", "runtime", "pipeline", "verify", "training",
