@@ -26,6 +26,7 @@ from .calibration.ranges import record_ranges, values_a_call
 from .cost import Budget, Estimate, Network, OpCounts, estimate_graph
 from .errors import BudgetError, OutsideRange, UsageError
 from .ir import nn as nn_level
+from .ir import verify_mpc
 from .lowering import Settings, lower
 from .program import Program
 from .rewrite import Observer, Pass, Rewritten, Step, settle
@@ -92,8 +93,8 @@ def _after_each(level: str, observe: Observer | None) -> AfterPass:
     """What happens between two passes: the graph is verified and shown to the observer."""
 
     def after(rewrite: Pass, done: Rewritten) -> None:
-        if level == "nn":
-            nn_level.verify(done.graph_module)
+        if done.modified or level == "nn":
+            (nn_level if level == "nn" else verify_mpc).verify(done.graph_module)
         if observe is not None:
             observe(Step(level, rewrite.name, done.graph_module.graph, done.modified, done.layers, done.refusals))
 

@@ -80,8 +80,8 @@ def whole(value: Any, low: int, high: int) -> int:
 
 
 def sizes(value: Any) -> tuple[int, ...]:
-    """A shape of at most `MOST_ELEMENTS` elements."""
-    found = tuple(whole(size, 0, MOST_ELEMENTS) for size in entries(value, MOST_DIMS))
+    """A shape of 1 to `MOST_ELEMENTS` elements."""
+    found = tuple(whole(size, 1, MOST_ELEMENTS) for size in entries(value, MOST_DIMS))
     if math.prod(found) > MOST_ELEMENTS:
         raise ValueError(f"the shape {shown(list(found))} has more than {MOST_ELEMENTS} elements")
     return found

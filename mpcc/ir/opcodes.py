@@ -70,10 +70,9 @@ class Opcode:
 
 def value_of(opcode: Opcode, made: fx.Node) -> Tensor:
     """The meta tensor of what a node gives, from its arguments. ValueError where these do not fit each other."""
-    if opcode.shape is not None:
-        found = torch.empty(shape(opcode.shape(*made.args), {}), dtype=torch.int64, device="meta")
-        return found
     try:
+        if opcode.shape is not None:
+            return torch.empty(shape(opcode.shape(*made.args), {}), dtype=torch.int64, device="meta")
         value = infer(made)
     except (RuntimeError, IndexError, TypeError, ArithmeticError, AssertionError) as error:
         raise ValueError(f"the arguments do not fit: {(str(error) or type(error).__name__).splitlines()[0]}") from None
@@ -96,7 +95,7 @@ _VIEWS = (
     Opcode("pad", aten.constant_pad_nd.default, (node, integers(-MOST_ELEMENTS, MOST_ELEMENTS, 2 * MOST_DIMS), integer(0, 0))),
     Opcode("roll", aten.roll.default, (node, integers(-MOST_ELEMENTS, MOST_ELEMENTS, MOST_DIMS), DIMS), optional=1),
     Opcode("flip", aten.flip.default, (node, DIMS)),
-    Opcode("gather", online.gather, (node, many(maybe(kinds.nested), MOST_DIMS))),
+    Opcode("gather", online.gather, (node, many(maybe(kinds.nested), MOST_DIMS)), shapes.of_gather),
     Opcode("apply_mask", online.apply_mask, (node, shape, kinds.hexadecimal), shapes.of_public_mask),
     Opcode("scale_rows", online.scale_rows, (node, shape, WORDS), shapes.of_row_scale),
 )

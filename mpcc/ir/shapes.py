@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import torch
 from torch import fx
 
+from . import online
 from .comparison_circuit import AND_PLANES, CHUNKS, SUBSETS
 from .nn import shape_of
 from .ring import words
@@ -72,6 +74,15 @@ def of_row_scale(x: fx.Node, shape: Shape, weights: Sequence[int]) -> Shape:
         raise ValueError(f"{len(weights)} weights of rows for the shape {list(shape)}")
     _agree(broadcast([shape_of(x), shape]), shape_of(x))
     return shape_of(x)
+
+
+def of_gather(x: fx.Node, indices: Sequence[Any]) -> Shape:
+    """Positions are looked at, which a meta tensor cannot do."""
+    for size, index in zip(shape_of(x), indices, strict=False):
+        positions = torch.tensor(index if index is not None else (0,))
+        if not -size <= int(positions.min()) <= int(positions.max()) < size:
+            raise ValueError(f"a position is outside a dimension of {size}")
+    return tuple(online.gather(x.meta["val"], indices).shape)
 
 
 def of_multilinear(

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from mpcc.errors import RangeError, UnsupportedOperator
-from mpcc.ir import mpc, online
+from mpcc.errors import UnsupportedOperator
+from mpcc.ir import mpc, online, verify_mpc
 from mpcc.ir.info import End, Origin, annotate, info_of
 from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of
+from mpcc.program import structure
 from mpcc.program.program import Program
 
 from . import comparisons, gathers, products
@@ -57,13 +58,16 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
 
     What may be cut locally is cut so; where that is too often for the budget together, less of it, at last nothing.
     """
+    verify_mpc.verify(graph_module, ranges=True)
     chosen = settings or Settings()
     for part in LOCAL_PARTS:
         first = Lowering(graph_module, chosen, part)
         whole = first.run()
         if whole.failure_probability <= chosen.failure_budget:
             break
-    return Lowering(graph_module, chosen, part, widths(whole.online.graph, first.openings.magnitudes)).run()
+    program = Lowering(graph_module, chosen, part, widths(whole.online.graph, first.openings.magnitudes)).run()
+    structure.verify(program)
+    return program
 
 
 class Lowering:
@@ -128,8 +132,6 @@ class Lowering:
         return outputs
 
     def _out(self, node: fx.Node) -> tuple[float, float]:
-        if "range" not in node.meta:
-            raise RangeError("no calibrated range", where=describe(node), hint="Run record_ranges on the mpc graph first.")
         return bound_of(node, self.settings.margin), rms_of(node)
 
     def _secret(self, value: Value) -> Secret:
@@ -148,10 +150,7 @@ class Lowering:
     def _lower(self, node: fx.Node) -> Value:
         if node.target in mpc.VIEWS:
             return self._view(node)
-        rule = RULES.get(node.target)
-        if rule is None:
-            raise UnsupportedOperator(f"{node.target} is not a primitive of the mpc level", where=describe(node))
-        value = rule(self, node)
+        value = RULES[node.target](self, node)
         if isinstance(value, Secret) and node.target not in (mpc.scale, mpc.sum):
             value = self._capped(node, value)
         if isinstance(value, Secret) and shape_of(value.node) != tuple(node.meta["val"].shape):
