@@ -12,8 +12,8 @@ from torch import fx
 from mpcc.errors import InvalidGraph
 
 from . import mpc
-from .nn import attribute, describe
-from .shapes import broadcast, shape_of
+from .nn import attribute, describe, shape_of
+from .shapes import broadcast
 from .trace import infer
 
 KNOWN = frozenset(mpc.PRIMITIVES.values()) | mpc.VIEWS

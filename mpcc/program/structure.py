@@ -10,7 +10,7 @@ from torch import fx
 from mpcc.errors import InvalidGraph
 from mpcc.ir import opcodes, verify_online
 from mpcc.ir.info import info_of
-from mpcc.ir.shapes import shape_of
+from mpcc.ir.nn import shape_of
 from mpcc.ir.verify_online import describe
 
 from .program import Program
