@@ -40,7 +40,7 @@ MAY_SEE = {
     "passes": {"ir", "fitting", "rewrite", "approximate"},
     "costmodels": {"ir", "cost"},
     "frontend": {"ir"},
-    "calibration": {"ir", "approximate"},
+    "calibration": {"ir", "approximate", "registry"},
     "lowering": {"ir", "program"},
     "search": {"ir", "rewrite", "approximate", "cost", "program", "lowering", "calibration", "registry"},
     "bundle": {"ir", "approximate", "program", "frontend"},
@@ -54,7 +54,7 @@ MAY_SEE = {
     "training": {
         "ir", "approximate", "cost", "program", "lowering", "calibration", "search", "registry", "runtime", "pipeline",
     },  # fmt: skip
-    "testing": {"cost", "runtime", "pipeline"},
+    "testing": {"ir", "rewrite", "approximate", "cost", "calibration", "registry", "runtime", "pipeline"},
     "__main__": {"cli"},
     "cli": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",
