@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -36,7 +37,7 @@ def my_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "my_package", ModuleType("my_package"))
     for text in PLUGINS:
         module = run(text, "plugin")
-        (plugin,) = (value for value in vars(module).values() if isinstance(value, KINDS))
+        (plugin,) = (value for value in vars(module).values() if is_dataclass(value) and hasattr(value, "source"))
         monkeypatch.setitem(sys.modules, f"my_package.{plugin.name}", module)
     yield
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -39,11 +39,11 @@ class Approximation:
                   belong to one approximation of an operator only.
     `preference`  its place among those of its operator that a plan without a search tries, 1 first; None: it is taken only
                   where none of these is accurate enough.
-    `trainable`   names of options that are part of the trained function (the floor under a sum, a parabola's coefficients):
-                  a model is trained with the values of the default candidate, and they are handed back to `candidates` in
-                  `SiteStatistics.fixed` when the trained model is fitted.
-    `ideal`       options that replace others while training, so that what is only a means of computing the function (a
-                  polynomial for a reciprocal) does not limit what may be learned. Only tensors can run the result.
+    `trained`     names of options that are part of the trained function (the floor under a sum, a parabola's coefficients):
+                  a model is trained with the values of the first candidate, and a later fit keeps them: they are handed to
+                  `candidates` in `SiteStatistics.fixed`.
+    `exact_form`  the options with which tensors compute the function without any fitted part (a division instead of a
+                  polynomial for it), as while training: before there is a range to fit to. Parties cannot run it.
     `layout`      the name of its boolean option that only says in which order factors are multiplied, if it has one. True:
                   the small factors first, fewest bytes; False: one after another, a round less. The function is the same.
     """
@@ -58,8 +58,8 @@ class Approximation:
     domain: Callable[[Options], Domain] = lambda options: {}
     quantities: Callable[..., Mapping[str, Tensor]] = lambda x, **attributes: {}
     preference: int | None = None
-    trainable: tuple[str, ...] = ()
-    ideal: Options = field(default_factory=dict, hash=False)
+    trained: tuple[str, ...] = ()
+    exact_form: Callable[[Options], Options] = lambda options: options
     layout: str = ""
     summary: str = ""
 

@@ -94,14 +94,14 @@ def check_rewrite(rewrite: Pass, before: fx.GraphModule) -> fx.GraphModule:
 
 
 def is_declared_in_full(approximation: Approximation, cases: Sequence[Case]) -> None:
-    """Name, level, source and a short summary; it applies to some case, and `trainable` and `layout` name options."""
+    """Name, level, source and a short summary; it applies to some case, and `trained` and `layout` name options."""
     _require(approximation.level in LEVELS, f"there is no level {approximation.level!r}", approximation)
     _require(bool(approximation.source), "it declares no source", approximation)
     short = 0 < len(approximation.summary) < LONGEST_SUMMARY
     _require(short, f"its summary is empty or longer than {LONGEST_SUMMARY} characters", approximation)
     found = [options for case in cases for options in candidates_of(approximation, case)]
     _require(bool(found), "it has no candidate in any case", approximation)
-    for name in (*approximation.trainable, *([approximation.layout] if approximation.layout else [])):
+    for name in (*approximation.trained, *([approximation.layout] if approximation.layout else [])):
         _require(any(name in options for options in found), f"no candidate has the option {name!r} that it names", approximation)
 
 
@@ -147,12 +147,12 @@ def covers_what_calibration_saw(approximation: Approximation, case: Case) -> Non
 
 
 def traces_to_what_it_computes(approximation: Approximation, case: Case) -> None:
-    """The expansion holds primitives and views only and computes what `function` does; with `ideal` it runs on tensors."""
+    """The expansion holds primitives and views only and computes what `function` does; `exact_form` runs on tensors."""
     for options in candidates_of(approximation, case)[:2]:
         found, traced = run(approximation, case, options), trace(approximation, case, options)(*case.tensors)
         _require(bool((found == traced).all()), f"{case}: traced, it computes something else", approximation)
-        exact = run(approximation, case, {**options, **approximation.ideal})
-        _require(exact.shape == found.shape, f"{case}: its ideal form gives another shape", approximation)
+        exact = run(approximation, case, approximation.exact_form(options))
+        _require(exact.shape == found.shape, f"{case}: its exact form gives another shape", approximation)
 
 
 def has_plain_options(approximation: Approximation, case: Case) -> None:

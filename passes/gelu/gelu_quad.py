@@ -41,7 +41,6 @@ GELU_QUAD = Approximation(
     source="MPCFormer, arXiv 2211.01452",
     function=gelu_quad,
     candidates=candidates,
-    trainable=("coefficients",),
     summary="a parabola, published or fitted to the site",
-    trainable=("coefficients",),
+    trained=("coefficients",),
 )

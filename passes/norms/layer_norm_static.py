@@ -36,7 +36,6 @@ LAYER_NORM_STATIC = Approximation(
     source="THE-X, arXiv 2206.00216; factor fitted to the site",
     function=layer_norm_static,
     candidates=lambda statistics: static_norm(statistics, "variance"),
-    trainable=("factor",),
     summary="(x - mean) times a public number",
-    trainable=("factor",),
+    trained=("factor",),
 )

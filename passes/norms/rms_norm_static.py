@@ -30,7 +30,6 @@ RMS_NORM_STATIC = Approximation(
     source="THE-X, arXiv 2206.00216; factor fitted to the site",
     function=rms_norm_static,
     candidates=lambda statistics: static_norm(statistics, "mean_square"),
-    trainable=("factor",),
     summary="x times a public number",
-    trainable=("factor",),
+    trained=("factor",),
 )

@@ -60,9 +60,7 @@ SOFTMAX_2QUAD = Approximation(
     candidates=candidates,
     domain=between("quad_mean"),
     quantities=quantities,
-    trainable=("shift",),
-    ideal={"chain": None},
     layout="joined",
     summary="(x + 5)^2 over its sum",
-    ideal={"chain": None},
+    exact_form=lambda options: {**options, "chain": None},
 )

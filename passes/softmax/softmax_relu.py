@@ -62,10 +62,8 @@ SOFTMAX_RELU = Approximation(
     candidates=candidates,
     domain=domain,
     quantities=quantities,
-    trainable=("floor",),
-    ideal={"chain": None},
     layout="joined",
     summary="relu(x) over its sum, with a floor",
-    trainable=("floor",),
-    ideal={"chain": None},
+    trained=("floor",),
+    exact_form=lambda options: {**options, "chain": None},
 )

@@ -38,7 +38,7 @@ BROKEN = {
     "its summary is empty": {"summary": ""},
     "it declares no source": {"source": ""},
     "there is no level 'deep'": {"level": "deep"},
-    "has the option 'floor' that it names": {"trainable": ("floor",)},
+    "has the option 'floor' that it names": {"trained": ("floor",)},
     "it has no candidate in any case": {"candidates": lambda seen: ()},
     "off, but it declares 0.001": {"error": lambda options: 0.001},
     "only a structural approximation declares no error": {"error": lambda options: None},
