@@ -237,7 +237,7 @@ def optimize(
         if wanted is not None and not wanted.met_by(best.estimate):
             raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
     elif wanted is None and max_drop is None:
-        best = fastest(layouts(first_plan(prepared, level)), task)
+        best = fastest(layouts(first_plan(prepared, level), registry.approximations()), task)
     else:
         chosen = searched(task, wanted, max_drop)
         best = made(task, chosen.point.plan)
