@@ -11,7 +11,10 @@ import torch
 
 from mpcc import registry
 from mpcc.approximate import Approximation
+from mpcc.approximate.recipe import Recipe
 from mpcc.cost import Protocol
+from mpcc.testing.recipes import check_recipe
+from tests.models.uneven_heads import DIM, TOKENS, Block
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
@@ -33,6 +36,11 @@ def test_the_protocol_is_found_and_prices_a_product() -> None:
     (protocol,) = registry.collect([written(1)], Protocol, "protocol").values()
     price = protocol.price("mul", [(3, 5), (3, 5)])
     assert (price.online.rounds, price.online.bytes) == (1, 2 * 8 * 30)
+
+
+def test_the_recipe_is_found_and_keeps_the_contract() -> None:
+    (recipe,) = registry.collect([written(2)], Recipe, "recipe").values()
+    check_recipe(recipe, Block().eval(), (torch.randn(1, TOKENS, DIM),))
 
 
 @pytest.mark.parametrize("index", range(len(SNIPPETS)))

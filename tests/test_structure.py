@@ -54,7 +54,9 @@ MAY_SEE = {
     "training": {
         "ir", "approximate", "cost", "program", "lowering", "calibration", "search", "registry", "runtime", "pipeline",
     },  # fmt: skip
-    "testing": {"cost", "runtime", "pipeline"},
+    "testing": {
+        "ir", "rewrite", "approximate", "cost", "calibration", "search", "registry", "runtime", "pipeline", "training",
+    },  # fmt: skip
     "__main__": {"cli"},
     "cli": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",

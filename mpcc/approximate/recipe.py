@@ -87,8 +87,8 @@ class Recipe:
 
     `choice` says which alternative a site, head or token gets:
       "everywhere"  the only one;
-      "share"       the first for a share of the positions of the whole model, those with the largest scores; the second for
-                    the rest. Users give the share: `--recipe NAME:0.5`, `--method NAME --mu 0.5`;
+      "share"       the first for a share of the positions of the whole model, those with the largest scores; the second,
+                    which is not `KEEP`, for the rest. Users give the share: `--recipe NAME:0.5`, `--method NAME --mu 0.5`;
       "budget"      any of them, chosen by training under a budget (`mpcc tune` alone).
     `granularity`: operator -> what is chosen for one by one; whole layers where it says nothing. `penalty`: weight of the
     absolute scores in the loss of the search. `aliases`: other names that users may write.
@@ -115,6 +115,8 @@ class Recipe:
                 wanted = takes or "at least 1"
                 what = f"{operator} has {len(uses)} alternative(s), choice={self.choice!r} takes {wanted}"
                 raise UsageError(what, where=f"recipe {self.name}")
+            if self.choice == "share" and KEEP in uses[1:]:
+                raise UsageError(f"KEEP comes first among the alternatives of {operator}", where=f"recipe {self.name}")
 
     def alternatives(self, known: Mapping[str, Approximation]) -> dict[str, tuple[Use, ...]]:
         """Operator -> its alternatives, without operators that are only kept. UsageError if one does not exist."""

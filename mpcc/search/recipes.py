@@ -25,7 +25,7 @@ from .default_plan import preferred
 from .scores import Scores, measured_scores
 
 COMPARED_SHARE = 0.5
-"""The share of recipes that take one, where all recipes are compared: the middle of the paper's sweep (MPCViT, table 2)."""
+"""Where all recipes are compared, those that take a share take half: one line each is enough beside a front."""
 Places = Mapping[str, tuple[int, int]]
 """Site -> the dimension of its positions and their number."""
 
@@ -79,8 +79,23 @@ def recipe_plan(
     scores: Scores | None = None,
     synthetic: bool = False,
 ) -> Plan:
-    """The plan of a recipe for a graph. UnsupportedOperator where one of its approximations does not apply."""
+    """The plan of a recipe, named as users do, for a graph. UnsupportedOperator where an approximation does not apply."""
     recipe, share = parse(text)
+    plan = plan_of(recipe, share, graph_module, inputs, approximations, scores=scores, synthetic=synthetic)
+    return Plan(plan.choices, {"made_by": "recipe", "recipe": text, "calibrated": not synthetic})
+
+
+def plan_of(
+    recipe: Recipe,
+    share: float,
+    graph_module: fx.GraphModule,
+    inputs: Inputs,
+    approximations: Mapping[str, Approximation],
+    *,
+    scores: Scores | None = None,
+    synthetic: bool = False,
+) -> Plan:
+    """The plan of a recipe that is not chosen under a budget, whether it is installed or not."""
     alternatives = recipe.alternatives(approximations)
     places: dict[str, Places] = {op: _places(graph_module, recipe, op) for op, uses in alternatives.items() if len(uses) == 2}
     kept: dict[str, set[int]] = {}
@@ -100,8 +115,7 @@ def recipe_plan(
         dim, count = places[operator][site]
         return Split.of(dim, [choices[0] if place in kept[site] else choices[1] for place in range(count)])
 
-    plan = fit_sequentially(graph_module, inputs, choose, approximations, synthetic)
-    return Plan(plan.choices, {"made_by": "recipe", "recipe": text, "calibrated": not synthetic})
+    return fit_sequentially(graph_module, inputs, choose, approximations, synthetic)
 
 
 def chosen(use: Use, seen: SiteStatistics, approximations: Mapping[str, Approximation], recipe: str) -> Choice:

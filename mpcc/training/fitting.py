@@ -99,7 +99,7 @@ def provisional_plan(
     approximations: Mapping[str, Approximation],
 ) -> Plan:
     """A plan of picks that are to be priced before they are trained: every choice is fitted to what its site sees under the
-    choices before it, trainable options included, so that values do not grow out of range."""
+    choices before it, trained options included, so that values do not grow out of range."""
     by_site = {gate.site: gate for gate in gates}
 
     def choose(seen: SiteStatistics) -> Choice | Split:
@@ -114,9 +114,9 @@ def provisional_plan(
 
 
 def _trained(site: Site, rows: Any, candidate: Candidate, approximations: Mapping[str, Approximation]) -> Choice:
-    """The candidate fitted with the trainable options that it was trained with."""
+    """The candidate fitted with the trained options that it was trained with."""
     own = {} if candidate.name == EXACT else {
-        name: candidate.options[name] for name in approximations[candidate.name].trainable if name in candidate.options
+        name: candidate.options[name] for name in approximations[candidate.name].trained if name in candidate.options
     }  # fmt: skip
     use = Use(candidate.name, {**candidate.use.options, **own})
     return _choice(use, statistics_of(site, rows, synthetic=False), approximations)
@@ -136,11 +136,10 @@ def _choice(use: Use, statistics: SiteStatistics, approximations: Mapping[str, A
 
 
 def untrained(use: Use, statistics: SiteStatistics, approximations: Mapping[str, Approximation]) -> Candidate | None:
-    """The candidate that training starts with: fitted to the original model, in its ideal form. None if it does not apply."""
+    """The candidate that training starts with: fitted to the original model, in its exact form. None if it does not apply."""
     if use.approximation == EXACT:
         return Candidate(KEEP)
     options = fitted(use, statistics, approximations)
     if options is None:
         return None
-    ideal = approximations[use.approximation].ideal
-    return Candidate(use, {**options, **{name: value for name, value in ideal.items() if name in options}})
+    return Candidate(use, dict(approximations[use.approximation].exact_form(options)))

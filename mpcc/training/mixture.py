@@ -3,7 +3,7 @@
     softmax(x)  ->  sum over k of w[h, k] f_k(x),    w[h, :] = softmax(scores[h, :] / temperature)      h: head, token or 1
     softmax(x)  ->  f_0 on heads 0 and 2, f_1 on heads 1 and 3                                          once picked
 
-A candidate's f is `Approximation.function` in its ideal form, or the operator itself. MPCViT (arXiv 2211.13955,
+A candidate's f is `Approximation.function` in its exact form, or the operator itself. MPCViT (arXiv 2211.13955,
 section 4.2) has two candidates for each head and w = (alpha, 1 - alpha), where alpha starts at 1.
 """
 
@@ -71,7 +71,7 @@ def gate(node: fx.Node, granularity: Granularity, candidates: Sequence[Candidate
     return Gate(node, dim if count > 1 else None, count, tuple(candidates))
 
 
-def ideal(node: fx.Node, candidate: Candidate, approximations: Mapping[str, Approximation]) -> Callable[..., Any]:
+def function_of(node: fx.Node, candidate: Candidate, approximations: Mapping[str, Approximation]) -> Callable[..., Any]:
     """A candidate as a function of the operator's arguments, as it is trained."""
     if candidate.name == EXACT:
         return node.target  # type: ignore[return-value]
@@ -84,7 +84,7 @@ class Mixture(nn.Module):
     def __init__(self, gate: Gate, approximations: Mapping[str, Approximation], *, paired: bool) -> None:
         super().__init__()
         self.gate, self.paired, self.temperature = gate, paired, 1.0
-        self.functions = [ideal(gate.node, candidate, approximations) for candidate in gate.candidates]
+        self.functions = [function_of(gate.node, candidate, approximations) for candidate in gate.candidates]
         start = torch.ones(gate.positions, 1) if paired else torch.zeros(gate.positions, len(gate.candidates))
         self.scores = nn.Parameter(start)
 
@@ -105,7 +105,7 @@ class Picked(nn.Module):
 
     def __init__(self, gate: Gate, picks: Sequence[int], approximations: Mapping[str, Approximation]) -> None:
         super().__init__()
-        functions = {index: ideal(gate.node, gate.candidates[index], approximations) for index in set(picks)}
+        functions = {index: function_of(gate.node, gate.candidates[index], approximations) for index in set(picks)}
         if len(functions) == 1:
             (self.function,) = functions.values()
             return

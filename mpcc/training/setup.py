@@ -90,11 +90,14 @@ def set_up(
     inputs = data.training.images[: CALIBRATION_IMAGES // static * static]
     prepared = pipeline.prepare(model, calibration=inputs, progress=progress)
     known = registry.approximations()
-    return Setup(request, data, hyper, group, known, static, inputs, prepared, tuple(_gates(prepared, request, known)))
+    return Setup(request, data, hyper, group, known, static, inputs, prepared, gates_of(prepared, request, known))
 
 
-def _gates(prepared: Prepared, request: Request, known: Mapping[str, Approximation]) -> list[Gate]:
-    recipe, found = request.recipe, []
+def gates_of(prepared: Prepared, request: Request, known: Mapping[str, Approximation]) -> tuple[Gate, ...]:
+    """A gate for every site that the recipe has alternatives for, with the candidates that apply there. UsageError where one
+    is missing that the recipe needs."""
+    recipe = request.recipe
+    found: list[Gate] = []
     alternatives = recipe.alternatives(known)
     for site, node in sites(prepared.graph).items():
         statistics = prepared.statistics[site]
@@ -109,7 +112,7 @@ def _gates(prepared: Prepared, request: Request, known: Mapping[str, Approximati
         found.append(gate(node, request.granularity_at(operator), candidates))
     if not found and alternatives:
         raise UsageError(f"the model has no operator that the recipe {recipe.name} replaces: there is nothing to tune")
-    return found
+    return tuple(found)
 
 
 def _images_per_call(model: fx.GraphModule) -> int:

@@ -55,6 +55,6 @@ SOFTMAX_RELU = Approximation(
     candidates=candidates,
     domain=domain,
     summary="relu(x) over its sum, with a floor",
-    trainable=("floor",),
-    ideal={"chain": None},
+    trained=("floor",),
+    exact_form=lambda options: {**options, "chain": None},
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 import mpcc
 from mpcc import registry
@@ -20,27 +20,7 @@ from mpcc.runtime.engine.emulate import Emulator
 from mpcc.search import recipe_plan
 from mpcc.search.recipes import parse
 from mpcc.search.scores import measured_scores
-
-HEADS, TOKENS, DIM = 2, 6, 8
-
-
-class Block(nn.Module):
-    """A pre-norm block; the values of the second head are small, so that it matters less."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm, self.qkv, self.proj = nn.LayerNorm(DIM), nn.Linear(DIM, 3 * DIM), nn.Linear(DIM, DIM)
-        self.norm2, self.fc1, self.act, self.fc2 = nn.LayerNorm(DIM), nn.Linear(DIM, 16), nn.GELU(), nn.Linear(16, DIM)
-        with torch.no_grad():
-            self.qkv.weight[-DIM // 2 :] *= 0.05
-            self.qkv.bias[-DIM // 2 :] *= 0.05
-
-    def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.qkv(self.norm(x)).reshape(*x.shape[:2], 3, HEADS, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = (query @ key.transpose(-2, -1) * 0.5).softmax(-1) @ value
-        x = x + self.proj(mixed.transpose(1, 2).reshape(x.shape))
-        return x + self.fc2(self.act(self.fc1(self.norm2(x))))
-
+from tests.models.uneven_heads import DIM, HEADS, TOKENS, Block
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
@@ -110,6 +90,7 @@ def test_options_of_a_recipe_are_kept_at_every_site(prepared: Prepared, monkeypa
         ({"gelu": (KEEP, Use("gelu_quad"))}, "everywhere", "takes 1"),
         ({"gelu": (KEEP,)}, "share", "takes 2"),
         ({"gelu": ()}, "budget", "at least 1"),
+        ({"gelu": (Use("gelu_quad"), KEEP)}, "share", "KEEP comes first"),
         (EveryStructural(), "share", "budget"),
         ({"gelu": (Use("softmax_relu"),)}, "everywhere", "no approximation of gelu called 'softmax_relu'"),
     ],

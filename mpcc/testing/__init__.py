@@ -20,7 +20,7 @@ import pytest
 from . import files
 
 if TYPE_CHECKING:
-    from .cost import OpCounts, Rise
+    from mpcc.cost import OpCounts, Rise
 
 SUFFIX = ".op-counts.json"
 OPTION = "--update-op-counts"
@@ -70,9 +70,8 @@ def op_counts(request: pytest.FixtureRequest) -> Callable[..., OpCounts]:
 
 def _count(model: Any, example_inputs: Sequence[Any] | None, calibration: Any) -> OpCounts:
     from mpcc import pipeline
-
-    from .cost import OpCounts
-    from .runtime.executable import Executable
+    from mpcc.cost import OpCounts
+    from mpcc.runtime.executable import Executable
 
     if isinstance(model, OpCounts):
         return model
@@ -84,7 +83,7 @@ def _count(model: Any, example_inputs: Sequence[Any] | None, calibration: Any) -
 
 
 def _read(file: Path) -> OpCounts:
-    from .cost import OpCounts
+    from mpcc.cost import OpCounts
 
     return OpCounts.from_json(file.read_text(encoding="utf-8"), file.name)
 
@@ -93,7 +92,7 @@ def _message(rises: list[Rise], file: str) -> str:
     """What rose, as a table."""
     from rich.console import Console
 
-    from .cost import table_of_rises
+    from mpcc.cost import table_of_rises
 
     console = Console(width=110, color_system=None)
     with console.capture() as text:
