@@ -1,10 +1,10 @@
 """A recipe: what may stand at each operator, how one alternative is chosen for every site, and what training distils from.
 
-    MPCVIT = Recipe(
-        name="mpcvit",
-        summary="ReLU-softmax for a share of the heads, scaling attention for the rest",
-        source="MPCViT, arXiv 2211.13955",
-        operators={"softmax": (Use("softmax_relu"), Use("softmax_scaling"))},
+    HEADS = Recipe(
+        name="my-heads",
+        summary="an accurate softmax for a share of the heads, a cheap one for the rest",
+        source="Author et al., arXiv ...",
+        operators={"softmax": (Use("my_accurate_softmax"), Use("my_cheap_softmax"))},
         choice="share",
         granularity={"softmax": "head"},
     )
@@ -25,6 +25,8 @@ from .masks import takes_mask
 from .site import SiteStatistics
 
 EXACT = "exact"
+DEFAULT = "mpcc"
+"""The recipe that is trained when none is named: the package's own."""
 Granularity = Literal["head", "token", "layer"]
 GRANULARITIES: tuple[Granularity, ...] = ("head", "token", "layer")
 Choosing = Literal["everywhere", "share", "budget"]

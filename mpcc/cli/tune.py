@@ -46,7 +46,7 @@ def tune(
     ] = "mpcc",
     mu: Annotated[
         float | None,
-        typer.Option(metavar="0.5", help="The share of heads (or tokens) that keep a recipe's first alternative: mpcvit's mu."),
+        typer.Option(metavar="0.5", help="The share of heads (or tokens) with a recipe's first alternative: MPCViT's mu."),
     ] = None,
     granularity: Annotated[
         str | None, typer.Option(metavar="G", help="Choose per head, token or layer (default: what the recipe says).")

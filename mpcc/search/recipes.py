@@ -1,4 +1,4 @@
-"""Recipes as plans: `stock`, `mpcformer`, `mpcvit:0.5` and every other `mpcc.approximate.recipe.Recipe` that is installed.
+"""Recipes as plans by name: `NAME`, or `NAME:0.5` where a recipe takes a share (`mpcc recipes` lists those installed).
 
 A recipe's alternatives are fitted site by site in the order of the graph, to what each site sees under the choices before
 it; operators that it does not name get the best approximation that keeps their function. A recipe with a share (`NAME:0.5`)
@@ -31,7 +31,7 @@ Places = Mapping[str, tuple[int, int]]
 
 
 def named(text: str) -> tuple[Recipe, float | None]:
-    """`mpcvit:0.5` -> the recipe and the share behind its name, None where there is none."""
+    """`NAME:0.5` -> the recipe and the share behind its name, None where there is none."""
     name, colon, given = text.partition(":")
     recipe = registry.recipe(name)
     if not colon:

@@ -32,7 +32,7 @@ class Request:
         network: str | Network = "lan", granularity: str | None = None, distil: bool = True, attention_maps: bool = False,
         search_epochs: int = 5,
     ) -> Request:  # fmt: skip
-        """From what users write. `method` names a recipe; its share stands behind the name (`mpcvit:0.5`) or in `mu`."""
+        """From what users write. `method` names a recipe; its share stands behind the name (`NAME:0.5`) or in `mu`."""
         recipe, share = named(method)
         grain = next((g for g in GRANULARITIES if g == granularity), None)
         if granularity is not None and grain is None:

@@ -1,6 +1,6 @@
 """Search with training, then distillation: mixtures -> train under the budget -> pick -> train on -> fit -> program.
 
-    made = mpcc.tune(model, "digits", example_inputs, method="mpcc", budget="2s")
+    made = mpcc.tune(model, "digits", example_inputs, budget="2s")
     made.save("private.mpcc")
 
 The tuned model starts from the original one, which is the teacher throughout.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, fx
 
 from mpcc import pipeline
-from mpcc.approximate.recipe import LABELS_ONLY
+from mpcc.approximate.recipe import DEFAULT, LABELS_ONLY
 from mpcc.cost import Budget, Network
 from mpcc.ir.nn import inputs_of
 
@@ -42,7 +42,7 @@ def tune(
     data: str | Data,
     example_inputs: Sequence[Any] | None = None,
     *,
-    method: str = "mpcc",
+    method: str = DEFAULT,
     mu: float | None = None,
     budget: str | Budget | None = None,
     protocol: str = "crypten",
@@ -62,7 +62,7 @@ def tune(
     """The model searched with training under a budget and distilled from the original; what `mpcc tune` does.
 
     `model`: whatever `mpcc.capture` takes. `data`: labelled images, as `--data` names them, at most `images` of them for
-    training. `method`: a recipe's name ("mpcvit:0.5", or "mpcvit" with `mu`; `mpcc recipes` lists them). `budget` bounds the
+    training. `method`: a recipe's name ("NAME:0.5", or "NAME" with `mu`; `mpcc recipes` lists them). `budget` bounds the
     predicted online phase of one inference: "2s", "30MB", "150rounds". `checkpoint`: a file from which an interrupted call
     with the same arguments goes on. `report` receives every epoch's `Row`. BudgetError where the budget cannot be met.
     """

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
+import mpcc
 from mpcc import registry
 from mpcc.approximate import Approximation
 from mpcc.approximate.recipe import KEEP, Recipe, Use
 from mpcc.errors import UsageError
-from mpcc.ir import mpc
+from mpcc.ir import mpc as primitives
+from mpcc.ir.nn import SITES
 from mpcc.testing.recipes import check_recipe
 from tests.models.uneven_heads import DIM, TOKENS, Block
 
@@ -51,9 +55,25 @@ def test_recipes_are_found_by_name_and_by_alias() -> None:
     ],
 )
 def test_a_broken_recipe_is_found(changes: Mapping[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = Approximation("gelu_broken", "gelu", "structural", "a test", lambda x: mpc.scale(x, float("inf")))
+    broken = Approximation("gelu_broken", "gelu", "structural", "a test", lambda x: primitives.scale(x, float("inf")))
     known = {**registry.approximations(), broken.name: broken}
     monkeypatch.setattr(registry, "approximations", lambda: known)
     declared: dict[str, Any] = {"name": "own", "summary": "a test", "source": "a test"}
     with pytest.raises(AssertionError, match=message):
         check_recipe(Recipe(**{**declared, **changes}), block(), X)
+
+
+def named(source: str) -> set[str]:
+    """The recipes and approximations that the text of a module names in strings, as a whole word of one."""
+    recipes = registry.recipes().values()
+    plugins = {*registry.approximations(), *registry.recipes(), *(alias for one in recipes for alias in one.aliases)} - set(SITES)
+    constants = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    words = [word for text in constants if isinstance(text, str) for word in text.split()]
+    return plugins & {word.strip("`'\".,;") for word in words} - {"mpcc"}
+
+
+def test_nothing_that_uses_recipes_names_one() -> None:
+    root = Path(mpcc.__file__).parent
+    files = [*(root / "training").glob("*.py"), *(root / "search" / name for name in ("recipes.py", "scores.py"))]
+    assert len(files) > 10 and not {name for path in files for name in named(path.read_text(encoding="utf-8"))}
+    assert named('KNOWN = ("scaling",)') == {"scaling"} and named("x = 1  # scaling") == set()

@@ -22,6 +22,7 @@ from mpcc.search.recipes import parse
 from mpcc.search.scores import measured_scores
 from tests.models.uneven_heads import DIM, HEADS, TOKENS, Block
 
+
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
     torch.manual_seed(0)
