@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mpcc.approximate.recipe import Recipe, Use
 
 EPILOG = "Example: mpcc recipes --json"
-CHOSEN = {"everywhere": "nothing: everywhere", "share": "a share: NAME:0.5", "budget": "training, under a budget"}
+CHOSEN = {"everywhere": "the same everywhere", "share": "a share: NAME:0.5", "budget": "training, under a budget"}
 
 
 def register(app: typer.Typer) -> None:
