@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import files
+from mpcc import files
 
 if TYPE_CHECKING:
     from mpcc.cost import OpCounts, Rise
