@@ -33,7 +33,7 @@ from mpcc.runtime.engine.emulate import Emulator
 from mpcc.search import Sensitivity
 from mpcc.search.pareto import front
 from mpcc.search.pricing import OWN, priced
-from mpcc.search.recipes import KNOWN
+from mpcc.search.recipes import compared
 from mpcc.search.search import Search
 from mpcc.show.front import tally
 from tests.models.vit_lite import smooth_image, vit_lite_7_4_32
@@ -80,7 +80,7 @@ class Comparison:
         self.prepared = pipeline.prepare(*model, calibration=self.calibration)
         self.search = Search(pipeline.task_of(self.prepared, level="structural"))
         self.judge = Judge(self.prepared, self.search, held)
-        self.recipes = {recipe: self.search.recipe(recipe) for recipe in KNOWN}
+        self.recipes = {recipe: self.search.recipe(recipe) for recipe in compared()}
 
     def cell(self, protocol: str, network: str, points: int) -> dict[str, Any]:
         """Front and recipes for one protocol on one network."""

@@ -14,7 +14,7 @@ from mpcc import pipeline
 from mpcc.approximate import Plan
 from mpcc.errors import MpccError
 from mpcc.search.pareto import CLEAR, covers, undominated
-from mpcc.search.recipes import KNOWN
+from mpcc.search.recipes import compared
 from mpcc.search.search import Search
 from mpcc.search.task import Point
 from tests.models.two_blocks import two_blocks
@@ -33,7 +33,7 @@ def test_no_recipe_is_left_uncovered(images: torch.Tensor, protocol: str, networ
     assert all(one.estimate.seconds < other.estimate.seconds for one, other in itertools.pairwise(points))
     judge = Search(pipeline.task_of(pipeline.prepare(model, inputs, calibration=images), protocol=protocol))
     run = 0
-    for recipe in KNOWN:
+    for recipe in compared():
         try:
             made = mpcc.optimize(model, inputs, recipe=recipe, **asked)
         except MpccError:
