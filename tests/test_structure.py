@@ -55,11 +55,11 @@ MAY_SEE = {
         "ir", "approximate", "cost", "program", "lowering", "calibration", "search", "registry", "runtime", "pipeline",
     },  # fmt: skip
     "testing": {"cost", "runtime", "pipeline"},
-    "__main__": {"cli"},
     "cli": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",
         "bundle", "show", "runtime", "pipeline", "verify", "training",
     },  # fmt: skip
+    "__main__": {"cli"},
 }
 # A foreign package, and the only places that import it.
 HOMES: dict[str, tuple[str, ...]] = {
