@@ -39,7 +39,7 @@ def configuration(
 ) -> PartyConfig:
     """What the options of the command line say of this party."""
     from mpcc.runtime.net.connect import PeerConfig, parse_peers
-    from mpcc.runtime.net.wire import Identity
+    from mpcc.runtime.net.identity import Identity
     from mpcc.runtime.session.standalone import PartyConfig
 
     if peers is None:

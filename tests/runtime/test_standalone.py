@@ -16,7 +16,7 @@ from mpcc.errors import MpccError, PartyError, SecurityError, ShapeError, UsageE
 from mpcc.program.program import Program
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.runtime.net.connect import PeerConfig, parse_peers
-from mpcc.runtime.net.wire import Identity
+from mpcc.runtime.net.identity import Identity
 from mpcc.runtime.session.participant import Report
 from mpcc.runtime.session.session import Outcome
 from mpcc.runtime.session.standalone import PartyConfig, run_party
