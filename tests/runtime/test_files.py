@@ -119,7 +119,7 @@ def test_used_up(made: dict[str, Path]) -> None:
 def test_files_of_two_sessions_do_not_go_together(made: dict[str, Path], tmp_path: Path) -> None:
     other = deal_to_files(program("mixed"), "v1", tmp_path / "again", COUNT)
     for error in both(made | {"client": other["client"]}, 1).values():
-        assert isinstance(error, SecurityError) and "session id" in str(error)
+        assert isinstance(error, MpccError) and "session id" in str(error)
     assert not made["server"].with_name("server.material.used").exists()
 
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from mpcc.errors import PartyError
+from mpcc.errors import MpccError, PartyError
 
 from .connect import PeerConfig
 from .handshake import Terms, handshake
@@ -125,8 +125,9 @@ class Listener:
         except Exception as error:  # whatever a newcomer brings about ends with it
             self._forget(sock)
             sock.close()
-            self.last_refusal = f"; {host} was refused: {error}"
-            self._notices.add(f"{self.peers.role}: refused {host}: {error}")
+            reason = error.what if isinstance(error, MpccError) else str(error)
+            self.last_refusal = f"; {host} was refused: {reason}"
+            self._notices.add(f"{self.peers.role}: refused {host}: {reason}")
 
     def _forget(self, sock: socket.socket) -> None:
         with self._lock:

@@ -37,7 +37,6 @@ MOST_QUEUED = 64 << 20
 """Bytes that wait for a peer to read them, before `send` waits as well: a peer that never reads fills no memory."""
 SLOWEST_BYTES_PER_S = 125_000
 """A message that has begun may take `timeout` and what it would take at 1 Mbit/s, not longer."""
-DISCARD_BYTES = 1 << 20
 
 
 class Phase(IntEnum):
@@ -348,9 +347,9 @@ class Channel:
 
     def _discard(self, size: int) -> None:
         """Read on past what nobody wants: closing with it unread would take back what was said last."""
-        rubbish = memoryview(bytearray(min(size, DISCARD_BYTES)))
+        rubbish = memoryview(bytearray(min(size, 1 << 20)))
         while size:
-            part = rubbish[: min(size, DISCARD_BYTES)]
+            part = rubbish[:size]
             self.wire.read_into(part, Deadline(self.timeout))
             size -= part.nbytes
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import secrets
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -37,8 +38,8 @@ from .session import Outcome
 from .waiting import ClientQueue, Pairing
 
 Inputs = Iterable[Sequence[Tensor]]
-START_SECONDS = 90.0
-"""How long a client may take to meet the dealer, which may be starting: its own `connect_seconds` and some more."""
+START_SECONDS = 20.0
+"""How long a client may take to meet the dealer, which the server has just met."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ class PartyConfig:
     """How a role takes part. `peers`: who it is and how it reaches the others.
 
     `sessions`: how many sessions the server and the dealer serve (None: until they are stopped; a failed one is reported
-    by `notice` and the next begins). `material`: this party's file of `deal_to_files`, used instead of a dealer.
-    `insecure_dealer`: the server makes the correlated randomness itself and can read the client's input. `ahead`: how
-    many inferences the client asks the dealer for ahead of their inputs. `timeout`: seconds after which a peer that owes
-    a message is given up; `idle_seconds`: after which the server gives up a client that asks nothing; `queue_seconds`: how
-    long a client waits for its turn. `report` is called at the server after each inference, `result` at the client.
+    by `notice` and the next begins). `stop`: set it to end a service after the session that it is in. `material`: this
+    party's file of `deal_to_files`, used instead of a dealer. `insecure_dealer`: the server makes the correlated
+    randomness itself and can read the client's input. `ahead`: how many inferences the client asks the dealer for ahead
+    of their inputs. `timeout`: seconds after which a peer that owes a message is given up; `idle_seconds`: after which the
+    server gives up a client that asks nothing; `queue_seconds`: how long a client waits for its turn. `report` is called
+    at the server after each inference, `result` at the client.
     """
 
     peers: PeerConfig
@@ -64,6 +66,7 @@ class PartyConfig:
     queue_seconds: float = 3600.0
     report: Callable[[Report], None] = lambda _: None
     result: Callable[[Outcome], None] = lambda _: None
+    stop: threading.Event = field(default_factory=threading.Event)
     notice: Notice = lambda text: print(text, file=sys.stderr)
 
     @property
@@ -88,6 +91,10 @@ class PartyConfig:
     def deadline(self) -> float | None:
         """Until when the next session must have begun; None for a service that waits for ever."""
         return None if self.sessions is None else time.monotonic() + self.peers.connect_seconds
+
+    def goes_on(self, done: int) -> bool:
+        """Whether another session is to be served after so many."""
+        return not self.stop.is_set() and (self.sessions is None or done < self.sessions)
 
     def failed(self, error: MpccError) -> None:
         """A failed session ends a service that has a stated number of them; another one goes on."""
@@ -119,8 +126,10 @@ def _serve_as_server(config: PartyConfig, program: Program, terms: Terms, materi
     listener = Listener(config.peers, (CLIENT,), terms, queue.arrived, tick=queue.tick, notice=config.notice)
     try:
         deadline = config.deadline()
-        while config.sessions is None or done < config.sessions:
-            client = queue.next(deadline)
+        while config.goes_on(done):
+            client = queue.next(deadline, config.stop)
+            if client is None and config.stop.is_set():
+                break
             if client is None:
                 raise PartyError(f"the client did not come{listener.last_refusal}", where=SERVER)
             try:
@@ -173,8 +182,10 @@ def _serve_as_dealer(config: PartyConfig, program: Program, terms: Terms, materi
     )
     try:
         deadline = config.deadline()
-        while config.sessions is None or done < config.sessions:
-            pair = pairing.next(deadline)
+        while config.goes_on(done):
+            pair = pairing.next(deadline, config.stop)
+            if pair is None and config.stop.is_set():
+                break
             if pair is None:
                 raise PartyError(f"server and client did not come{listener.last_refusal}", where=DEALER)
             agreed = replace(terms, session=pair[0].session)

@@ -31,6 +31,7 @@ class ClientQueue:
     def arrived(self, client: Visitor) -> None:
         """Queue a client; one too many is refused."""
         with self._changed:
+            self._sweep()
             if len(self._waiting) < MOST_WAITING:
                 self._waiting.append(client)
                 self._tell()
@@ -39,8 +40,8 @@ class ClientQueue:
         refuse(client.wire, f"the queue is full ({MOST_WAITING} clients wait): try again later")
         client.wire.close()
 
-    def next(self, deadline: float | None) -> Visitor | None:
-        """The next client, which is served until `next` is called again; None past the deadline."""
+    def next(self, deadline: float | None, stop: threading.Event) -> Visitor | None:
+        """The next client, which is served until `next` is called again; None past the deadline or when stopped."""
         with self._changed:
             self._serving = False
             while True:
@@ -50,7 +51,7 @@ class ClientQueue:
                     client = self._waiting.pop(0)
                     self._tell()
                     return client
-                if not _wait(self._changed, deadline):
+                if stop.is_set() or not _wait(self._changed, deadline):
                     return None
 
     def tick(self) -> None:
@@ -121,8 +122,8 @@ class Pairing:
                 self._changed.notify()
         return None
 
-    def next(self, deadline: float | None) -> tuple[Visitor, Visitor] | None:
-        """Server and client of the next session, None past the deadline."""
+    def next(self, deadline: float | None, stop: threading.Event) -> tuple[Visitor, Visitor] | None:
+        """Server and client of the next session; None past the deadline or when stopped."""
         with self._changed:
             while True:
                 while self._pairs:
@@ -131,7 +132,7 @@ class Pairing:
                         return pair
                     for half in pair:
                         half.wire.close()
-                if not _wait(self._changed, deadline):
+                if stop.is_set() or not _wait(self._changed, deadline):
                     return None
 
     def tick(self) -> None:
