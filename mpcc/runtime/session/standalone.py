@@ -14,6 +14,7 @@ import secrets
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -96,11 +97,12 @@ class PartyConfig:
         """Whether another session is to be served after so many."""
         return not self.stop.is_set() and (self.sessions is None or done < self.sessions)
 
-    def failed(self, error: MpccError) -> None:
-        """A failed session ends a service that has a stated number of them; another one goes on."""
+    def failed(self, error: Exception) -> None:
+        """A failed session ends a service that has a stated number of them; an endless one goes on, whatever it was."""
         if self.sessions is not None:
             raise error
-        self.notice(f"{self.role}: the session has failed: {error}")
+        text = str(error) if isinstance(error, MpccError) else "".join(traceback.format_exception(error))
+        self.notice(f"{self.role}: the session has failed: {text}")
 
 
 def run_party(program: Program, model_version: str, config: PartyConfig, inputs: Inputs = ()) -> list[Outcome]:
@@ -113,11 +115,15 @@ def run_party(program: Program, model_version: str, config: PartyConfig, inputs:
     at_work(config.threads)
     source = None if config.material is None else FromFile(program, ROLES.index(config.role), config.material, model_version)
     terms = Terms(program.digest, model_version, None if source is None else source.session, config.insecure_dealer)
-    if config.role == CLIENT:
-        return _run_as_client(config, program, terms, inputs, source)
-    serve = _serve_as_dealer if config.role == DEALER else _serve_as_server
-    serve(config, program, terms, source)
-    return []
+    try:
+        if config.role == CLIENT:
+            return _run_as_client(config, program, terms, inputs, source)
+        serve = _serve_as_dealer if config.role == DEALER else _serve_as_server
+        serve(config, program, terms, source)
+        return []
+    finally:
+        if source is not None:
+            source.close()
 
 
 def _serve_as_server(config: PartyConfig, program: Program, terms: Terms, material: FromFile | None) -> None:
@@ -216,7 +222,7 @@ def _participant(
         yield participant
     except BaseException as error:
         participant.peers.abort(error)
-        if not isinstance(error, MpccError) or config.role == CLIENT:
+        if not isinstance(error, Exception) or config.role == CLIENT:
             raise
         config.failed(error)
     finally:
