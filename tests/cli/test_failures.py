@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpcc.cli.keys import make
+from mpcc.runtime.net.authority import make
 from tests.cli.test_party import COMMAND, free_ports
 
 ROLES = {"dealer": "dealer", "owner": "server", "client": "client"}

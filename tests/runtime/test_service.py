@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from mpcc.cli.keys import make
 from mpcc.errors import PartyError, SecurityError
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.runtime.net import handshake as rules
 from mpcc.runtime.net import listener
+from mpcc.runtime.net.authority import make
 from mpcc.runtime.net.connect import PeerConfig
 from mpcc.runtime.net.handshake import Terms, receive, started
 from mpcc.runtime.net.identity import Identity

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from mpcc.cli.keys import make
 from mpcc.errors import MpccError, PartyError, SecurityError, ShapeError, UsageError
 from mpcc.program.program import Program
 from mpcc.runtime.engine.emulate import Emulator
+from mpcc.runtime.net.authority import make
 from mpcc.runtime.net.connect import PeerConfig, parse_peers
 from mpcc.runtime.net.identity import Identity
 from mpcc.runtime.session.participant import Report

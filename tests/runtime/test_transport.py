@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from mpcc.cli.keys import make
 from mpcc.errors import PartyError, SecurityError
 from mpcc.runtime.dealer.dealing import FromDealer, ReplayGuard
+from mpcc.runtime.net.authority import make
 from mpcc.runtime.net.handshake import Terms, handshake
 from mpcc.runtime.net.identity import Identity
 from mpcc.runtime.net.transport import Channel, PeerLeft, Peers, Phase, Slot, empty
