@@ -13,12 +13,11 @@ import pytest
 
 from mpcc import registry
 from mpcc.approximate import Approximation
-from mpcc.cost import Protocol
 from mpcc.rewrite import Pass
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
-KINDS = (Approximation, Pass, Protocol)
+KINDS = (Approximation, Pass)
 
 
 def run(text: str, name: str) -> ModuleType:
@@ -54,12 +53,6 @@ def test_a_plugin_keeps_its_contract(index: int, my_package: None) -> None:
 def test_there_is_one_of_each_kind(kind: type) -> None:
     found = registry.collect([run(text, f"snippet_{index}") for index, text in enumerate(PLUGINS)], kind, "plug-in")
     assert len(found) == 1
-
-
-def test_the_protocol_prices_a_product() -> None:
-    found = registry.collect([run(text, f"snippet_{index}") for index, text in enumerate(PLUGINS)], Protocol, "protocol")
-    price = next(iter(found.values())).price("mul", [(3, 5), (3, 5)])
-    assert (price.online.rounds, price.online.bytes) == (1, 2 * 8 * 30)
 
 
 @pytest.mark.parametrize("index", range(len(SNIPPETS)))
