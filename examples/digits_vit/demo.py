@@ -141,8 +141,8 @@ def show_cost(made: mpcc.Optimized, private: Answers, stock: mpcc.Run, network: 
     table.add_row(f"seconds on an emulated {network}, measured", "", duration(middle), "")
     table.add_row("seconds on this machine, measured", duration(stock.seconds), "", "")
     table.add_section()
-    table.add_row("set-up bytes, once a model, predicted", "", size(cost.setup_bytes), "")
-    table.add_row("set-up bytes, once a model, measured", "", size(online["set-up bytes"]), "")
+    table.add_row("set-up bytes, once per model, predicted", "", size(cost.setup_bytes), "")
+    table.add_row("set-up bytes, once per model, measured", "", size(online["set-up bytes"]), "")
     table.add_row("from the dealer, before the input", "not counted", size(cost.dealer_bytes), "")
     console().print(table)
 
