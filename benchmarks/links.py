@@ -15,6 +15,7 @@ from mpcc.approximate import Choice, Split
 from mpcc.cost import Budget, Network
 from mpcc.search.pricing import priced
 from mpcc.search.search import Search
+from mpcc.search.target import Objective
 from mpcc.show.front import tally
 
 ROOT = Path(__file__).parents[1]
@@ -24,13 +25,13 @@ LINKS = {"thin": "2ms,200kB/s", "lan": "lan", "wan": "wan", "slow": "200ms,1GB/s
 
 def main() -> None:
     prepared = pipeline.prepare(DIGITS / "model.onnx", calibration=DIGITS / "calibration.npz")
-    search = Search(pipeline.task_of(prepared, level="structural"))
+    search = Search(pipeline.task_of(prepared, objective=Objective("structural")))
     accurate = pipeline.first_plan(prepared, "bounded")
     found: dict[str, Any] = {}
     plans = {}
     tasks = {}
     for name, link in LINKS.items():
-        here = search.under(registry.protocol("crypten"), Network.parse(link))
+        here = search.under(registry.protocol("mpcc"), Network.parse(link))
         tasks[name] = here.task
         budget = Budget(float(priced(here.task, accurate).seconds) / 2, "seconds")
         found[name] = {"link": link, "budget": budget.amount}
@@ -59,7 +60,7 @@ def links_section(found: Mapping[str, Any]) -> list[str]:
     """The part of docs/pareto.md on links: what is chosen, where plans differ, what each costs on the others' links."""
     met = [name for name in found if "sites" in found[name]]
     lines = ["## Different links, different plans", "<!-- measured by: python benchmarks/links.py -->"]
-    lines += ["The digits ViT for `crypten`, structural, within half of the accurate plan's time on each link.", ""]
+    lines += ["The digits ViT for `mpcc`, structural, within half of the accurate plan's time on each link.", ""]
     lines += ["| link | budget | seconds | rounds | MB | damage | chosen |", "| --- | --: | --: | --: | --: | --: | --- |"]
     for name, row in found.items():
         start = f"| {name} ({row['link']}) | {row['budget']:.3g} s |"

@@ -1,6 +1,6 @@
 """The search against published recipes, without training: damage on held-out images over predicted seconds.
 
-    python benchmarks/pareto.py [fashion] [vit_lite] [--protocol crypten ...] [--points 6]
+    python benchmarks/pareto.py [fashion] [vit_lite] [--protocol mpcc ...] [--points 6]
 
 Writes docs/pareto-<model>.json after every protocol and network, and takes up where it stopped: what stands there with
 the same numbers of images and points is kept. From all of them, and from docs/links.json (benchmarks/links.py), it
@@ -32,15 +32,16 @@ from mpcc.errors import MpccError
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.search import Sensitivity
 from mpcc.search.pareto import front
-from mpcc.search.pricing import OWN, priced
+from mpcc.search.pricing import priced
 from mpcc.search.recipes import KNOWN
 from mpcc.search.search import Search
+from mpcc.search.target import Objective
 from mpcc.show.front import tally
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 NETWORKS = ("lan", "wan")
-PROTOCOLS = ("crypten", "semi2k", "cheetah", "aby3", "crypten-stock")
+PROTOCOLS = ("mpcc", "semi2k", "cheetah", "aby3", "crypten-stock")
 CALIBRATION = {"fashion": 64, "vit_lite": 16}
 HELD_OUT = {"fashion": 64, "vit_lite": 32}
 Data = tuple[Any, Tensor, Tensor]
@@ -77,7 +78,7 @@ class Comparison:
     def __init__(self, name: str) -> None:
         model, self.calibration, held = MODELS[name](CALIBRATION[name], HELD_OUT[name])
         self.prepared = pipeline.prepare(*model, calibration=self.calibration)
-        self.search = Search(pipeline.task_of(self.prepared, level="structural"))
+        self.search = Search(pipeline.task_of(self.prepared, objective=Objective("structural")))
         self.judge = Judge(self.prepared, self.search, held)
         self.recipes = {recipe: self.search.recipe(recipe) for recipe in KNOWN}
 
@@ -99,7 +100,7 @@ class Comparison:
     def row(self, plan: Plan, estimate: Estimate) -> dict[str, Any]:
         """A plan's cost, and its damage by the emulation of what would run, or in float where nothing would."""
         cost = {"seconds": float(estimate.seconds), "rounds": float(estimate.rounds), "bytes": float(estimate.bytes)}
-        return cost | self.judge(plan, estimate.protocol == OWN)
+        return cost | self.judge(plan, registry.protocol(estimate.protocol).scheduled)
 
 
 def run(name: str, points: int, protocols: list[str]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .errors import MpccError
     from .pipeline import Optimized, capture, compile, count, estimate, load, optimize, transform
     from .runtime.executable import Executable, Run
+    from .search.target import Objective, Target
 
 __all__ = [
     "Budget",
@@ -26,10 +27,12 @@ __all__ = [
     "Executable",
     "MpccError",
     "Network",
+    "Objective",
     "OpCounts",
     "Optimized",
     "Plan",
     "Run",
+    "Target",
     "capture",
     "compile",
     "count",
@@ -45,6 +48,7 @@ _HOMES = {
     "runtime.executable": ("Executable", "Run"),
     "pipeline": ("Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "transform"),
     "approximate": ("Choice", "Plan"),
+    "search.target": ("Objective", "Target"),
 }
 
 

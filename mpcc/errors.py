@@ -68,6 +68,10 @@ class OutsideRange(UserWarning):
     """Inputs leave the range on which a plan holds: what was computed for them is not to be trusted."""
 
 
+class Renamed(DeprecationWarning):
+    """A former name was used, which still works; says what it is called now."""
+
+
 class MissingCost(MpccError):
     """A protocol that has no price for a primitive: names protocol, primitive and site."""
 

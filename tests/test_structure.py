@@ -146,6 +146,15 @@ def unsafe_faults(path: Path) -> Iterator[str]:
             yield f"{name(path)}:{node.lineno}: calls {ast.unparse(node.func)}"
 
 
+def machine_faults(path: Path) -> Iterator[str]:
+    """Prices depend on what they are given: only the command line and the pipeline look up a machine's figures."""
+    if room(path) in {"cli", "pipeline"} or name(path) == "mpcc/cost/machine.py":
+        return
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in {"Machine.read", "Machine.asked"}:
+            yield f"{name(path)}:{node.lineno}: {ast.unparse(node)} (take a Compute as an argument)"
+
+
 def size_faults(path: Path) -> Iterator[str]:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     if lines > MOST_LINES:
@@ -165,6 +174,7 @@ RULES: list[tuple[Callable[[Path], Iterator[str]], tuple[str, ...]]] = [
     (plugin_faults, ("mpcc",)),
     (home_faults, SHIPPED),
     (unsafe_faults, SHIPPED),
+    (machine_faults, SHIPPED),
     (size_faults, ALL),
     (first_line_faults, ALL),
 ]
@@ -199,6 +209,7 @@ def test_every_folder_is_packaged() -> None:
         ("mpcc/runtime/x.py", "import pickle", unsafe_faults),
         ("mpcc/runtime/x.py", "import torch\ntorch.load('x')", unsafe_faults),
         ("passes/x.py", "eval('1')", unsafe_faults),
+        ("mpcc/search/x.py", "Machine.read().compute", machine_faults),
     ],
 )
 def test_a_breach_is_found(

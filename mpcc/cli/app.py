@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from mpcc.errors import MpccError
+from mpcc.errors import MpccError, Renamed
 
 from . import calibrate, count, keys, networks, optimize, passes, profile, protocols, run, tune, verify
 from .screen import emit, say
@@ -79,8 +79,17 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _stop)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what libraries tell their developers
+        warnings.simplefilter("default", Renamed)
+        warnings.showwarning = _say_warning
     app()
     sys.exit(0)
+
+
+def _say_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None
+) -> None:
+    """One line, without the place in mpcc's own source."""
+    say(f"mpcc: {message}")
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

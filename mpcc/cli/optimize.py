@@ -47,8 +47,9 @@ def optimize(
     pareto: Annotated[
         bool, typer.Option("--pareto", help="Plans from the fastest to the most exact, instead of a bundle.")
     ] = False,
-    protocol: options.Protocol = "crypten",
+    protocol: options.Protocol = "mpcc",
     network: options.Network = "lan",
+    machine: options.Machine = None,
     calibration: options.Calibration = None,
     level: Annotated[
         str, typer.Option(metavar="L", help="How deep a change may go: exact, bounded, structural.")
@@ -74,27 +75,26 @@ def optimize(
     as_json: options.AsJson = False,
 ) -> None:
     """Rewrite a trained model for private inference, within a budget, and write a bundle."""
-    from mpcc import registry
-    from mpcc.cost import Budget, Network
     from mpcc.errors import UsageError
     from mpcc.lowering import Settings
+    from mpcc.pipeline import compute_of
     from mpcc.search.recipes import parse
+    from mpcc.search.target import Objective, Target
 
     from .model import graph, source
     from .rewrites import listening
 
     if not tolerance > 0:
         raise UsageError(f"{tolerance:g} is no share", where="--tolerance", hint="such as 0.05, or inf for whatever comes out")
-    wanted = None if budget is None else Budget.parse(budget)
-    allowed = None if max_drop is None else _part(max_drop)
-    if pareto and (wanted or allowed is not None or plan):
+    objective = Objective(cast("Level", level), metric, budget, None if max_drop is None else _part(max_drop))
+    if pareto and (budget or max_drop or plan):
         raise UsageError("--pareto shows all of them: it goes with no --budget, --max-drop or --plan")
     if recipe is not None:
         parse(recipe)
         if pareto or plan:
             raise UsageError("--recipe is a plan by name: it goes with no --plan or --pareto")
-    link = Network.parse(network)
-    registry.protocol(protocol)
+    target = Target(protocol, network, machine, Settings(tolerance=tolerance))
+    compute_of(target)
     chosen = _plan(plan)
     found = source(model)
     place = output or Path(f"{found.stem}.pareto" if pareto else f"{found.stem}.mpcc")
@@ -106,10 +106,7 @@ def optimize(
         tell("capture", 0, 1)
         captured = graph(found, input_shape)
         tell("capture", 1, 1)
-        given: dict[str, Any] = dict(
-            metric=metric, protocol=protocol, network=link, calibration=calibration, level=cast("Level", level),
-            settings=Settings(tolerance=tolerance), progress=tell,
-        )  # fmt: skip
+        given: dict[str, Any] = dict(target=target, objective=objective, calibration=calibration, progress=tell)
         if pareto:
             from mpcc.pipeline import pareto as front
 
@@ -117,7 +114,7 @@ def optimize(
 
             draw(front(captured, **given), place, as_json)
             return
-        made = run(captured, budget=wanted, max_drop=allowed, plan=chosen, recipe=recipe, **given)
+        made = run(captured, plan=chosen, recipe=recipe, **given)
         tell("write", 0, 1)
         made.save(place)
         tell("write", 1, 1)
@@ -171,6 +168,7 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "baseline": json.loads(made.baseline.to_json()),
         "errors": dict(made.errors),
         "calibrated": made.calibrated,
+        "machine": dict(made.estimate.machine),
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
         "security": security.statement(),
@@ -191,11 +189,12 @@ def show(made: Optimized, place: Path) -> None:
     from mpcc import security
 
     from .search import gains
-    from .tables import comparison, errors, phases
+    from .tables import comparison, errors, machine, phases
 
     out = console()
     out.print(comparison(made))
     out.print(phases(made.estimate), highlight=False)
+    out.print(machine(made.estimate), highlight=False)
     out.print(errors(made), highlight=False)
     for line in gains(made):
         out.print(line, highlight=False)

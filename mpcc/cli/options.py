@@ -27,4 +27,12 @@ InputShape = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 NETWORK_HELP = "lan, wan, or RTT,BANDWIDTH such as 20ms,100MB/s."
 Network = Annotated[str, typer.Option(metavar="N", help=NETWORK_HELP)]
+Machine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M",
+        help="Whose local work predicted seconds contain: reference, this, or a file of `mpcc calibrate`. "
+        "Default: this where it was measured, else reference.",
+    ),
+]
 Protocol = Annotated[str, typer.Option(metavar="P", help="See `mpcc protocols`.")]

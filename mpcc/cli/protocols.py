@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def protocols(as_json: options.AsJson = False) -> None:
-    """List the protocols that `profile` can price. `crypten` is the one that `run` runs."""
+    """List the protocols that `profile` can price. `mpcc` is the one that `run` runs."""
     from mpcc import registry
 
     found = registry.protocols().values()

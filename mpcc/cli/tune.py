@@ -40,8 +40,9 @@ def tune(
     budget: Annotated[
         str | None, typer.Option(metavar="2s", help="Most online seconds, bytes or rounds: 2s, 30MB, 150rounds.")
     ] = None,
-    protocol: options.Protocol = "crypten",
+    protocol: options.Protocol = "mpcc",
     network: options.Network = "lan",
+    machine: options.Machine = None,
     method: Annotated[
         str,
         typer.Option(
@@ -89,7 +90,7 @@ def tune(
     registry.protocol(protocol)
     wanted = Wanted(
         method_of(method), None if budget is None else Budget.parse(budget), protocol, Network.parse(network), mu,
-        granularity, distil, attention_maps, search_epochs,
+        granularity, distil, attention_maps, search_epochs, machine,
     )  # fmt: skip
     wanted.check()
     found = source(model)

@@ -1,4 +1,4 @@
-"""What plans cost: as programs where the protocol is the engine's own, by price tables where it is another's."""
+"""What plans cost: as programs where the engine schedules them for the protocol, else by the protocol's price table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import fx
 
 from mpcc import registry
 from mpcc.approximate import Plan
-from mpcc.cost import Estimate, Network, estimate_graph
+from mpcc.cost import Estimate, Network, Protocol, estimate_graph
 from mpcc.errors import PrecisionError
 from mpcc.program import Program
 
@@ -18,9 +18,6 @@ from .program_cost import program_estimate
 
 if TYPE_CHECKING:
     from .task import Task
-
-OWN = "crypten"
-"""The protocol whose programs are really made: its prices are read off them."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +32,9 @@ class Priced:
 def made(task: Task, plan: Plan) -> Priced:
     """A plan with its program and its cost. The program is the engine's own under every protocol."""
     program = task.program(plan)
-    own = task.protocol.name == OWN
-    return Priced(plan, program, program_estimate(program, task.protocol, task.network) if own else priced(task, plan))
+    if not task.protocol.scheduled:
+        return Priced(plan, program, priced(task, plan))
+    return Priced(plan, program, program_estimate(program, task.protocol, task.network, task.compute))
 
 
 def fastest(plans: Sequence[Plan], task: Task) -> Priced:
@@ -54,14 +52,14 @@ def fastest(plans: Sequence[Plan], task: Task) -> Priced:
 
 def priced(task: Task, plan: Plan) -> Estimate:
     """The cost of a plan under the task's protocol: of its program, or by the price table of its mpc-level graph."""
-    if task.protocol.name == OWN:
+    if task.protocol.scheduled:
         return made(task, plan).estimate
     return estimate_graph(task.expanded(plan), task.protocol, task.network)
 
 
-def stock_estimate(source: fx.GraphModule, protocol: str, network: Network) -> Estimate:
-    """What the model costs as it was: by CrypTen's own functions, or by the protocol's own."""
-    return estimate_graph(source, registry.protocol("crypten-stock" if protocol == OWN else protocol), network)
+def stock_estimate(source: fx.GraphModule, protocol: Protocol, network: Network) -> Estimate:
+    """What the model costs as it was, under the protocol or under the one that it names as its baseline."""
+    return estimate_graph(source, registry.protocol(protocol.baseline or protocol.name), network)
 
 
 def reached(estimate: Estimate) -> str:

@@ -27,7 +27,7 @@ from .candidates import Candidate, Candidates, candidates, measured, refitted
 from .neighbourhood import edges
 from .parts import WHOLE, Parts, alone, parted, slots_of, structural, with_shares
 from .prices import Calls, Prices
-from .pricing import OWN, made, priced, reached
+from .pricing import made, priced, reached
 from .problem import Limit, Picks, Problem, Slot, Weights
 from .program_cost import program_estimate, sizeless_seconds
 from .recipes import recipe_plan
@@ -125,13 +125,13 @@ class Search:
 
     def _measure(self, graph: fx.GraphModule, calls: Calls) -> tuple[Work, float]:
         graph, protocol = self.task.passes(graph), self.task.protocol
-        if protocol.name != OWN:
+        if not protocol.scheduled:
             return self._as_work(estimate_graph(graph, protocol, self.task.network)), 0.0
         record_ranges(graph, calls)
         program = lower(graph, replace(self.task.settings, input_bits=PLACE_BITS))
-        work = self._as_work(program_estimate(program, protocol, self.task.network))
+        work = self._as_work(program_estimate(program, protocol, self.task.network, self.task.compute))
         own = Work(work.rounds - 1, work.bytes, work.local_seconds)  # without the opening of its own outputs
-        return own, sizeless_seconds(program, protocol)
+        return own, sizeless_seconds(program, self.task.compute)
 
     def _as_work(self, estimate: Estimate) -> Work:
         spent = self.seconds.of(Work(estimate.rounds, estimate.bytes), 0.0)
@@ -180,7 +180,7 @@ class Search:
         if picks not in self.estimates:
             plan, task = self.plan(picks), replace(self.task, program=self.task.draft)
             key = plan.key
-            if task.protocol.name != OWN and key not in self.weighed.sound:
+            if not task.protocol.scheduled and key not in self.weighed.sound:
                 task.program(plan)
                 self.weighed.sound.add(key)
             self.estimates[picks] = priced(task, plan)

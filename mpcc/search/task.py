@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import fx
 
 from mpcc.approximate import Level, Plan, SiteStatistics
 from mpcc.calibration.ranges import Inputs, stack_calls, values_a_call
-from mpcc.cost import Estimate, Network, Protocol
+from mpcc.cost import Compute, Estimate, Network, Protocol
 from mpcc.lowering import Settings
 from mpcc.program import Program
 
@@ -67,6 +68,7 @@ class Task:
     level: Level
     protocol: Protocol
     network: Network
+    compute: Compute
     metric: Metric
     passes: Callable[[fx.GraphModule], fx.GraphModule]
     program: Callable[[Plan], Program]
@@ -75,6 +77,14 @@ class Task:
     expanded: Callable[[Plan], fx.GraphModule]
     settings: Settings
     progress: Progress = field(default=lambda stage, done, total: None)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What a plan says it was made for."""
+        return {
+            "protocol": self.protocol.name, "network": self.network.name, "machine": self.compute.note, "level": self.level,
+            "calibrated": self.calibrated,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from mpcc.pipeline import UNCHECKED, Optimized, Prepared
 from mpcc.runtime.engine.fidelity import compare
 from mpcc.search import layouts
 from mpcc.search.pricing import fastest, priced, reached, stock_estimate
+from mpcc.search.target import Objective, Target
 from mpcc.search.task import Task
 
 from . import (  # fmt: skip
@@ -77,13 +78,19 @@ class Wanted:
 
     method: Method
     budget: Budget | None = None
-    protocol: str = "crypten"
+    protocol: str = "mpcc"
     network: Network = field(default_factory=lambda: Network.parse("lan"))
     mu: float | None = None
     granularity: Granularity | None = None
     distil: bool = True
     attention_maps: bool = False
     search_epochs: int = 5
+    machine: str | None = None
+
+    @property
+    def target(self) -> Target:
+        """What the program is made for."""
+        return Target(self.protocol, self.network, self.machine)
 
     @property
     def distillation(self) -> Distillation:
@@ -262,10 +269,9 @@ class Tuning:
 
     def _task(self, prepared: Prepared, settings: Settings | None = None) -> Task:
         """What `pricing` takes: the weights of `prepared` for the protocol and the network that are wanted."""
-        wanted = self.wanted
-        return pipeline.task_of(
-            prepared, protocol=wanted.protocol, network=wanted.network, level="structural", settings=settings
-        )
+        target = self.wanted.target
+        target = target if settings is None else replace(target, settings=settings)
+        return pipeline.task_of(prepared, target, Objective("structural"))
 
     # -- from scores to picks --
 
@@ -321,7 +327,7 @@ class Tuning:
                 hint=f"It takes {reached(estimate)}. Give a larger --budget"
                 + (", or a smaller --mu." if self.wanted.mu else "."),
             )
-        baseline = stock_estimate(self.prepared.source, self.wanted.protocol, self.wanted.network)
+        baseline = stock_estimate(self.prepared.source, self.protocol, self.wanted.network)
         errors = compare(student, best.program, self.inputs)
         optimized = Optimized(
             prepared.graph, best.plan, estimate, baseline, best.program, self.prepared.source, errors, True,
@@ -336,8 +342,8 @@ class Tuning:
     def _notes(self) -> dict[str, Any]:
         wanted = self.wanted
         return {
-            "made_by": "tune", "method": wanted.method.name, "protocol": wanted.protocol, "network": wanted.network.name,
-            "level": "structural", "calibrated": True,
+            "made_by": "tune", "method": wanted.method.name, "protocol": self.protocol.name, "network": wanted.network.name,
+            "machine": pipeline.compute_of(wanted.target).note, "level": "structural", "calibrated": True,
         }  # fmt: skip
 
     def _identity(self) -> str:
@@ -352,7 +358,8 @@ class Tuning:
             digest.update(part.images[:16].contiguous().numpy().tobytes())
         wanted = {**asdict(self.wanted), "method": self.wanted.method.name}
         settings = {k: v for k, v in asdict(self.recipe).items() if k != "patience"}
-        digest.update(json.dumps([wanted, settings, self.group.size], default=str, sort_keys=True).encode())
+        machine = pipeline.compute_of(self.wanted.target).note
+        digest.update(json.dumps([wanted, machine, settings, self.group.size], default=str, sort_keys=True).encode())
         return digest.hexdigest()
 
 

@@ -37,8 +37,8 @@ def test_formulas_and_their_growth(mpcc: Mpcc, vit: str) -> None:
 
 
 def test_the_scheduled_program_has_no_formulas(mpcc: Mpcc, vit: str) -> None:
-    answer = mpcc("profile", vit, "--symbolic", "--protocol", "crypten")
-    assert answer.code == 2 and "no formulas for crypten" in answer.err
+    answer = mpcc("profile", vit, "--symbolic", "--protocol", "mpcc")
+    assert answer.code == 2 and "no formulas for mpcc" in answer.err
 
 
 def test_what_was_calibrated_is_shown(mpcc: Mpcc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

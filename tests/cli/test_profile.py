@@ -22,7 +22,7 @@ def test_lists_of_protocols_and_networks_are_compared(mpcc: Mpcc, model: Path) -
 
 
 def test_sites_kinds_and_layers_add_up(mpcc: Mpcc, model: Path) -> None:
-    for one in json.loads(mpcc("profile", model, "--protocol", f"crypten,{TABLES}", "--json").out):
+    for one in json.loads(mpcc("profile", model, "--protocol", f"mpcc,{TABLES}", "--json").out):
         for rows in ("sites", "kinds", "layers"):
             for measure in ("rounds", "bytes") if one["protocol"] != "cheetah" else ("rounds",):
                 assert sum(row[measure] for row in one[rows]) == pytest.approx(one["online"][measure])
@@ -31,9 +31,9 @@ def test_sites_kinds_and_layers_add_up(mpcc: Mpcc, model: Path) -> None:
 
 
 def test_phases_are_told_apart(mpcc: Mpcc, model: Path) -> None:
-    text = mpcc("profile", model, "--protocol", "crypten").out
+    text = mpcc("profile", model, "--protocol", "mpcc").out
     assert "By phase" in text and "set-up, once a model" in text and "before the input" in text
-    (found,) = json.loads(mpcc("profile", model, "--protocol", "crypten", "--json").out)
+    (found,) = json.loads(mpcc("profile", model, "--protocol", "mpcc", "--json").out)
     assert all(found[phase]["bytes"] > 0 for phase in ("online", "setup", "offline"))
 
 
@@ -54,8 +54,8 @@ def test_a_picture_is_written(mpcc: Mpcc, model: Path, tmp_path: Path, suffix: s
         (("-o", "cost.txt"), ".txt is no kind of picture"),
         (("-o", "absent/cost.png"), "there is no such folder"),
         (("--symbolic", "-o", "cost.png"), "--symbolic draws no picture"),
-        (("--network", "lan,20ms"), "'20ms' is no network"),
-        (("--network", "lan,"), "is no network"),
+        (("--network", "lan,20ms"), "invalid network '20ms'"),
+        (("--network", "lan,"), "invalid network"),
         (("--protocol", "semi2k,"), "there is no protocol called ''"),
         (("--protocol", "semi3k"), "did you mean 'semi2k'?"),
     ],

@@ -34,7 +34,7 @@ def test_the_front_is_a_folder_of_plans(mpcc: Mpcc, model: Path, calibration: Pa
     for _ in range(2):  # an older front is replaced
         answer = mpcc("optimize", model, "--calibration", calibration, "--pareto", "-o", "front")
         assert answer.code == 0, answer.err
-    assert "Plans for crypten on lan" in answer.out
+    assert "Plans for mpcc on lan" in answer.out
     names = {path.name for path in (tmp_path / "front").iterdir()}
     assert names == {"01.plan.json", "front.json", "front.png", "front.svg"}
     point = json.loads((tmp_path / "front" / "front.json").read_text())["points"][0]

@@ -76,5 +76,5 @@ def test_counts_of_another_model_or_protocol_are_not_compared() -> None:
     "text", ["", "[]", "{}", '{"format": "other"}', GOLDEN.replace('"bytes": 20', '"bytes": "many"')]
 )
 def test_another_file_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="this is no file of op counts"):
+    with pytest.raises(UsageError, match="not a file of op counts"):
         OpCounts.from_json(text, where="op-counts.json")

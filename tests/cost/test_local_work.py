@@ -76,7 +76,7 @@ def test_what_was_found_comes_back(tmp_path: Path) -> None:
     path = Machine("2026-01-31", "a processor", "2.13", compute, {"select": 0.1}).write(tmp_path / "a" / "machine.json")
     found = Machine.read(path)
     assert found is not None and found.compute.per_call == 2e-6 and found.errors == {"select": 0.1}
-    assert "2026-01-31" in found.compute.source
+    assert found.compute.name == "a file" and "a processor" in found.compute.source
     assert [p.name for p in path.parent.iterdir()] == ["machine.json"]
 
 

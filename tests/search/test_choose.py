@@ -20,6 +20,7 @@ from mpcc.search.pareto import front
 from mpcc.search.problem import longest
 from mpcc.search.replay import Replay
 from mpcc.search.search import Search, weights_of
+from mpcc.search.target import Objective, Target
 from tests.models.two_blocks import two_blocks
 
 SOFTMAX, GELU = "blocks.0.attn.softmax", "blocks.0.act.gelu"
@@ -33,7 +34,7 @@ def images() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def search(images: torch.Tensor) -> Search:
     prepared = pipeline.prepare(*two_blocks(), calibration=images)
-    return Search(pipeline.task_of(prepared, network="wan", level="structural"))
+    return Search(pipeline.task_of(prepared, Target(network="wan"), Objective("structural")))
 
 
 def test_every_site_keeps_members_that_trade_cost_for_damage(search: Search) -> None:

@@ -16,6 +16,7 @@ from mpcc.errors import MpccError
 from mpcc.search.pareto import CLEAR, covers, undominated
 from mpcc.search.recipes import KNOWN
 from mpcc.search.search import Search
+from mpcc.search.target import Target
 from mpcc.search.task import Point
 from tests.models.two_blocks import two_blocks
 
@@ -25,13 +26,13 @@ def images() -> torch.Tensor:
     return torch.randn(16, 4, 8, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("protocol", "network"), [("crypten", "wan"), ("semi2k", "lan")])
+@pytest.mark.parametrize(("protocol", "network"), [("mpcc", "wan"), ("semi2k", "lan")])
 def test_no_recipe_is_left_uncovered(images: torch.Tensor, protocol: str, network: str) -> None:
     model, inputs = two_blocks()
     asked: dict[str, Any] = {"calibration": images, "protocol": protocol, "network": network, "level": "structural"}
     points = pipeline.pareto(model, inputs, points=4, **asked).points
     assert all(one.estimate.seconds < other.estimate.seconds for one, other in itertools.pairwise(points))
-    judge = Search(pipeline.task_of(pipeline.prepare(model, inputs, calibration=images), protocol=protocol))
+    judge = Search(pipeline.task_of(pipeline.prepare(model, inputs, calibration=images), Target(protocol)))
     run = 0
     for recipe in KNOWN:
         try:

@@ -14,6 +14,7 @@ from mpcc.search.candidates import Candidate, Candidates
 from mpcc.search.parts import WHOLE, Partly, Parts, cut, slots_of, with_shares
 from mpcc.search.problem import Problem
 from mpcc.search.search import Search
+from mpcc.search.target import Objective, Target
 from tests.models.tuning import Vit
 
 GELU = "blocks.0.act.gelu"
@@ -24,7 +25,7 @@ def search() -> Search:
     torch.manual_seed(0)
     images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     prepared = pipeline.prepare(Vit().eval(), (images[:1],), calibration=images)
-    return Search(pipeline.task_of(prepared, network="2ms,200kB/s", level="structural"))
+    return Search(pipeline.task_of(prepared, Target(network="2ms,200kB/s"), Objective("structural")))
 
 
 def test_heads_and_tokens_are_slots_of_their_site(search: Search) -> None:
