@@ -17,6 +17,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from mpcc.cost import Estimate, Network
 from mpcc.errors import MpccError
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.search import Sensitivity
-from mpcc.search.pareto import front
+from mpcc.search.pareto import front_points
 from mpcc.search.pricing import priced
 from mpcc.search.recipes import KNOWN
 from mpcc.search.search import Search
@@ -52,7 +53,7 @@ class Judge:
 
     def __init__(self, prepared: pipeline.Prepared, search: Search, held: Tensor) -> None:
         self.prepared, self.columns = prepared, stack_calls(prepared.graph, held)
-        self.floats = Sensitivity.of(prepared.graph, self.columns, registry.approximations(), search.task.metric)
+        self.floats = Sensitivity.of(prepared.graph, self.columns, registry.approximations(), search.trials.task.metric)
         self.known: dict[tuple[str, bool], dict[str, float | None]] = {}
 
     def __call__(self, plan: Plan, emulated: bool) -> dict[str, float | None]:
@@ -64,7 +65,7 @@ class Judge:
             else:
                 outputs = self.floats.joint(plan.choices)
             metric, reference = self.floats.metric, self.floats.reference
-            damage = metric.damage(outputs, reference)
+            damage = metric.loss(outputs, reference)
             self.known[key] = {
                 "damage": damage if math.isfinite(damage) else None,
                 "drop": metric.drop(outputs, reference),
@@ -78,22 +79,24 @@ class Comparison:
     def __init__(self, name: str) -> None:
         model, self.calibration, held = MODELS[name](CALIBRATION[name], HELD_OUT[name])
         self.prepared = pipeline.prepare(*model, calibration=self.calibration)
-        self.search = Search(pipeline.task_of(self.prepared, objective=Objective("structural")))
+        self.search = Search.of(pipeline.task_of(self.prepared, objective=Objective("structural")))
         self.judge = Judge(self.prepared, self.search, held)
-        self.recipes = {recipe: self.search.recipe(recipe) for recipe in KNOWN}
+        self.recipes = {recipe: self.search.trials.judge.recipe(recipe) for recipe in KNOWN}
 
     def cell(self, protocol: str, network: str, points: int) -> dict[str, Any]:
         """Front and recipes for one protocol on one network."""
-        here = self.search.under(registry.protocol(protocol), Network.parse(network))
+        one = registry.protocol(protocol)
+        task = replace(self.search.trials.task, protocol=one, network=Network.parse(network), compute=one.compute)
+        here = self.search.under(task)
         others: dict[str, Any] = {}
         for recipe, plan in self.recipes.items():
             try:
-                others[recipe] = self.row(plan, priced(here.task, plan))
+                others[recipe] = self.row(plan, priced(task, plan))
             except MpccError as error:
                 others[recipe] = {"error": error.what}
         found = [
             self.row(p.plan, p.estimate) | {"chosen": tally(p.plan.choices), "recipe": p.plan.notes.get("recipe")}
-            for p in front(here, points)
+            for p in front_points(here, points)
         ]
         return {"protocol": protocol, "network": network, "front": found, "recipes": others}
 

@@ -33,13 +33,14 @@ from .rewrite import Pass
 from .runtime.engine.fidelity import check, compare
 from .runtime.executable import Executable, StockExecutable
 from .search import default_plan, layouts, load_metric, metric_of
+from .search.answer import searched
 from .search.pareto import POINTS, Front, front
 from .search.pricing import fastest, made, reached, stock_estimate
 from .search.program_cost import program_estimate
 from .search.recipes import Scores, recipe_plan
-from .search.search import Search, searched
+from .search.search import Search
 from .search.target import PROTOCOL, Fields, Objective, Target, TargetFields, asked, target_of
-from .search.task import Chosen, LastProgram, Task, drafted, large
+from .search.task import Chosen, LastProgram, Task, large, subset_of
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -281,11 +282,7 @@ def pareto(
     compute_of(target)
     prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
     task = task_of(prepared, target, objective, progress)
-    search = Search(task)
-    notes = {**task.notes, "made_by": "search"}
-    found = tuple(replace(p, plan=replace(p.plan, notes={**notes, **p.plan.notes})) for p in front(search, points))
-    baseline = stock_estimate(prepared.source, task.protocol, task.network)
-    return Front(found, baseline, task.metric.name, task.metric.drop_name, len(search.judge.columns[0]), prepared.calibrated)
+    return front(Search.of(task), stock_estimate(prepared.source, task.protocol, task.network), points)
 
 
 def compute_of(target: Target) -> Compute:
@@ -305,7 +302,7 @@ def task_of(
 ) -> Task:
     """What there is to choose for, as the search takes it."""
     target, objective = target or Target(), objective or Objective()
-    chosen, few = target.settings, drafted(prepared.graph, prepared.inputs)
+    chosen, few = target.settings, subset_of(prepared.graph, prepared.inputs)
     program = draft = LastProgram(lambda plan: schedule(prepared, plan, chosen))
     if large(prepared.graph, prepared.inputs):
         some, rough = replace(prepared, inputs=few), replace(chosen, tolerance=math.inf)
@@ -324,8 +321,8 @@ def task_of(
         metric=metric_of(prepared.graph) if objective.metric is None else load_metric(objective.metric),
         passes=_rewritten,
         program=program,
-        few=few,
-        draft=draft,
+        subset=few,
+        draft_program=draft,
         expanded=lambda plan: mpc_graph(prepared.graph, plan),
         settings=chosen,
         progress=progress or (lambda stage, done, total: None),

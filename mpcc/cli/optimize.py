@@ -178,7 +178,9 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
 def _search(chosen: Chosen) -> dict[str, Any]:
     point = chosen.point
     return {
-        "damage": point.damage, "predicted_damage": point.predicted_damage, "metric": chosen.metric.name,
+        "quality_loss": point.loss, "predicted_quality_loss": point.predicted_loss,
+        "damage": point.loss, "predicted_damage": point.predicted_loss,  # former names, for one more release
+        "metric": chosen.metric.name,
         "images": chosen.images, "drop": point.drop, "drop_of": chosen.metric.drop_name, "judged_on": chosen.judged,
         "programs_priced": chosen.tried,
     }  # fmt: skip

@@ -30,22 +30,22 @@ def draw(front: Front, place: Path, as_json: bool) -> None:
     out.print(f"Plans and pictures: {place}", highlight=False)
     out.print(f"Compile one: mpcc optimize MODEL --plan {place / '01.plan.json'}", highlight=False)
     if not front.calibrated:
-        out.print("Damages were measured on SYNTHETIC inputs (random noise). Give real ones with --calibration.", highlight=False)
+        out.print("Losses were measured on SYNTHETIC inputs (random noise). Give real ones with --calibration.", highlight=False)
 
 
 def table(front: Front) -> Table:
     """A row a plan, the fastest first."""
     first = front.points[0].estimate
     made = Table(title=f"Plans for {first.protocol} on {first.network}", title_justify="left")
-    for name in ("plan", "seconds", "rounds", "bytes", front.damage, front.drop, "chosen"):
+    for name in ("plan", "seconds", "rounds", "bytes", front.loss, front.drop, "chosen"):
         made.add_column(name, justify="left" if name in ("plan", "chosen") else "right", overflow="fold")
     for number, point in enumerate(front.points, 1):
         estimate = point.estimate
         made.add_row(
             f"{number:02}", duration(float(estimate.seconds)), count(float(estimate.rounds)), size(float(estimate.bytes)),
-            small(point.damage), small(point.drop), named(point.plan),
+            small(point.loss), small(point.drop), named(point.plan),
         )  # fmt: skip
-    made.caption = f"{front.damage} and {front.drop}: on {front.images} calibration input(s)"
+    made.caption = f"{front.loss} and {front.drop}: on {front.images} calibration input(s)"
     return made
 
 

@@ -27,7 +27,7 @@ def gains(made: Optimized) -> list[str]:
         return []
     lines = [loss(chosen)]
     if all(len(entry.members) == 1 for entry in chosen.candidates.values()):
-        lines.append("Nothing to gain by choosing: at every site one member is both the cheapest and the most exact.")
+        lines.append("Every site has a single Pareto-optimal candidate, so there is nothing to choose between.")
     return lines
 
 
@@ -37,7 +37,7 @@ def loss(chosen: Chosen) -> str:
     share = f"{point.drop:.1%}" if chosen.metric.drop_name.startswith("images") else small(point.drop)
     text = (
         f"Chosen from {sum(len(e.members) for e in chosen.candidates.values())} members at {len(chosen.candidates)} sites, "
-        f"{chosen.tried} programs priced. In float: {chosen.metric.name} {small(point.damage)} on {chosen.images} calibration "
+        f"{chosen.tried} programs priced. In float: {chosen.metric.name} {small(point.loss)} on {chosen.images} calibration "
         f"input(s); {chosen.metric.drop_name}: {share}"
     )
     if chosen.metric.drop_name.startswith("images"):
@@ -69,14 +69,14 @@ def ranges(made: Optimized) -> Table:
 
 def _table(entry: Candidates, chosen: Choice | Split) -> Table:
     table = Table(title=entry.site, title_justify="left")
-    for name in ("member", "rounds", "bytes", "error at the site", "damage", "instead of the chosen one"):
+    for name in ("member", "rounds", "bytes", "error at the site", "quality loss", "instead of the chosen one"):
         table.add_column(name, justify="left" if name == "member" else "right")
     ticks = _ticks(entry, chosen)
     ours = next((entry.members[place] for place in ticks), None) if isinstance(chosen, Choice) else None
     for place, member in enumerate(entry.members):
         table.add_row(
             f"{ticks.get(place, ' ')} {member.choice.approximation}{_words(member.choice)}", count(float(member.work.rounds)),
-            size(float(member.work.bytes)), small(member.error), small(member.damage), _instead(member, ours),
+            size(float(member.work.bytes)), small(member.error), small(member.loss), _instead(member, ours),
         )  # fmt: skip
     return table
 
@@ -105,7 +105,7 @@ def _instead(member: Candidate, ours: Candidate | None) -> str:
     if ours is None or member is ours:
         return ""
     rounds, amount = float(member.work.rounds - ours.work.rounds), float(member.work.bytes - ours.work.bytes)
-    return f"{rounds:+,.0f} rounds, {'+' if amount >= 0 else '-'}{size(abs(amount))}, damage {member.damage - ours.damage:+.1e}"
+    return f"{rounds:+,.0f} rounds, {'+' if amount >= 0 else '-'}{size(abs(amount))}, loss {member.loss - ours.loss:+.1e}"
 
 
 def _words(choice: Choice) -> str:

@@ -34,21 +34,21 @@ CLOSE_LOCAL = 1.03
 MOST_OF_A_FAMILY = 4
 MOST_VALUES = 1 << 16
 """Of a site's input, from which the error there is taken."""
-CLOSE_DAMAGE, TINY_DAMAGE = 1.02, 1e-7
+CLOSE_LOSS, TINY_LOSS = 1.02, 1e-7
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A choice, its work in its neighbourhood, its relative error at the site; `damage` of the outputs once measured.
+    """A choice, its work in its neighbourhood, its relative error at the site; `loss` of the outputs once measured.
 
     `rank` is its place among the members of its approximation that are built alike: a fit to other values keeps it.
-    `shares`: what part of the damage each part of the site does, where it is cut into parts.
+    `shares`: what part of the loss each part of the site does, where it is cut into parts.
     """
 
     choice: Choice
     work: Work
     error: float
-    damage: float = math.nan
+    loss: float = math.nan
     rank: int = 0
     shares: tuple[float, ...] = ()
 
@@ -161,13 +161,13 @@ def relative(seen: Tensor, exact: Tensor) -> float:
     return math.sqrt(wrong / max(float(exact.double().square().mean()), 1e-30))
 
 
-def measured(found: Candidates, damages: Sequence[float], prices: Prices) -> Candidates:
-    """The same with measured damages, pruned by them; what is left with the exact price of its neighbourhood."""
-    members = tuple(replace(m, damage=damage) for m, damage in zip(found.members, damages, strict=True))
-    priced = _priced(prune(replace(found, members=members), _surely_more_damaging), prices)
+def measured(found: Candidates, losses: Sequence[float], prices: Prices) -> Candidates:
+    """The same with measured losses, pruned by them; what is left with the exact price of its neighbourhood."""
+    members = tuple(replace(m, loss=loss) for m, loss in zip(found.members, losses, strict=True))
+    priced = _priced(prune(replace(found, members=members), _surely_loses_more), prices)
     if not priced.members:
         raise UnsupportedOperator(f"no approximation can be lowered at {found.site}", hint=priced.dropped[-1][1])
-    return prune(priced, _more_damaging)
+    return prune(priced, _loses_more)
 
 
 def prune(found: Candidates, worse: Callable[[Candidate, Candidate], bool]) -> Candidates:
@@ -176,7 +176,7 @@ def prune(found: Candidates, worse: Callable[[Candidate, Candidate], bool]) -> C
     kept: list[Candidate] = []
     dropped = list(found.dropped)
     for member in ranked:
-        if not math.isfinite(member.error) or member.damage == math.inf:
+        if not math.isfinite(member.error) or member.loss == math.inf:
             dropped.append((member.choice, "gives infinite values on the calibration inputs"))
             continue
         better = next((other for other in ranked if other is not member and _beats(other, member, worse, ranked)), None)
@@ -226,12 +226,12 @@ def _built(choice: Choice) -> tuple[Any, ...]:
     return choice.approximation, *((k, v) for k, v in choice.options.items() if isinstance(v, bool | str))
 
 
-def _more_damaging(member: Candidate, other: Candidate) -> bool:
-    return other.damage <= member.damage * CLOSE_DAMAGE + TINY_DAMAGE
+def _loses_more(member: Candidate, other: Candidate) -> bool:
+    return other.loss <= member.loss * CLOSE_LOSS + TINY_LOSS
 
 
-def _surely_more_damaging(member: Candidate, other: Candidate) -> bool:
-    return _clearly_cheaper(other, member, 2, 1.1) and _more_damaging(member, other)
+def _surely_loses_more(member: Candidate, other: Candidate) -> bool:
+    return _clearly_cheaper(other, member, 2, 1.1) and _loses_more(member, other)
 
 
 def _name(choice: Choice) -> str:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import fx
 
 from mpcc import registry
 from mpcc.approximate import Plan
-from mpcc.cost import Estimate, Network, Protocol, estimate_graph
+from mpcc.calibration.ranges import record_ranges
+from mpcc.cost import Budget, Estimate, Network, Protocol, Work, estimate_graph
 from mpcc.errors import PrecisionError
+from mpcc.lowering import lower
 from mpcc.program import Program
 
-from .program_cost import program_estimate
+from .prices import Calls
+from .problem import Weights
+from .program_cost import program_estimate, sizeless_seconds
 
 if TYPE_CHECKING:
     from .task import Task
+
+PLACE_BITS = 12
+"""Fraction bits of what enters a neighbourhood. In a whole program products stand before it; `Settings.fraction_bits` (14) of
+an operand less the bits that their sums carry leave about as many."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,34 @@ def priced(task: Task, plan: Plan) -> Estimate:
     if task.protocol.scheduled:
         return made(task, plan).estimate
     return estimate_graph(task.expanded(plan), task.protocol, task.network)
+
+
+def place_work(task: Task, graph: fx.GraphModule, calls: Calls) -> tuple[Work, float]:
+    """The work of a neighbourhood (an mpc-level graph with calls of it), and the local seconds that know no size."""
+    graph, protocol, speed = task.passes(graph), task.protocol, seconds_of(task.protocol, task.network)
+    if not protocol.scheduled:
+        return work_of(estimate_graph(graph, protocol, task.network), speed), 0.0
+    record_ranges(graph, calls)
+    program = lower(graph, replace(task.settings, input_bits=PLACE_BITS))
+    work = work_of(program_estimate(program, protocol, task.network, task.compute), speed)
+    own = Work(work.rounds - 1, work.bytes, work.local_seconds)  # without the opening of its own outputs
+    return own, sizeless_seconds(program, task.compute)
+
+
+def work_of(estimate: Estimate, speed: Weights) -> Work:
+    """Rounds and bytes of an estimate, and what its seconds hold besides these."""
+    spent = speed.of(Work(estimate.rounds, estimate.bytes), 0.0)
+    return Work(float(estimate.rounds), float(estimate.bytes), float(estimate.seconds) - spent)
+
+
+def seconds_of(protocol: Protocol, network: Network) -> Weights:
+    """Online seconds as a linear measure of rounds, bytes and local work."""
+    return Weights(protocol.rtt_per_round * network.rtt_seconds, protocol.link_share / network.bandwidth, 1.0)
+
+
+def weights_of(budget: Budget, speed: Weights) -> Weights:
+    """What a budget bounds, as a linear measure."""
+    return {"seconds": speed, "bytes": Weights(bytes=1.0), "rounds": Weights(rounds=1.0)}[budget.unit]
 
 
 def stock_estimate(source: fx.GraphModule, protocol: Protocol, network: Network) -> Estimate:

@@ -1,6 +1,6 @@
 """The best plan as a mixed-integer programme, solved exactly by HiGHS.
 
-    minimise   objective(rounds, bytes, local, damage)          all measures are linear: see `Weights`
+    minimise   objective(rounds, bytes, local, loss)          all measures are linear: see `Weights`
     so that    each limit holds                                 such as rounds * latency + bytes / bandwidth + local <= 2 s
     x[slot, option] is 0 or 1, one option a slot
     used[site, form] >= x of each option of that form at the site                 (what a form costs once)
@@ -115,7 +115,7 @@ class Milp:
                 found[self.first[position] + index] = (
                     weights.bytes * float(work.bytes)
                     + weights.local_seconds * float(work.local_seconds)
-                    + weights.damage * option.damage
+                    + weights.loss * option.loss
                 )
         for key, once in problem.forms.items():
             found[self.used[key]] = weights.bytes * float(once.bytes) + weights.local_seconds * float(once.local_seconds)
@@ -125,7 +125,7 @@ class Milp:
     def limit(self, problem: Problem, limit: Limit) -> None:
         """Add a limit, divided by its right side so that tolerances are relative."""
         costs = self.costs(problem, limit.weights)
-        left = limit.most - limit.weights.of(problem.fixed, problem.fixed_damage)
+        left = limit.most - limit.weights.of(problem.fixed, problem.fixed_loss)
         scale = abs(left) or float(np.abs(costs).max()) or 1.0
         row = {int(column): costs[column] / scale for column in np.flatnonzero(costs)}
         self.rows.append((row, -np.inf, left / scale))

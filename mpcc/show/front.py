@@ -1,4 +1,4 @@
-"""The folder of a front: one plan.json a point, front.json with their costs and damages, front.svg and front.png.
+"""The folder of a front: one plan.json a point, front.json with their costs and losses, front.svg and front.png.
 
     front/01.plan.json ... front.json front.svg front.png          plans in the order of their seconds
 """
@@ -24,7 +24,7 @@ def write_front(front: Front, place: Path) -> Path:
         for number, point in enumerate(front.points, 1):
             (new / f"{number:02}.plan.json").write_text(point.plan.to_json(), encoding="utf-8")
         (new / FRONT).write_text(json.dumps(document(front), indent=2) + "\n", encoding="utf-8")
-        figure = picture({"this search": _curve(front)}, front.damage)
+        figure = picture({"this search": _curve(front)}, front.loss)
         figure.savefig(new / "front.svg", metadata={"Date": None})
         figure.savefig(new / "front.png", dpi=120)
     return place
@@ -36,10 +36,12 @@ def document(front: Front) -> dict[str, Any]:
     return {
         "protocol": first.protocol,
         "network": first.network,
-        "damage": front.damage,
+        "quality_loss": front.loss,
+        "damage": front.loss,  # here and below the former name, for one more release
         "drop": front.drop,
         "images": front.images,
         "calibrated": front.calibrated,
+        "machine": dict(first.machine),
         "baseline_seconds": float(front.baseline.seconds),
         "points": [
             {
@@ -47,8 +49,10 @@ def document(front: Front) -> dict[str, Any]:
                 "seconds": float(point.estimate.seconds),
                 "rounds": float(point.estimate.rounds),
                 "bytes": float(point.estimate.bytes),
-                "damage": point.damage,
-                "predicted_damage": point.predicted_damage,
+                "quality_loss": point.loss,
+                "predicted_quality_loss": point.predicted_loss,
+                "damage": point.loss,
+                "predicted_damage": point.predicted_loss,
                 "drop": point.drop,
                 "chosen": tally(point.plan.choices),
                 "recipe": point.plan.notes.get("recipe"),
@@ -64,13 +68,13 @@ def tally(choices: Mapping[str, Choice | Split]) -> dict[str, int]:
 
 
 def _curve(front: Front) -> list[tuple[float, float]]:
-    return [(float(point.estimate.seconds), point.damage) for point in front.points]
+    return [(float(point.estimate.seconds), point.loss) for point in front.points]
 
 
 def picture(
     curves: Mapping[str, list[tuple[float, float]]], unit: str, others: Mapping[str, tuple[float, float]] | None = None
 ) -> Any:
-    """Damage over seconds, both logarithmic: curves as steps, single plans as labelled marks."""
+    """Loss over seconds, both logarithmic: curves as steps, single plans as labelled marks."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

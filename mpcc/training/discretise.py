@@ -39,7 +39,7 @@ def by_ratio(gates: Sequence[Gate], weights: Mapping[str, Tensor], mu: float) ->
 def by_milp(gates: Sequence[Gate], weights: Mapping[str, Tensor], prices: Prices, most: float) -> Picks | None:
     """The picks of least lost score whose predicted cost is at most `most`; None if there are none.
 
-    A position is a slot, its damage the lost score, what it costs besides rounds its bytes: `mpcc.search.solver` solves it.
+    A position is a slot, its loss the lost score, what it costs besides rounds its bytes: `mpcc.search.solver` solves it.
     """
     slots: list[Slot] = []
     least: dict[str, float] = {}
@@ -52,7 +52,7 @@ def by_milp(gates: Sequence[Gate], weights: Mapping[str, Tensor], prices: Prices
     names = [None, *least, None]
     chain = tuple(Edge(source, target, 0.0) for source, target in pairwise(names))
     problem = Problem(tuple(slots), chain, Work(sum(least.values()), prices.base))
-    found = solve(problem, Weights(damage=1.0), [Limit(Weights(rounds=prices.per_round, bytes=1.0), most)])
+    found = solve(problem, Weights(loss=1.0), [Limit(Weights(rounds=prices.per_round, bytes=1.0), most)])
     if found is None:
         return None
     return {site: tuple(found[p] for p in positions) for site, positions in problem.sites.items()}
