@@ -59,8 +59,6 @@ NN_ORDER = (
     "fold_norm_affine",
     "split_masks",
 )
-UNCHECKED = Settings(tolerance=float("inf"))
-"""For programs that are only to be priced."""
 MPC_ORDER = (
     "fold_constants_mpc",
     "separate_parts",
@@ -350,8 +348,7 @@ def estimate(
         graph = capture(model_or_graph, example_inputs)
         return estimate_graph(graph if plan is None else mpc_graph(graph, plan), protocol, link)
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
-    settings = replace(target.settings, tolerance=math.inf)  # the program is only priced
-    program = schedule(prepared, plan or first_plan(prepared, "bounded"), settings)
+    program = schedule(prepared, plan or first_plan(prepared, "bounded"), target.unchecked.settings)
     return program_estimate(program, protocol, link, compute)
 
 

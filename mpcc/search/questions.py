@@ -20,11 +20,11 @@ from .task import Chosen
 BISECTIONS = 12
 """Halvings, on a logarithmic scale, of the loss that is allowed: of a span of 1e12 they leave a factor of 1.007."""
 MOST_SETTLED = 16
-"""Plans of large models that may fail once all inputs are looked at. Each bars an option or tightens the budget, so it ends; a
-settled plan takes minutes there, and no model has needed more than three."""
+"""Plans that may fail, or miss the budget, once they are fitted to all inputs: only those of large models can, and each bars an
+option or tightens the budget. It bounds the time; after it the answer is that the budget cannot be met."""
 MOST_BLIND, BLIND_AIM = 3, 0.98
-"""Trials where losses were not measured: the first that meets the budget is the answer, so they aim a little below it: by what
-predicted and exact costs of whole programs differ, mostly under 2 %."""
+"""Trials where losses were not measured: the first that meets the budget is the answer, so that aiming a little below it saves
+whole programs that miss it by a hair."""
 
 
 def best_within_budget(search: Search, budget: Budget) -> tuple[Chosen | None, Search]:

@@ -24,9 +24,18 @@ NEGLIGIBLE = 1e-6
 CLOSE, SMALL = 0.1, 1e-5
 """A measured loss this near to the predicted one confirms it."""
 MOST_TRIALS = 8
+"""Whole programs made for one question. The loop ends by itself when a plan comes back; this holds where corrections of the
+problem alternate between plans, and bounds the time on large models, where a program takes a minute."""
 MOST_BANS = 40
-NOT_FINITE = "infinite"
+"""Options that turn out not to be usable; each costs one run of the graph and no program."""
 GAP, PART_GAP = 1e-3, 1e-2
+"""Relative distance from the optimum at which the solver may stop: well below `CLOSE`, to which its predictions hold. Parts of
+sites are interchangeable to a percent, and to prove which of them is best would take most of the time."""
+MOST_CORRECTION = 10.0
+"""How far one measurement of a joint choice scales the losses of a single site. They enter the sum with all others, so that such
+a factor is already more likely the share of another site; without a bound, a site whose own loss is tiny would be barred."""
+TIE_SPEED, TIE_LOSS = 1e-9, 1e-12
+"""Of two plans equal in what is asked for, the better one in the other measure: less than any difference that was measured."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +110,12 @@ def settled(problem: Problem, objective: Weights, tools: Tools) -> tuple[Trial, 
 
 def cheapest(problem: Problem, weights: Weights, tools: Tools) -> tuple[Trial, Problem]:
     """The plan that costs least, whatever it does."""
-    return settled(problem, weights + LOSS * 1e-12, tools)
+    return settled(problem, weights + LOSS * TIE_LOSS, tools)
 
 
 def most_exact(problem: Problem, speed: Weights, tools: Tools) -> tuple[Trial, Problem]:
     """The plan that does least loss, whatever it costs."""
-    return settled(problem, LOSS + speed * 1e-9, tools)
+    return settled(problem, LOSS + speed * TIE_SPEED, tools)
 
 
 def attempt(problem: Problem, picks: Picks, tools: Tools) -> Trial | Problem:
@@ -114,14 +123,14 @@ def attempt(problem: Problem, picks: Picks, tools: Tools) -> Trial | Problem:
     try:
         loss = tools.loss(picks)
         if not math.isfinite(loss):
-            return banned(problem, picks, RangeError(f"values are {NOT_FINITE}"))
+            return banned(problem, picks, RangeError("values are infinite"))
         return Trial(picks, tools.work(picks), loss, problem.loss(picks))
     except RangeError as error:
         return banned(problem, picks, error)
 
 
 def span(problem: Problem, speed: Weights) -> float:
-    """How far the cheapest and the dearest plan can lie apart."""
+    """How far the cheapest and the most expensive plan can lie apart."""
     total = 0.0
     for slot in problem.slots:
         costs = [speed.of(option.work, 0.0) for option in slot.options]
@@ -145,7 +154,8 @@ def corrected(problem: Problem, picks: Picks, measured: float, without: Mapping[
     slots = []
     for slot in problem.slots:
         own = alone[slot.site]
-        ratio = min(max(shares[slot.site] * factor / own, 0.1), 10.0) if own > 0 else 1.0
+        ratio = shares[slot.site] * factor / own if own > 0 else 1.0
+        ratio = min(max(ratio, 1 / MOST_CORRECTION), MOST_CORRECTION)
         slots.append(replace(slot, options=tuple(replace(o, loss=o.loss * ratio) for o in slot.options)))
     made = replace(problem, slots=tuple(slots))
     return replace(made, fixed_loss=made.fixed_loss + measured - made.loss(picks))

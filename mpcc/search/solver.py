@@ -1,4 +1,4 @@
-"""The best plan as a mixed-integer programme, solved exactly by HiGHS.
+"""The best plan as a mixed-integer linear program (MILP), solved exactly by HiGHS.
 
     minimise   objective(rounds, bytes, local, loss)          all measures are linear: see `Weights`
     so that    each limit holds                                 such as rounds * latency + bytes / bandwidth + local <= 2 s
@@ -29,6 +29,7 @@ Array = np.ndarray[Any, Any]
 SLACK = 1e-9
 """Relative: how far above a limit counts as rounding."""
 MOST_CUTS = 50
+"""Solutions that may lie within the solver's tolerance of a limit but above it; each is excluded by a row."""
 MOST_NODES = 1000
 """Of a search within a gap: when as many did not close it, what was found so far is as good (and a count, unlike a time, gives
 the same plan everywhere)."""
@@ -39,14 +40,14 @@ def solve(problem: Problem, objective: Weights, limits: Sequence[Limit] = (), ga
     """The picks of least objective within the limits; None if there are none. `gap`: relative, that is close enough."""
     if not problem.slots:
         return () if all(holds(problem, limit, ()) for limit in limits) else None
-    programme = Milp.of(problem)
+    milp = Milp.of(problem)
     for limit in limits:
-        programme.limit(problem, limit)
+        milp.limit(problem, limit)
     for _ in range(MOST_CUTS):
-        picks = programme.run(problem, objective, gap)
+        picks = milp.run(problem, objective, gap)
         if picks is None or all(holds(problem, limit, picks) for limit in limits):
             return picks
-        programme.exclude(picks)  # within the solver's tolerance of a limit, but above it
+        milp.exclude(picks)  # within the solver's tolerance of a limit, but above it
     return None
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -33,6 +34,11 @@ class Target:
     network: str | Network = "lan"
     machine: str | Path | Machine | None = None
     settings: Settings = Settings()
+
+    @property
+    def unchecked(self) -> Target:
+        """The same for programs that are only priced, however coarse their arithmetic is."""
+        return replace(self, settings=replace(self.settings, tolerance=math.inf))
 
     def __post_init__(self) -> None:
         registry.protocol(self.protocol)

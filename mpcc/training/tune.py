@@ -25,8 +25,7 @@ from mpcc.calibration import range_report
 from mpcc.cost import Budget, Estimate, Network
 from mpcc.errors import BudgetError, MpccError, RangeError, UsageError
 from mpcc.ir.nn import attribute, inputs_of, sites
-from mpcc.lowering import Settings
-from mpcc.pipeline import UNCHECKED, Optimized, Prepared
+from mpcc.pipeline import Optimized, Prepared
 from mpcc.runtime.engine.fidelity import compare
 from mpcc.search import layouts
 from mpcc.search.pricing import fastest, priced, reached, stock_estimate
@@ -259,7 +258,7 @@ class Tuning:
         graph = weights or self.base
         plan = provisional_plan(graph, self.inputs, self.gates, picks, self.known)
         # How precise the program is tells nothing yet: training goes on.
-        return priced(self._task(replace(self.prepared, graph=graph), UNCHECKED), plan)
+        return priced(self._task(replace(self.prepared, graph=graph), self.wanted.target.unchecked), plan)
 
     def _fitted(self, trained: fx.GraphModule, picks: Picks) -> tuple[Prepared, Plan]:
         """The plan of the picks for these weights."""
@@ -267,11 +266,9 @@ class Tuning:
         plan = fitted_plan(trained, picked, self.inputs, self.gates, picks, self.known)
         return replace(self.prepared, graph=trained), plan
 
-    def _task(self, prepared: Prepared, settings: Settings | None = None) -> Task:
+    def _task(self, prepared: Prepared, target: Target | None = None) -> Task:
         """What `pricing` takes: the weights of `prepared` for the protocol and the network that are wanted."""
-        target = self.wanted.target
-        target = target if settings is None else replace(target, settings=settings)
-        return pipeline.task_of(prepared, target, Objective("structural"))
+        return pipeline.task_of(prepared, target or self.wanted.target, Objective("structural"))
 
     # -- from scores to picks --
 

@@ -174,6 +174,8 @@ def test_count_write_then_check(mpcc: Mpcc, bundle: Path, tmp_path: Path) -> Non
     assert mpcc("count", bundle, "--write", "counts.json").code == 0
     assert mpcc("count", bundle, "--check", "counts.json").code == 0
     counts = json.loads((tmp_path / "counts.json").read_text())
+    (tmp_path / "former.json").write_text(json.dumps(counts | {"protocol": "crypten"}))
+    assert mpcc("count", bundle, "--check", "former.json").code == 0
     counts["rounds"] -= 1
     (tmp_path / "counts.json").write_text(json.dumps(counts))
     risen = mpcc("count", bundle, "--check", "counts.json")

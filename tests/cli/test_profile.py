@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from mpcc.cost import Compute
+from mpcc.cost.machine import Machine
+
 Mpcc = Callable[..., Any]
 TABLES = "crypten-stock,semi2k,cheetah"
 
@@ -67,3 +70,18 @@ def test_what_cannot_be_drawn_or_is_unknown_is_refused(
     answer = mpcc("profile", model, *options)
     assert answer.code == 2 and said in answer.err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_machine_is_chosen_and_named(mpcc: Mpcc, model: Path, tmp_path: Path) -> None:
+    file = Machine("2026-01-31", "a slow processor", "2.13", Compute("", per_kernel=1.0)).write(tmp_path / "slow.json")
+    found = [
+        json.loads(mpcc("profile", model, "--machine", machine, "--json").out)[0] for machine in ("reference", file)
+    ]
+    assert [one["machine"]["name"] for one in found] == ["reference", "a file"]
+    assert found[0]["online"]["rounds"] == found[1]["online"]["rounds"]
+    assert found[1]["online"]["seconds"] > 1 > found[0]["online"]["seconds"]
+    assert "a slow processor" in mpcc("profile", model, "--machine", file).out
+    refused = mpcc("profile", model, "--machine", "absent.json")
+    assert refused.code == 2 and "invalid machine 'absent.json'" in refused.err
+    made = json.loads(mpcc("optimize", model, "--machine", file, "--json").out)
+    assert made["machine"] == made["plan"]["notes"]["machine"] == found[1]["machine"]

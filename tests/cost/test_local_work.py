@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mpcc.cost import Compute
 from mpcc.cost.machine import Machine
+from mpcc.errors import UsageError
 from mpcc.program.local import Local, local_work
 from mpcc.runtime.benchmark import Case, cases, fit, measure
 
@@ -97,3 +98,22 @@ def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert Machine.file() == tmp_path / "mpcc" / "machine.json"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert Machine.file() == Path.home() / ".cache" / "mpcc" / "machine.json"
+
+
+def test_a_machine_is_asked_for_by_name_or_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert Machine.asked(None) is None and Machine.asked("reference") is None
+    with pytest.raises(UsageError, match="not been measured"):
+        Machine.asked("this")
+    with pytest.raises(UsageError, match="invalid machine 'absent.json'"):
+        Machine.asked("absent.json")
+    here = Machine("d", "this one", "t", Compute("x")).write()
+    other = Machine("d", "another", "t", Compute("x", per_call=1.0)).write(tmp_path / "other.json")
+    names = [found and (found.processor, found.compute.name) for found in map(Machine.asked, (None, "this", here, other))]
+    assert names == [("this one", "this machine"), ("this one", "this machine"), ("this one", "a file"), ("another", "a file")]
+    assert Machine.asked("reference") is None
+
+
+def test_equal_constants_have_equal_fingerprints() -> None:
+    one, same, other = Compute("x", per_call=1.0), Compute("y", per_call=1.0, name="a file"), Compute("x", per_call=2.0)
+    assert one.note["fingerprint"] == same.note["fingerprint"] != other.note["fingerprint"]
