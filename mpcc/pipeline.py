@@ -29,7 +29,8 @@ from .errors import BudgetError, OutsideRange, UsageError
 from .ir import nn as nn_level
 from .lowering import Settings, lower
 from .program import Program
-from .rewrite import Pass
+from .rewrite import Observer, Pass, Rewritten, Step, settle
+from .rewrite.order import AfterPass
 from .runtime.engine.fidelity import check, compare
 from .runtime.executable import Executable, StockExecutable
 from .search import default_plan, layouts, load_metric, metric_of
@@ -49,26 +50,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 
-NN_ORDER = (
-    "fold_constants",
-    "cse",
-    "split_projection",
-    "slice_early",
-    "fold_scale",
-    "fuse_linear",
-    "fold_norm_affine",
-    "split_masks",
-)
-MPC_ORDER = (
-    "fold_constants_mpc",
-    "separate_parts",
-    "fuse_linear_mpc",
-    "centre_keys",
-    "divide_after_matmul",
-    "reassociate_attention",
-    "cse_mpc",
-)
-
 
 def capture(
     model: Model, example_inputs: Sequence[Any] | None = None, *, input_shapes: Mapping[str, Sequence[int]] | None = None
@@ -86,16 +67,18 @@ def transform(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     passes: Sequence[str | Pass] | None = None,
     plan: Plan | None = None,
+    observe: Observer | None = None,
 ) -> fx.GraphModule:
     """The exact nn-level rewrites alone: nn level in (anything that `capture` takes), nn level out, trainable.
 
-    `passes` names the passes to run, in order (default: all exact ones). With a `plan`, its structural choices are
-    written into the graph as well.
+    `passes` names the passes to run, one after another; by default all exact ones run until none changes the graph.
+    With a `plan`, its structural choices are written into the graph as well.
     """
     result = capture(graph, example_inputs, input_shapes=input_shapes)
-    for rewrite in _ordered("nn", NN_ORDER) if passes is None else [_pass(p) for p in passes]:
-        result = rewrite(result).graph_module
-        nn_level.verify(result)
+    if observe is not None:
+        observe(Step("nn", "capture", result.graph))
+    for group in [registry.pass_order("nn")] if passes is None else [(_pass(p),) for p in passes]:
+        result = settle(result, group, _after_each("nn", observe))
     if plan is not None:
         result = apply_structural(result, plan, registry.approximations())
         nn_level.verify(result)
@@ -106,10 +89,16 @@ def _pass(named: str | Pass) -> Pass:
     return named if isinstance(named, Pass) else registry.pass_(named)
 
 
-def _ordered(graph: str, order: Sequence[str]) -> list[Pass]:
-    """The passes of a level in their order; those of other packages come last."""
-    found = {name: p for name, p in registry.passes().items() if p.graph == graph and p.level == "exact"}
-    return [found.pop(name) for name in order if name in found] + list(found.values())
+def _after_each(level: str, observe: Observer | None) -> AfterPass:
+    """What happens between two passes: the graph is verified and shown to the observer."""
+
+    def after(rewrite: Pass, done: Rewritten) -> None:
+        if level == "nn":
+            nn_level.verify(done.graph_module)
+        if observe is not None:
+            observe(Step(level, rewrite.name, done.graph_module.graph, done.modified, done.layers, done.refusals))
+
+    return after
 
 
 @dataclass(frozen=True)
@@ -157,6 +146,7 @@ def prepare(
     calibration: Any = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
+    observe: Observer | None = None,
 ) -> Prepared:
     """Capture, rewrite and calibrate."""
     tell = progress or (lambda stage, done, total: None)
@@ -164,7 +154,7 @@ def prepare(
     source = capture(model, example_inputs, input_shapes=input_shapes)
     tell("capture", 1, 1)
     tell("rewrite", 0, 1)
-    graph = transform(copy.deepcopy(source))
+    graph = transform(copy.deepcopy(source), observe=observe)
     tell("rewrite", 1, 1)
     shapes = [tuple(n.meta["val"].shape) for n in graph.graph.nodes if n.op == "placeholder"]
     given = calibration is not None
@@ -190,15 +180,16 @@ def _checked(prepared: Prepared, plan: Plan, program: Program, tolerance: float)
     return program
 
 
-def mpc_graph(graph: fx.GraphModule, plan: Plan) -> fx.GraphModule:
+def mpc_graph(graph: fx.GraphModule, plan: Plan, observe: Observer | None = None) -> fx.GraphModule:
     """The mpc-level graph of an nn-level one under a plan, rewritten: what programs are made of."""
-    return _rewritten(expand(graph, plan, registry.approximations()))
+    expanded = expand(graph, plan, registry.approximations())
+    if observe is not None:
+        observe(Step("mpc", "expand", expanded.graph))
+    return _rewritten(expanded, observe)
 
 
-def _rewritten(graph: fx.GraphModule) -> fx.GraphModule:
-    for rewrite in _ordered("mpc", MPC_ORDER):
-        graph = rewrite(graph).graph_module
-    return graph
+def _rewritten(graph: fx.GraphModule, observe: Observer | None = None) -> fx.GraphModule:
+    return settle(graph, registry.pass_order("mpc"), _after_each("mpc", observe))
 
 
 def optimize(
@@ -213,6 +204,7 @@ def optimize(
     scores: Scores | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
+    observe: Observer | None = None,
     **given: Unpack[Fields],
 ) -> Optimized:
     """The rewritten model that meets the objective at the least quality loss, its plan, its cost and its executable.
@@ -220,6 +212,7 @@ def optimize(
     Fields of `target` and `objective` may be given as keywords of their own: `budget="2s", network="wan"`. BudgetError when
     no plan of the level meets the budget. `max_drop` without a budget gives the fastest plan within that accuracy drop; with
     one it must hold as well. `calibration`: a tensor, an iterable of tensors, a .npy or .npz file, an image folder.
+    `observe` sees the graph after every step (`mpcc.show.dump.Dump` writes them to a folder).
     `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc.search.recipes`), whose `scores` may be given.
     """
     if plan is not None and recipe is not None:
@@ -227,7 +220,8 @@ def optimize(
     target, objective = asked(target, objective, given)
     compute_of(target)  # a machine that does not exist is refused before capture and calibration, which take long
     wanted, max_drop = None if objective.budget is None else Budget.parse(objective.budget), objective.max_drop
-    prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
+    how: Any = dict(calibration=calibration, input_shapes=input_shapes, progress=progress, observe=observe)
+    prepared = prepare(model, example_inputs, **how)
     task = task_of(prepared, target, objective, progress)
     baseline = stock_estimate(prepared.source, task.protocol, task.network)
     chosen = None
@@ -243,6 +237,10 @@ def optimize(
     else:
         chosen = searched(task, wanted, max_drop)
         best = made(task, chosen.point.plan)
+    if observe is not None:  # the search made many graphs; this is the chosen one, step by step
+        mpc_graph(prepared.graph, best.plan, observe)
+        observe(Step("online", "lower", best.program.online.graph))
+        observe(Step("dealer", "lower", best.program.dealer.graph))
     task.progress("emulate", 0, 1)
     errors = compare(prepared.source, best.program, prepared.inputs)
     ranges = tuple(range_report(prepared.graph, best.plan, registry.approximations(), prepared.inputs))

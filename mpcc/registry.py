@@ -50,6 +50,14 @@ def passes() -> Mapping[str, Pass]:
 
 
 @cache
+def pass_order(graph: str) -> tuple[Pass, ...]:
+    """The exact passes of a graph level ("nn" or "mpc") in the order that they run."""
+    from .rewrite import ordered
+
+    return tuple(ordered(one for one in passes().values() if one.graph == graph and one.level == "exact"))
+
+
+@cache
 def protocols() -> Mapping[str, Protocol]:
     """All protocols by name."""
     from .cost import Protocol

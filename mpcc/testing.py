@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from . import files
+
 if TYPE_CHECKING:
     from .cost import OpCounts, Rise
 
@@ -54,9 +56,7 @@ def op_counts(request: pytest.FixtureRequest) -> Callable[..., OpCounts]:
         now = _count(model, example_inputs, calibration)
         file = folder / f"{name}{SUFFIX}"
         if update:
-            part = file.with_name(f".{file.name}.part")
-            part.write_text(now.to_json(), encoding="utf-8")
-            part.replace(file)
+            files.write(file, now.to_json())
             return now
         if not file.is_file():
             pytest.fail(f"there are no op counts in {file.name}: write them with `pytest {OPTION}`", pytrace=False)

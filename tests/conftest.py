@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,31 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 -- what libraries under test draw from the global generator
     torch.manual_seed(seed)
+
+
+UPDATE_GOLDEN = "--update-golden"
+GOLDEN = Path(__file__).with_name("golden")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-golden`"""
+    parser.addoption(UPDATE_GOLDEN, action="store_true", help="write the texts that `golden` compares with")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """golden(name, text): the text is that of tests/golden/NAME.txt, whose first line is the command that rewrites it."""
+
+    def check(name: str, text: str) -> None:
+        file = GOLDEN / f"{name}.txt"
+        test = Path(request.path).relative_to(GOLDEN.parents[1]).as_posix()
+        text = f"# pytest {test} {UPDATE_GOLDEN}\n{text}"
+        if request.config.getoption(UPDATE_GOLDEN):
+            file.write_text(text, encoding="utf-8")
+        assert file.is_file(), f"no golden text: pytest {test} {UPDATE_GOLDEN}"
+        assert text == file.read_text(encoding="utf-8")
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -21,16 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from netns import Namespaces
 from safetensors.torch import save_file
 from torch import Tensor, fx
 
+from benchmarks.netns import Namespaces
 from mpcc.program import Program
-from mpcc.runtime.crypten_stock.party import CLIENT, OWNER
+from mpcc.runtime.crypten_stock.party import CLIENT, SERVER
 from mpcc.runtime.crypten_stock.plan import stock_program
 from mpcc.runtime.crypten_stock.wire import Job, receive_answer, send_job
 
-PARTY = str(Path(__file__).with_name("party.py"))
+ROOT = Path(__file__).parents[2]
+PARTY = "-m", "benchmarks.parties.party"
 ROLES = ("server", "client", "dealer")
 WAIT_SECONDS = 900.0
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -53,9 +54,9 @@ def stock(graph: fx.GraphModule, image: Tensor, spaces: Namespaces | None = None
     rendezvous = f"tcp://{_address(spaces, 0)}:{_free_port() if spaces is None else 29500}"
     with ExitStack() as stack:
         links = []
-        for rank in (OWNER, CLIENT):
+        for rank in (SERVER, CLIENT):
             ours, theirs = socket.socketpair()
-            command = [sys.executable, PARTY, "stock", str(theirs.fileno()), *(["cpu"] if cpu else [])]
+            command = [sys.executable, *PARTY, "stock", str(theirs.fileno()), *(["cpu"] if cpu else [])]
             with theirs:
                 _start(stack, _inside(spaces, rank) + command, pass_fds=[theirs.fileno()])
             links.append(stack.enter_context(Connection(ours.detach())))
@@ -63,10 +64,10 @@ def stock(graph: fx.GraphModule, image: Tensor, spaces: Namespaces | None = None
         for link in links:
             if not link.poll(WAIT_SECONDS):
                 raise TimeoutError(f"no answer of the stock engine after {WAIT_SECONDS:g} s")
-        owner, client = (receive_answer(link) for link in links)
-    if owner.error or client.error:
-        raise RuntimeError(f"the stock engine failed: {owner.error or client.error}")
-    return Measured(client.outputs[0], client.rounds, client.bytes, (owner.seconds, client.seconds))
+        server, client = (receive_answer(link) for link in links)
+    if server.error or client.error:
+        raise RuntimeError(f"the stock engine failed: {server.error or client.error}")
+    return Measured(client.outputs[0], client.rounds, client.bytes, (server.seconds, client.seconds))
 
 
 def mpcc(
@@ -83,7 +84,7 @@ def mpcc(
         started = {
             role: _start(
                 stack,
-                [*_inside(spaces, index), sys.executable, PARTY, "mpcc", str(folder / "job.json"), role],
+                [*_inside(spaces, index), sys.executable, *PARTY, "mpcc", str(folder / "job.json"), role],
                 stdout=subprocess.PIPE,
                 text=True,
             )
@@ -92,18 +93,18 @@ def mpcc(
         told = {role: process.communicate(timeout=WAIT_SECONDS)[0] for role, process in started.items()}
     if failed := [role for role, process in started.items() if process.returncode]:
         raise RuntimeError(f"{', '.join(failed)} of mpcc failed")
-    owner, client = ([json.loads(line) for line in told[role].splitlines()] for role in ROLES[:2])
-    return [_measured(one, other) for one, other in zip(owner, client, strict=True)]
+    server, client = ([json.loads(line) for line in told[role].splitlines()] for role in ROLES[:2])
+    return [_measured(one, other) for one, other in zip(server, client, strict=True)]
 
 
-def _measured(owner: dict[str, Any], client: dict[str, Any]) -> Measured:
+def _measured(server: dict[str, Any], client: dict[str, Any]) -> Measured:
     output = torch.tensor(client["output"])
-    times = owner["seconds"], client["seconds"]
+    times = server["seconds"], client["seconds"]
     return Measured(output, client["rounds"], client["bytes"], times, client["offline_bytes"])
 
 
 def _start(stack: ExitStack, command: list[str], **options: Any) -> subprocess.Popen[Any]:
-    process = subprocess.Popen(command, env=ENVIRONMENT, **options)
+    process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, **options)
     stack.callback(process.wait)
     stack.callback(process.kill)
     return process

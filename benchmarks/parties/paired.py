@@ -3,7 +3,7 @@
     found = paired(program, images, Network.parse("lan"))
     found["predicted"], found["measured"], found["off"]
 
-A cycle is one calibration of this machine (`mpcc calibrate`) and then a few inferences; of each, the quarter that went
+A cycle is one calibration of this machine (`mpcc benchmark`) and then a few inferences; of each, the quarter that went
 best counts. Each inference starts when all processes are idle, so that none of the dealer's work, which is done ahead of
 the input and on a machine of its own, falls into it.
 """

@@ -1,7 +1,7 @@
 """One process of a measured inference: a party of the stock engine, or a party or the dealer of mpcc.
 
-    party.py stock FD [cpu]           the stock engine's party; its job comes and its answer goes over the socket FD
-    party.py mpcc JOB.json ROLE       `mpcc.runtime.session.standalone.run_party`; prints a JSON line for each inference
+    stock FD [cpu]         the stock engine's party; its job comes and its answer goes over the socket FD
+    mpcc JOB.json ROLE     `mpcc.runtime.session.standalone.run_party`; prints a JSON line for each inference
 
 With `cpu`, the online phase is measured by the processor time of this process (all threads) instead of the clock: both
 engines take `time.perf_counter` from their own module, which is given the other clock here.
@@ -33,7 +33,8 @@ def mpcc(job: dict[str, Any], role: str) -> None:
 
     from mpcc.program import Program
     from mpcc.runtime.engine import inference
-    from mpcc.runtime.session.standalone import run_party
+    from mpcc.runtime.net.connect import PeerConfig
+    from mpcc.runtime.session.standalone import PartyConfig, run_party
 
     if job["cpu"]:
         inference.time = PROCESSOR  # type: ignore[attr-defined]
@@ -41,15 +42,10 @@ def mpcc(job: dict[str, Any], role: str) -> None:
     weights = load_file(folder / "weights.st") if role == "server" else {}
     program = Program.from_json((folder / "program.json").read_text(), weights)
     images = load_file(folder / "inputs.st")
-    run_party(
-        program,
-        "benchmark",
-        role,
-        {name: (host, port) for name, (host, port) in job["peers"].items()},
-        inputs=[(images[name],) for name in sorted(images, key=int)] if role == "client" else (),
-        allow_plain=True,
+    peers = PeerConfig(role, {k: (host, port) for k, (host, port) in job["peers"].items()}, None, True, 120.0)
+    config = PartyConfig(
+        peers,
         ahead=1,
-        connect_seconds=120.0,
         report=lambda report: _say(seconds=report.seconds),
         result=lambda outcome: _say(
             seconds=outcome.seconds,
@@ -60,6 +56,8 @@ def mpcc(job: dict[str, Any], role: str) -> None:
             output=outcome.outputs[0].tolist(),
         ),
     )
+    inputs = [(images[name],) for name in sorted(images, key=int)] if role == "client" else ()
+    run_party(program, "benchmark", config, inputs)
 
 
 def _say(**found: Any) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mpcc.rewrite.passes import Level
@@ -36,6 +36,10 @@ class Approximation:
     members worth considering at a site, cheapest last or in any order; an empty tuple means that it does not apply there.
     `error` is the declared bound on the absolute error over the fitted range (None for structural ones), and `domain` is
     that range: the quantities that must stay in an interval. An empty domain holds for every input.
+
+    `trainable` names options that are part of the function a model is trained with (a floor, a factor): a later fit keeps
+    them (`SiteStatistics.fixed`). `ideal` overrides options while training, so that what is only a means of computing the
+    function (a polynomial for a reciprocal) does not limit what may be learned.
     """
 
     name: str
@@ -47,3 +51,5 @@ class Approximation:
     error: Callable[[Options], float | None] = lambda options: None
     domain: Callable[[Options], Domain] = lambda options: {}
     summary: str = ""
+    trainable: tuple[str, ...] = ()
+    ideal: Options = field(default_factory=dict)

@@ -16,7 +16,7 @@ from torch import fx
 
 from mpcc.errors import PlanError, UnsupportedOperator
 from mpcc.ir import mpc
-from mpcc.ir.nn import is_site
+from mpcc.ir.nn import is_site, target_name
 from mpcc.ir.public_mask import part_of
 from mpcc.ir.trace import Recorder
 
@@ -120,7 +120,7 @@ def _masked_function(
     approximation = approximations.get(choice.approximation)
     if approximation is None:
         raise PlanError(f"approximation {choice.approximation!r} does not exist", where=f"site {site}", hint="See `mpcc passes`.")
-    name = str(getattr(node.target, "__name__", node.target)).split(".")[0]
+    name = target_name(node)
     if approximation.operator != name:
         raise PlanError(f"{approximation.name} replaces {approximation.operator}, not {name}", where=f"site {site}")
     attributes = ATTRIBUTES.get(name, ())

@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx
+
+from mpcc.ir.nn import WHOLE_VIEWS, site_operator
 
 STRETCH = 1.25
 OPERATORS = frozenset({"softmax"})
-aten = torch.ops.aten
-SAME_VALUES = frozenset({aten.reshape.default, aten.permute.default, aten.expand.default, aten.flip.default, aten.roll.default})
-"""Views whose elements are those of their operand, all equally often: there is nothing new to see."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ def regions(graph: fx.Graph) -> dict[fx.Node, Region]:
     sites: dict[str, list[fx.Node]] = {}
     for node in graph.nodes:
         site = node.meta.get("site")
-        if site and node.op == "call_function" and site.rsplit(".", 1)[-1].split("#")[0] in OPERATORS:
+        if site and node.op == "call_function" and site_operator(site) in OPERATORS:
             sites.setdefault(site, []).append(node)
     found: dict[fx.Node, Region] = {}
     for own in sites.values():
@@ -77,7 +75,7 @@ class Stretched(fx.Interpreter):
             args, kwargs = fx.node.map_arg((n.args, n.kwargs), lambda a: self._wide(a, region))
             assert callable(n.target)
             self.wide[n] = n.target(*args, **kwargs)
-        source = n.all_input_nodes[0] if n.target in SAME_VALUES else None
+        source = n.all_input_nodes[0] if n.target in WHOLE_VIEWS else None
         if source is not None and source.name in self.seen and self.where.get(source) is region:
             self.seen[n.name] = self.seen[source.name]
             return

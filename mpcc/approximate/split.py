@@ -18,7 +18,7 @@ from torch import fx
 
 from mpcc.errors import PlanError
 from mpcc.ir import mpc
-from mpcc.ir.nn import shape_of
+from mpcc.ir.nn import shape_of, target_name
 from mpcc.ir.trace import Recorder, Symbol
 
 from .plan import Split
@@ -38,12 +38,12 @@ def split_dim(node: fx.Node, split: Split) -> int:
     assert isinstance(operand, fx.Node)
     sizes = shape_of(operand)
     if node.target in WHOLE:
-        raise PlanError(f"{_name(node)} cannot be split into parts", where=site)
+        raise PlanError(f"{target_name(node)} cannot be split into parts", where=site)
     if not -len(sizes) <= split.dim < len(sizes):
         raise PlanError(f"there is no dimension {split.dim} in an input of shape {list(sizes)}", where=site)
     dim = split.dim % len(sizes)
     if dim not in free_dims(node):
-        raise PlanError(f"{_name(node)} works along dimension {split.dim}, which cannot be split", where=site)
+        raise PlanError(f"{target_name(node)} works along dimension {split.dim}, which cannot be split", where=site)
     for part in split.parts:
         if part.index[-1] >= sizes[dim]:
             raise PlanError(f"position {part.index[-1]} is outside dimension {split.dim} of size {sizes[dim]}", where=site)
@@ -113,10 +113,6 @@ def _joined(node: fx.Node, rank: int) -> set[int]:
     if node.target in (aten.layer_norm.default, aten.rms_norm.default):
         return set(range(rank - len(given["normalized_shape"]), rank))
     return set()
-
-
-def _name(node: fx.Node) -> str:
-    return str(getattr(node.target, "__name__", node.target)).split(".")[0]
 
 
 def _noted(x: Any, *, part: str, made_by: str) -> Any:

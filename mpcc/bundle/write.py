@@ -1,10 +1,7 @@
-"""Writes a bundle: into a folder beside the place, then renamed, so that what stands there is whole at any time."""
+"""Writes a bundle atomically."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +9,7 @@ from pathlib import Path
 
 from torch import fx
 
+from mpcc import files
 from mpcc.approximate import Plan
 from mpcc.errors import BundleError, MpccError
 from mpcc.program import Program
@@ -21,12 +19,12 @@ from .manifest import Manifest, created_by, sha256
 from .weights import write_weights
 
 FRONT = "front.json"
-"""The file by which the folder of a front is known."""
+"""The file that marks the folder of a Pareto front."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a bundle is written of. `module` is the rewritten nn-level graph, if it is at hand; `report` is HTML text."""
+    """The contents of a bundle. `module`: the rewritten nn-level graph, if available. `report`: HTML text."""
 
     plan: Plan
     program: Program
@@ -36,16 +34,15 @@ class Contents:
 
 
 def save(contents: Contents, folder: str | Path) -> Path:
-    """Write a bundle. An existing bundle is replaced, only when all went well; any other folder with something in it
-    is refused (BundleError)."""
+    """Write a bundle, replacing an older one on success only. BundleError if `folder` holds anything else."""
     place = Path(folder)
     with replaced(place) as new:
-        (new / names.PLAN).write_text(contents.plan.to_json(), encoding="utf-8")
+        files.write(new / names.PLAN, contents.plan.to_json())
         _write_model(contents.module, new / names.MODEL)
-        (new / names.PROGRAM).write_text(contents.program.to_json(), encoding="utf-8")
+        files.write(new / names.PROGRAM, contents.program.to_json())
         write_weights(contents.program.constants, new / names.WEIGHTS)
-        (new / names.REPORT).write_text(contents.report, encoding="utf-8")
-        (new / names.MANIFEST).write_text(_manifest(contents, new).to_json(), encoding="utf-8")
+        files.write(new / names.REPORT, contents.report)
+        files.write(new / names.MANIFEST, _manifest(contents, new).to_json())
     return place
 
 
@@ -62,7 +59,7 @@ def _manifest(contents: Contents, folder: Path) -> Manifest:
 
 
 def _write_model(module: fx.GraphModule | None, path: Path) -> None:
-    """The rewritten model; left out when it holds an operator that has no ONNX form."""
+    """Write the rewritten model, unless it has an operator that ONNX lacks."""
     if module is None:
         return
     from mpcc.frontend.export import export_onnx
@@ -75,49 +72,22 @@ def _write_model(module: fx.GraphModule | None, path: Path) -> None:
 
 @contextmanager
 def replaced(place: Path, mark: str | None = None) -> Iterator[Path]:
-    """A new folder that takes the place of `place` at the end, or vanishes when anything (also Ctrl-C) goes wrong."""
+    """A new folder that atomically replaces `place`. BundleError if something else than a bundle (or a folder with the file
+    `mark`) is there."""
     check_place(place, mark)
-    parent = place.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=parent))
-    try:
+    with files.replacing_folder(place) as new:
         yield new
-        new.chmod(0o777 & ~_umask())
-        _swap(new, place)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-
-
-def _swap(new: Path, place: Path) -> None:
-    if not place.exists():
-        new.rename(place)
-        return
-    old = new.with_suffix(".old")
-    place.rename(old)
-    try:
-        new.rename(place)
-    except BaseException:
-        old.rename(place)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_place(place: Path, mark: str | None = None) -> None:
-    """BundleError when something that is no bundle (nothing with the file `mark`) stands at `place`."""
+    """BundleError if `place` exists and is not a bundle (or, given `mark`, not a folder with that file)."""
     if not place.exists():
         return
     if not place.is_dir():
-        raise BundleError("a file of that name is in the way", where=str(place), hint="choose another folder with -o")
+        raise BundleError("a file of that name exists", where=str(place), hint="Choose another folder with -o.")
     if any(place.iterdir()) and not (place / (mark or names.MANIFEST)).is_file():
         raise BundleError(
-            f"the folder holds something else than a {'front' if mark else 'bundle'}; it was left alone",
+            f"the folder is not a {'Pareto front' if mark else 'bundle'} and was not touched",
             where=str(place),
-            hint="choose another folder with -o",
+            hint="Choose another folder with -o.",
         )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

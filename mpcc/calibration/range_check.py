@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from mpcc.approximate import Approximation, Choice, Domain, Plan, Split
 from mpcc.approximate.expand import site_function
 from mpcc.errors import PlanError
-from mpcc.ir.nn import is_site, operator_of, sites
+from mpcc.ir.nn import is_site, operator_of, site_operator, sites
 
 from .quantities import quantities
 from .ranges import Inputs, observe
@@ -154,12 +154,8 @@ def named_like(graph_module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     own = sites(graph_module)
     wanted = list(plan.choices)
     operators = [getattr(operator_of(node), "name", "") for node in own.values()]
-    if [_operator(name) for name in wanted] != operators:
+    if [site_operator(name) for name in wanted] != operators:
         raise PlanError("the plan's sites do not match those of the model", hint="Make the bundle again with `mpcc optimize`.")
     for name, node in zip(wanted, own.values(), strict=True):
         node.meta["site"] = name
     return graph_module
-
-
-def _operator(site: str) -> str:
-    return site.rsplit(".", 1)[-1].split("#")[0]

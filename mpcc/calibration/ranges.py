@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_map
 
 from mpcc.approximate.logit_margin import STRETCH, Stretched, regions
 from mpcc.errors import RangeError, ShapeError
+from mpcc.ir.nn import size_of
 from mpcc.ir.value_range import Range
 
 ELEMENTS_AT_ONCE = 1 << 20  # of the largest value: bounds the memory of a run over many calls
@@ -104,11 +105,11 @@ def over_calls(graph_module: fx.GraphModule, one_call: Callable[..., Any], colum
 
 def values_a_call(graph_module: fx.GraphModule) -> int:
     """Values that one call computes, all nodes together."""
-    return sum(node.meta["val"].numel() for node in graph_module.graph.nodes if node.op == "call_function")
+    return sum(size_of(node) for node in graph_module.graph.nodes if node.op == "call_function")
 
 
 def _largest(graph_module: fx.GraphModule) -> int:
-    return max((n.meta["val"].numel() for n in graph_module.graph.nodes if "val" in n.meta), default=1)
+    return max((size_of(n) for n in graph_module.graph.nodes if "val" in n.meta), default=1)
 
 
 class _Watcher(fx.Interpreter):

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from mpcc.approximate import Approximation, Choice, Plan, SiteStatistics, Split
 from mpcc.approximate.expand import site_function
 from mpcc.errors import RangeError
-from mpcc.ir.nn import attribute, is_site
+from mpcc.ir.nn import attribute, is_site, size_of
 
 from .calibrate import seen_at, statistics_of
 from .quantities import site_of
@@ -83,7 +83,7 @@ def _mapped(
 
     if not varying:
         return one_call()
-    chunk = max(1, ELEMENTS_AT_ONCE // max(1, max(n.meta["val"].numel() for n in (node, *varying))))
+    chunk = max(1, ELEMENTS_AT_ONCE // max(1, max(size_of(n) for n in (node, *varying))))
     return torch.func.vmap(one_call, chunk_size=chunk, randomness="error")(*(values[n] for n in varying))
 
 

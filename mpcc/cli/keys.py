@@ -51,12 +51,11 @@ def keys(
 
 def make(folder: Path, days: int) -> dict[str, Path]:
     """Role -> its folder. Private keys are readable by the owner of the file alone."""
-    import os
-
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from mpcc.runtime.net.handshake import CLIENT, DEALER, OWNER
+    from mpcc.files import write
+    from mpcc.runtime.net.handshake import CLIENT, DEALER, SERVER
 
     def pem(certificate: Certificate) -> bytes:
         return certificate.public_bytes(serialization.Encoding.PEM)
@@ -64,17 +63,16 @@ def make(folder: Path, days: int) -> dict[str, Path]:
     issuer, signer = _name("mpcc authority"), ec.generate_private_key(ec.SECP256R1())
     authority = pem(_certificate(issuer, issuer, signer, signer, days, authority=True))
     made: dict[str, Path] = {}
-    for role in (OWNER, CLIENT, DEALER):
+    for role in (SERVER, CLIENT, DEALER):
         place = made[role] = folder / role
         place.mkdir(parents=True, mode=0o700)
         key = ec.generate_private_key(ec.SECP256R1())
-        (place / AUTHORITY).write_bytes(authority)
-        (place / CERTIFICATE).write_bytes(pem(_certificate(_name(role), issuer, key, signer, days)))
+        write(place / AUTHORITY, authority)
+        write(place / CERTIFICATE, pem(_certificate(_name(role), issuer, key, signer, days)))
         secret = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        with os.fdopen(os.open(place / KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secret)
+        write(place / KEY, secret, private=True)
     return made
 
 

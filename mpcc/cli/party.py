@@ -1,9 +1,7 @@
-"""mpcc run --party: this machine is the owner, the client or the dealer, and meets the others over the network."""
+"""mpcc run --party: this process is the server, the client or the dealer, and meets the others over the network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,75 +13,69 @@ if TYPE_CHECKING:
     from mpcc.program.program import Cost
     from mpcc.runtime.session.participant import Report
     from mpcc.runtime.session.session import Outcome
+    from mpcc.runtime.session.standalone import PartyConfig
 
 SERVER, CLIENT, DEALER = "server", "client", "dealer"
-NAMES = {"0": SERVER, "1": CLIENT, "dealer": DEALER}
-PEERS = "--peers host:port,host:port,host:port, of party 0, party 1 and the dealer"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Who this is, where the others are, and how it proves itself."""
-
-    role: str
-    peers: Mapping[str, tuple[str, int]]
-    tls: Path | None
-    sessions: int | None
-    insecure_dealer: bool
-    material: Path | None = None
-    repeat: int = 1
+NAMES = {SERVER: SERVER, CLIENT: CLIENT, DEALER: DEALER, "0": SERVER, "1": CLIENT}
+"""The values of --party. Numbers are what the parties are called in the literature."""
+PEERS = "--peers host:port,host:port,host:port, of the server, the client and the dealer"
 
 
 def role_of(text: str) -> str:
-    """`server` of 0, `client` of 1; UsageError for anything else."""
+    """The role that a value of --party names. UsageError for anything else."""
     if text not in NAMES:
-        raise UsageError(f"there is no party {text!r}", where="--party", hint="0 (the owner), 1 (the client) or dealer")
+        raise UsageError(f"unknown party {text!r}", where="--party", hint="server, client or dealer")
     return NAMES[text]
 
 
-def addresses(text: str | None) -> Mapping[str, tuple[str, int]]:
-    """The addresses of the three, by role."""
-    from mpcc.runtime.session.standalone import parse_peers
-
-    if text is None:
-        raise UsageError("--party needs the others' addresses", hint=PEERS)
-    return parse_peers(text)
-
-
-def take_part(bundle: Path, place: Place, inputs: list[Path]) -> tuple[list[Outcome], Cost]:
-    """A session in one role. Only the owner reads the weights; client and dealer need the public files alone."""
-    from mpcc.bundle import open_bundle
+def configuration(
+    role: str,
+    peers: str | None,
+    tls: Path | None = None,
+    *,
+    sessions: int | None = 1,
+    insecure_dealer: bool = False,
+    material: Path | None = None,
+) -> PartyConfig:
+    """What the options of the command line say of this party."""
+    from mpcc.runtime.net.connect import PeerConfig, parse_peers
     from mpcc.runtime.net.wire import Identity
+    from mpcc.runtime.session.standalone import PartyConfig
+
+    if peers is None:
+        raise UsageError("--party needs the addresses of the others", hint=PEERS)
+    identity = None if tls is None else Identity.of(tls, role)
+    return PartyConfig(
+        PeerConfig(role, parse_peers(peers), identity),
+        sessions=sessions,
+        material=material,
+        insecure_dealer=insecure_dealer,
+        report=_served,
+        notice=say,
+    )
+
+
+def take_part(bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1) -> tuple[list[Outcome], Cost]:
+    """A session in one role. Only the server reads the weights; client and dealer need the public files alone."""
+    from mpcc.bundle import open_bundle
     from mpcc.runtime.session.standalone import run_party
 
     from .tensors import calls
 
-    opened = open_bundle(bundle, weights=place.role == SERVER)
+    opened = open_bundle(bundle, weights=config.role == SERVER)
     shapes = [tuple(node.meta["val"].shape) for node in opened.program.inputs()]
-    outcomes = run_party(
-        opened.program,
-        opened.manifest.model_version,
-        place.role,
-        place.peers,
-        identity=None if place.tls is None else Identity.of(place.tls, place.role),
-        inputs=calls(inputs, shapes) * place.repeat if inputs else (),
-        insecure_dealer=place.insecure_dealer,
-        material=place.material,
-        sessions=place.sessions,
-        report=_served,
-        notice=say,
-    )
-    return outcomes, opened.program.cost
+    asked = calls(inputs, shapes) * repeat if inputs else ()
+    return run_party(opened.program, opened.manifest.model_version, config, asked), opened.program.cost
 
 
 def deal(bundle: Path, folder: Path, count: int) -> None:
-    """The dealer's work into files, one a party, for `count` inferences; it is not needed later."""
+    """The dealer's work into files, one per party, for `count` inferences; it is not needed later."""
     from mpcc.bundle import open_bundle
     from mpcc.runtime.dealer.files import deal_to_files
 
     opened = open_bundle(bundle, weights=False)
     for role, path in deal_to_files(opened.program, opened.manifest.model_version, folder, count).items():
-        say(f"{path}: for the {role} alone, over a private way; whoever has both files can read everything")
+        say(f"{path}: for the {role} alone, over a secure channel; whoever has both files can read everything")
 
 
 def _served(report: Report) -> None:

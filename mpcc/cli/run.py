@@ -21,10 +21,10 @@ EPILOG = (
     "Examples: mpcc run model.mpcc --input image.npy --output logits.npy      (three processes on this machine)\n\n"
     "mpcc run model.mpcc --input image.npy --network 20ms,100MB/s      (the same over an emulated network)\n\n"
     "mpcc run model.mpcc --input image.npy --repeat 20 --json      (seconds of 20 inferences after one set-up)\n\n"
-    "Three machines: mpcc run model.mpcc --party 0 --peers owner:7000,client:7001,dealer:7002 --tls keys; "
-    "likewise --party dealer, and --party 1 with --input.\n\n"
-    "No dealer later on: mpcc run model.mpcc --party dealer --material dealt --repeat 100; then give each party its file: "
-    "--party 0 --material server.material ..."
+    "Three machines: mpcc run model.mpcc --party server --peers A:7000,B:7001,C:7002 --tls keys/server; "
+    "likewise --party dealer, and --party client with --input.\n\n"
+    "Without a dealer at run time: mpcc run model.mpcc --party dealer --material dealt --repeat 100; then give each party "
+    "its file: --party server --material server.material ..."
 )
 LARGEST_SHOWN = 20
 
@@ -60,26 +60,26 @@ def run(
         str | None, typer.Option(metavar="N", help=f"Emulate a network between the processes: {options.NETWORK_HELP}")
     ] = None,
     party: Annotated[
-        str | None, typer.Option(metavar="0|1|dealer", help="Be this party: 0 the owner, 1 the client, or the dealer.")
+        str | None, typer.Option(metavar="server|client|dealer", help="The role of this process: the server owns the weights.")
     ] = None,
     peers: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT,...", help="Where party 0, party 1 and the dealer are.")
+        str | None, typer.Option(metavar="HOST:PORT,...", help="Addresses of the server, the client and the dealer.")
     ] = None,
     tls: Annotated[Path | None, typer.Option(metavar="FOLDER", help="This party's folder of `mpcc keys`.")] = None,
     sessions: Annotated[
-        int, typer.Option(metavar="N", min=0, help="How many sessions party 0 or the dealer serves; 0: until stopped.")
+        int, typer.Option(metavar="N", min=0, help="How many sessions the server or the dealer serves; 0: until stopped.")
     ] = 1,
     material: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="The dealer writes files for --repeat inferences into this folder; a party uses its file."
+            metavar="PATH", help="The dealer writes files for --repeat inferences here; a party names its own file."
         ),
     ] = None,
     repeat: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Ask all inputs N times over after one set-up; the last answers count.")
+        int, typer.Option(metavar="N", min=1, help="Run every input N times in one session; the last answers are the output.")
     ] = 1,
     insecure_dealer: Annotated[
-        bool, typer.Option("--insecure-dealer", help="The dealer inside party 0, which can then read the INPUT.")
+        bool, typer.Option("--insecure-dealer", help="Let the server act as the dealer: it can then read the INPUT.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -91,7 +91,7 @@ def run(
     link = None if network is None else Network.parse(network)
     if party is None:
         if peers is not None or tls is not None or material is not None:
-            hint = "say which one this is: --party 0, 1 or dealer"
+            hint = "say which party this is: --party server, client or dealer"
             raise UsageError("--peers, --tls and --material need --party", hint=hint)
         done, predicted = here(bundle, _given(inputs), link, insecure_dealer, repeat)
     else:
@@ -102,12 +102,14 @@ def run(
         role = remote.role_of(party)
         if insecure_dealer:
             say(f"NOT PRIVATE: {security.INSECURE_DEALER}")
-        asked = _given(inputs) if role == remote.CLIENT else _none(inputs, party)
+        asked = _given(inputs) if role == remote.CLIENT else _none(inputs, role)
         if role == remote.DEALER and material is not None:
             remote.deal(bundle, material, repeat)
             return
-        place = remote.Place(role, remote.addresses(peers), tls, sessions or None, insecure_dealer, material, repeat)
-        done, predicted = remote.take_part(bundle, place, asked)
+        config = remote.configuration(
+            role, peers, tls, sessions=sessions or None, insecure_dealer=insecure_dealer, material=material
+        )
+        done, predicted = remote.take_part(bundle, config, asked, repeat)
         if role != remote.CLIENT:
             return
     finish(done, predicted, output, as_json, len(done) // repeat)
@@ -138,15 +140,15 @@ def _given(inputs: list[Path] | None) -> list[Path]:
     from mpcc.errors import UsageError
 
     if not inputs:
-        raise UsageError("there is no input", hint="give one with --input x.npy")
+        raise UsageError("no input given", hint="give one with --input x.npy")
     return inputs
 
 
-def _none(inputs: list[Path] | None, party: str) -> list[Path]:
+def _none(inputs: list[Path] | None, role: str) -> list[Path]:
     from mpcc.errors import UsageError
 
     if inputs:
-        raise UsageError(f"party {party} has no input: it belongs to the client", hint="give it with --party 1")
+        raise UsageError(f"the {role} takes no input: it belongs to the client", hint="give it with --party client")
     return []
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpcc import files
 from mpcc.errors import ModelFileError, RangeError, ShapeError, UsageError
 
 if TYPE_CHECKING:
@@ -66,16 +66,9 @@ def load(path: Path) -> np.ndarray[Any, Any]:
 
 def write(path: Path, outputs: Sequence[Tensor]) -> None:
     """One output as .npy, several as .npz."""
-    part, made = path.with_name(f".{path.name}.part"), io.BytesIO()  # into a file itself numpy writes less on a full disk
+    made = io.BytesIO()  # numpy hides that a disk is full when it writes into a file itself
     if len(outputs) == 1:
         np.save(made, outputs[0].detach().numpy(), allow_pickle=False)
     else:
         np.savez(made, **{f"output_{index}": value.detach().numpy() for index, value in enumerate(outputs)})
-    try:
-        with part.open("wb") as file:
-            file.write(made.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    files.write(path, made.getbuffer(), private=True)

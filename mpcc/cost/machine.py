@@ -1,4 +1,4 @@
-"""What local work takes on one machine, as `mpcc calibrate` measured it, kept in the user's cache or in any file.
+"""What local work takes on one machine, as `mpcc benchmark` measured it, kept in the user's cache or in any file.
 
 Machine.read()               -> Machine(date="2026-01-31", processor="...", compute=Compute(per_call=2e-06, ...)) or None
 Machine.asked("reference")   -> None: the protocol's own figures
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mpcc import files
 from mpcc.errors import UsageError
 
 from .protocol import Compute
@@ -44,8 +44,7 @@ class Machine:
     @staticmethod
     def file() -> Path:
         """Where this machine's figures are kept: machine.json in the user's cache."""
-        base = os.environ.get("XDG_CACHE_HOME") or ""
-        return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "mpcc" / "machine.json"
+        return files.cache_folder() / "machine.json"
 
     @staticmethod
     def read(path: Path | None = None) -> Machine | None:
@@ -62,7 +61,7 @@ class Machine:
             errors = {str(name): float(value) for name, value in found["errors"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
             return None
-        source = f"mpcc calibrate: {processor}, {sharing(alone)}, torch {torch}"  # no date: bundles name it
+        source = f"mpcc benchmark: {processor}, {sharing(alone)}, torch {torch}"  # no date: bundles name it
         name = "this machine" if path is None else "a file"
         return Machine(date, processor, torch, Compute(source, **constants, name=name), errors, alone)
 
@@ -79,12 +78,12 @@ class Machine:
             return None
         found = Machine.read(None if choice == THIS else Path(choice))
         if found is None and choice == THIS:
-            raise UsageError("this machine has not been measured", where="--machine", hint="run `mpcc calibrate`")
+            raise UsageError("this machine has not been measured", where="--machine", hint="Run `mpcc benchmark`.")
         if found is None:
             raise UsageError(
-                f"invalid machine {str(choice)!r}: not a file that `mpcc calibrate` wrote",
+                f"invalid machine {str(choice)!r}: not a file that `mpcc benchmark` wrote",
                 where="--machine",
-                hint=f"one of: {REFERENCE}, {THIS}, or such a file ({Machine.file().name} in the user's cache)",
+                hint=f"One of: {REFERENCE}, {THIS}, or the path of such a file.",
             )
         return found
 
@@ -92,12 +91,7 @@ class Machine:
         """Keep it, whole or not at all."""
         place = path or Machine.file()
         place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f".{place.name}.{os.getpid()}.part")
-        try:
-            part.write_text(json.dumps(self.document(), indent=2) + "\n", encoding="utf-8")
-            part.replace(place)
-        finally:
-            part.unlink(missing_ok=True)
+        files.write(place, json.dumps(self.document(), indent=2) + "\n")
         return place
 
     def document(self) -> dict[str, Any]:

@@ -19,14 +19,10 @@ from torch.fx.node import map_arg
 
 from mpcc.errors import InvalidGraph
 from mpcc.ir import mpc, nonnegative
+from mpcc.ir.nn import WHOLE_VIEWS, attribute
 
 PUBLIC, WEIGHTS, SECRET = "public", "weights", "secret"
 """Visibility: known to all; known to the model's owner only; known to nobody."""
-
-SAME_VALUES = frozenset(
-    {torch.ops.aten.reshape.default, torch.ops.aten.permute.default, torch.ops.aten.expand.default}
-)
-"""Views that show a value whole: what opens one opens the other."""
 
 _MPC_ARGUMENTS = {
     "scale": ("x", "factor"),
@@ -67,7 +63,7 @@ def uses(graph: GraphModule) -> list[Use]:
     made_by: dict[Node, tuple[str, ...]] = {}
     for node in graph.graph.nodes:
         visible[node] = _visibility(graph, node, visible)
-        whole = node.target in SAME_VALUES and operands(node)
+        whole = node.target in WHOLE_VIEWS and operands(node)
         values[node] = values[operands(node)[0]] if whole else node.name
         before = tuple(dict.fromkeys(use for operand in operands(node) for use in made_by[operand]))
         made_by[node] = before
@@ -118,9 +114,7 @@ def _visibility(graph: GraphModule, node: Node, visible: Mapping[Node, str]) -> 
     if node.op == "placeholder":
         return SECRET
     if node.op == "get_attr":
-        tensor: Any = graph
-        for part in str(node.target).split("."):
-            tensor = getattr(tensor, part)
+        tensor = attribute(graph, str(node.target))
         secret = isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
         return WEIGHTS if secret else PUBLIC
     seen = {visible[operand] for operand in operands(node)}

@@ -12,39 +12,43 @@ from torch.nn import Module
 from mpcc.errors import ModelFileError, UsageError
 
 from .examples import Shapes
+from .limits import DEFAULT, Limits
 
 __all__ = ["capture"]
 
 
-def capture(model: Any, example_inputs: Any = None, *, input_shapes: Shapes | None = None) -> fx.GraphModule:
+def capture(
+    model: Any, example_inputs: Any = None, *, input_shapes: Shapes | None = None, limits: Limits = DEFAULT
+) -> fx.GraphModule:
     """The nn-level graph of `model`: canonical ATen operators, evaluation mode, float32, static shapes.
 
     `model` is an nn.Module, an fx.GraphModule, a torch.export program, an ONNX model, or the path of a .pt2 or .onnx
     file. Inputs are taken from `example_inputs` (a tensor, a tuple, a mapping of keywords), else from the graph's own
-    metadata, else from `input_shapes` (by name, or in order). Parameters are copies under their own names.
+    metadata, else from `input_shapes` (by name, or in order). Parameters are copies under their own names. A file may be
+    as large as `limits` say; nothing that it holds is ever run or imported.
     Raises MpccError: what is wrong, where, and the call to make.
     """
     if isinstance(model, (str, Path)):
-        return _from_file(Path(model), example_inputs, input_shapes)
+        return _from_file(Path(model), example_inputs, input_shapes, limits)
     if isinstance(model, (Module, ExportedProgram)):
         from .torch import capture_module
 
         return capture_module(model, example_inputs, input_shapes)
     if type(model).__module__.startswith("onnx"):
-        return _from_onnx(model, example_inputs, input_shapes)
+        return _from_onnx(model, example_inputs, input_shapes, limits)
     raise UsageError(
         f"a {type(model).__name__} is not a model",
         hint="Give an nn.Module, an fx.GraphModule, a torch.export program, or the path of a .pt2 or .onnx file.",
     )
 
 
-def _from_file(path: Path, example_inputs: Any, input_shapes: Shapes | None) -> fx.GraphModule:
+def _from_file(path: Path, example_inputs: Any, input_shapes: Shapes | None, limits: Limits) -> fx.GraphModule:
     if path.suffix == ".onnx":
-        return _from_onnx(path, example_inputs, input_shapes)
+        return _from_onnx(path, example_inputs, input_shapes, limits)
     if path.suffix == ".pt2":
-        from .torch import capture_module
+        from .pt2 import capture_pt2
 
-        return capture_module(path, example_inputs, input_shapes)
+        return capture_pt2(path, example_inputs, input_shapes, limits)
     raise ModelFileError(
         f"{path.suffix or 'a file without suffix'} is not a kind of model file",
         where=str(path),
@@ -52,8 +56,8 @@ def _from_file(path: Path, example_inputs: Any, input_shapes: Shapes | None) -> 
     )
 
 
-def _from_onnx(model: Any, example_inputs: Any, input_shapes: Shapes | None) -> fx.GraphModule:
+def _from_onnx(model: Any, example_inputs: Any, input_shapes: Shapes | None, limits: Limits) -> fx.GraphModule:
     from .onnx import capture_onnx
 
-    graph: fx.GraphModule = capture_onnx(model, example_inputs, input_shapes=input_shapes)
+    graph: fx.GraphModule = capture_onnx(model, example_inputs, input_shapes=input_shapes, limits=limits)
     return graph

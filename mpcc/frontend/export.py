@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import secrets
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import torch
 from torch import fx
 
 from mpcc.errors import MissingDependency
+from mpcc.files import replacing
 from mpcc.ir.nn import copy_graph, inputs_of, verify
 
 # Protobuf refuses to serialise messages of 2 GiB and more; leave room for the graph.
@@ -27,22 +26,19 @@ _LARGEST = 2**31 - 2**24
 def export_onnx(graph_module: fx.GraphModule, path: str | Path, *, opset: int = 20) -> Path:
     """Write `graph_module` to `path`; onnxruntime computes what the graph computes.
 
-    The file appears whole or not at all. Weights beyond 2 GiB go to `<name>.data` beside it. Returns the path.
+    The file appears whole or not at all, readable by this user alone: it holds the weights. Weights beyond 2 GiB go to
+    `<name>.data` beside it. Returns the path.
     """
     verify(graph_module)
     target = Path(path)
     model = to_onnx(graph_module, opset=opset)
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
+    with replacing(target, private=True) as part:
         if model.ByteSize() < _LARGEST:
-            onnx.save_model(model, beside)
+            onnx.save_model(model, part)
         else:
             data = target.name + ".data"
-            onnx.save_model(model, beside, save_as_external_data=True, location=data, all_tensors_to_one_file=True)
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+            onnx.save_model(model, part, save_as_external_data=True, location=data, all_tensors_to_one_file=True)
     return target
 
 

@@ -1,4 +1,4 @@
-"""The torch front end: an nn.Module, an fx.GraphModule, an ExportedProgram or a .pt2 file -> an nn-level graph.
+"""The torch front end: an nn.Module, an fx.GraphModule or an ExportedProgram -> an nn-level graph.
 
 `torch.export` traces (its training IR keeps linear, layer_norm, gelu, softmax and attention whole); the canonicaliser
 does the rest. The result is an evaluation-mode graph in float32 that shares nothing with the model: a model in training
@@ -8,24 +8,24 @@ mode is captured as if it were in evaluation mode, half-precision weights become
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx
 from torch.export import ExportedProgram
 
-from mpcc.errors import CaptureError, InvalidGraph, ModelFileError
+from mpcc.errors import CaptureError, InvalidGraph
 from mpcc.ir.nn import copy_graph, verify
 
 from .canonical import canonicalise_program
 from .canonical.mutation import NeedsFunctional
-from .examples import Shapes, resolve_inputs
+from .examples import Inputs, Shapes, resolve_inputs
+from .limits import Limits
 from .tracing import export, quiet
 
 
 def capture_module(
-    model: torch.nn.Module | ExportedProgram | str | Path,
+    model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,
     input_shapes: Shapes | None = None,
 ) -> fx.GraphModule:
@@ -35,29 +35,23 @@ def capture_module(
     `input_shapes`: instead, shapes by input name or in order. A graph that carries its shapes needs neither.
     Raises CaptureError (no inputs, data-dependent control flow, NaN weights), UnsupportedOperator, ShapeError.
     """
-    if isinstance(model, (str, Path)):
-        model = load_program(Path(model))
     if isinstance(model, fx.GraphModule) and _is_captured(model) and example_inputs is None and input_shapes is None:
         return copy_graph(model)
-    program = _program(model, example_inputs, input_shapes)
+    return _canonical(_program(model, example_inputs, input_shapes))
+
+
+def capture_functional(module: torch.nn.Module, inputs: Inputs, limits: Limits, weights: int) -> fx.GraphModule:
+    """A program of a file, traced again: its shapes are now given, or it writes memory that others read."""
+    program = export(module, inputs)
+    with limits.guard(weights):
+        return _canonical(program)
+
+
+def _canonical(program: ExportedProgram) -> fx.GraphModule:
     try:
         return canonicalise_program(program)
     except NeedsFunctional:
         return canonicalise_program(_functional(program))
-
-
-def load_program(path: Path) -> ExportedProgram:
-    """The program in a .pt2 file; ModelFileError if there is none."""
-    if not path.is_file():
-        raise ModelFileError("there is no such file", where=str(path))
-    try:
-        return torch.export.load(path)
-    except Exception as error:
-        raise ModelFileError(
-            f"torch.export cannot read it ({type(error).__name__}: {error})",
-            where=str(path),
-            hint="Write it with torch.export.save(torch.export.export(model, inputs), path).",
-        ) from error
 
 
 def _is_captured(model: fx.GraphModule) -> bool:

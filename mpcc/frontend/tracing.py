@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from mpcc.errors import CaptureError
+from mpcc.errors import CaptureError, MpccError
 
 from .examples import Inputs
 from .failures import capture_error
@@ -27,6 +27,8 @@ def export(module: torch.nn.Module, inputs: Inputs) -> ExportedProgram:
     with quiet(), _attention_spelt_out():
         try:
             return torch.export.export(module, inputs.positional, inputs.keyword, strict=False)
+        except MpccError:
+            raise
         except Exception as error:
             failure = capture_error(error, module)
             cause = error

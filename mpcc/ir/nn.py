@@ -16,6 +16,8 @@ from torch import fx
 
 from mpcc.errors import InvalidGraph
 
+from .names import free_name
+
 aten = torch.ops.aten
 
 Kind = Literal["product", "site", "arithmetic", "view"]
@@ -88,6 +90,9 @@ VIEWS = (
     aten.index.Tensor,
 )
 
+WHOLE_VIEWS = frozenset({aten.reshape.default, aten.permute.default, aten.expand.default, aten.flip.default, aten.roll.default})
+"""Views whose result holds every element of their operand, all equally often: opening one opens the other."""
+
 
 def _short(target: Any) -> str:
     return str(target._schema.name).removeprefix("aten::")
@@ -137,16 +142,27 @@ def name_sites(graph: fx.Graph) -> None:
 def _free_name(node: fx.Node, taken: set[str]) -> str:
     layer, operator = node.meta.get("layer", ""), OPERATORS[node.target].name
     base = f"{layer}.{operator}" if layer else operator
-    name, count = base, 1
-    while name in taken:
-        count += 1
-        name = f"{base}#{count}"
-    return name
+    return free_name(base, taken.__contains__, sign="#")
+
+
+def target_name(node: fx.Node) -> str:
+    """`softmax` for a call of aten.softmax.int, `mul` for one of mpc.mul."""
+    return str(getattr(node.target, "__name__", node.target)).split(".")[0]
+
+
+def site_operator(site: str) -> str:
+    """The operator in the name of a site: `softmax` for blocks.0.attn.softmax#2."""
+    return site.rsplit(".", 1)[-1].split("#")[0]
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
     """The static shape of what `node` computes."""
     return tuple(node.meta["val"].shape)
+
+
+def size_of(node: fx.Node) -> int:
+    """The number of elements that `node` computes."""
+    return int(node.meta["val"].numel())
 
 
 def inputs_of(graph_module: fx.GraphModule) -> list[fx.Node]:

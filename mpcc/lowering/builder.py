@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.ir import dealer
+from mpcc.ir.nn import shape_of
 from mpcc.ir.ring import words
 from mpcc.ir.trace import infer
-from mpcc.program.shapes import known_shape, shape_of
+from mpcc.program.shapes import known_shape
 
 
 @dataclass(frozen=True)

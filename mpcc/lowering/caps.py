@@ -13,6 +13,7 @@ from typing import Any
 from torch import fx
 
 from mpcc.ir import mpc
+from mpcc.ir.nn import size_of
 
 from .values import LIMIT
 
@@ -124,7 +125,7 @@ def early_operand(product: fx.Node, constants: Container[fx.Node]) -> fx.Node | 
 def cut_locally(layer: fx.Node, weight_rms: float, local_budget: float) -> bool:
     """Whether the result of a linear layer, at the bits that it needs at least, may be cut by each party alone."""
     bits = LEAST_INPUT + least_weight_bits(weight_rms)
-    size: int = layer.meta["val"].numel()
+    size: int = size_of(layer)
     return bool(size * (rms_of(layer) * 2.0 ** (bits + 1) + 1) * 2.0**-63 <= local_budget)
 
 

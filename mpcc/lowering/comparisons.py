@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from mpcc.ir import comparison_circuit, dealer, online
-from mpcc.program.shapes import shape_of
+from mpcc.ir.nn import shape_of
 
 from .builder import packed_words
 from .scales import MOST_SHIFT, Scaler, encode

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from mpcc.errors import RangeError, UnsupportedOperator
 from mpcc.ir import mpc, online
+from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of
 from mpcc.program.program import Program
-from mpcc.program.shapes import shape_of
 
 from . import comparisons, gathers, products
 from .assemble import assemble
@@ -46,8 +46,6 @@ class Settings:
     tolerance: float = 0.05
 
 
-KEEPS_ALL = frozenset({aten.reshape.default, aten.permute.default, aten.expand.default, aten.flip.default, aten.roll.default})
-"""Views in which every element of the base appears: the base's opening serves."""
 LOCAL_PARTS = (1 / 16, 1 / 128, 0.0)  # of the failure budget: what one local truncation may take
 THREE_FACTOR_CAP = 36.0
 """Bits that a product of three operands needs."""
@@ -105,7 +103,7 @@ class Lowering:
         found: dict[fx.Node, Constant] = {}
         for node in self.source.graph.nodes:
             if node.op == "get_attr":
-                found[node] = Constant(str(node.target), _attribute(self.source, str(node.target)))
+                found[node] = Constant(str(node.target), attribute(self.source, str(node.target)).detach())
             elif node.op == "call_function" and node.all_input_nodes and all(n in found for n in node.all_input_nodes):
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: found[n].value)
                 with torch.no_grad():
@@ -191,7 +189,7 @@ class Lowering:
             rest = (rest[0], 0)  # other numbers were subtracted before, and are added after
         rest = (*rest, *(node.kwargs[k] for k in node.kwargs))
         made = self.b.on(target, value.node, *rest)
-        if target in KEEPS_ALL:
+        if target in WHOLE_VIEWS:  # the opening of what it shows serves
             self.openings.viewed(made, value.node, target, rest)
         return Secret(made, value.scale, *self._out(node))
 
@@ -377,12 +375,6 @@ class Lowering:
             return chosen
         whole = self.s.reduce(x, math.floor(chosen.bits), opened_anyway=True) if x.bits > chosen.bits else x
         return self.s.combine((whole, self.s.signed(chosen, -1.0)), *self._out(node), cap, shape_of(x.node))
-
-
-def _attribute(root: Any, path: str) -> Tensor:
-    for part in path.split("."):
-        root = getattr(root, part)
-    return root.detach()  # type: ignore[no-any-return]
 
 
 def _name(node: fx.Node) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 from torch import fx
 
 from mpcc.ir import dealer, online
+from mpcc.ir.nn import shape_of
 from mpcc.ir.ring import RING_BITS
-from mpcc.program.shapes import shape_of
 
 from .builder import Builder, packed_words
 from .values import LIMIT

@@ -11,8 +11,8 @@ import math
 from torch import fx
 
 from mpcc.ir import online
+from mpcc.ir.nn import shape_of
 from mpcc.program.program import Program
-from mpcc.program.shapes import shape_of
 
 from .assemble import assemble
 from .builder import Builder

@@ -10,7 +10,7 @@ from torch import fx
 
 from mpcc.errors import RangeError
 from mpcc.ir import online
-from mpcc.program.shapes import shape_of
+from mpcc.ir.nn import shape_of, size_of
 
 from .builder import Builder
 from .openings import Openings
@@ -60,7 +60,7 @@ class Scaler:
         failure = self._failure(x)
         if opened_anyway or failure > self.local_budget:
             return self.truncated(x, drop)
-        self.ledger.entries.append((self.where[0], math.prod(shape_of(x.node)), failure))
+        self.ledger.entries.append((self.where[0], size_of(x.node), failure))
         node = self.b.on(online.truncate_locally, x.node, drop)
         return Secret(node, x.scale / 2**drop, x.bound, x.rms)
 
@@ -72,7 +72,7 @@ class Scaler:
         return Secret(node, x.scale / 2**drop, x.bound, x.rms)
 
     def _failure(self, x: Secret) -> float:
-        return math.prod(shape_of(x.node)) * (x.rms * abs(x.scale) + 1) * 2.0**-63
+        return size_of(x.node) * (x.rms * abs(x.scale) + 1) * 2.0**-63
 
     def _check(self, x: Secret) -> None:
         if x.bits + math.log2(x.bound) > LIMIT + 1:  # the bound is twice what calibration saw

@@ -15,6 +15,7 @@ from torch import fx
 
 from mpcc.errors import SecurityError
 from mpcc.ir import dealer, online
+from mpcc.ir.nn import size_of
 from mpcc.ir.ring import RING_BITS
 
 from .layout import ring_of
@@ -127,4 +128,4 @@ def _is_weight(node: Any) -> bool:
 
 
 def _count(node: Any) -> int:
-    return int(node.meta["val"].numel()) if isinstance(node, fx.Node) else 0
+    return size_of(node) if isinstance(node, fx.Node) else 0

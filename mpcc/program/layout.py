@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from torch import fx
 
 from mpcc.ir import online
+from mpcc.ir.nn import size_of
 from mpcc.ir.ring import RING_BITS
-
-from .shapes import shape_of
 
 SIZES = (8, 4, 2, 1)
 
@@ -61,15 +60,8 @@ def places(opens: Sequence[fx.Node]) -> tuple[Place, ...]:
     for size in SIZES:
         for node in opens:
             if size in sizes(ring_of(node)):
-                count = _numel(node)
+                count = size_of(node)
                 taken = planes[node.name]
                 taken.append(Plane(size, start, count, sum(plane.size for plane in taken)))
                 start += size * count
     return tuple(Place(name, tuple(found)) for name, found in planes.items())
-
-
-def _numel(node: fx.Node) -> int:
-    count = 1
-    for size in shape_of(node):
-        count *= size
-    return count

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import fx
-
 from mpcc.ir import dealer, online
+from mpcc.ir.nn import size_of
 
 from .layout import Place
 from .program import WORD, Program, from_seed
@@ -52,7 +51,7 @@ def rounds(program: Program) -> list[Round]:
         for number, message in enumerate(program.messages, 1)
     ]
     outputs = [program.nodes[name] for name, _ in program.outputs]
-    last = [Sent("output", "reveal", 64, _count(node), WORD * _count(node)) for node in outputs]
+    last = [Sent("output", "reveal", 64, size_of(node), WORD * size_of(node)) for node in outputs]
     return [*found, Round(len(found) + 1, sum(row.bytes for row in last), _joined(last))]
 
 
@@ -66,7 +65,7 @@ def dealt(program: Program) -> list[Dealt]:
         source, phase = sources[name], str(program.nodes[share].meta["phase"])
         key = KINDS.get(source.target, str(getattr(source.target, "__name__", source.target))), phase
         tensors[key] += 1
-        (seeded if from_seed(source) else travelling)[key] += _count(source)
+        (seeded if from_seed(source) else travelling)[key] += size_of(source)
     rows = [Dealt(*key, count, seeded[key], travelling[key]) for key, count in tensors.items()]
     return sorted(rows, key=lambda row: -(row.seeded_words + row.travelling_words))
 
@@ -92,7 +91,7 @@ def _sent(program: Program, place: Place) -> Sent:
     site = str(node.meta.get("site") or node.meta.get("layer") or "")
     bits = node.target is online.open_bits
     width = 1 if bits else 8 * sum(plane.size for plane in place.planes)
-    values = _count(node) * (64 if bits else 1)
+    values = size_of(node) * (64 if bits else 1)
     return Sent(site, str(node.meta.get("primitive") or ""), width, values, place.bytes)
 
 
@@ -103,7 +102,3 @@ def _joined(sent: Sequence[Sent]) -> tuple[Sent, ...]:
         values, size = totals.get((row.site, row.primitive, row.bits), (0, 0))
         totals[row.site, row.primitive, row.bits] = values + row.values, size + row.bytes
     return tuple(Sent(*key, *amounts) for key, amounts in totals.items())
-
-
-def _count(node: fx.Node) -> int:
-    return int(node.meta["val"].numel())

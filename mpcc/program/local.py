@@ -16,6 +16,7 @@ from typing import Any
 from torch import fx
 
 from mpcc.ir import comparison_circuit, mpc, online
+from mpcc.ir.nn import shape_of, size_of
 
 from .rounds import Message
 
@@ -52,9 +53,9 @@ class Local:
 def local_work(node: fx.Node, lead: bool) -> Local:
     """What one node of the online graph takes at party 0 (`lead`) or 1."""
     if node.target in mpc.VIEWS:
-        return Local(1, 1, size(node) if "cat" in str(node.target) else 0)
+        return Local(1, 1, size_of(node) if "cat" in str(node.target) else 0)
     rule = RULES.get(node.target)
-    return Local(1) + (Local.passes(1, size(node)) if rule is None else rule(node, lead))
+    return Local(1) + (Local.passes(1, size_of(node)) if rule is None else rule(node, lead))
 
 
 def exchange_work(message: Message) -> Local:
@@ -62,14 +63,6 @@ def exchange_work(message: Message) -> Local:
     calls = sum(10 + 8 * len(place.planes) for place in message.places)
     elements = sum(plane.count for place in message.places for plane in (*place.planes, *place.planes, place.planes[0]))
     return Local(2, 3 + calls, elements)
-
-
-def size(node: Any) -> int:
-    return int(node.meta["val"].numel())
-
-
-def shape(node: Any) -> tuple[int, ...]:
-    return tuple(node.meta["val"].shape)
 
 
 # ---- products ------------------------------------------------------------------------------------------------------
@@ -88,35 +81,35 @@ def multiply_adds(kind: str, left: Sequence[int], right: Sequence[int], out: int
 
 
 def bilinear(kind: str, left: Any, right: Any, node: fx.Node) -> Local:
-    out = size(node)
+    out = size_of(node)
     if kind == "mul":
         return Local.passes(1, out)
-    macs = multiply_adds(kind, shape(left), shape(right), out)
+    macs = multiply_adds(kind, shape_of(left), shape_of(right), out)
     if kind != "conv":
-        return Local(0, BATCHED if len(shape(right)) > 2 else MATMUL, out, macs)
-    channels = shape(right)[0]
+        return Local(0, BATCHED if len(shape_of(right)) > 2 else MATMUL, out, macs)
+    channels = shape_of(right)[0]
     return Local(0, CONV, out + 2 * macs // max(1, channels), macs)  # the patches are written once, read once
 
 
 def product(node: fx.Node, lead: bool) -> Local:
     kind, cx, cy = node.args[0], node.args[1], node.args[2]
-    assert isinstance(kind, str)
+    assert isinstance(kind, str) and isinstance(cy, fx.Node)
     once = bilinear(kind, cx, cy, node)
-    return once + once + Local.passes(1, size(cy)) + Local.passes(2, size(node))
+    return once + once + Local.passes(1, size_of(cy)) + Local.passes(2, size_of(node))
 
 
 def weight_product(node: fx.Node, lead: bool) -> Local:
     kind = node.args[0]
     assert isinstance(kind, str)
     if not lead:
-        return Local.passes(1, size(node))
-    return bilinear(kind, node.args[1], node.args[2], node) + Local.passes(1, size(node))
+        return Local.passes(1, size_of(node))
+    return bilinear(kind, node.args[1], node.args[2], node) + Local.passes(1, size_of(node))
 
 
 def mask_weight_product(node: fx.Node, lead: bool) -> Local:
     kind = node.args[0]
     assert isinstance(kind, str)
-    return bilinear(kind, node.args[1], node.args[2], node) + Local.passes(1, size(node))
+    return bilinear(kind, node.args[1], node.args[2], node) + Local.passes(1, size_of(node))
 
 
 # ---- truncated values and polynomials ------------------------------------------------------------------------------
@@ -127,7 +120,7 @@ def public_part(f: Any) -> int:
 
 
 def truncated(node: fx.Node, lead: bool) -> Local:
-    return Local.passes(public_part(node.args[1]) + (8 if lead else 5), size(node))
+    return Local.passes(public_part(node.args[1]) + (8 if lead else 5), size_of(node))
 
 
 def horner(degree: int) -> int:
@@ -143,16 +136,16 @@ def power_sum(node: fx.Node, lead: bool) -> Local:
     if f:
         calls += (horner(degree - 1) if lead else 1) + horner(degree - 1) + 1 + 6
         calls += sum(horner(degree - 1 - j) + 4 for j in range(1, degree))
-    return Local.passes(calls, size(node))
+    return Local.passes(calls, size_of(node))
 
 
 def multilinear(node: fx.Node, lead: bool) -> Local:
     openings, shifts, terms, shares = node.args[:4]
     assert isinstance(openings, (list, tuple)) and isinstance(shifts, (list, tuple))
     assert isinstance(terms, (list, tuple)) and isinstance(shares, (list, tuple))
-    total, out = Local(), size(node)
+    total, out = Local(), size_of(node)
     for opening, f in zip(openings, shifts, strict=True):
-        total += Local.passes(public_part(f) + (5 if f else 0), size(opening))
+        total += Local.passes(public_part(f) + (5 if f else 0), size_of(opening))
     if lead:
         total += Local.passes(len(openings) - 1, out)
     groups: set[tuple[int, ...]] = set()
@@ -160,7 +153,7 @@ def multilinear(node: fx.Node, lead: bool) -> Local:
         assert isinstance(term, (list, tuple))
         public = tuple(i for i, code in enumerate(term) if code == 0)
         calls = sum(code == 2 for code in term) + sum(code == 1 for code in term) % 2 + (public in groups)
-        total += Local.passes(calls, size(share))
+        total += Local.passes(calls, size_of(share))
         groups.add(public)
     return total + Local.passes(sum(1 + len(public) for public in groups) - (not lead), out)
 
@@ -169,7 +162,7 @@ def multilinear(node: fx.Node, lead: bool) -> Local:
 
 
 def leaves(node: fx.Node, lead: bool) -> Local:
-    c = size(node.args[0])
+    c = size_of(node.all_input_nodes[0])
     planes = comparison_circuit.AND_PLANES + 1
     return Local(0, 8 * comparison_circuit.CHUNKS + 12, (7 * comparison_circuit.CHUNKS + 5 + 3 * planes) * c)
 
@@ -178,17 +171,17 @@ def and_planes(node: fx.Node, lead: bool) -> Local:
     calls = 5 + sum(6 * len(term) + 4 for term in comparison_circuit.AND_TERMS)
     rows = 3 + comparison_circuit.AND_PLANES + len(comparison_circuit.SUBSETS)
     rows += sum((6 << len(term)) - 3 for term in comparison_circuit.AND_TERMS)
-    return Local(0, calls, rows * size(node))
+    return Local(0, calls, rows * size_of(node))
 
 
 def bit_number(node: fx.Node, lead: bool) -> Local:
-    return Local(0, UNPACK + 4 + lead, (2 + 4 + lead) * size(node))
+    return Local(0, UNPACK + 4 + lead, (2 + 4 + lead) * size_of(node))
 
 
 def select(node: fx.Node, lead: bool) -> Local:
     f = node.args[3]
     calls = UNPACK + (public_part(f) + (8 if lead else 5) if f else 1) + public_part(f) + 3 + (8 if f else 0) + 5
-    return Local.passes(calls, size(node))
+    return Local.passes(calls, size_of(node))
 
 
 # ---- linear --------------------------------------------------------------------------------------------------------
@@ -197,19 +190,19 @@ def select(node: fx.Node, lead: bool) -> Local:
 def combine(node: fx.Node, lead: bool) -> Local:
     shares, factors = node.args[0], node.args[1]
     assert isinstance(shares, (list, tuple)) and isinstance(factors, (list, tuple))
-    return Local.passes(len(shares) - 1 + int(factors[0] != 1), size(node))
+    return Local.passes(len(shares) - 1 + int(factors[0] != 1), size_of(node))
 
 
 def total(node: fx.Node, lead: bool) -> Local:
-    return Local(0, 1, size(node.args[0]))
+    return Local(0, 1, size_of(node.all_input_nodes[0]))
 
 
 def truncate_locally(node: fx.Node, lead: bool) -> Local:
-    return Local.passes(1 if lead else 3, size(node))
+    return Local.passes(1 if lead else 3, size_of(node))
 
 
 def only_lead(node: fx.Node, lead: bool) -> Local:
-    return Local.passes(1, size(node)) if lead else Local()
+    return Local.passes(1, size_of(node)) if lead else Local()
 
 
 def view(node: fx.Node, lead: bool) -> Local:

@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from mpcc.errors import BundleError
 from mpcc.ir import dealer, online
+from mpcc.ir.nn import size_of
 
 from .rounds import Message, messages, one_way_words
 from .serialize import graph_of, rows_of
@@ -82,7 +83,7 @@ class Program:
         for share, source in self.correlations:
             if not from_seed(sources[source]):
                 node = self.nodes[share]
-                derived[node.meta["phase"] == "setup"] += int(node.meta["val"].numel()) * WORD
+                derived[node.meta["phase"] == "setup"] += size_of(node) * WORD
         return Cost(
             rounds=len(self.messages) + 1,
             bytes=2 * WORD * sum(m.words for m in self.messages) + WORD * one_way_words(graph, online.reveal),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from torch import fx
 
 from mpcc.ir import dealer, online
+from mpcc.ir.nn import size_of
 
 from .layout import Place, places
 
@@ -76,10 +77,6 @@ def messages(graph: fx.Graph) -> list[Message]:
     return [Message(places(group)) for group in ordered]
 
 
-def _numel(node: fx.Node) -> int:
-    return int(node.meta["val"].numel())
-
-
 def one_way_words(graph: fx.Graph, target: Any) -> int:
     """64-bit words sent one way by all nodes of a target (`open_weight`, `reveal`)."""
-    return sum(_numel(n) for n in graph.nodes if n.target is target)
+    return sum(size_of(n) for n in graph.nodes if n.target is target)

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import fx
-
 from mpcc.ir import dealer, online
+from mpcc.ir.nn import shape_of
 
 Shape = tuple[int, ...]
-
-
-def shape_of(node: fx.Node) -> Shape:
-    return tuple(node.meta["val"].shape)
 
 
 def known_shape(target: Callable[..., Any], args: tuple[Any, ...]) -> Shape | None:

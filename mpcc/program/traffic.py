@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from mpcc.ir import online
+from mpcc.ir.nn import size_of
 
 from .local import Local, exchange_work, local_work
 from .program import WORD, Program
@@ -37,7 +38,7 @@ def rows(program: Program) -> list[Row]:
         if node.target in MUTUAL or node.target is online.reveal:
             mutual = node.target in MUTUAL
             key = (_site(node), str(node.meta.get("layer") or ""), str(node.meta.get("primitive") or "reveal"))
-            sizes[key] += travels[node.name] if mutual else WORD * int(node.meta["val"].numel())
+            sizes[key] += travels[node.name] if mutual else WORD * size_of(node)
             depths[key].add(node.meta["level"] - 1 if mutual else last)
     return [Row(*key, sizes[key], frozenset(depths[key])) for key in sizes]
 

@@ -9,22 +9,22 @@ import hashlib
 import inspect
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, fx
 
+from mpcc import files
 from mpcc.approximate import Approximation
+from mpcc.ir.nn import attribute
 
 FORMAT = "mpcc sensitivity 1"
 
 
 def folder() -> Path:
-    """Where they are kept: $XDG_CACHE_HOME, or .cache at home."""
-    base = os.environ.get("XDG_CACHE_HOME") or ""
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "mpcc" / "sensitivity"
+    """Where they are kept."""
+    return files.cache_folder() / "sensitivity"
 
 
 def key_of(graph_module: fx.GraphModule, columns: Sequence[Tensor], metric: str) -> str:
@@ -33,10 +33,7 @@ def key_of(graph_module: fx.GraphModule, columns: Sequence[Tensor], metric: str)
     for node in graph_module.graph.nodes:
         found.update(repr((node.op, str(node.target), node.args, node.kwargs, node.meta.get("site"))).encode())
         if node.op == "get_attr":
-            value: Any = graph_module
-            for part in str(node.target).split("."):
-                value = getattr(value, part)
-            _add(found, value)
+            _add(found, attribute(graph_module, str(node.target)))
     for column in columns:
         _add(found, column)
     found.update(metric.encode())
@@ -75,13 +72,7 @@ def read(key: str) -> dict[str, float]:
 def write(key: str, losses: Mapping[str, float]) -> None:
     """Keep them, whole or not at all. A cache that cannot be written is no error."""
     try:
-        place = folder() / f"{key}.json"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f".{place.name}.{os.getpid()}.part")
-        try:
-            part.write_text(json.dumps(dict(losses), sort_keys=True), encoding="utf-8")
-            part.replace(place)
-        finally:
-            part.unlink(missing_ok=True)
+        folder().mkdir(parents=True, exist_ok=True)
+        files.write(folder() / f"{key}.json", json.dumps(dict(losses), sort_keys=True))
     except OSError:
         return

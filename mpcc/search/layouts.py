@@ -5,21 +5,17 @@ from __future__ import annotations
 import itertools
 
 from mpcc.approximate import Choice, Plan
+from mpcc.ir.nn import site_operator
 
 
 def layouts(plan: Plan) -> list[Plan]:
     """The same functions in other orders: row factors multiplied first (fewer bytes) or one by one (fewer rounds)."""
-    kinds = sorted({_kind(site) for site, entry in plan.choices.items() for c in entry.choices if "joined" in c.options})
+    kinds = sorted({site_operator(site) for site, entry in plan.choices.items() for c in entry.choices if "joined" in c.options})
     plans = [plan]
     for count in range(1, len(kinds) + 1):
         for chosen in itertools.combinations(kinds, count):
-            plans.append(Plan({s: c.map(_one_by_one) if _kind(s) in chosen else c for s, c in plan.choices.items()}))
+            plans.append(Plan({s: c.map(_one_by_one) if site_operator(s) in chosen else c for s, c in plan.choices.items()}))
     return plans[:8]
-
-
-def _kind(site: str) -> str:
-    """The operator in a site's name."""
-    return site.rsplit(".", 1)[-1].split("#")[0]
 
 
 def _one_by_one(choice: Choice) -> Choice:

@@ -22,7 +22,7 @@ from mpcc.approximate.expand import site_function
 from mpcc.approximate.plan import Part
 from mpcc.approximate.split import split_function
 from mpcc.cost import Work
-from mpcc.ir.nn import shape_of, sites
+from mpcc.ir.nn import shape_of, sites, target_name
 
 from .candidates import Candidate, Candidates
 from .prices import Prices
@@ -85,7 +85,7 @@ class Partly:
 
 def cut(node: fx.Node, entry: Candidates, approximations: Mapping[str, Approximation], replay: Replay) -> Parts:
     """The parts of a site, by what its members do there; `WHOLE` where nothing can be gained."""
-    operator = str(getattr(node.target, "__name__", node.target)).split(".")[0]
+    operator = target_name(node)
     cheap = structural(entry, approximations)
     if operator not in CUT or not cheap or len(entry.members) < 2:
         return WHOLE

@@ -17,7 +17,7 @@ from mpcc.approximate import Approximation, Choice, Plan
 from mpcc.approximate.expand import expand
 from mpcc.cost import Work
 from mpcc.ir import mpc
-from mpcc.ir.nn import sites
+from mpcc.ir.nn import WHOLE_VIEWS, sites, size_of
 
 from .expansion import OPENS, expansion
 from .neighbourhood import Neighbourhood, neighbourhood
@@ -116,7 +116,6 @@ def structure(options: Any) -> Any:
     return options
 
 
-WHOLE = frozenset({aten.reshape.default, aten.permute.default, aten.expand.default, aten.flip.default, aten.roll.default})
 SECONDS_AN_ELEMENT = 1e-8
 """Of one operation, some kernels each; only used to compare rough prices."""
 
@@ -129,15 +128,15 @@ def rough_work(graph: fx.Graph) -> Work:
     for node in graph.nodes:
         before = max((rounds[n] for n in node.all_input_nodes), default=0)
         rounds[node] = before + OPENS.get(node.target, 0)
-        count = node.meta["val"].numel()
+        count = size_of(node)
         local += SECONDS_AN_ELEMENT * count * (node.target in OPENS)
         size += BITS.get(node.target, 0) / 64 * BYTES * count
         if node.target not in OPENS:
             continue
         for operand in node.all_input_nodes:
-            while operand.target in WHOLE or operand.target is mpc.scale:
+            while operand.target in WHOLE_VIEWS or operand.target is mpc.scale:
                 operand = operand.all_input_nodes[0]
             if operand not in opened and operand.target is not mpc.less:
                 opened.add(operand)
-                size += BYTES * operand.meta["val"].numel()
+                size += BYTES * size_of(operand)
     return Work(max(rounds.values(), default=0), size, local)

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from mpcc.approximate.masks import mask_at
 from mpcc.approximate.split import free_dims
-from mpcc.ir.nn import sites
+from mpcc.ir.nn import attribute, sites
 
 Function = Callable[..., Any]
 Outputs = tuple[Tensor, ...]
@@ -34,7 +34,9 @@ class Replay:
         self.sites = sites(graph_module)
         self.base = dict(base or {})
         self.order = [node for node in graph_module.graph.nodes if node.op == "call_function"]
-        self.constants = {n: _attribute(graph_module, str(n.target)) for n in graph_module.graph.nodes if n.op == "get_attr"}
+        self.constants = {
+            n: attribute(graph_module, str(n.target)).detach() for n in graph_module.graph.nodes if n.op == "get_attr"
+        }
         self.result = next(node for node in graph_module.graph.nodes if node.op == "output").args[0]
         placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
         self.values: dict[fx.Node, Tensor] = dict(zip(placeholders, columns, strict=True))
@@ -99,9 +101,3 @@ class Replay:
 
         run = torch.func.vmap(one_call, randomness="error")
         return dict(zip(wanted, run(*(given.get(node, self.values[node]) for node in batched)), strict=True))
-
-
-def _attribute(root: Any, path: str) -> Tensor:
-    for part in path.split("."):
-        root = getattr(root, part)
-    return root.detach()  # type: ignore[no-any-return]

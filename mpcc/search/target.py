@@ -26,7 +26,7 @@ PROTOCOL = "mpcc"
 class Target:
     """The protocol, the network between the parties, the machine that each of them has, and how programs are lowered.
 
-    `network`: "lan", "wan" or "20ms,100MB/s". `machine`: "reference", "this", or a file that `mpcc calibrate` wrote;
+    `network`: "lan", "wan" or "20ms,100MB/s". `machine`: "reference", "this", or a file that `mpcc benchmark` wrote;
     None is this machine where it was measured, else the reference. UsageError for names that do not exist.
     """
 

@@ -6,7 +6,6 @@ Random numbers need no state: what is drawn at a step follows from the seed, the
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mpcc.errors import UsageError
+from mpcc.files import replacing
 
 FORMAT = "mpcc checkpoint 1"
 
@@ -44,12 +44,8 @@ class Checkpoint:
         """Beside the file, then in its place."""
         tensors = {f"{g}/{n}": t.detach().contiguous().clone() for g, entries in groups.items() for n, t in entries.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        try:
+        with replacing(self.path, private=True) as part:
             save_file(tensors, part, {"format": FORMAT, "identity": self.identity, "state": json.dumps(dict(state))})
-            os.replace(part, self.path)
-        finally:
-            part.unlink(missing_ok=True)
 
     def read(self) -> Snapshot | None:
         """What was written last; None where there is nothing. UsageError for another training's."""

@@ -33,7 +33,7 @@ from mpcc.calibration.ranges import Inputs, observe, record_ranges
 from mpcc.errors import RangeError
 from mpcc.fitting.minimax import POLYNOMIAL_BITS, evaluate
 from mpcc.ir import mpc
-from mpcc.ir.nn import sites
+from mpcc.ir.nn import attribute, sites
 from mpcc.ir.value_range import Range
 from mpcc.lowering import Settings
 from mpcc.lowering.caps import caps, least_weight_bits, natural
@@ -199,11 +199,7 @@ def _constants(graph: fx.GraphModule) -> dict[fx.Node, Tensor]:
     found: dict[fx.Node, Tensor] = {}
     for node in graph.graph.nodes:
         if node.op == "get_attr":
-            value: object = graph
-            for part in str(node.target).split("."):
-                value = getattr(value, part)
-            assert isinstance(value, Tensor)
-            found[node] = value.detach()
+            found[node] = attribute(graph, str(node.target)).detach()
         elif node.op == "call_function" and node.all_input_nodes and all(n in found for n in node.all_input_nodes):
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: found[n])
             with torch.no_grad():

@@ -42,4 +42,5 @@ GELU_QUAD = Approximation(
     function=gelu_quad,
     candidates=candidates,
     summary="a parabola, published or fitted to the site",
+    trainable=("coefficients",),
 )

@@ -97,4 +97,5 @@ CENTRE_KEYS = Pass(
     rewrite=rewrite,
     source="mpcc prototype: softmax by mean shift, the keys centred over the tokens",
     summary="Centres the keys instead of the attention scores, so that sums run over small tensors.",
+    after=("separate_parts",),
 )

@@ -26,4 +26,5 @@ CSE_MPC = Pass(
     rewrite=rewrite,
     source="common subexpression elimination, as `cse`",
     summary="Computes equal things once, so that each value is opened once.",
+    after=("divide_after_matmul", "fuse_linear_mpc", "reassociate_attention"),
 )

@@ -133,4 +133,5 @@ DIVIDE_AFTER_MATMUL = Pass(
     rewrite=rewrite,
     source="mpcc prototype: the sum of a softmax divides after P V",
     summary="Multiplies by a factor per row behind the matmul, where the tensor is smaller.",
+    after=("centre_keys",),
 )

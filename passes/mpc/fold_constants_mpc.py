@@ -28,4 +28,5 @@ FOLD_CONSTANTS_MPC = Pass(
     rewrite=rewrite,
     source="constant folding, as `fold_constants`",
     summary="Computes at compile time what depends on weights only.",
+    after=("cse_mpc",),
 )

@@ -112,4 +112,5 @@ FUSE_LINEAR_MPC = Pass(
     rewrite=rewrite,
     source="MPCViT+ (arXiv 2211.13955, section 4.3): W2 W1 where GELU became the identity",
     summary="Makes one product of two linear layers whose activation was left out, for a layer or for some tokens.",
+    after=("separate_parts",),
 )

@@ -67,4 +67,5 @@ REASSOCIATE_ATTENTION = Pass(
     rewrite=rewrite,
     source="MPCViT (arXiv 2211.13955): scaling attention; Shen et al., Efficient Attention (arXiv 1812.01243)",
     summary="Computes q (k^T v) instead of (q k^T) v in attention without softmax, where that is cheaper.",
+    after=("separate_parts",),
 )

@@ -25,4 +25,5 @@ CSE = Pass(
     rewrite=rewrite,
     source="common subexpression elimination (e.g. pytorch: torch/fx/passes/dialect/common/cse_pass.py)",
     summary="Computes equal things once.",
+    after=("fold_constants",),
 )

@@ -144,4 +144,5 @@ FOLD_NORM_AFFINE = Pass(
     rewrite=rewrite,
     source="CrypTen prototype of this project: LayerNorm's scale folded into the next linear layer",
     summary="Moves the scale and shift of norms into the linear layers and convolutions that read them.",
+    after=("fuse_linear",),
 )

@@ -160,4 +160,5 @@ FOLD_SCALE = Pass(
     rewrite=rewrite,
     source="LayerScale (arXiv 2103.17239) folded as batch norm is into convolutions",
     summary="Moves constant factors and terms per channel into the linear layers and convolutions beside them.",
+    after=("fold_constants", "slice_early"),
 )

@@ -100,4 +100,5 @@ FUSE_LINEAR = Pass(
     rewrite=rewrite,
     source="MPCViT+ (arXiv 2211.13955, section 4.3): linear layers fuse where GELU became the identity",
     summary="Makes one linear layer of two that follow one another.",
+    after=("fold_scale",),
 )

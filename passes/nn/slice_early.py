@@ -117,4 +117,5 @@ SLICE_EARLY = Pass(
     rewrite=rewrite,
     source="mpcc prototype: only the class token after the last attention (exact)",
     summary="Moves slices of tokens up, so that after the last attention only the class token is computed.",
+    after=("split_projection",),
 )

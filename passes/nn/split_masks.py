@@ -109,4 +109,5 @@ SPLIT_MASKS = Pass(
     rewrite=rewrite,
     source="masked attention as in Swin (arXiv 2103.14030, section 3.2), the mask public",
     summary="Separates which keys a softmax may see from what is added to its logits.",
+    after=("fold_norm_affine",),
 )

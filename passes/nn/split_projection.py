@@ -158,4 +158,5 @@ SPLIT_PROJECTION = Pass(
     rewrite=rewrite,
     source="CrypTen prototype of this project: products of one value share its opening",
     summary="Splits a joint query-key-value product into one product a slice, so that each can be narrowed by itself.",
+    after=("cse",),
 )

@@ -37,4 +37,5 @@ LAYER_NORM_STATIC = Approximation(
     function=layer_norm_static,
     candidates=lambda statistics: static_norm(statistics, "variance"),
     summary="(x - mean) times a public number",
+    trainable=("factor",),
 )

@@ -31,4 +31,5 @@ RMS_NORM_STATIC = Approximation(
     function=rms_norm_static,
     candidates=lambda statistics: static_norm(statistics, "mean_square"),
     summary="x times a public number",
+    trainable=("factor",),
 )

@@ -55,4 +55,6 @@ SOFTMAX_RELU = Approximation(
     candidates=candidates,
     domain=domain,
     summary="relu(x) over its sum, with a floor",
+    trainable=("floor",),
+    ideal={"chain": None},
 )

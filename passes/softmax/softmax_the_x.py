@@ -53,4 +53,6 @@ SOFTMAX_THE_X = Approximation(
     candidates=candidates,
     domain=domain,
     summary="relu(x / 2 + 1)^3 over its sum, with a floor",
+    trainable=("floor",),
+    ideal={"chain": None},
 )

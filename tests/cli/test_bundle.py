@@ -116,7 +116,7 @@ def test_a_swap_that_fails_puts_the_old_one_back(own_bundle: Path, monkeypatch: 
     rename = Path.rename
 
     def fail(self: Path, target: Path) -> Path:
-        if self.suffix == ".part":
+        if self.name == "new":
             raise OSError("no room")
         return rename(self, target)
 
@@ -126,9 +126,14 @@ def test_a_swap_that_fails_puts_the_old_one_back(own_bundle: Path, monkeypatch: 
     assert contents(own_bundle) == before
 
 
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx"])
+def test_only_this_user_may_read_what_holds_weights(bundle: Path, name: str) -> None:
+    assert (bundle / name).stat().st_mode & 0o077 == 0
+
+
 def test_a_file_in_the_way_is_refused(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(BundleError, match="in the way"):
+    with pytest.raises(BundleError, match="exists"):
         load(bundle).save(tmp_path / "file")
 
 

@@ -40,14 +40,14 @@ def public(bundle: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_three_commands_meet(mpcc: Mpcc, bundle: Path, public: Path, tmp_path: Path) -> None:
-    """Owner, client and dealer in processes of their own; two inferences; counts as predicted."""
+    """Server, client and dealer in processes of their own; two inferences; counts as predicted."""
     np.save(tmp_path / "x.npy", np.random.default_rng(2).normal(size=(2, 4)).astype(np.float32))
     assert mpcc("keys", "keys").code == 0
     peers = ["--peers", free_ports()]
     commands = {
         "dealer": [str(public), "--party", "dealer", "--tls", "keys/dealer"],
-        "owner": [str(bundle), "--party", "0", "--tls", "keys/server"],
-        "client": [str(public), "--party", "1", "--tls", "keys/client", "--input", "x.npy", "--json"],
+        "server": [str(bundle), "--party", "server", "--tls", "keys/server"],
+        "client": [str(public), "--party", "client", "--tls", "keys/client", "--input", "x.npy", "--json"],
     }
     started = {
         name: subprocess.Popen(
@@ -64,7 +64,7 @@ def test_three_commands_meet(mpcc: Mpcc, bundle: Path, public: Path, tmp_path: P
     found = json.loads(said["client"][0])
     assert found["inferences"] == 2 and np.shape(found["outputs"][0]) == (2, 3)
     assert {key: found[key] for key in ("rounds", "bytes")} == found["predicted"]
-    assert said["owner"][0] == "" and said["owner"][1].count("inference") == 2
+    assert said["server"][0] == "" and said["server"][1].count("inference") == 2
 
     from mpcc.pipeline import load
 
@@ -107,12 +107,12 @@ def test_material_from_files(mpcc: Mpcc, bundle: Path, public: Path, image: Path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--party", "2", "--peers", "a:1,b:2,c:3"], ["no party '2'", "dealer"]),
+        (["--party", "2", "--peers", "a:1,b:2,c:3"], ["unknown party '2'", "dealer"]),
         (["--party", "0"], ["--peers"]),
         (["--party", "0", "--peers", "a:1"], ["host:port"]),
         (["--party", "0", "--peers", "a,b,c"], ["host:port"]),
         (["--party", "1", "--peers", "a:1,b:2,c:3"], ["--input"]),
-        (["--party", "0", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["--party 1"]),
+        (["--party", "0", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["--party client"]),
         (["--party", "0", "--peers", "a:1,b:2,c:3", "--network", "wan"], ["--network"]),
         (["--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["--party"]),
         (["--material", "dealt", "--input", "x.npy"], ["--material", "--party"]),

@@ -16,7 +16,7 @@ from mpcc.ir import mpc
 from mpcc.ir.trace import Recorder
 from mpcc.lowering import lower
 from mpcc.program.program import Program
-from mpcc.runtime.dealer.dealing import Dealer, FromDealer, OwnerDeals
+from mpcc.runtime.dealer.dealing import Dealer, FromDealer, ServerDeals
 from mpcc.runtime.engine.evaluate import decode, encode_tensor
 from mpcc.runtime.engine.inference import Inference
 from mpcc.runtime.net.transport import Channel, LinkModel, Peers, Tap
@@ -102,25 +102,25 @@ class Threads:
     errors: list[BaseException] = field(default_factory=list)
 
     def __enter__(self) -> Threads:
-        self.peers = {name: Peers(name) for name in ("owner", "client", "dealer")}
-        self.between = self._pair("owner", "client", self.link)
+        self.peers = {name: Peers(name) for name in ("server", "client", "dealer")}
+        self.between = self._pair("server", "client", self.link)
         self.inferences: dict[str, Inference] = {}
         if self.insecure:
             materials: dict[str, Any] = {
-                "owner": OwnerDeals(self.program, self.between["owner"]),
+                "server": ServerDeals(self.program, self.between["server"]),
                 "client": FromDealer(self.program, 1, self.between["client"], credit=False),
             }
         else:
-            first, second = self._pair("owner", "dealer"), self._pair("client", "dealer")
+            first, second = self._pair("server", "dealer"), self._pair("client", "dealer")
             dealer = Dealer(self.program, first["dealer"], second["dealer"])
-            self.dealing = {"owner": first["owner"], "client": second["client"]}
+            self.dealing = {"server": first["server"], "client": second["client"]}
             materials = {
-                "owner": FromDealer(self.program, 0, first["owner"]),
+                "server": FromDealer(self.program, 0, first["server"]),
                 "client": FromDealer(self.program, 1, second["client"]),
             }
             self.threads = [threading.Thread(target=self._guard, args=(dealer.serve,))]
             self.threads[0].start()
-        for party, name in enumerate(("owner", "client")):
+        for party, name in enumerate(("server", "client")):
             self.inferences[name] = Inference(self.program, party, self.between[name], materials[name])
         self._both(lambda inference: inference.set_up())
         self._both(lambda inference: inference.prepare())

@@ -30,9 +30,9 @@ def test_the_run_is_the_emulation_at_the_stated_cost(name: str, insecure: bool) 
             x = torch.randn(SHAPE)
             output = session.run(x)[0]
             assert (output - emulate(x)[0]).abs().max() <= UNITS[name] * 2**-14
-            owner, client = (session.between[who].traffic[Phase.ONLINE, number] for who in ("owner", "client"))
+            server, client = (session.between[who].traffic[Phase.ONLINE, number] for who in ("server", "client"))
             assert (client.rounds, client.bytes) == (cost.rounds, cost.bytes)
-            assert owner == Traffic(
+            assert server == Traffic(
                 client.received_bytes, client.sent_bytes, client.received_messages, client.sent_messages
             )
             assert dealt["client"].traffic[Phase.DEAL, number].received_bytes == cost.dealer_bytes

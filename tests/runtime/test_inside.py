@@ -21,7 +21,8 @@ from mpcc.lowering.reshare import narrowed
 from mpcc.program.check import check_masks
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.runtime.executable import Executable
-from mpcc.runtime.session.standalone import run_party
+from mpcc.runtime.net.connect import PeerConfig
+from mpcc.runtime.session.standalone import PartyConfig, run_party
 from tests.models.programs import NAMES, SHAPE, program
 
 ROOT = Path(__file__).parents[2]
@@ -66,8 +67,9 @@ def test_a_cryptensor_goes_in_and_comes_out(tmp_path: Path, dealer: bool) -> Non
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         arguments = ["dealer", f"127.0.0.1:{port}"]
-        peers = {"server": ("127.0.0.1", 1), "client": ("127.0.0.1", 1), "dealer": ("127.0.0.1", port)}
-        thread = threading.Thread(target=run_party, args=(narrow, "v1", "dealer", peers))
+        addresses = {"server": ("127.0.0.1", 1), "client": ("127.0.0.1", 1), "dealer": ("127.0.0.1", port)}
+        config = PartyConfig(PeerConfig("dealer", addresses))
+        thread = threading.Thread(target=run_party, args=(narrow, "v1", config))
         thread.start()
     answers = parties(tmp_path, *arguments)
     if thread is not None:

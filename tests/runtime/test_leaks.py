@@ -42,7 +42,7 @@ def caught(made: Program, inputs: Mapping[str, torch.Tensor], runs: int = RUNS) 
 
         return see
 
-    taps = {channel: tap(channel) for channel in ("client-owner", "client-dealer")}
+    taps = {channel: tap(channel) for channel in ("client-server", "client-dealer")}
     with Threads(made, taps=taps) as session:
         for x in inputs.values():
             for _ in range(runs):
@@ -111,7 +111,7 @@ def opened(made: Program, run: Caught) -> Caught:
     for index, message in enumerate(made.messages):
         sides = []
         for direction in ("sent", "received"):
-            data = run["client-owner", direction, Slot(Phase.ONLINE, 0, index)]
+            data = run["client-server", direction, Slot(Phase.ONLINE, 0, index)]
             sides.append(torch.frombuffer(bytearray(data + bytes(-len(data) % 8)), dtype=torch.int64))
         for place in message.places:
             one, other = (packing.read(side, place) for side in sides)

@@ -49,7 +49,7 @@ def gone(pid: int, seconds: float = 5.0) -> bool:
     return False
 
 
-def test_measured_cost_is_the_stated_one_and_weights_stay_with_their_owner() -> None:
+def test_measured_cost_is_the_stated_one_and_weights_stay_with_the_server() -> None:
     made = program("mixed")
     emulate = Emulator(made)
     seen: list[tuple[str, int, int]] = []
@@ -72,7 +72,7 @@ def test_measured_cost_is_the_stated_one_and_weights_stay_with_their_owner() -> 
 
 
 def _search_memory(made: Program, session: Session, x: torch.Tensor) -> None:
-    """The weights, as floats and as ring integers, are in the owner's memory only; the input is not at the others."""
+    """The weights, as floats and as ring integers, are in the server's memory only; the input is not at the others."""
     node = next(n for n in made.online.graph.nodes if n.meta.get("kind") == "weight" and n.meta["val"].numel() == 128)
     encoded = encode_tensor(made.constants[node.meta["constant"]], node.meta["scale"])
     patterns = {"floats": weights()["w"].numpy().tobytes()[:256], "integers": encoded.numpy().tobytes()[:256]}
@@ -146,10 +146,9 @@ def test_an_interrupt_ends_all() -> None:
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_no_orphans_when_the_session_is_killed(end: signal.Signals) -> None:
     code = textwrap.dedent(
-        f"""
-        import signal, sys, time
+        """
+        import signal, time
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started the tests in the background
-        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
         import torch
         from tests.models.programs import program
         from mpcc.runtime.session.session import Session
@@ -159,7 +158,7 @@ def test_no_orphans_when_the_session_is_killed(end: signal.Signals) -> None:
         """
     )
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    script = subprocess.Popen([sys.executable, "-c", code], text=True, **quiet)  # type: ignore[call-overload]
+    script = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], text=True, **quiet)  # type: ignore[call-overload]
     assert script.stdout is not None
     pids = [int(text) for text in script.stdout.readline().split()]
     assert len(pids) == 3

@@ -15,10 +15,11 @@ from mpcc.cli.keys import make
 from mpcc.errors import MpccError, PartyError, SecurityError, ShapeError, UsageError
 from mpcc.program.program import Program
 from mpcc.runtime.engine.emulate import Emulator
+from mpcc.runtime.net.connect import PeerConfig, parse_peers
 from mpcc.runtime.net.wire import Identity
 from mpcc.runtime.session.participant import Report
 from mpcc.runtime.session.session import Outcome
-from mpcc.runtime.session.standalone import parse_peers, run_party
+from mpcc.runtime.session.standalone import PartyConfig, run_party
 from tests.models.programs import SHAPE, program
 
 ROLES = ("server", "client", "dealer")
@@ -45,10 +46,14 @@ class Trio:
         self.ended: dict[str, Any] = {}
         self.threads: list[threading.Thread] = []
 
-    def start(self, role: str, made: Program, version: str = "v1", **options: Any) -> None:
+    def config(self, role: str, options: dict[str, Any]) -> PartyConfig:
+        reach = {key: options.pop(key) for key in ("identity", "connect_seconds") if key in options}
+        return PartyConfig(PeerConfig(role, self.peers, **reach), **options)
+
+    def start(self, role: str, made: Program, version: str = "v1", *, inputs: Any = (), **options: Any) -> None:
         def work() -> None:
             try:
-                self.ended[role] = run_party(made, version, role, self.peers, **(self.common | options))
+                self.ended[role] = run_party(made, version, self.config(role, self.common | options), inputs)
             except BaseException as error:
                 self.ended[role] = error
 
@@ -193,7 +198,7 @@ def test_nobody_there() -> None:
 def test_links_to_other_machines_need_tls() -> None:
     peers = parse_peers("10.1.2.3:7000,10.1.2.4:7001,10.1.2.5:7002")
     with pytest.raises(SecurityError, match="needs TLS"):
-        run_party(program("local"), "v1", "client", peers)
+        run_party(program("local"), "v1", PartyConfig(PeerConfig("client", peers)))
 
 
 @pytest.mark.parametrize("text", ["a:1", "a,b,c", "a:1,b:2,c:70000", "a:1,b:x"])

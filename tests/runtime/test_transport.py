@@ -13,8 +13,8 @@ import torch
 
 from mpcc.cli.keys import make
 from mpcc.errors import PartyError, SecurityError
-from mpcc.runtime.dealer.dealing import FromDealer, Once
-from mpcc.runtime.net.handshake import Terms, greet
+from mpcc.runtime.dealer.dealing import FromDealer, ReplayGuard
+from mpcc.runtime.net.handshake import Terms, handshake
 from mpcc.runtime.net.transport import Channel, PeerLeft, Peers, Phase, Slot, empty
 from mpcc.runtime.net.wire import Identity, TlsWire, Wire
 from tests.models.programs import program, sockets
@@ -182,14 +182,14 @@ def test_terms_that_differ_are_named_on_both_sides(field: str, value: Any, said:
 
     def there() -> None:
         try:
-            greet(other, "client", ["server"], Terms(**(terms | {field: value})))  # type: ignore[arg-type]
+            handshake(other, "client", ["server"], Terms(**(terms | {field: value})))  # type: ignore[arg-type]
         except SecurityError as error:
             errors.append(error)
 
     thread = threading.Thread(target=there)
     thread.start()
     with pytest.raises(SecurityError, match=said.replace(".", r"\.")):
-        greet(one, "server", ["client"], Terms(**terms))  # type: ignore[arg-type]
+        handshake(one, "server", ["client"], Terms(**terms))  # type: ignore[arg-type]
     thread.join(5)
     assert len(errors) == 1
     one.close()
@@ -218,9 +218,9 @@ def test_a_replaying_dealer_is_refused() -> None:
 
 
 def test_numbers_only_go_up() -> None:
-    once = Once()
-    once.use(0)
-    once.use(3)
+    guard = ReplayGuard()
+    guard.use(0)
+    guard.use(3)
     for number in (3, 2, 0):
         with pytest.raises(SecurityError, match="used already"):
-            once.use(number)
+            guard.use(number)

@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from mpcc.errors import ShapeError, UnsupportedOperator
+from mpcc.ir.names import check_names
 from mpcc.ir.nn import OPERATORS, describe, name_sites, verify
 
 from ..raising import raise_patterns
@@ -71,6 +72,7 @@ def finish(root: torch.nn.Module, graph: fx.Graph) -> fx.GraphModule:
     graph.eliminate_dead_code()
     _refuse_foreign(graph)
     name_sites(graph)
+    check_names(graph)
     made = fx.GraphModule(root, graph, "Captured")
     made.eval()
     verify(made)

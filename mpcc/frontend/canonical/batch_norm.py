@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import fx
 
+from mpcc.ir.names import register, replace_tensor
 from mpcc.ir.nn import attribute, meta_tensor
 
-from .builder import register
 from .rules.norms import BATCH_NORM
 
 aten = torch.ops.aten
@@ -36,15 +36,16 @@ def _fold(root: torch.nn.Module, graph: fx.Graph, scale: fx.Node, shift: fx.Node
     old = _constant(root, weight)
     along = [-1 if i == out_axis else 1 for i in range(old.dim())]
     name = str(weight.target)
-    bias_name = str(bias.target) if isinstance(bias, fx.Node) else f"{name.rpartition('.')[0]}.bias".lstrip(".")
     shifted = offset if bias is None else _constant(root, bias) * factor + offset
-    _replace(root, name, old * factor.reshape(along))
-    register(root, bias_name, torch.empty(0), True)
-    _replace(root, bias_name, shifted)
-    if not isinstance(bias, fx.Node):
+    replace_tensor(root, name, _single(old * factor.reshape(along)))
+    if isinstance(bias, fx.Node):
+        replace_tensor(root, str(bias.target), _single(shifted))
+    else:
+        path = name.rpartition(".")[0]
+        made = register(root, f"{path}.bias" if path else "bias", _single(shifted), trainable=True)
         with graph.inserting_before(product):
-            bias = graph.create_node("get_attr", bias_name)
-        bias.meta.update(val=meta_tensor(shifted), layer=product.meta["layer"], made_by=())
+            bias = graph.create_node("get_attr", made)
+        bias.meta.update(val=meta_tensor(_single(shifted)), layer=product.meta["layer"], made_by=())
     product.args = (product.args[0], weight, bias, *product.args[3:])
     shift.replace_all_uses_with(product)
 
@@ -71,8 +72,5 @@ def _constant(root: torch.nn.Module, node: object) -> torch.Tensor:
     return value.detach().double()
 
 
-def _replace(root: torch.nn.Module, name: str, value: torch.Tensor) -> None:
-    path, _, last = name.rpartition(".")
-    owner = root.get_submodule(path)
-    trainable = isinstance(getattr(owner, last), torch.nn.Parameter)
-    register(owner, last, value.float().contiguous(), trainable)
+def _single(value: torch.Tensor) -> torch.Tensor:
+    return value.float().contiguous()

@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from mpcc.errors import CaptureError
+from mpcc.ir.names import identifier, register
 from mpcc.ir.nn import OPERATORS, meta_tensor
 
 from .values import Constant, Decline, Operand, Rule, Value, known, leaves, plain, shape
@@ -140,7 +141,7 @@ class Builder:
     # ------------------------------------------------------------------------------------- inputs and constants
 
     def placeholder(self, name: str, value: torch.Tensor) -> fx.Node:
-        node = self.graph.placeholder(name)
+        node = self.graph.placeholder(identifier(name, "input"))
         node.meta.update(val=meta_tensor(value), layer="", made_by=())
         return node
 
@@ -156,26 +157,24 @@ class Builder:
         return node
 
     def _attribute(self, constant: Constant) -> fx.Node:
-        name = constant.name or self._fresh(constant)
-        if name in self._attributes:
-            return self._attributes[name]
+        name = constant.name or self._stem(constant)
+        if constant.name in self._attributes:
+            return self._attributes[constant.name]
         tensor = constant.value.detach().clone(memory_format=torch.contiguous_format)
         if tensor.is_floating_point():
             tensor = tensor.to(torch.float32)
             refuse_nan(name, tensor)
-        register(self.root, name, tensor, constant.trainable)
+        name = register(self.root, name, tensor, trainable=constant.trainable)
         node = self.graph.create_node("get_attr", name)
         node.meta.update(val=meta_tensor(tensor), layer=self.layer, made_by=())
-        self._attributes[name] = node
+        if constant.name is not None:
+            self._attributes[constant.name] = node
         return node
 
-    def _fresh(self, constant: Constant) -> str:
-        base = f"{constant.stem}_folded" if constant.stem else f"{self.layer}.constant" if self.layer else "constant"
-        name, count = base, 1
-        while not free(self.root, name):
-            count += 1
-            name = f"{base}_{count}"
-        return name
+    def _stem(self, constant: Constant) -> str:
+        if constant.stem:
+            return f"{constant.stem}_folded"
+        return f"{self.layer}.constant" if self.layer else "constant"
 
     # ---------------------------------------------------------------------- the operators that rules use most
 
@@ -255,34 +254,11 @@ def operator_name(target: Any) -> str:
     return str(schema.name).rpartition("::")[2] if schema is not None else ""
 
 
-def register(root: torch.nn.Module, name: str, tensor: torch.Tensor, trainable: bool) -> None:
-    """Put `tensor` on `root` under its dotted name, as a parameter or as a buffer."""
-    *path, last = name.split(".")
-    for part in path:
-        if part not in root._modules:
-            root.add_module(part, torch.nn.Module())
-        root = root.get_submodule(part)
-    if trainable:
-        root.register_parameter(last, torch.nn.Parameter(tensor))
-    else:
-        root.register_buffer(last, tensor)
-
-
 def refuse_nan(name: str, tensor: torch.Tensor) -> None:
     """CaptureError if a weight is not a number. A sum is the cheapest look at all of them."""
     if tensor.sum().isnan() and tensor.isnan().any():
         count = int(tensor.isnan().sum())
         raise CaptureError(f"{count} of its {tensor.numel()} values are NaN", where=f"parameter {name}")
-
-
-def free(root: torch.nn.Module, name: str) -> bool:
-    """Whether nothing on `root` has the dotted `name`."""
-    value: Any = root
-    for part in name.split("."):
-        if not hasattr(value, part):
-            return True
-        value = getattr(value, part)
-    return False
 
 
 def _foreign(target: Any, args: Any, kwargs: Any) -> Any:

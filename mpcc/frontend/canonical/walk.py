@@ -15,6 +15,7 @@ import torch
 from torch import fx
 
 from mpcc.errors import ShapeError
+from mpcc.ir.names import safe_path
 from mpcc.ir.nn import attribute
 
 from .builder import Builder, operator_name
@@ -23,7 +24,7 @@ from .mutation import NeedsFunctional, conflicts, functional_of, is_mutation, wr
 from .values import Constant, Value, known, leaves
 
 # Checks that tracing leaves behind; static shapes have settled them.
-_CHECKS = ("_assert", "sym_constrain", "_check")
+CHECKS = ("_assert", "sym_constrain", "_check")
 
 
 class Walk:
@@ -82,7 +83,7 @@ class Walk:
         args, kwargs = tuple(self.lookup(arg) for arg in node.args), self.lookup(node.kwargs)
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return self.nested(node, args)
-        if operator_name(node.target).startswith(_CHECKS):
+        if operator_name(node.target).startswith(CHECKS):
             return None
         if node.target is operator.getitem:
             return self.item(args[0], args[1])
@@ -145,12 +146,12 @@ def _single(value: torch.Tensor) -> torch.Tensor:
 def layer_of(node: fx.Node) -> str:
     """The dotted name of the user's layer: given by a front end, or the innermost of the module stack."""
     if "layer" in node.meta:
-        return str(node.meta["layer"])
+        return safe_path(str(node.meta["layer"]))
     stack = node.meta.get("nn_module_stack")
     if not stack:
         return ""
     path = next(reversed(stack.values()))[0]
-    return clean_path(path if isinstance(path, str) else "")
+    return safe_path(clean_path(path if isinstance(path, str) else ""))
 
 
 def clean_path(path: str) -> str:

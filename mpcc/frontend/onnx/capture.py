@@ -17,7 +17,8 @@ import onnx.inliner
 from onnx import ModelProto
 from torch import fx
 
-from .check import check
+from ..limits import DEFAULT, Limits
+from .check import check, check_sizes
 from .importer import Importer
 from .order import sort_nodes
 from .read import read
@@ -29,6 +30,7 @@ def capture_onnx(
     example_inputs: Any = None,
     *,
     input_shapes: InputShapes | None = None,
+    limits: Limits = DEFAULT,
 ) -> fx.GraphModule:
     """The model at the nn level.
 
@@ -37,7 +39,9 @@ def capture_onnx(
     """
     from ..canonical import canonicalise
 
-    return canonicalise(import_graph(source, example_inputs, input_shapes=input_shapes))
+    graph = import_graph(source, example_inputs, input_shapes=input_shapes, limits=limits)
+    with limits.guard(sum(item.numel() * item.element_size() for item in graph.state_dict().values())):
+        return canonicalise(graph)
 
 
 def import_graph(
@@ -45,11 +49,14 @@ def import_graph(
     example_inputs: Any = None,
     *,
     input_shapes: InputShapes | None = None,
+    limits: Limits = DEFAULT,
 ) -> fx.GraphModule:
     """The graph of the file as it stands, in ATen operators, before it is brought to canonical ones."""
     model = read(source)
+    weights = check_sizes(model, limits)
     if model.proto.functions:  # older dynamo exports: every module is a function
         model.proto = onnx.inliner.inline_local_functions(model.proto)
     sort_nodes(model.proto.graph)
     check(model)
-    return Importer(model).run(inputs(model.proto.graph, example_inputs, input_shapes))
+    with limits.guard(min(weights, model.size())):
+        return Importer(model, limits).run(inputs(model.proto.graph, example_inputs, input_shapes))

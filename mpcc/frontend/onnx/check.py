@@ -3,21 +3,66 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from mpcc.errors import ModelFileError, UnsupportedOperator
 
+from ..limits import HINT, Limits
 from .names import own_layer
 from .op import describe
 from .operators import domain_of, unknown
-from .read import Model, is_external, tensors_of
+from .read import Model, bytes_of, is_external, tensors_of
 
 # Opsets of the standard domain. Before 7, broadcasting was not numpy's. 24 and 25 add only types to the operators of
 # the table (and Swish, and a length to Attention, which is refused).
 OLDEST, NEWEST = 7, 25
 CPU_LAYOUT = "com.microsoft.nchwc"
+
+
+def check_sizes(model: Model, limits: Limits) -> int:
+    """The bytes of all weights. ModelFileError for more nodes or weights than `limits` allow, before any work."""
+    nodes = _Nodes(model.proto, limits.nodes).of_graph(model.proto.graph)
+    if nodes > limits.nodes:
+        raise ModelFileError(f"the graph has more than {limits.nodes:,} nodes", where=model.name, hint=HINT)
+    weights = sum(bytes_of(tensor) for tensor in tensors_of(model.proto))
+    if weights > limits.weights:
+        raise ModelFileError(
+            f"its weights need {weights:,} bytes, more than {limits.weights:,}", where=model.name, hint=HINT
+        )
+    return weights
+
+
+class _Nodes:
+    """Counts nodes with functions spelt out: functions that call each other twice double with every step."""
+
+    def __init__(self, proto: ModelProto, most: int) -> None:
+        self.functions = {(item.domain, item.name): item for item in proto.functions}
+        self.most = most
+        self.counts: dict[tuple[str, str], int] = {}
+
+    def of_graph(self, graph: GraphProto) -> int:
+        return self._of(graph.node)
+
+    def _of(self, nodes: Iterable[NodeProto]) -> int:
+        total = 0
+        for node in nodes:
+            total += self._of_node(node)
+            if total > self.most:
+                break
+        return total
+
+    def _of_node(self, node: NodeProto) -> int:
+        inner = sum(self._of(graph.node) for item in node.attribute for graph in (item.g, *item.graphs))
+        key = (node.domain, node.op_type)
+        if key not in self.functions:
+            return 1 + inner
+        if key not in self.counts:
+            self.counts[key] = self.most + 1  # what it is while it is counted: a function that calls itself is too large
+            self.counts[key] = self._of(self.functions[key].node)
+        return self.counts[key] + inner
 
 
 def check(model: Model) -> None:

@@ -14,9 +14,10 @@ from torch import fx
 
 from mpcc.errors import CaptureError, ModelFileError, MpccError
 
+from ..limits import DEFAULT, HINT, Limits
 from .check import check_operators, versions
 from .names import is_checkpoint_name, layers, own_layer, parameter_name
-from .op import Op
+from .op import Op, describe
 from .operators import LISTS, OPERATORS, domain_of
 from .read import Model
 from .recorder import Recorder, Value
@@ -50,8 +51,10 @@ class Scope:
 class Importer:
     """One model on its way to a GraphModule."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, limits: Limits = DEFAULT) -> None:
         self.model = model
+        self.limits = limits
+        self.nodes_left = limits.nodes
         self.recorder = Recorder()
         self.opsets = versions(model.proto)
         self.made_up: set[str] = set()
@@ -59,7 +62,7 @@ class Importer:
 
     def run(self, given: Sequence[Input]) -> fx.GraphModule:
         graph = self.model.proto.graph
-        inputs = {i.name: self.recorder.placeholder(_valid(i.name), i.shape, i.dtype) for i in given}
+        inputs = {i.name: self.recorder.placeholder(i.name, i.shape, i.dtype) for i in given}
         results = self.run_nodes(graph, inputs, None, layers(graph))
         if self.not_numbers:
             some = ", ".join(self.not_numbers[:5]) + (" ..." if len(self.not_numbers) > 5 else "")
@@ -82,6 +85,10 @@ class Importer:
         return [scope.find(info.name, self.weight) for info in graph.output]
 
     def run_node(self, node: NodeProto, scope: Scope) -> None:
+        self.nodes_left -= 1  # the rounds of a loop count: they are spelt out
+        if self.nodes_left < 0 or len(self.recorder.graph.nodes) > self.limits.nodes:
+            what = f"with its loops and operators spelt out the graph has more than {self.limits.nodes:,} nodes"
+            raise ModelFileError(what, where=describe(node, self.recorder.layer), hint=HINT)
         inputs = [scope.find(name, self.weight) if name else None for name in node.input]
         key = (domain_of(node), node.op_type)
         if key == ("", "Identity"):
@@ -100,7 +107,7 @@ class Importer:
         def read_constant(stored: TensorProto) -> Value:
             return self.weight(stored, node.output[0])
 
-        op = Op(node, self.opsets.get(key[0], 1), self.recorder, read_constant, run_branch)
+        op = Op(node, self.opsets.get(key[0], 1), self.recorder, read_constant, run_branch, self.nodes_left)
         result = self.apply(op, OPERATORS[key], inputs)
         outputs = result if isinstance(result, tuple) and key not in LISTS else (result,)
         scope.values.update({name: value for name, value in zip(node.output, outputs, strict=False) if name})
@@ -161,8 +168,3 @@ def _fits(handler: Callable[..., Any], op: Op, inputs: Sequence[Any]) -> bool:
 def _has_nan(tensor: torch.Tensor) -> bool:
     """The sum is a number unless a NaN is in it, or infinities: only then a second look is needed."""
     return bool(tensor.numel()) and not bool(tensor.sum().isfinite()) and bool(tensor.isnan().any())
-
-
-def _valid(name: str) -> str:
-    cleaned = re.sub(r"\W", "_", name)
-    return cleaned if cleaned[:1].isalpha() or cleaned.startswith("_") else f"input_{cleaned}"

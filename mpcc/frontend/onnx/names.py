@@ -11,7 +11,6 @@ In this order:
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Sequence
 
@@ -19,11 +18,17 @@ import onnx.defs
 import torch
 from onnx import GraphProto, NodeProto
 
+from mpcc.ir.names import safe_path
+
 SCOPES = "pkg.torch.onnx.name_scopes"
+# The exporter writes a list as Python prints it; it is never evaluated. Names with quotes in them are no layers.
+_QUOTED = re.compile(r"""'([^'\\]*)'|"[^"]*\"""")
+# Characters of a property or a name that are looked at.
+LONGEST = 1 << 14
 PRODUCTS = ("MatMul", "Gemm", "Conv")
 NORM_PARTS = ("Div", "Sqrt", "Reciprocal", "Pow", "ReduceMean", "Sub", "Cast")
-CHECKPOINT = re.compile(r"^[A-Za-z_]\w*(\.\w+)+$")
-IDENTIFIER = re.compile(r"^[A-Za-z_]\w*$")
+CHECKPOINT = re.compile(r"^[A-Za-z_]\w*(\.\w+)+$", re.ASCII)
+IDENTIFIER = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
 # Names that exporters and optimisers make up.
 MADE_UP = re.compile(
     r"^(val_\d+|_?v_?\d+|tmp_\d+|_to_copy\w*|[Cc]onst\w*|ortshared\w*|auto_\w+|p2o\..*|onnx_\w+|t_\d+|t|.*_token_\d+"
@@ -53,14 +58,11 @@ def _first(*found: str | None) -> str | None:
 
 def _of_properties(properties: dict[str, str]) -> str | None:
     if SCOPES in properties:
-        try:
-            scopes = ast.literal_eval(properties[SCOPES])
-        except (ValueError, SyntaxError):
-            return None
-        return str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else None
+        scopes = _QUOTED.findall(properties[SCOPES][:LONGEST])
+        return safe_path(scopes[-2]) if len(scopes) > 1 else None
     if "namespace" in properties:
-        path = [part.partition(":")[0].strip() for part in properties["namespace"].split("/")]
-        return path[-2] if len(path) > 1 else None
+        path = [part.partition(":")[0].strip() for part in properties["namespace"][:LONGEST].split("/")]
+        return safe_path(path[-2]) if len(path) > 1 else None
     return None
 
 
@@ -71,6 +73,7 @@ def of_path(name: str) -> str | None:
     """
     if "/" not in name:
         return None
+    name = name[:LONGEST]
     parts = [part for part in name.split(":")[0].split("/") if part and not part.endswith("PartitionedCall")][:-1]
     while parts and _is_operator(parts[-1]):
         parts.pop()
@@ -79,7 +82,7 @@ def of_path(name: str) -> str | None:
         if kept and part.startswith(f"{kept[-1]}."):
             kept.pop()
         kept.append(part)
-    return ".".join(kept)
+    return safe_path(".".join(kept))
 
 
 def _is_operator(part: str) -> bool:
@@ -90,7 +93,7 @@ def _is_operator(part: str) -> bool:
 def _of_weights(node: NodeProto, weights: set[str]) -> str | None:
     for name in node.input:
         if name in weights and is_checkpoint_name(name) and "." in name:
-            return str(name).rpartition(".")[0]
+            return safe_path(str(name).rpartition(".")[0])
     return None
 
 

@@ -17,23 +17,27 @@ from torch import fx
 
 from mpcc.errors import CaptureError, UnsupportedOperator
 
+from ..limits import DEFAULT
 from .recorder import Recorder, Value, aten
 
 Handler = Callable[..., Any]
 Table = dict[tuple[str, str], Handler]
 
 MICROSOFT = "com.microsoft"
+# Of a shape, axes, pads, the sizes of parts: lists as long as the rank or as the number of outputs.
+MOST_INTEGERS = 1 << 16
 
 
 @dataclass
 class Op:
-    """A node of the file; `version` is the opset of its domain."""
+    """A node of the file; `version` is the opset of its domain, `most_parts` the most pieces that it may cut or loop."""
 
     node: NodeProto
     version: int
     recorder: Recorder
     read_tensor: Callable[[TensorProto], Value]
     run_graph: Callable[[GraphProto, dict[str, Any]], list[Any]]
+    most_parts: int = DEFAULT.nodes
 
     # ------------------------------------------------------------------------------------------------- attributes
 
@@ -77,7 +81,16 @@ class Op:
             ) from None
 
     def known_ints(self, value: Value, what: str) -> list[int]:
-        return [int(item) for item in self.known(value, what).reshape(-1).tolist()]
+        found = self.known(value, what)
+        if found.numel() > MOST_INTEGERS:
+            self.refuse(f"{what} has {found.numel():,} elements")
+        return [int(item) for item in found.reshape(-1).tolist()]
+
+    def parts(self, count: int, what: str) -> int:
+        """`count`, if it is no more than the graph may have nodes."""
+        if not 0 <= count <= self.most_parts:
+            self.refuse(f"{what} is {count:,}")
+        return count
 
     def known_number(self, value: Value, what: str) -> float:
         return float(self.known(value, what).reshape(-1)[0].item())

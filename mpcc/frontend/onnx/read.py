@@ -16,6 +16,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,10 +67,19 @@ class Model:
             )
         if not is_external(stored):
             return restore(self._inline(stored), stored.data_type)
-        tensor = torch.empty(tuple(stored.dims), dtype=STORED[stored.data_type])
-        if tensor.numel():
-            self._fill(stored, tensor)
-        return widen(tensor)
+        self._check_length(stored)
+        content = np.empty(bytes_of(stored), np.uint8)
+        if content.size:
+            self._fill(stored, content)
+        return widen(torch.from_numpy(content).view(STORED[stored.data_type]).reshape(tuple(stored.dims)))
+
+    def size(self) -> int:
+        """The bytes of all files that the weights are in, as far as there are such files."""
+        if isinstance(self.source, bytes):
+            return len(self.source)
+        users = {_place(tensor)[0]: tensor.name for tensor in tensors_of(self.proto) if is_external(tensor)}
+        paths = [self._external(location, name) for location, name in users.items() if location]
+        return sum(path.stat().st_size for path in (self.source, *paths))
 
     def _inline(self, stored: TensorProto) -> torch.Tensor:
         try:
@@ -77,25 +87,31 @@ class Model:
             if stored.data_type in HALF:
                 array = array.astype(np.float32)
             return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise ModelFileError(f"the tensor {stored.name!r} is broken: {error}", where=self.name) from error
 
-    def _fill(self, stored: TensorProto, tensor: torch.Tensor) -> None:
-        place = {entry.key: entry.value for entry in stored.external_data}
-        target = tensor.reshape(-1).view(torch.uint8).numpy()
-        offset, length = int(place.get("offset", 0)), int(place.get("length", target.size))
-        if length != target.size:
+    def _check_length(self, stored: TensorProto) -> None:
+        """Before memory is asked for: whether as many bytes are there as the shape needs."""
+        needed = bytes_of(stored)
+        _, _, length = _place(stored)
+        if length not in (None, needed):
             raise ModelFileError(
-                f"the tensor {stored.name!r} has {length} bytes, its shape {tuple(stored.dims)} needs {target.size}",
+                f"the tensor {stored.name!r} has {length} bytes, its shape {tuple(stored.dims)} needs {needed}",
                 where=self.name,
             )
-        location = place.get("location", "")
+
+    def _fill(self, stored: TensorProto, target: np.ndarray[Any, Any]) -> None:
+        location, offset, _ = _place(stored)
         if location == "" and isinstance(self.source, bytes):
-            target[:] = np.frombuffer(self.source, np.uint8, length, offset)
+            if offset + target.size > len(self.source):
+                raise ModelFileError(f"the file ends inside the tensor {stored.name!r}", where=self.name)
+            target[:] = np.frombuffer(self.source, np.uint8, target.size, offset)
             return
         path = self.source if location == "" else self._external(location, stored.name)
         assert isinstance(path, Path)
         with path.open("rb", buffering=0) as file:
+            if offset + target.size > path.stat().st_size:  # before the memory is touched
+                raise ModelFileError(f"the file ends inside the tensor {stored.name!r}", where=str(path))
             file.seek(offset)
             if not _read_fully(file, target.data):
                 raise ModelFileError(f"the file ends inside the tensor {stored.name!r}", where=str(path))
@@ -107,7 +123,11 @@ class Model:
                 hint="give the path of the .onnx file, or call onnx.load_external_data_for_model first",
             )
         path = self.folder / location
-        if not path.resolve().is_relative_to(self.folder.resolve()):
+        try:
+            inside = path.resolve().is_relative_to(self.folder.resolve())
+        except (OSError, ValueError, RuntimeError):  # a name that no file can have, a circle of links
+            inside = False
+        if not inside:
             raise ModelFileError(
                 f"the tensor {tensor!r} is said to be in {location}, outside of the model's folder", where=self.name
             )
@@ -132,7 +152,8 @@ def read(source: str | Path | ModelProto) -> Model:
         return Model(_parse(strip(memoryview(content)), "ModelProto"), "ModelProto", content, None)
     path = Path(source)
     if not path.is_file():
-        raise ModelFileError("there is no such file", where=str(source))
+        what = "this is not a regular file" if path.exists() else "there is no such file"
+        raise ModelFileError(what, where=str(source))
     if path.stat().st_size == 0:
         raise ModelFileError("the file is empty", where=path.name)
     return Model(_parse(_stripped(path), path.name), path.name, path, path.parent)
@@ -171,6 +192,23 @@ def _texts(proto: ModelProto) -> Iterator[str | bytes]:
     for node in proto.graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
         yield from (attribute.name for attribute in node.attribute)
+
+
+def _place(stored: TensorProto) -> tuple[str, int, int | None]:
+    """(file, offset, length) of a tensor's bytes; the length may be missing."""
+    place = {entry.key: entry.value for entry in stored.external_data}
+    numbers = [place.get(key, default) for key, default in (("offset", "0"), ("length", ""))]
+    if not (numbers[0].isdecimal() and (numbers[1] == "" or numbers[1].isdecimal()) and max(map(len, numbers)) < 20):
+        raise ModelFileError(f"the tensor {stored.name!r} is at no place of a file: offset and length are not numbers")
+    return place.get("location", ""), int(numbers[0]), int(numbers[1]) if numbers[1] else None
+
+
+def bytes_of(stored: TensorProto) -> int:
+    """What the shape of a tensor needs, whatever is there; ModelFileError for negative sizes."""
+    if any(size < 0 for size in stored.dims):
+        raise ModelFileError(f"the tensor {stored.name!r} has the shape {tuple(stored.dims)}")
+    width = STORED[stored.data_type].itemsize if stored.data_type in STORED else 1
+    return int(math.prod(stored.dims)) * width
 
 
 def _read_fully(file: object, target: memoryview) -> bool:

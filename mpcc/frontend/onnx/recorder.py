@@ -16,6 +16,7 @@ import torch
 from torch import fx
 
 from mpcc.errors import CaptureError
+from mpcc.ir.names import check_names, free_name, identifier, register, safe_path
 
 aten = torch.ops.aten
 Value = torch.Tensor | fx.Node
@@ -39,16 +40,13 @@ class Recorder:
         self._known: dict[fx.Node, torch.Tensor] = {}
 
     def placeholder(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> fx.Node:
-        node = self.graph.placeholder(name)
+        node = self.graph.placeholder(identifier(name, "input"))
         node.meta.update(val=torch.empty(shape, dtype=dtype, device="meta"), layer="")
         return node
 
     def stored_node(self, name: str, tensor: torch.Tensor, *, trainable: bool) -> fx.Node:
         """The node of a new parameter or buffer; `name` is its dotted name, made unique."""
-        free, count = name, 1
-        while free in self.stored:
-            count += 1
-            free = f"{name}_{count}"
+        free = free_name(safe_path(name) or "constant", self.stored.__contains__)
         tensor = tensor.float() if tensor.dtype == torch.float64 else tensor
         self.stored[free] = tensor
         if not trainable:
@@ -112,35 +110,11 @@ class Recorder:
         for node in list(self.graph.nodes):
             if node.op == "get_attr":
                 name = str(node.target)
-                node.target = _register(root, name, self.stored[name], trainable=name not in self.buffers)
+                node.target = register(root, name, self.stored[name], trainable=name not in self.buffers)
+        check_names(self.graph)
         module = fx.GraphModule(root, self.graph)
         module.training = False
         return module
-
-
-def _register(root: torch.nn.Module, name: str, tensor: torch.Tensor, *, trainable: bool) -> str:
-    """Register under the dotted `name`, with `_` behind each part that is taken; the name it got."""
-    *path, last = name.split(".")
-    place, taken = root, []
-    for part in path:
-        while part not in place._modules and _is_taken(place, part, root):
-            part += "_"
-        if part not in place._modules:
-            place.add_module(part, torch.nn.Module())
-        taken.append(part)
-        place = place._modules[part]  # type: ignore[assignment]
-    while _is_taken(place, last, root):
-        last += "_"
-    if trainable and tensor.is_floating_point():
-        place.register_parameter(last, torch.nn.Parameter(tensor))
-    else:
-        place.register_buffer(last, tensor)
-    return ".".join([*taken, last])
-
-
-def _is_taken(place: torch.nn.Module, part: str, root: torch.nn.Module) -> bool:
-    """The root becomes a GraphModule, which has a graph and code of its own."""
-    return hasattr(place, part) or (place is root and hasattr(fx.GraphModule, part))
 
 
 def _meta(tensor: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import fx
 
+from mpcc.ir.names import free_name, safe_path
+
 from .op import is_call, shape_of
 from .recorder import Recorder, aten
 
@@ -103,7 +105,7 @@ def _rename(recorder: Recorder, made_up: set[str]) -> None:
         name = str(node.target)
         if node.op != "get_attr" or name not in made_up or not node.users:
             continue
-        new = _free(_name(node), taken)
+        new = free_name(safe_path(_name(node)), taken.__contains__)
         taken.add(new)
         recorder.stored[new] = recorder.stored.pop(name)
         if name in recorder.buffers:
@@ -116,11 +118,3 @@ def _name(node: fx.Node) -> str:
     role = ROLES.get(reader.target, {}).get(reader.args.index(node) if node in reader.args else -1, "constant")
     layer = reader.meta.get("layer", "")
     return f"{layer}.{role}" if layer else role
-
-
-def _free(name: str, taken: set[str]) -> str:
-    free, count = name, 1
-    while free in taken:
-        count += 1
-        free = f"{name}_{count}"
-    return free

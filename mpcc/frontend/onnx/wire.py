@@ -29,6 +29,9 @@ FLOAT_DATA, RAW_DATA = 4, 9
 VARINT, I64, LEN, I32 = 0, 1, 2, 5
 # Below this many bytes a message is copied as it is: constants of shapes and the like.
 SMALL = 4096
+# What a graph may be without its weights: protobuf makes Python objects of all of it. A file of 20,000 nodes has a
+# tenth of these. Protobuf itself refuses deeper nesting than 100.
+MOST_FIELDS, MOST_BYTES, DEEPEST = 1 << 20, 1 << 28, 64
 
 
 class Field(NamedTuple):
@@ -43,13 +46,40 @@ class Field(NamedTuple):
 
 def strip(buffer: memoryview) -> bytes:
     """The same model with every large tensor payload turned into a reference; ModelFileError when it is cut off."""
-    return b"".join(_strip(buffer, "model", 0, len(buffer)))
+    budget = _Budget()
+    return budget.join(_strip(buffer, "model", 0, len(buffer), budget))
 
 
-def _strip(buffer: memoryview, message: str, start: int, end: int) -> Iterator[bytes | memoryview]:
+class _Budget:
+    """What is left of the limits above."""
+
+    def __init__(self) -> None:
+        self.fields, self.bytes, self.depth = MOST_FIELDS, MOST_BYTES, DEEPEST
+
+    def field(self) -> None:
+        self.fields -= 1
+        if self.fields < 0:
+            raise ModelFileError(f"the graph has more than {MOST_FIELDS:,} fields")
+
+    def join(self, pieces: Iterator[bytes | memoryview]) -> bytes:
+        self.depth -= 1
+        if self.depth < 0:
+            raise ModelFileError(f"its graphs are nested more than {DEEPEST} deep")
+        kept = []
+        for piece in pieces:
+            self.bytes -= len(piece)
+            if self.bytes < 0:
+                raise ModelFileError(f"the graph without its weights has more than {MOST_BYTES:,} bytes")
+            kept.append(piece)
+        self.depth += 1
+        return b"".join(kept)
+
+
+def _strip(buffer: memoryview, message: str, start: int, end: int, budget: _Budget) -> Iterator[bytes | memoryview]:
     payload: Field | None = None
     kept = start
     for field in _fields(buffer, start, end):
+        budget.field()
         if field.wire_type != LEN or field.end - field.content < SMALL:
             continue
         child = CHILDREN[message].get(field.number)
@@ -61,7 +91,7 @@ def _strip(buffer: memoryview, message: str, start: int, end: int) -> Iterator[b
         if child is None:
             payload = field
             continue
-        body = b"".join(_strip(buffer, child, field.content, field.end))
+        body = budget.join(_strip(buffer, child, field.content, field.end, budget))
         yield _varint(field.number << 3 | LEN) + _varint(len(body)) + body
     yield buffer[kept:end]
     if payload is not None:

@@ -1,6 +1,6 @@
 """Where plain values become shares and shares become plain values: CrypTen's encoder and tensor types.
 
-float -> FixedPointEncoder -> ring integers = the client's share (the owner's is 0)
+float -> FixedPointEncoder -> ring integers = the client's share (the server's is 0)
 totals of both shares -> float
 """
 

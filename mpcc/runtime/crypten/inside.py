@@ -26,12 +26,12 @@ from mpcc.lowering.reshare import narrowed
 from mpcc.program.check import check_masks
 from mpcc.program.program import Program
 
-from ..dealer.dealing import FromDealer, Material, OwnerDeals
+from ..dealer.dealing import FromDealer, Material, ServerDeals
 from ..engine.inference import Inference
-from ..net.handshake import CLIENT, DEALER, OWNER, PROTOCOL, Terms, greet, title
+from ..net.connect import PeerConfig
+from ..net.handshake import CLIENT, DEALER, PROTOCOL, SERVER, Terms, handshake
 from ..net.transport import Channel, Peers, Phase, Slot, Traffic
 from ..net.wire import Identity
-from ..session.standalone import Reach
 from .borders import check
 from .shim import import_crypten
 
@@ -105,9 +105,9 @@ class PartyState:
         identity: Identity | None = None,
         insecure_dealer: bool = False,
     ) -> PartyState:
-        """Both parties call it: they compare programs, then the owner's masked weights are opened (set-up).
+        """Both parties call it: they compare programs, then the server's masked weights are opened (set-up).
 
-        `dealer`: where `run_party(narrowed(program), ..., "dealer", ...)` listens. `insecure_dealer`: party 0 makes the
+        `dealer`: where `run_party` of `narrowed(program)` listens as the dealer. `insecure_dealer`: party 0 makes the
         correlated randomness, as CrypTen's own default does, and can read everything.
         """
         if (dealer is None) != insecure_dealer:
@@ -124,15 +124,15 @@ class PartyState:
         material: Material
         peers = None
         if dealer is not None:
-            role = OWNER if rank == 0 else CLIENT
-            reach = Reach(role, {DEALER: dealer}, identity)
-            reach.check()
-            wire = reach.connect(DEALER)
-            greet(wire, role, (DEALER,), Terms(shared.digest, model_version, None))
-            peers = Peers(title(role))
+            role = SERVER if rank == 0 else CLIENT
+            peer_config = PeerConfig(role, {DEALER: dealer}, identity)
+            peer_config.check()
+            wire = peer_config.connect_with_retry(DEALER)
+            handshake(wire, role, (DEALER,), Terms(shared.digest, model_version, None))
+            peers = Peers(role)
             material = FromDealer(shared, rank, Channel(wire, DEALER, peers))
         elif rank == 0:
-            material = OwnerDeals(shared, link)
+            material = ServerDeals(shared, link)
         else:
             material = FromDealer(shared, rank, link, credit=False)
         inference = Inference(shared, rank, link, material, shared=True)

@@ -2,7 +2,7 @@
 
     python -m mpcc.runtime.crypten.party FD
 
-Its job comes through the inherited socket FD from the session that started it, its reports go back. The owner's process
+Its job comes through the inherited socket FD from the session that started it, its reports go back. The server's process
 gets the weights; the client's gets the program and, inference by inference, its input.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 from ..engine.evaluate import decode
-from ..net.handshake import CLIENT, OWNER
+from ..net.handshake import CLIENT, SERVER
 from ..net.pipe import Child
 from ..session.participant import Participant, as_header
 from ..session.process import Job, run_child
@@ -23,35 +23,35 @@ def main() -> None:
 
 
 def _party(job: Job, child: Child) -> None:
-    join(0 if job.role == OWNER else 1, job.rendezvous, "lo")
+    join(0 if job.role == SERVER else 1, job.rendezvous, "lo")
     child.say({"joined": job.role})
-    member = job.join()
+    participant = job.join()
     try:
-        child.say({"setup": as_header(member.set_up())})
+        child.say({"setup": as_header(participant.set_up())})
         if job.role == CLIENT:
-            _serve_input(member, child)
+            _serve_input(participant, child)
         else:
-            member.serve(lambda report: child.say({"report": as_header(report)}))
+            participant.serve(lambda report: child.say({"report": as_header(report)}))
     except BaseException as error:
-        member.peers.abort(error)
+        participant.peers.abort(error)
         raise
 
 
-def _serve_input(member: Participant, child: Child) -> None:
+def _serve_input(participant: Participant, child: Child) -> None:
     """The client: prepare an inference ahead of its input, again and again, until the session says stop."""
     prepared = False
     while True:
         if not prepared:
-            member.prepare()
+            participant.prepare()
             prepared = True
         command, tensors = child.command()
         if command["do"] == "stop":
-            member.leave()
+            participant.leave()
             return
-        shares = encode_inputs(member.program, [tensors[str(i)] for i in range(len(tensors))])
-        totals, report = member.run(shares, _throttled(child))
+        shares = encode_inputs(participant.program, [tensors[str(i)] for i in range(len(tensors))])
+        totals, report = participant.run(shares, _throttled(child))
         prepared = False
-        pairs = zip(totals, member.program.outputs, strict=True)
+        pairs = zip(totals, participant.program.outputs, strict=True)
         outputs = {str(i): decode(total, scale) for i, (total, (_, scale)) in enumerate(pairs)}
         child.say({"report": as_header(report)}, outputs)
 

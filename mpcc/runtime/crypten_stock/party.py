@@ -21,7 +21,7 @@ from . import operators as stock_ops
 from .plan import Ref, Step
 from .wire import Answer, Job, Row, receive_job, send_answer
 
-OWNER, CLIENT = 0, 1
+SERVER, CLIENT = 0, 1
 """Party 0 brings the weights, party 1 the inputs."""
 
 
@@ -57,7 +57,7 @@ def _shared(crypten: Any, job: Job) -> dict[str, Any]:
     program = job.program
     values: dict[str, Any] = dict(program.publics)
     for name, tensor in sorted(program.secrets.items()):  # both parties draw their zero shares in one order
-        values[name] = crypten.cryptensor(tensor, src=OWNER)
+        values[name] = crypten.cryptensor(tensor, src=SERVER)
     for name, tensor in zip(program.inputs, job.inputs, strict=True):
         values[name] = crypten.cryptensor(tensor, src=CLIENT)
     return values

@@ -27,7 +27,7 @@ from torch.fx import GraphModule
 from mpcc.errors import PartyError, ShapeError
 from mpcc.ir import nn
 
-from .party import CLIENT, OWNER
+from .party import CLIENT, SERVER
 from .plan import StockProgram, stock_program
 from .wire import Answer, Job, Row, receive_answer, send_job
 
@@ -65,7 +65,7 @@ def run_stock(
     program = stock_program(graph, calibration if calibration is not None else inputs)
     with tempfile.TemporaryDirectory(prefix="mpcc-stock-") as folder:
         rendezvous = f"file://{Path(folder) / 'rendezvous'}"
-        parties = [_Party(rank, Path(folder)) for rank in (OWNER, CLIENT)]
+        parties = [_Party(rank, Path(folder)) for rank in (SERVER, CLIENT)]
         try:
             for party in parties:
                 party.send(_job(party.rank, rendezvous, program, inputs, threads))
@@ -73,12 +73,12 @@ def run_stock(
         finally:
             for party in parties:
                 party.stop()
-    owner, client = answers[OWNER], answers[CLIENT]
-    return StockRun(client.outputs, client.rounds, client.bytes, max(owner.seconds, client.seconds), client.rows)
+    server, client = answers[SERVER], answers[CLIENT]
+    return StockRun(client.outputs, client.rounds, client.bytes, max(server.seconds, client.seconds), client.rows)
 
 
 def _job(rank: int, rendezvous: str, program: StockProgram, inputs: Sequence[torch.Tensor], threads: int) -> Job:
-    if rank == OWNER:
+    if rank == SERVER:
         return Job(rank, rendezvous, program, tuple(torch.zeros(tensor.shape) for tensor in inputs), threads)
     hidden = {name: torch.zeros(tensor.shape) for name, tensor in program.secrets.items()}
     return Job(rank, rendezvous, replace(program, secrets=hidden), tuple(t.detach().float() for t in inputs), threads)

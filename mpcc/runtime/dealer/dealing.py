@@ -52,7 +52,7 @@ class Material(Protocol):
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """A correlation that travels: its share's name and shape."""
 
     name: str
@@ -63,17 +63,17 @@ class Piece:
         return math.prod(self.shape)
 
 
-def frames(recipe: Recipe, setup: bool) -> list[list[Piece]]:
+def frames(recipe: Recipe, setup: bool) -> list[list[Chunk]]:
     """How the travelling correlations are grouped into messages: both ends derive the same."""
-    groups: list[list[Piece]] = []
+    groups: list[list[Chunk]] = []
     filled = FRAME_WORDS
     for name, source, _ in recipe.travelling(setup):
-        piece = Piece(name, tuple(source.meta["val"].shape))
+        chunk = Chunk(name, tuple(source.meta["val"].shape))
         if filled >= FRAME_WORDS:
             groups.append([])
             filled = 0
-        groups[-1].append(piece)
-        filled += piece.words
+        groups[-1].append(chunk)
+        filled += chunk.words
     return groups
 
 
@@ -92,7 +92,7 @@ def send_dealt(
 class SessionSeeds:
     """The three seeds of a session; only the dealer has them all."""
 
-    owner: bytes
+    server: bytes
     client: bytes
     own: bytes
 
@@ -101,22 +101,22 @@ class SessionSeeds:
         return SessionSeeds(fresh_seed(), fresh_seed(), fresh_seed())
 
     def numbered(self, number: int) -> tuple[tuple[Seeds, Seeds], Seeds]:
-        return (Seeds.of(self.owner, number), Seeds.of(self.client, number)), Seeds.of(self.own, number)
+        return (Seeds.of(self.server, number), Seeds.of(self.client, number)), Seeds.of(self.own, number)
 
 
 class Dealer:
     """The dealer's side: serve one session."""
 
-    def __init__(self, program: Program, owner: Link, client: Link, *, first: int = 0) -> None:
+    def __init__(self, program: Program, server: Link, client: Link, *, first: int = 0) -> None:
         self.recipe = Recipe(program)
-        self.owner, self.client, self.next = owner, client, first
+        self.server, self.client, self.next = server, client, first
         self.seeds = SessionSeeds.fresh()
         self.seconds: dict[int, float] = {}
 
     def serve(self) -> None:
         """Set up, then deal as long as the client asks. Ends when the client leaves."""
         try:
-            self.owner.send(Slot(Phase.SEED), _as_words(self.seeds.owner))
+            self.server.send(Slot(Phase.SEED), _as_words(self.seeds.server))
             self.client.send(Slot(Phase.SEED), _as_words(self.seeds.client))
             send_dealt(self.recipe, self.client, *self.seeds.numbered(0), 0, setup=True)
             while True:
@@ -138,7 +138,7 @@ class FromDealer:
         self.recipe, self.party, self.link = Recipe(program), party, link
         self.ahead, self.credit = ahead, credit
         self.session: bytes | None = None
-        self.once = Once()
+        self.replay_guard = ReplayGuard()
         self.groups = {setup: frames(self.recipe, setup) if party == 1 else [] for setup in (True, False)}
         self._waiting: dict[int, list[Tensor]] = {}
         self._asked = 0
@@ -158,7 +158,7 @@ class FromDealer:
 
     def inference(self, number: int) -> dict[str, Tensor | None]:
         assert self.session is not None
-        self.once.use(number)
+        self.replay_guard.use(number)
         self._ask(number + 1)
         shares = self.recipe.expand(self.party, Seeds.of(self.session, number), False)
         shares.update(self._take(Phase.DEAL, number, self._waiting.pop(number, []), False))
@@ -180,7 +180,7 @@ class FromDealer:
             self._asked += 1
 
     def _post(self, phase: Phase, number: int, *, setup: bool) -> list[Tensor]:
-        buffers = [empty(sum(piece.words for piece in group)) for group in self.groups[setup]]
+        buffers = [empty(sum(chunk.words for chunk in group)) for group in self.groups[setup]]
         for index, buffer in enumerate(buffers):
             self.link.post(Slot(phase, number, index), buffer)
         return buffers
@@ -191,41 +191,41 @@ class FromDealer:
             yield from cut(group, buffer)
 
 
-def cut(group: Iterable[Piece], buffer: Tensor) -> Iterator[tuple[str, Tensor]]:
+def cut(group: Iterable[Chunk], buffer: Tensor) -> Iterator[tuple[str, Tensor]]:
     """The correlations that lie in a message one after another."""
     position = 0
-    for piece in group:
-        yield piece.name, buffer[position : position + piece.words].reshape(piece.shape)
-        position += piece.words
+    for chunk in group:
+        yield chunk.name, buffer[position : position + chunk.words].reshape(chunk.shape)
+        position += chunk.words
 
 
-class OwnerDeals:
+class ServerDeals:
     """Party 0 as dealer, in its own process: only when asked for by name (INSECURE says what it means)."""
 
     def __init__(self, program: Program, link: Link) -> None:
         self.recipe, self.link = Recipe(program), link
         self.seeds = SessionSeeds.fresh()
-        self.once = Once()
+        self.replay_guard = ReplayGuard()
 
     def setup(self) -> dict[str, Tensor | None]:
         self.link.send(Slot(Phase.SEED), _as_words(self.seeds.client))
         send_dealt(self.recipe, self.link, *self.seeds.numbered(0), 0, setup=True)
-        return self.recipe.expand(0, Seeds.of(self.seeds.owner, 0), True)
+        return self.recipe.expand(0, Seeds.of(self.seeds.server, 0), True)
 
     def inference(self, number: int) -> dict[str, Tensor | None]:
-        self.once.use(number)
+        self.replay_guard.use(number)
         send_dealt(self.recipe, self.link, *self.seeds.numbered(number), number)
-        return self.recipe.expand(0, Seeds.of(self.seeds.owner, number), False)
+        return self.recipe.expand(0, Seeds.of(self.seeds.server, number), False)
 
     def finished(self, number: int) -> None:
         pass
 
 
-class UsedUp(PartyError):
+class MaterialExhausted(PartyError):
     """There is no material for another inference."""
 
 
-class Once:
+class ReplayGuard:
     """Numbers go up: material that was used is never used again."""
 
     def __init__(self) -> None:

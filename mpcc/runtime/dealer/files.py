@@ -24,12 +24,13 @@ from typing import IO, Any
 from torch import Tensor
 
 from mpcc.errors import BundleError, PartyError, SecurityError, UsageError
+from mpcc.files import replacing
 from mpcc.program.check import check_masks
 from mpcc.program.program import Program
 
-from ..net.handshake import CLIENT, OWNER
+from ..net.handshake import CLIENT, SERVER
 from ..net.transport import Slot, bytes_of, empty
-from .dealing import Once, SessionSeeds, UsedUp, cut, frames, send_dealt
+from .dealing import MaterialExhausted, ReplayGuard, SessionSeeds, cut, frames, send_dealt
 from .material import Recipe, Seeds
 
 FORMAT = "mpcc material 1"
@@ -50,15 +51,15 @@ def deal_to_files(program: Program, model_version: str, folder: Path, count: int
         "count": count,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    made = {role: folder / f"{role}.material" for role in (OWNER, CLIENT)}
+    made = {role: folder / f"{role}.material" for role in (SERVER, CLIENT)}
     with _written(made[CLIENT]) as file:
         _header(file, common | {"role": CLIENT, "seed": seeds.client.hex()})
         link = _Writer(file)
         send_dealt(recipe, link, *seeds.numbered(0), 0, setup=True)
         for number in range(count):
             send_dealt(recipe, link, *seeds.numbered(number), number)
-        with _written(made[OWNER]) as small:  # inside: both or none
-            _header(small, common | {"role": OWNER, "seed": seeds.owner.hex()})
+        with _written(made[SERVER]) as small:  # inside: both or none
+            _header(small, common | {"role": SERVER, "seed": seeds.server.hex()})
     return made
 
 
@@ -83,18 +84,13 @@ def _written(path: Path) -> Iterator[IO[bytes]]:
     """A new private file that appears whole or not at all."""
     if path.exists() or _mark(path).exists():
         raise UsageError("material is there already; it is never overwritten", where=str(path))
-    part = path.with_name(path.name + ".part")
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with replacing(path, private=True, overwrite=False) as part, part.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
-        _synced(path.parent)
+    except FileExistsError:
+        raise UsageError("material is there already; it is never overwritten", where=str(path)) from None
     except OSError as error:
         raise PartyError(f"the material cannot be written: {error.strerror}", where=str(path)) from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _header(file: IO[bytes], fields: dict[str, Any]) -> None:
@@ -132,7 +128,7 @@ class FromFile:
 
     def __init__(self, program: Program, party: int, path: Path, model_version: str) -> None:
         self.path, self.party = path, party
-        self.recipe, self.once = Recipe(program), Once()
+        self.recipe, self.replay_guard = Recipe(program), ReplayGuard()
         try:
             self.file = path.open("rb", buffering=0)
             header = json.loads(self._line())
@@ -141,7 +137,7 @@ class FromFile:
             found = {name: header[name] for name in ("format", "role", "program", "model")}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"no material: {error}", where=str(path), hint="Let the dealer write it again.") from None
-        role = OWNER if party == 0 else CLIENT
+        role = SERVER if party == 0 else CLIENT
         wanted = {"format": FORMAT, "role": role, "program": program.digest, "model": model_version}
         differing = [f"{n}: {found[n][:16]}, not {wanted[n][:16]}" for n in wanted if found[n] != wanted[n]]
         if differing:
@@ -162,9 +158,9 @@ class FromFile:
         return shares | self._read(True)
 
     def inference(self, number: int) -> dict[str, Tensor | None]:
-        self.once.use(number)
+        self.replay_guard.use(number)
         if number >= self.count:
-            raise UsedUp(f"the material was for {self.count} inferences, all are used", where=str(self.path))
+            raise MaterialExhausted(f"the material was for {self.count} inferences, all are used", where=str(self.path))
         shares = self.recipe.expand(self.party, Seeds.of(self.seed, number), False)
         return shares | self._read(False)
 
@@ -204,7 +200,7 @@ class FromFile:
     def _read(self, setup: bool) -> dict[str, Tensor | None]:
         shares: dict[str, Tensor | None] = {}
         for group in self.groups[setup]:
-            buffer = empty(sum(piece.words for piece in group))
+            buffer = empty(sum(chunk.words for chunk in group))
             view, position = bytes_of(buffer), 0
             while position < view.nbytes:
                 count = self.file.readinto(view[position:])

@@ -27,6 +27,7 @@ from torch import Tensor, fx
 from mpcc.ir import online
 from mpcc.ir.comparison_circuit import WINDOW_BITS
 from mpcc.ir.limbs import Fixed, matmul
+from mpcc.ir.nn import size_of
 from mpcc.program.program import Program, encode_tensor
 
 from .evaluate import Compiled, Step, compile_steps, decode, encode_weights
@@ -50,7 +51,7 @@ class Emulator:
         weights = encode_weights(program)
         self.kernels = _Kernels(weights.values())
         self.steps = _replaced(compile_steps(replace(program, online=flattened(program.online)), 0), self.kernels)
-        largest = max((n.meta["val"].numel() for n in program.online.graph.nodes if n.target is online.open_), default=1)
+        largest = max((size_of(n) for n in program.online.graph.nodes if n.target is online.open_), default=1)
         self.at_once = min(MOST_CALLS, max(1, ELEMENTS_AT_ONCE // max(1, largest)))
         self.env: dict[str, Any] = dict(weights)
         self.env.update({share: None for share, _ in program.correlations})

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.ir import mpc, online
+from mpcc.ir.nn import size_of
 from mpcc.program.layout import Place
 from mpcc.program.program import Program, encode_tensor
 
@@ -165,7 +166,7 @@ class Party:
         position = 0
         for node in self.opened_weights:
             shape = tuple(node.meta["val"].shape)
-            count = int(node.meta["val"].numel())
+            count = size_of(node)
             self.fixed[node.name] = message[position : position + count].reshape(shape)
             position += count
         execute([s for s in self.steps.setup if s.target is not online.mask_with], self.fixed)

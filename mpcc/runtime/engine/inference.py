@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mpcc.ir.nn import size_of
 from mpcc.program.program import Program
 
 from ..dealer.dealing import Link, Material
@@ -50,7 +51,7 @@ class Inference:
         self._state = Party(self.program, self.party)
         self._rounds = len(self.program.messages)
         self._buffers = [empty(message.words) for message in self.program.messages]
-        self._words = [int(self.program.nodes[name].meta["val"].numel()) for name, _ in self.program.outputs]
+        self._words = [size_of(self.program.nodes[name]) for name, _ in self.program.outputs]
         self._final = empty(sum(self._words))
         self._sent = False
 

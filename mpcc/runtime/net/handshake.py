@@ -19,13 +19,9 @@ from .wire import Wire
 PROTOCOL = 2
 """Version of the messages between parties and dealer."""
 MOST_BYTES = 1 << 14
-OWNER, CLIENT, DEALER = "server", "client", "dealer"
-"""Party 0 holds the weights, party 1 the input; the dealer makes correlated randomness. Certificates bear the names."""
-
-
-def title(role: str) -> str:
-    """How messages call a role."""
-    return {OWNER: "party 0 (server)", CLIENT: "party 1 (client)"}.get(role, role)
+SERVER, CLIENT, DEALER = "server", "client", "dealer"
+"""The roles, as certificates name them. The server (party 0) owns the weights, the client (party 1) the input; the dealer
+makes correlated randomness."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +57,15 @@ def _boot() -> str:
         return socket.gethostname()
 
 
-def greet(
+def handshake(
     wire: Wire, me: str, expected: Collection[str], terms: Terms, *, timeout: float = 20.0
 ) -> tuple[str, Terms]:
     """Exchange hellos with one of the roles `expected`: which, and the terms with the session id that one of both knew.
 
     SecurityError names what differs, on both sides; PartyError when the peer is silent, gone or refuses.
     """
-    names = " or ".join(title(role) for role in expected)
-    where = f"{title(me)}: handshake with {names}"
+    names = " or ".join(expected)
+    where = f"{me}: handshake with {names}"
     mine = terms.hello(me)
     wire.socket.settimeout(timeout)
     try:

@@ -14,13 +14,13 @@ from torch import Tensor
 from mpcc.errors import PartyError
 from mpcc.program.program import Program
 
-from ..dealer.dealing import Dealer, FromDealer, Material, OwnerDeals, UsedUp
+from ..dealer.dealing import Dealer, FromDealer, Material, MaterialExhausted, ServerDeals
 from ..engine.inference import Inference, Progress
-from ..net.handshake import CLIENT, DEALER, OWNER, Terms, title
+from ..net.handshake import CLIENT, DEALER, SERVER, Terms
 from ..net.transport import Channel, PeerLeft, Peers, Phase, Tap, Traffic
 from ..net.wire import Wire
 
-PEERS = {OWNER: (CLIENT, DEALER), CLIENT: (OWNER, DEALER), DEALER: (OWNER, CLIENT)}
+PEERS = {SERVER: (CLIENT, DEALER), CLIENT: (SERVER, DEALER), DEALER: (SERVER, CLIENT)}
 """With whom a role talks, in the order of their greetings."""
 
 
@@ -67,23 +67,23 @@ class Participant:
         material: Material | None = None,
     ) -> None:
         self.role, self.program, self.terms = role, program, terms
-        self.peers = Peers(title(role))
+        self.peers = Peers(role)
         self.channels = {
-            peer: Channel(wire, title(peer), self.peers, link=terms.link, timeout=timeout, tap=tap)
+            peer: Channel(wire, peer, self.peers, link=terms.link, timeout=timeout, tap=tap)
             for peer, wire in wires.items()
         }
         self.setup_report = PhaseReport(0, 0, 0.0, 0)
         self._inference: Inference | None = None if role == DEALER else self._party(ahead, material)
 
     def _party(self, ahead: int, material: Material | None) -> Inference:
-        other = self.channels[CLIENT if self.role == OWNER else OWNER]
-        party = 0 if self.role == OWNER else 1
+        other = self.channels[CLIENT if self.role == SERVER else SERVER]
+        party = 0 if self.role == SERVER else 1
         if material is not None:
             pass
         elif not self.terms.insecure_dealer:
             material = FromDealer(self.program, party, self.channels[DEALER], ahead=ahead)
         elif party == 0:
-            material = OwnerDeals(self.program, other)
+            material = ServerDeals(self.program, other)
         else:
             material = FromDealer(self.program, party, other, credit=False)
         return Inference(self.program, party, other, material)
@@ -95,11 +95,11 @@ class Participant:
 
     def deal(self) -> None:
         """The dealer's whole work: until the client leaves."""
-        Dealer(self.program, self.channels[OWNER], self.channels[CLIENT]).serve()
+        Dealer(self.program, self.channels[SERVER], self.channels[CLIENT]).serve()
         self.peers.leave()
 
     def set_up(self) -> PhaseReport:
-        """The owner's and the client's set-up."""
+        """The server's and the client's set-up."""
         self.inference.set_up()
         between = self._between().traffic.pop((Phase.SETUP, 0), Traffic())
         dealt = self._dealt().traffic.pop((Phase.DEAL_SETUP, 0), Traffic())
@@ -116,7 +116,7 @@ class Participant:
         """One prepared inference: the totals at the client, and what it took."""
         gone = ", ".join(c.peer for c in self.channels.values() if c.left)
         if gone and self.role == CLIENT:
-            raise PartyError(f"{gone} has left", where=title(self.role))
+            raise PartyError(f"{gone} has left", where=self.role)
         outputs = self.inference.run(shares, progress)
         number, timing = self.inference.number, self.inference.timing
         between = self._between().traffic.pop((Phase.ONLINE, number))
@@ -133,12 +133,12 @@ class Participant:
         )
 
     def serve(self, report: Callable[[Report], None]) -> None:
-        """The owner's work after the set-up: one inference after another, until the client leaves."""
+        """The server's work after the set-up: one inference after another, until the client leaves."""
         try:
             while True:
                 try:
                     self.prepare()
-                except UsedUp:
+                except MaterialExhausted:
                     self._between().await_leave()
                 report(self.run()[1])
         except PeerLeft:
@@ -148,7 +148,7 @@ class Participant:
         self.peers.leave()
 
     def _between(self) -> Channel:
-        return self.channels[CLIENT if self.role == OWNER else OWNER]
+        return self.channels[CLIENT if self.role == SERVER else SERVER]
 
     def _dealt(self) -> Channel:
         return self.channels.get(DEALER, self._between())

@@ -23,7 +23,7 @@ from mpcc.errors import MpccError, PartyError
 from mpcc.program.program import Program
 
 from ..engine import memory
-from ..net.handshake import DEALER, Terms, greet, title
+from ..net.handshake import DEALER, Terms, handshake
 from ..net.pipe import Child
 from ..net.transport import LinkModel, Slot
 from ..net.wire import Wire
@@ -64,7 +64,7 @@ class Job:
         met = [peer for peer in PEERS[self.role] if peer in self.sockets]
         wires = {peer: Wire(socket.socket(fileno=self.sockets[peer])) for peer in met}
         for peer, wire in wires.items():
-            greet(wire, self.role, (peer,), terms)
+            handshake(wire, self.role, (peer,), terms)
         tap = None if self.record is None else _Recorder(self.record)
         return Participant(self.role, program, terms, wires, ahead=self.ahead, timeout=self.timeout, tap=tap)
 
@@ -111,7 +111,7 @@ def describe(error: BaseException, role: str) -> dict[str, Any]:
         return {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
     traceback.print_exception(error)
     text = "".join(traceback.format_exception_only(error)).strip()
-    return {"kind": PartyError.__name__, "what": f"internal error: {text}", "where": title(role), "hint": None}
+    return {"kind": PartyError.__name__, "what": f"internal error: {text}", "where": role, "hint": None}
 
 
 def error_of(said: Mapping[str, Any]) -> MpccError:
@@ -123,11 +123,11 @@ def error_of(said: Mapping[str, Any]) -> MpccError:
 
 def _dealer(job: Job, child: Child) -> None:
     assert job.role == DEALER
-    member = job.join()
+    participant = job.join()
     try:
-        member.deal()
+        participant.deal()
     except BaseException as error:
-        member.peers.abort(error)
+        participant.peers.abort(error)
         raise
 
 

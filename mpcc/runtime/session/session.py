@@ -1,10 +1,10 @@
-"""A session on one machine: the owner's, the client's and the dealer's process, connected over TCP.
+"""A session on one machine: the server's, the client's and the dealer's process, connected over TCP.
 
     with Session(program, model_version) as session:     # starts three processes, opens the masked weights: set-up
         outcome = session.run(image)                      # any number of inferences
         outcome.outputs, outcome.rounds, outcome.bytes, outcome.seconds
 
-The sockets are connected here and inherited: no port is open to anybody else. The weights go to the owner's process
+The sockets are connected here and inherited: no port is open to anybody else. The weights go to the server's process
 only, the inputs to the client's only. Whatever ends one process, or this one, ends all.
 """
 
@@ -31,13 +31,13 @@ from mpcc.program.program import Program
 
 from ..dealer.dealing import INSECURE
 from ..net import pipe
-from ..net.handshake import CLIENT, DEALER, OWNER, Terms, title
+from ..net.handshake import CLIENT, DEALER, SERVER, Terms
 from ..net.transport import LinkModel
 from .participant import PEERS, PhaseReport, Report
 from .process import Job, error_of
 
 MODULES = {
-    OWNER: "mpcc.runtime.crypten.party",
+    SERVER: "mpcc.runtime.crypten.party",
     CLIENT: "mpcc.runtime.crypten.party",
     DEALER: "mpcc.runtime.session.process",
 }
@@ -101,12 +101,12 @@ class Session:
         try:
             self.progress("start", 0, len(roles))
             self._start(roles)
-            for role in (OWNER, CLIENT):
+            for role in (SERVER, CLIENT):
                 self._wait(role, "joined")
             self._remove_folder()
             self.progress("set-up", 0, 1)
             self.setup = PhaseReport(**self._wait(CLIENT, "setup")[0]["setup"])
-            self._wait(OWNER, "setup")
+            self._wait(SERVER, "setup")
             self.progress("set-up", 1, 1)
         except BaseException:
             self._kill()
@@ -124,13 +124,13 @@ class Session:
             self._tell(CLIENT, {"do": "run"}, {str(i): x for i, x in enumerate(inputs)})
             header, tensors = self._wait(CLIENT, "report")
             client = Report(**header["report"])
-            owner = Report(**self._wait(OWNER, "report")[0]["report"])
+            server = Report(**self._wait(SERVER, "report")[0]["report"])
         except BaseException:
             self._kill()
             raise
-        if (owner.sent, owner.received, owner.number) != (client.received, client.sent, client.number):
+        if (server.sent, server.received, server.number) != (client.received, client.sent, client.number):
             self._kill()
-            raise PartyError(f"the parties count differently: {owner} and {client}", where="session")
+            raise PartyError(f"the parties count differently: {server} and {client}", where="session")
         self._healthy = True
         outputs = [tensors[str(i)] for i in range(len(tensors))]
         return Outcome(
@@ -153,7 +153,7 @@ class Session:
     def _start(self, roles: list[str]) -> None:
         self._folder = tempfile.mkdtemp(prefix="mpcc-")  # for CrypTen's rendezvous file; 0700, gone once they have met
         sockets: dict[str, dict[str, socket.socket]] = {role: {} for role in roles}
-        for one, other in ((OWNER, CLIENT), (OWNER, DEALER), (CLIENT, DEALER)):
+        for one, other in ((SERVER, CLIENT), (SERVER, DEALER), (CLIENT, DEALER)):
             if one in roles and other in roles:
                 sockets[one][other], sockets[other][one] = connected()
         text = self.program.to_json()
@@ -170,7 +170,7 @@ class Session:
                 self.ahead,
                 self.timeout,
                 self.record.get(role),
-                self.program.constants if role == OWNER else {},
+                self.program.constants if role == SERVER else {},
             )
             self._spawn(role, list(numbers.values()))
         for ends in sockets.values():
@@ -285,7 +285,7 @@ class Session:
         log.seek(0)
         last = log.read().decode(errors="replace").strip().splitlines()[-1:]
         ended = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        return PartyError(f"the process {ended}{': ' + last[0] if last else ''}", where=title(role))
+        return PartyError(f"the process {ended}{': ' + last[0] if last else ''}", where=role)
 
 
 def connected() -> tuple[socket.socket, socket.socket]:

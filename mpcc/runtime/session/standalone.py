@@ -1,121 +1,100 @@
 """One party or the dealer on a machine of its own.
 
-    run_party(program, version, "server", peers, identity=Identity.of(Path("keys"), "server"))     # party 0
-    run_party(program, version, "dealer", peers, identity=...)
-    run_party(program, version, "client", peers, identity=..., inputs=[(image,)])                  # party 1 -> outcomes
+    peers = PeerConfig("client", addresses, Identity.of(Path("keys"), "client"))     # likewise "server", "dealer"
+    outcomes = run_party(program, version, PartyConfig(peers), inputs=[(image,)])
 
-The dealer listens for both parties, party 0 for the client; each may start first. Without TLS only this machine's own
+The dealer listens for both parties, the server for the client; each may start first. Without TLS only this machine's own
 addresses are allowed. CrypTen gives the encoder here, not the network: its own link would be plain TCP.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from mpcc.errors import MpccError, PartyError, SecurityError, UsageError
+from mpcc.errors import MpccError, PartyError, UsageError
 from mpcc.program.check import check_masks
 from mpcc.program.program import Program
 
 from ..dealer.files import FromFile
 from ..engine.evaluate import decode
-from ..net.handshake import CLIENT, DEALER, OWNER, Terms, greet, refuse, title
-from ..net.wire import KEYS, Identity, TlsWire, Wire
+from ..net.connect import ROLES, PeerConfig
+from ..net.handshake import CLIENT, DEALER, SERVER, Terms, handshake, refuse
+from ..net.wire import Wire
 from .participant import Participant, Report
 from .process import at_work
 from .session import Outcome
 
-ROLES = (OWNER, CLIENT, DEALER)
-Address = tuple[str, int]
 Notice = Callable[[str], None]
 Inputs = Iterable[Sequence[Tensor]]
 
 
-def parse_peers(text: str) -> dict[str, Address]:
-    """`owner:7000,client:7001,dealer:7002` -> addresses by role, in this order; the dealer's may be left out."""
-    parts = [part.strip() for part in text.split(",")]
-    hint = "give party 0, party 1 and the dealer: host:port,host:port,host:port"
-    if len(parts) not in (2, 3):
-        raise UsageError(f"{len(parts)} peers in {text!r}", hint=hint)
-    found: dict[str, Address] = {}
-    for role, part in zip(ROLES, parts, strict=False):
-        host, colon, port = part.rpartition(":")
-        if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise UsageError(f"{part!r} is not host:port", hint=hint)
-        found[role] = (host.strip("[]"), int(port))
-    return found
-
-
 @dataclass(frozen=True)
-class Reach:
-    """How this role meets the others. `allow_plain`: links to other machines without TLS, for tests only."""
+class PartyConfig:
+    """How a role takes part. `peers`: who it is and how it reaches the others.
 
-    role: str
-    peers: Mapping[str, Address]
-    identity: Identity | None = None
-    allow_plain: bool = False
-    connect_seconds: float = 60.0
+    `sessions`: how many sessions the server and the dealer serve (None: until they are stopped; a failed one is reported
+    by `notice` and the next begins). `material`: this party's file of `deal_to_files`, used instead of a dealer.
+    `insecure_dealer`: the server makes the correlated randomness itself and can read the client's input. `ahead`: how
+    many inferences the client asks the dealer for ahead of their inputs. `timeout`: seconds of silence within an
+    inference after which a peer is given up. `report` is called at the server after each inference, `result` at the
+    client.
+    """
+
+    peers: PeerConfig
+    sessions: int | None = 1
+    material: Path | None = None
+    insecure_dealer: bool = False
+    ahead: int = 2
+    threads: int = 1
+    timeout: float = 120.0
+    report: Callable[[Report], None] = lambda _: None
+    result: Callable[[Outcome], None] = lambda _: None
     notice: Notice = lambda text: print(text, file=sys.stderr)
 
+    @property
+    def role(self) -> str:
+        return self.peers.role
+
     def check(self) -> None:
-        if self.identity is not None:
-            self.identity.context(server=False)
-        elif not self.allow_plain and not all(_local(host) for host, _ in self.peers.values()):
-            raise SecurityError("a link to another machine needs TLS", where=title(self.role), hint=KEYS)
+        """UsageError for a combination that means nothing; SecurityError for links that nothing protects."""
+        if self.role not in ROLES:
+            raise UsageError(f"unknown role {self.role!r}", hint=f"one of {', '.join(ROLES)}")
+        if self.material is not None and (self.insecure_dealer or self.role == DEALER or self.sessions != 1):
+            raise UsageError("a material file serves one session of the server or the client, without a dealer")
+        if missing := [role for role in self.roles if role not in self.peers.addresses]:
+            raise UsageError(f"no address for the {' and the '.join(missing)}")
+        self.peers.check()
 
-    def connect(self, peer: str) -> Wire:
-        """Knock until the peer listens."""
-        deadline = time.monotonic() + self.connect_seconds
-        while True:
-            try:
-                sock = socket.create_connection(self.peers[peer], timeout=5.0)
-                break
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    host, port = self.peers[peer]
-                    raise PartyError(
-                        f"{title(peer)} does not answer at {host}:{port} ({error})", where=title(self.role)
-                    ) from None
-                time.sleep(0.1)
-        return self.wire(sock, (peer,), server=False)
-
-    def wire(self, sock: socket.socket, expected: Sequence[str], *, server: bool) -> Wire:
-        """Authenticate a connection, if there is TLS."""
-        sock.settimeout(5.0)
-        if self.identity is None:
-            return Wire(sock)
-        try:
-            return TlsWire(sock, self.identity, expected, server=server)
-        except (OSError, EOFError) as error:
-            names = " or ".join(title(role) for role in expected)
-            raise PartyError(f"{names} closed the connection ({error or 'TLS'})", where=title(self.role)) from None
+    @property
+    def roles(self) -> list[str]:
+        """The roles of the session."""
+        return [role for role in ROLES if role != DEALER or not (self.insecure_dealer or self.material)]
 
 
-class Door:
+class Listener:
     """Where a role listens. While a session runs, whoever knocks is told that it is busy."""
 
-    def __init__(self, reach: Reach) -> None:
-        host, port = reach.peers[reach.role]
+    def __init__(self, peers: PeerConfig, notice: Notice) -> None:
+        host, port = peers.addresses[peers.role]
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self.socket = socket.create_server((host, port), family=family, backlog=8)
         except OSError as error:
-            raise PartyError(f"cannot listen at {host}:{port} ({error})", where=title(reach.role)) from None
-        self.reach = reach
+            raise PartyError(f"cannot listen at {host}:{port} ({error})", where=peers.role) from None
+        self.peers, self.notice = peers, notice
         self._busy: threading.Thread | None = None
         self._open = True
 
-    def admit(self, expected: Sequence[str], terms: Terms, deadline: float | None) -> tuple[str, Wire, Terms]:
+    def accept(self, expected: Sequence[str], terms: Terms, deadline: float | None) -> tuple[str, Wire, Terms]:
         """The next peer that belongs here. Strangers are turned away and the wait goes on."""
         last = ""
         while True:
@@ -124,22 +103,22 @@ class Door:
                 self.socket.settimeout(None if left is None else max(0.01, left))
                 sock, address = self.socket.accept()
             except TimeoutError:
-                names = " and ".join(title(role) for role in expected)
-                raise PartyError(f"{names} did not come{last}", where=title(self.reach.role)) from None
+                names = " and ".join(expected)
+                raise PartyError(f"{names} did not come{last}", where=self.peers.role) from None
             try:
-                wire = self.reach.wire(sock, expected, server=True)
+                wire = self.peers.wire(sock, expected, server=True)
             except (MpccError, OSError) as error:
                 last = self._refused(sock, address[0], error)
                 continue
             try:
-                role, agreed = greet(wire, self.reach.role, expected, terms)
+                role, agreed = handshake(wire, self.peers.role, expected, terms)
             except PartyError as error:  # it hung up or said nothing: no peer of ours
                 last = self._refused(sock, address[0], error)
                 continue
             return role, wire, agreed
 
     def _refused(self, sock: socket.socket, host: str, error: Exception) -> str:
-        self.reach.notice(f"{title(self.reach.role)}: refused {host}: {error}")
+        self.notice(f"{self.peers.role}: refused {host}: {error}")
         sock.close()
         return f"; {host} was refused: {error}"
 
@@ -156,7 +135,7 @@ class Door:
             except OSError:
                 continue
             try:
-                refuse(self.reach.wire(sock, ROLES, server=True), "busy: a session is running")
+                refuse(self.peers.wire(sock, ROLES, server=True), "busy: a session is running")
                 sock.settimeout(2.0)
                 sock.recv(1 << 14)  # its hello; closing with it unread would take back the answer
             except (OSError, EOFError, MpccError):
@@ -170,140 +149,100 @@ class Door:
         self.socket.close()
 
 
-def run_party(
-    program: Program,
-    model_version: str,
-    role: str,
-    peers: Mapping[str, Address],
-    *,
-    identity: Identity | None = None,
-    inputs: Inputs = (),
-    insecure_dealer: bool = False,
-    material: Path | None = None,
-    allow_plain: bool = False,
-    connect_seconds: float = 60.0,
-    timeout: float = 120.0,
-    threads: int = 1,
-    ahead: int = 2,
-    sessions: int | None = 1,
-    report: Callable[[Report], None] = lambda _: None,
-    result: Callable[[Outcome], None] = lambda _: None,
-    notice: Notice = lambda text: print(text, file=sys.stderr),
-) -> list[Outcome]:
-    """Take part in a session as `role`; the client's outcomes (nothing for the others).
+def run_party(program: Program, model_version: str, config: PartyConfig, inputs: Inputs = ()) -> list[Outcome]:
+    """Take part in one session (`config.sessions`: in several); the client's outcomes, nothing for the others.
 
-    `inputs`: what the client asks, one inference each. `sessions`: how many the owner and the dealer serve (None: until
-    they are stopped; a failed one is reported by `notice` and the next begins). `ahead`: how many inferences the dealer
-    prepares ahead. `material`: this party's file of `deal_to_files`, instead of a dealer. SecurityError, PartyError,
-    ShapeError.
+    `inputs`: what the client asks, one inference each. SecurityError, PartyError, ShapeError, UsageError.
     """
-    if role not in ROLES:
-        raise UsageError(f"{role!r} is no role", hint=f"one of {', '.join(ROLES)}")
-    if material is not None and (insecure_dealer or role == DEALER or sessions != 1):
-        raise UsageError("a file of material serves one session of the owner or the client, without a dealer")
-    wanted = [r for r in ROLES if not ((insecure_dealer or material) and r == DEALER)]
-    if missing := [r for r in wanted if r not in peers]:
-        raise UsageError(f"no address for {', '.join(title(r) for r in missing)}")
+    config.check()
     check_masks(program)
-    at_work(threads)
-    reach = Reach(role, {r: peers[r] for r in wanted}, identity, allow_plain, connect_seconds, notice)
-    reach.check()
-    source = None if material is None else FromFile(program, ROLES.index(role), material, model_version)
-    terms = Terms(program.digest, model_version, None if source is None else source.session, insecure_dealer)
-    if role == CLIENT:
-        return _client(reach, program, terms, inputs, {"ahead": ahead, "timeout": timeout, "material": source}, result)
+    at_work(config.threads)
+    source = None if config.material is None else FromFile(program, ROLES.index(config.role), config.material, model_version)
+    terms = Terms(program.digest, model_version, None if source is None else source.session, config.insecure_dealer)
+    if config.role == CLIENT:
+        return _client(config, program, terms, inputs, source)
     done = 0
-    while sessions is None or done < sessions:
+    while config.sessions is None or done < config.sessions:
         try:
-            _serve(reach, program, terms, {"timeout": timeout, "material": source}, report, patient=sessions is None)
+            _serve(config, program, terms, source)
         except MpccError as error:
-            if sessions is not None:
+            if config.sessions is not None:
                 raise
-            notice(f"the session has failed: {error}")
+            config.notice(f"the session has failed: {error}")
         done += 1
     return []
 
 
-def _serve(
-    reach: Reach,
-    program: Program,
-    terms: Terms,
-    options: dict[str, Any],
-    report: Callable[[Report], None],
-    *,
-    patient: bool,
-) -> None:
-    """One session of the owner or the dealer. `patient`: wait for the others without a limit."""
-    deadline = None if patient else time.monotonic() + reach.connect_seconds
-    door = Door(reach)
+def _serve(config: PartyConfig, program: Program, terms: Terms, material: FromFile | None) -> None:
+    """One session of the server or the dealer."""
+    patient = config.sessions is None
+    deadline = None if patient else time.monotonic() + config.peers.connect_seconds
+    listener = Listener(config.peers, config.notice)
     wires: dict[str, Wire] = {}
     try:
-        if DEALER not in reach.peers or reach.role == DEALER:
+        if DEALER not in config.roles or config.role == DEALER:
             terms = terms if terms.session else replace(terms, session=secrets.token_hex(16))
-        expected = [OWNER, CLIENT] if reach.role == DEALER else [CLIENT]
-        if reach.role == OWNER and DEALER in reach.peers:
-            wires[DEALER] = _knock(reach, DEALER, patient)
-            terms = greet(wires[DEALER], reach.role, (DEALER,), terms)[1]
+        expected = [SERVER, CLIENT] if config.role == DEALER else [CLIENT]
+        if config.role == SERVER and DEALER in config.roles:
+            wires[DEALER] = _connect(config.peers, DEALER, patient)
+            terms = handshake(wires[DEALER], config.role, (DEALER,), terms)[1]
         while expected:
-            peer, wires[peer], terms = door.admit(expected, terms, deadline)
+            peer, wires[peer], terms = listener.accept(expected, terms, deadline)
             expected.remove(peer)
-        door.busy()
-        member = Participant(reach.role, program, terms, wires, **options)
+        listener.busy()
+        participant = Participant(config.role, program, terms, wires, timeout=config.timeout, material=material)
         try:
-            if reach.role == DEALER:
-                member.deal()
+            if config.role == DEALER:
+                participant.deal()
             else:
-                member.set_up()
-                member.serve(report)
+                participant.set_up()
+                participant.serve(config.report)
         except BaseException as error:
-            member.peers.abort(error)
+            participant.peers.abort(error)
             raise
     finally:
         for wire in wires.values():
             wire.close()
-        door.close()
+        listener.close()
 
 
-def _knock(reach: Reach, peer: str, patient: bool) -> Wire:
+def _connect(peers: PeerConfig, peer: str, patient: bool) -> Wire:
     while True:
         try:
-            return reach.connect(peer)
+            return peers.connect_with_retry(peer)
         except PartyError:
             if not patient:
                 raise
 
 
 def _client(
-    reach: Reach,
-    program: Program,
-    terms: Terms,
-    inputs: Inputs,
-    options: dict[str, Any],
-    result: Callable[[Outcome], None],
+    config: PartyConfig, program: Program, terms: Terms, inputs: Inputs, material: FromFile | None
 ) -> list[Outcome]:
     from ..crypten.borders import encode_inputs
 
     wires: dict[str, Wire] = {}
     try:
-        for peer in (DEALER, OWNER) if DEALER in reach.peers else (OWNER,):
-            wires[peer] = reach.connect(peer)
-            terms = greet(wires[peer], reach.role, (peer,), terms)[1]
-        member = Participant(reach.role, program, terms, wires, **options)
+        for peer in (DEALER, SERVER) if DEALER in config.roles else (SERVER,):
+            wires[peer] = config.peers.connect_with_retry(peer)
+            terms = handshake(wires[peer], config.role, (peer,), terms)[1]
+        participant = Participant(
+            config.role, program, terms, wires, ahead=config.ahead, timeout=config.timeout, material=material
+        )
         try:
-            member.set_up()
+            participant.set_up()
             outcomes = []
             for values in inputs:
                 shares = encode_inputs(program, list(values))
-                member.prepare()
-                totals, took = member.run(shares)
+                participant.prepare()
+                totals, took = participant.run(shares)
                 outputs = [decode(t, scale) for t, (_, scale) in zip(totals, program.outputs, strict=True)]
                 outcomes.append(
                     Outcome(outputs, took.rounds, took.bytes, took.seconds, took.offline_seconds, took.offline_bytes)
                 )
-                result(outcomes[-1])
-            member.leave()
+                config.result(outcomes[-1])
+            participant.leave()
         except BaseException as error:
-            member.peers.abort(error)
+            participant.peers.abort(error)
             raise
         return outcomes
     finally:
@@ -311,10 +250,3 @@ def _client(
             wire.close()
 
 
-def _local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -24,6 +24,7 @@ import torch
 from torch import fx
 
 from mpcc.errors import MissingDependency, PartyError, UnsupportedOperator, UsageError
+from mpcc.ir.nn import attribute
 
 PARTIES = {"semi2k": 2, "aby3": 3, "cheetah": 2}
 FRACTION_BITS = 18
@@ -96,7 +97,7 @@ def lowered(
     missing = sorted({str(n.target) for n in nodes if n.op == "call_function" and n.target not in table})
     if missing:
         raise UnsupportedOperator(f"SPU's simulation does not know {', '.join(missing)}")
-    tensors = {n.name: _tensor(graph, str(n.target)).detach().numpy() for n in nodes if n.op == "get_attr"}
+    tensors = {n.name: attribute(graph, str(n.target)).detach().numpy() for n in nodes if n.op == "get_attr"}
     weights = {name: value for name, value in tensors.items() if value.dtype.kind == "f"}
 
     def function(*values: Any) -> tuple[Any, ...]:
@@ -114,14 +115,6 @@ def lowered(
         raise AssertionError("a graph ends in its output")
 
     return function, weights
-
-
-def _tensor(graph: fx.GraphModule, name: str) -> torch.Tensor:
-    found: Any = graph
-    for part in name.split("."):
-        found = getattr(found, part)
-    assert isinstance(found, torch.Tensor)
-    return found
 
 
 def _parties(executable: Any, config: Any, values: Sequence[np.ndarray[Any, Any]], count: int) -> list[list[Any]]:

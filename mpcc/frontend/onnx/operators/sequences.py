@@ -30,24 +30,21 @@ def loop(op: Op, trips: Value | None, condition: Value | None, *carried: Value) 
         values = outputs[: len(values)]
         collected.append(outputs[len(values) :])
         done += 1
-        if done > MOST_ROUNDS:
-            op.refuse(f"a loop of more than {MOST_ROUNDS} rounds")
+        op.parts(done, "the number of rounds")
     stacked = [op.call(aten.stack.default, list(column), 0) for column in zip(*collected, strict=True)]
     return (*values, *stacked)
-
-
-MOST_ROUNDS = 10_000
 
 
 def split_to_sequence(op: Op, x: Value, sizes: Value | None = None) -> List:
     axis = op.integer("axis", 0) % rank(x)
     total = shape_of(x)[axis]
     if sizes is None:
-        parts = [1] * total
+        parts = [1] * op.parts(total, "the number of parts")
     else:
         found = op.known(sizes, "the sizes of the parts")
         each = int(found) if found.dim() == 0 else 0
-        parts = [min(each, total - at) for at in range(0, total, each)] if each else found.tolist()
+        op.parts(-(-total // each) if each > 0 else found.numel(), "the number of parts")
+        parts = [min(each, total - at) for at in range(0, total, each)] if each > 0 else found.tolist()
     items = pieces(op, x, axis, parts)
     if sizes is None and not op.integer("keepdims", 1):
         items = [op.reshape(item, [*shape_of(x)[:axis], *shape_of(x)[axis + 1 :]]) for item in items]

@@ -76,7 +76,7 @@ def split(op: Op, x: Value, sizes: Value | None = None) -> tuple[Value, ...]:
     elif op.has("split"):
         parts = op.integers("split")
     else:
-        count = op.integer("num_outputs", len(op.node.output))
+        count = op.parts(op.integer("num_outputs", len(op.node.output)), "the number of parts")
         each = -(-total // count)
         parts = [each] * (count - 1) + [total - each * (count - 1)]
     return tuple(pieces(op, x, axis, parts))
@@ -146,7 +146,7 @@ def tile(op: Op, x: Value, repeats: Value) -> Value:
             wanted = [*shape_of(x)[:axis], count, *shape_of(x)[axis + 1 :]]
             x = broadcast(op, x, wanted)
         elif count != 1:
-            x = op.call(aten.cat.default, [x] * count, axis) if count else cut(op, x, axis, 0, 0)
+            x = op.call(aten.cat.default, [x] * op.parts(count, "a repeat"), axis) if count else cut(op, x, axis, 0, 0)
     return x
 
 
