@@ -27,6 +27,7 @@ from .cost import LAN, Budget, Compute, Estimate, Network, OpCounts, estimate_gr
 from .cost.machine import REFERENCE, Machine
 from .errors import BudgetError, OutsideRange, UsageError
 from .ir import nn as nn_level
+from .ir import verify_mpc
 from .lowering import Settings, lower
 from .program import Program
 from .rewrite import Observer, Pass, Rewritten, Step, settle
@@ -93,8 +94,8 @@ def _after_each(level: str, observe: Observer | None) -> AfterPass:
     """What happens between two passes: the graph is verified and shown to the observer."""
 
     def after(rewrite: Pass, done: Rewritten) -> None:
-        if level == "nn":
-            nn_level.verify(done.graph_module)
+        if done.modified or level == "nn":
+            (nn_level if level == "nn" else verify_mpc).verify(done.graph_module)
         if observe is not None:
             observe(Step(level, rewrite.name, done.graph_module.graph, done.modified, done.layers, done.refusals))
 
@@ -233,7 +234,7 @@ def optimize(
         if wanted is not None and not wanted.met_by(best.estimate):
             raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
     elif wanted is None and max_drop is None:
-        best = fastest(layouts(first_plan(prepared, objective.level)), task)
+        best = fastest(layouts(first_plan(prepared, objective.level), registry.approximations()), task)
     else:
         chosen = searched(task, wanted, max_drop)
         best = made(task, chosen.point.plan)

@@ -40,7 +40,7 @@ MAY_SEE = {
     "passes": {"ir", "fitting", "rewrite", "approximate"},
     "costmodels": {"ir", "cost"},
     "frontend": {"ir"},
-    "calibration": {"ir", "approximate"},
+    "calibration": {"ir", "approximate", "registry"},
     "lowering": {"ir", "program"},
     "search": {"ir", "rewrite", "approximate", "cost", "program", "lowering", "calibration", "registry"},
     "bundle": {"ir", "approximate", "program", "frontend"},
@@ -54,12 +54,14 @@ MAY_SEE = {
     "training": {
         "ir", "approximate", "cost", "program", "lowering", "calibration", "search", "registry", "runtime", "pipeline",
     },  # fmt: skip
-    "testing": {"cost", "runtime", "pipeline"},
-    "__main__": {"cli"},
+    "testing": {
+        "ir", "rewrite", "approximate", "cost", "calibration", "search", "registry", "runtime", "pipeline", "training",
+    },  # fmt: skip
     "cli": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",
         "bundle", "show", "runtime", "pipeline", "verify", "training",
     },  # fmt: skip
+    "__main__": {"cli"},
 }
 # A foreign package, and the only places that import it.
 HOMES: dict[str, tuple[str, ...]] = {

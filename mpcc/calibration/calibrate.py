@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from mpcc.approximate import Site, SiteStatistics
+from mpcc.approximate import Approximation, Site, SiteStatistics
 from mpcc.errors import RangeError
 from mpcc.ir.nn import is_site, sites
 
@@ -26,23 +26,35 @@ SAMPLES_A_CALL, SAMPLES = 512, 16384
 SEED = 0
 
 
-def calibrate(graph_module: fx.GraphModule, inputs: Inputs, synthetic: bool = False) -> dict[str, SiteStatistics]:
+def calibrate(
+    graph_module: fx.GraphModule,
+    inputs: Inputs,
+    synthetic: bool = False,
+    approximations: Iterable[Approximation] | None = None,
+) -> dict[str, SiteStatistics]:
     """Site name -> statistics over all the inputs, in the order of the graph.
 
     `inputs` is a tensor [examples, ...] for a graph of one input, or an iterable of calls; a graph with a static batch
-    sees whole batches. `synthetic` marks numbers that do not come from the user's data.
+    sees whole batches. `synthetic` marks numbers that do not come from the user's data. `approximations` (default: all
+    installed ones) say what is measured besides the operators' own quantities.
     """
 
     def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Any:
-        return seen_at(node, args, kwargs) if is_site(node) else None
+        return seen_at(node, args, kwargs, approximations) if is_site(node) else None
 
     seen = observe(graph_module, inputs, look)
     return {name: statistics_of(site_of(node), seen[node.name], synthetic) for name, node in sites(graph_module).items()}
 
 
-def seen_at(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
+def seen_at(
+    node: fx.Node,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    approximations: Iterable[Approximation] | None = None,
+) -> dict[str, tuple[Tensor, Tensor]]:
     """What one call shows at a site: the extremes and a subsample of every named quantity."""
-    return {name: (summary(q), subsample(q)) for name, q in quantities(node, args, kwargs).items()}
+    found = quantities(node, args, kwargs, approximations=approximations)
+    return {name: (summary(q), subsample(q)) for name, q in found.items()}
 
 
 def statistics_of(site: Site, seen: Mapping[str, tuple[Tensor, Tensor]], synthetic: bool) -> SiteStatistics:

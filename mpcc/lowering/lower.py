@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import fx
 
-from mpcc.errors import RangeError, UnsupportedOperator
-from mpcc.ir import mpc, online
+from mpcc.errors import UnsupportedOperator
+from mpcc.ir import mpc, online, verify_mpc
+from mpcc.ir.info import End, Origin, annotate, info_of
 from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of
+from mpcc.program import structure
 from mpcc.program.program import Program
 
 from . import comparisons, gathers, products
@@ -56,12 +58,16 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
 
     What may be cut locally is cut so; where that is too often for the budget together, less of it, at last nothing.
     """
+    verify_mpc.verify(graph_module, ranges=True)
     chosen = settings or Settings()
     for part in LOCAL_PARTS:
-        whole = Lowering(graph_module, chosen, part).run()
+        first = Lowering(graph_module, chosen, part)
+        whole = first.run()
         if whole.failure_probability <= chosen.failure_budget:
             break
-    return Lowering(graph_module, chosen, part, widths(whole.online.graph)).run()
+    program = Lowering(graph_module, chosen, part, widths(whole.online.graph, first.openings.magnitudes)).run()
+    structure.verify(program)
+    return program
 
 
 class Lowering:
@@ -91,10 +97,10 @@ class Lowering:
                 outputs = self._outputs(node)
             elif node not in self.env:
                 self.where[0] = describe(node)
-                self.b.meta = {k: node.meta.get(k) for k in ("layer", "site", "part", "made_by")} | {"primitive": _name(node)}
+                self.b.origin = origin_of(node)
                 self.env[node] = value = self._placeholder(node) if node.op == "placeholder" else self._lower(node)
-                if node in ends and isinstance(value, Secret):  # for those who look into the emulation
-                    value.node.meta.setdefault("ends", (node.meta["site"], value.scale))
+                if node in ends and isinstance(value, Secret) and info_of(value.node).end is None:
+                    annotate(value.node, end=End(node.meta["site"], value.scale))  # for those who look into the emulation
         return assemble(self.b, outputs, self.ledger)
 
     # -- constants: everything that depends on parameters only is known to the owner --
@@ -121,13 +127,11 @@ class Lowering:
         values = node.args[0] if isinstance(node.args[0], (tuple, list)) else (node.args[0],)
         outputs = []
         for position, source in enumerate(values):
-            self.where[0] = self.b.meta["layer"] = "output"
+            self.where[0], self.b.origin = "output", replace(self.b.origin, layer="output")
             outputs.append((f"output_{position}", self._secret(self.env[source])))  # the owner's, if it is a constant
         return outputs
 
     def _out(self, node: fx.Node) -> tuple[float, float]:
-        if "range" not in node.meta:
-            raise RangeError("no calibrated range", where=describe(node), hint="Run record_ranges on the mpc graph first.")
         return bound_of(node, self.settings.margin), rms_of(node)
 
     def _secret(self, value: Value) -> Secret:
@@ -146,10 +150,7 @@ class Lowering:
     def _lower(self, node: fx.Node) -> Value:
         if node.target in mpc.VIEWS:
             return self._view(node)
-        rule = RULES.get(node.target)
-        if rule is None:
-            raise UnsupportedOperator(f"{node.target} is not a primitive of the mpc level", where=describe(node))
-        value = rule(self, node)
+        value = RULES[node.target](self, node)
         if isinstance(value, Secret) and node.target not in (mpc.scale, mpc.sum):
             value = self._capped(node, value)
         if isinstance(value, Secret) and shape_of(value.node) != tuple(node.meta["val"].shape):
@@ -377,8 +378,10 @@ class Lowering:
         return self.s.combine((whole, self.s.signed(chosen, -1.0)), *self._out(node), cap, shape_of(x.node))
 
 
-def _name(node: fx.Node) -> str:
-    return getattr(node.target, "__name__", str(node.target))
+def origin_of(node: fx.Node) -> Origin:
+    """Where a node of the mpc graph comes from, as its program says."""
+    layer, site, part = (str(node.meta.get(key) or "") for key in ("layer", "site", "part"))
+    return Origin(layer, site, part, getattr(node.target, "__name__", str(node.target)))
 
 
 RULES: dict[Any, Callable[[Lowering, fx.Node], Value]] = {

@@ -16,7 +16,6 @@ from typing import Any
 from torch import Tensor, fx
 
 from mpcc.approximate import Approximation, Choice, Level, Options, SiteStatistics
-from mpcc.approximate.approximation import function_key
 from mpcc.approximate.expand import site_function
 from mpcc.cost import Work
 from mpcc.errors import MpccError, UnsupportedOperator
@@ -95,7 +94,7 @@ def candidates(
             errors: dict[str, float] = {}
             for choice, rank in _ranked(approximation.name, options):
                 try:
-                    key = function_key(choice.options)
+                    key = approximation.function_key(choice.options)
                     if key not in errors:
                         errors[key] = relative(replay.at(name, site_function(node, choice, approximations), MOST_VALUES), exact)
                     members.append(Candidate(choice, prices.rough(name, choice), errors[key], rank=rank))

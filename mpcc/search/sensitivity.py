@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.approximate import Approximation, Choice, Split
-from mpcc.approximate.approximation import function_key
 from mpcc.approximate.expand import site_function
 from mpcc.calibration.ranges import values_a_call
 from mpcc.cost import uses
@@ -106,10 +105,11 @@ class Sensitivity:
 
     def _entry(self, site: str, member: Choice | Partly) -> str:
         choice = member.choice if isinstance(member, Partly) else member
-        content: Any = [choice.approximation, function_key(choice.options)]
+        approximation = self.approximations[choice.approximation]
+        content: Any = [approximation.name, approximation.function_key(choice.options)]
         if isinstance(member, Partly):
             content += [member.dim, list(member.index)]
-        return cache.entry_of(site, content, [self.approximations[choice.approximation]])
+        return cache.entry_of(site, content, [approximation])
 
 
 def batches(module: fx.GraphModule, columns: Columns, kept: int = ELEMENTS_KEPT) -> list[Columns]:

@@ -113,7 +113,8 @@ def provisional_plan(
 
 
 def _fitted(site: Site, rows: Any, candidate: Candidate, approximations: Mapping[str, Approximation]) -> Choice:
-    kept = {k: v for k, v in candidate.options.items() if k in ("floor", "coefficients", "shift", "factor")}
+    trained = approximations[candidate.name].trained if candidate.name != EXACT else ()
+    kept = {name: value for name, value in candidate.options.items() if name in trained}
     return _member(replace(statistics_of(site, rows, synthetic=False), fixed=kept), candidate.name, approximations)
 
 
@@ -137,5 +138,5 @@ def untrained(statistics: SiteStatistics, name: str, approximations: Mapping[str
     found = applicable(statistics, [approximations[name]], "structural")
     if not found:
         return None
-    options = dict(found[name][1][0])
-    return Candidate(name, {**options, "chain": None} if "chain" in options else options)
+    approximation, options = found[name]
+    return Candidate(name, dict(approximation.exact_form(options[0])))

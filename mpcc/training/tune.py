@@ -315,7 +315,7 @@ class Tuning:
         self, student: fx.GraphModule, teacher: fx.GraphModule, picks: Picks, rows: tuple[Row, ...], top: float
     ) -> Tuned:
         prepared, plan = self._fitted(self._with(student), picks)
-        best = fastest([Plan(one.choices, self._notes()) for one in layouts(plan)], self._task(prepared))
+        best = fastest([Plan(one.choices, self._notes()) for one in layouts(plan, self.known)], self._task(prepared))
         estimate = best.estimate
         budget = self.wanted.budget
         if budget is not None and not budget.met_by(estimate):

@@ -114,4 +114,4 @@ def test_what_optimise_made_says_where_each_choice_holds(tmp_path: Path) -> None
     assert all(one.values == 0 and one.low <= one.seen_low <= one.seen_high <= one.high for one in made.ranges)
     assert ranges(made).row_count == len(made.ranges)
     report = (made.save(tmp_path / "b.mpcc") / "report.html").read_text(encoding="utf-8")
-    assert "Where it holds" in report and all(one.holds in report and one.seen in report for one in made.ranges)
+    assert "Valid ranges" in report and all(one.holds in report and one.seen in report for one in made.ranges)

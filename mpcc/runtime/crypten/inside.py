@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mpcc.errors import PartyError, SecurityError, ShapeError, UsageError
+from mpcc.ir.info import scale_of
 from mpcc.lowering.reshare import narrowed
 from mpcc.program.check import check_masks
 from mpcc.program.program import Program
@@ -171,10 +172,10 @@ def _share(value: Any, node: Any) -> Tensor:
     wanted = tuple(node.meta["val"].shape)
     if tuple(value.size()) != wanted:
         raise ShapeError(f"the input has shape {tuple(value.size())}, the program takes {wanted}", where=node.name)
-    factor = node.meta["scale"] / value.encoder.scale
+    factor = scale_of(node) / value.encoder.scale
     if factor < 1 or factor != int(factor):
         raise UsageError(
-            f"the CrypTensor has scale {value.encoder.scale}, the program's input {node.meta['scale']:g}",
+            f"the CrypTensor has scale {value.encoder.scale}, the program's input {scale_of(node):g}",
             where=node.name,
             hint="Use CrypTen's default precision of 16 bits.",
         )
