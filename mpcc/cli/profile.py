@@ -140,7 +140,7 @@ def estimates(
 
     from .model import graph
 
-    chosen = [registry.protocol(name) for name in protocols]
+    chosen = list({one.name: one for one in map(registry.protocol, protocols)}.values())  # a former name is the same protocol
     used: list[Use] | None = None
     executable: Executable | None = None
     found: list[Estimate] = []
