@@ -34,7 +34,7 @@ from mpcc.runtime.engine.emulate import Emulator
 from mpcc.search import Sensitivity
 from mpcc.search.pareto import front_points
 from mpcc.search.pricing import priced
-from mpcc.search.recipes import KNOWN
+from mpcc.search.recipes import compared
 from mpcc.search.search import Search
 from mpcc.search.target import Objective
 from mpcc.show.front import tally
@@ -82,7 +82,7 @@ class Comparison:
         self.prepared = pipeline.prepare(*model, calibration=self.calibration)
         self.search = Search.of(pipeline.task_of(self.prepared, objective=Objective("structural")))
         self.judge = Judge(self.prepared, self.search, held)
-        self.recipes = {recipe: self.search.trials.judge.recipe(recipe) for recipe in KNOWN}
+        self.recipes = {recipe: self.search.trials.judge.recipe(recipe) for recipe in compared()}
 
     def cell(self, protocol: str, network: str, points: int) -> dict[str, Any]:
         """Front and recipes for one protocol on one network."""

@@ -34,12 +34,11 @@ from .rewrite import Observer, Pass, Rewritten, Step, settle
 from .rewrite.order import AfterPass
 from .runtime.engine.fidelity import check, compare
 from .runtime.executable import Executable, StockExecutable
-from .search import default_plan, layouts, load_metric, metric_of
+from .search import Scores, default_plan, layouts, load_metric, metric_of, recipe_plan
 from .search.answer import searched
 from .search.pareto import POINTS, Front, front
 from .search.pricing import fastest, made, reached, stock_estimate
 from .search.program_cost import program_estimate
-from .search.recipes import Scores, recipe_plan
 from .search.search import Search
 from .search.target import PROTOCOL, Fields, Objective, Target, TargetFields, asked, target_of
 from .search.task import Chosen, LastProgram, Task, large, subset_of
@@ -214,7 +213,7 @@ def optimize(
     no plan of the level meets the budget. `max_drop` without a budget gives the fastest plan within that accuracy drop; with
     one it must hold as well. `calibration`: a tensor, an iterable of tensors, a .npy or .npz file, an image folder.
     `observe` sees the graph after every step (`mpcc.show.dump.Dump` writes them to a folder).
-    `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc.search.recipes`), whose `scores` may be given.
+    `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc recipes`), whose `scores` may be given.
     """
     if plan is not None and recipe is not None:
         raise UsageError("a plan and a recipe exclude each other")

@@ -1,4 +1,4 @@
-"""Finds plug-ins: approximations, passes and protocols, each one frozen dataclass bound to a module-level constant.
+"""Finds plug-ins: approximations, passes, recipes and protocols, each one frozen dataclass bound to a module-level constant.
 
 Every module of the packages `mpcc.passes` and `mpcc.costmodels` is looked into, and every module named by an entry
 point of the groups of the same names. A module whose name begins with `_` holds shared code and is skipped.
@@ -24,6 +24,7 @@ from .errors import Renamed, UsageError
 
 if TYPE_CHECKING:
     from .approximate import Approximation
+    from .approximate.recipe import Recipe
     from .cost import Protocol
     from .rewrite import Pass
 
@@ -65,6 +66,14 @@ def protocols() -> Mapping[str, Protocol]:
     return collect(plugin_modules(COSTMODELS), Protocol, "protocol")
 
 
+@cache
+def recipes() -> Mapping[str, Recipe]:
+    """All recipes by name, without their aliases."""
+    from .approximate.recipe import Recipe
+
+    return collect(plugin_modules(PASSES), Recipe, "recipe")
+
+
 def approximation(name: str) -> Approximation:
     """The approximation of that name, or a UsageError that lists what there is."""
     return lookup(approximations(), name, "approximation")
@@ -73,6 +82,12 @@ def approximation(name: str) -> Approximation:
 def pass_(name: str) -> Pass:
     """The pass of that name, or a UsageError that lists what there is."""
     return lookup(passes(), name, "pass")
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name or alias, or a UsageError that lists what there is."""
+    aliases = {alias: one for one in recipes().values() for alias in one.aliases}
+    return aliases[name] if name in aliases else lookup(recipes(), name, "recipe")
 
 
 def protocol(name: str) -> Protocol:

@@ -10,15 +10,18 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from mpcc import registry
 from mpcc.approximate import Approximation
-from mpcc.cost import Protocol
+from mpcc.approximate.recipe import Recipe
 from mpcc.rewrite import Pass
+from mpcc.testing.recipes import check_recipe
+from tests.models.uneven_heads import DIM, TOKENS, Block
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
-KINDS = (Approximation, Pass, Protocol)
+KINDS = (Approximation, Pass, Recipe)
 
 
 def run(text: str, name: str) -> ModuleType:
@@ -56,10 +59,10 @@ def test_there_is_one_of_each_kind(kind: type) -> None:
     assert len(found) == 1
 
 
-def test_the_protocol_prices_a_product() -> None:
-    found = registry.collect([run(text, f"snippet_{index}") for index, text in enumerate(PLUGINS)], Protocol, "protocol")
-    price = next(iter(found.values())).price("mul", [(3, 5), (3, 5)])
-    assert (price.online.rounds, price.online.bytes) == (1, 2 * 8 * 30)
+def test_the_recipe_is_found_and_keeps_the_contract() -> None:
+    modules = [run(text, f"snippet_{index}") for index, text in enumerate(PLUGINS)]
+    (recipe,) = registry.collect(modules, Recipe, "recipe").values()
+    check_recipe(recipe, Block().eval(), (torch.randn(1, TOKENS, DIM),))
 
 
 @pytest.mark.parametrize("index", range(len(SNIPPETS)))

@@ -14,6 +14,7 @@ import pytest
 
 from mpcc import registry
 from mpcc.approximate import Approximation
+from mpcc.approximate.recipe import Recipe
 from mpcc.cost import Protocol
 from mpcc.rewrite import Pass
 
@@ -225,9 +226,9 @@ def helper_faults(path: Path) -> Iterator[str]:
 
 def offered_faults(module: ModuleType) -> Iterator[str]:
     """A plug-in's module binds one plug-in, which is called as the file is."""
-    kinds = (Approximation, Pass, Protocol)
+    kinds = (Approximation, Pass, Protocol, Recipe)
     own = [value.name for value in {id(v): v for v in vars(module).values() if isinstance(v, kinds)}.values()]
-    if [plugin.replace("-", "_") for plugin in own] != [module.__name__.rpartition(".")[2]]:
+    if [plugin.replace("-", "_").replace("+", "_plus") for plugin in own] != [module.__name__.rpartition(".")[2]]:
         yield f"{module.__name__}: holds {', '.join(own) or 'no plug-in'}, not one plug-in with the file's name"
 
 

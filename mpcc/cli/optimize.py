@@ -64,8 +64,8 @@ def optimize(
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="A published recipe: stock, mpcformer, the-x, relu-softmax, scaling, mpcvit:0.5, mpcvit+:0.5.",
+            metavar="RECIPE",
+            help="A plan by name, such as mpcformer or mpcvit:0.5: see `mpcc recipes`.",
         ),
     ] = None,
     input_shape: options.InputShape = None,

@@ -21,7 +21,7 @@ from mpcc.errors import MpccError, RangeError
 from .candidates import Candidates
 from .prices import structure
 from .problem import Limit, Picks
-from .recipes import KNOWN
+from .recipes import compared
 from .repair import SMALL, Trial, attempt, cheapest, corrected, least_loss
 from .search import Search
 from .task import Point
@@ -136,7 +136,7 @@ def _spread(search: Search, points: int) -> tuple[list[Trial], Search]:
 
 def _recipes(search: Search) -> Iterator[Point]:
     """The recipes that the level allows and that can be made, as points."""
-    for name in KNOWN:
+    for name in compared():
         try:
             plan = search.trials.judge.recipe(name)
             if not _allowed(search, plan):

@@ -20,6 +20,7 @@ from torch import fx
 from mpcc.approximate import Approximation, Choice, Split
 from mpcc.approximate.expand import site_function
 from mpcc.approximate.plan import Part
+from mpcc.approximate.recipe import positions
 from mpcc.approximate.split import split_function
 from mpcc.cost import Work
 from mpcc.ir.nn import shape_of, sites, target_name
@@ -27,7 +28,6 @@ from mpcc.ir.nn import shape_of, sites, target_name
 from .candidates import Candidate, Candidates
 from .prices import Prices
 from .problem import Option, Slot
-from .recipes import part_dimension
 from .replay import Function, Replay
 
 CUT = ("softmax", "gelu")
@@ -89,7 +89,7 @@ def cut(node: fx.Node, entry: Candidates, approximations: Mapping[str, Approxima
     cheap = structural(entry, approximations)
     if operator not in CUT or not cheap or len(entry.members) < 2:
         return WHOLE
-    dim, count = part_dimension(operator, shape_of(node))
+    dim, count = positions(operator, "head" if operator == "softmax" else "token", shape_of(node))
     if count == 1:
         return WHOLE
     cheapest = min(cheap, key=lambda member: (member.work.bytes, member.work.rounds))

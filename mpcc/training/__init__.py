@@ -1,39 +1,37 @@
-"""Search with training: sites as mixtures, latency in the loss, picks, distillation, checkpoints, data."""
+"""Search with training: sites as mixtures, cost in the loss, picks, distillation, checkpoints, data."""
 
 from .checkpoint import Checkpoint, Snapshot
 from .data import Data, Part, load_data
 from .discretise import Picks, by_milp, by_ratio
-from .distil import NONE, Distillation, taps
+from .distil import taps
+from .finish import Tuned
 from .fitting import fitted_plan, provisional_plan, untrained
 from .group import Group, device_of, group
 from .latency import Prices, measured
-from .methods import METHODS, Method, method
-from .mixture import EXACT, GRANULARITIES, Candidate, Gate, Granularity, Mixture, Picked, gate, replaced, weights_of
-from .trainer import Recipe, Row, Stage, Trainer, accuracy
+from .mixture import Candidate, Gate, Mixture, Picked, gate, replaced, weights_of
+from .request import Request
+from .trainer import Hyperparameters, Row, Stage, Trainer, accuracy
+from .tuning import Tuning, tune
 
 __all__ = [
-    "EXACT",
-    "GRANULARITIES",
-    "METHODS",
-    "NONE",
     "Candidate",
     "Checkpoint",
     "Data",
-    "Distillation",
     "Gate",
-    "Granularity",
     "Group",
-    "Method",
+    "Hyperparameters",
     "Mixture",
     "Part",
     "Picked",
     "Picks",
     "Prices",
-    "Recipe",
+    "Request",
     "Row",
     "Snapshot",
     "Stage",
     "Trainer",
+    "Tuned",
+    "Tuning",
     "accuracy",
     "by_milp",
     "by_ratio",
@@ -43,10 +41,10 @@ __all__ = [
     "group",
     "load_data",
     "measured",
-    "method",
     "provisional_plan",
     "replaced",
     "taps",
+    "tune",
     "untrained",
     "weights_of",
 ]

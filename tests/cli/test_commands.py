@@ -228,7 +228,7 @@ def test_the_lists(mpcc: Mpcc, command: str, word: str) -> None:
 
 def test_keys(mpcc: Mpcc, tmp_path: Path) -> None:
     """Three folders, private keys for their owner only, never overwritten; TLS takes them."""
-    from mpcc.runtime.net.wire import Identity
+    from mpcc.runtime.net.identity import Identity
 
     assert mpcc("keys", "keys").code == 0
     for role in ("server", "client", "dealer"):

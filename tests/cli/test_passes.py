@@ -25,7 +25,8 @@ def test_the_order_as_a_table_names_every_pass(mpcc: Mpcc) -> None:
 
 
 def test_the_graph_after_every_step_is_written(mpcc: Mpcc, model: Path, calibration: Path, tmp_path: Path) -> None:
-    done = mpcc("optimize", str(model), "--calibration", str(calibration), "-o", str(tmp_path / "b"), "--dump", str(tmp_path / "d"))
+    paths = ["--calibration", str(calibration), "-o", str(tmp_path / "b"), "--dump", str(tmp_path / "d")]
+    done = mpcc("optimize", str(model), *paths)
     assert done.code == 0
     written = {file.name for file in (tmp_path / "d").iterdir()}
     index = (tmp_path / "d" / "00-index.txt").read_text()

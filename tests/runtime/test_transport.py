@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from mpcc.cli.keys import make
 from mpcc.errors import PartyError, SecurityError
 from mpcc.runtime.dealer.dealing import FromDealer, ReplayGuard
+from mpcc.runtime.net.authority import make
 from mpcc.runtime.net.handshake import Terms, handshake
+from mpcc.runtime.net.identity import Identity
 from mpcc.runtime.net.transport import Channel, PeerLeft, Peers, Phase, Slot, empty
-from mpcc.runtime.net.wire import Identity, TlsWire, Wire
+from mpcc.runtime.net.wire import TlsWire, Wire
 from tests.models.programs import program, sockets
 
 
@@ -33,7 +34,7 @@ def tls_pair(keys: Path, client: str = "client", expected: str = "client") -> tu
 
     def serve() -> None:
         try:
-            made[0] = TlsWire(one, Identity.of(keys, "server"), [expected], server=True)
+            made[0] = TlsWire(one, Identity.of(keys, "server").context(server=True), [expected], server=True)
         except Exception as error:
             made[0] = error
             one.close()
@@ -42,7 +43,7 @@ def tls_pair(keys: Path, client: str = "client", expected: str = "client") -> tu
     thread.start()
     folder = keys if client else keys / "other"
     try:
-        wire = TlsWire(other, Identity.of(folder, client or "client"), ["server"], server=False)
+        wire = TlsWire(other, Identity.of(folder, client or "client").context(server=False), ["server"], server=False)
     finally:
         thread.join(5)
     if isinstance(made[0], Exception):
@@ -171,12 +172,12 @@ def test_missing_certificates_are_named(tmp_path: Path) -> None:
     [
         ("program", "f" * 64, "program digest: aaaaaaaaaaaaaaaa... here, ffffffffffffffff... there"),
         ("model", "v2", "model version: v1 here, v2 there"),
-        ("session", "other", "session id"),
+        ("session", "b" * 32, "session id: aaaaaaaaaaaaaaaa... here, bbbbbbbbbbbbbbbb... there"),
         ("insecure_dealer", True, "insecure dealer: False here, True there"),
     ],
 )
 def test_terms_that_differ_are_named_on_both_sides(field: str, value: Any, said: str) -> None:
-    terms = {"program": "a" * 64, "model": "v1", "session": "s", "insecure_dealer": False}
+    terms = {"program": "a" * 64, "model": "v1", "session": "a" * 32, "insecure_dealer": False}
     one, other = (Wire(sock) for sock in sockets())
     errors: list[Exception] = []
 

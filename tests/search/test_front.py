@@ -15,7 +15,7 @@ from mpcc.approximate import Plan
 from mpcc.errors import MpccError
 from mpcc.search.judge import Judge
 from mpcc.search.pareto import CLEAR, covers, undominated
-from mpcc.search.recipes import KNOWN
+from mpcc.search.recipes import compared
 from mpcc.search.target import Target
 from mpcc.search.task import Point
 from tests.models.two_blocks import two_blocks
@@ -34,7 +34,7 @@ def test_no_recipe_is_left_uncovered(images: torch.Tensor, protocol: str, networ
     assert all(one.estimate.seconds < other.estimate.seconds for one, other in itertools.pairwise(points))
     judge = Judge(pipeline.task_of(pipeline.prepare(model, inputs, calibration=images), Target(protocol)))
     run = 0
-    for recipe in KNOWN:
+    for recipe in compared():
         try:
             made = mpcc.optimize(model, inputs, recipe=recipe, **asked)
         except MpccError:

@@ -11,9 +11,10 @@ its message comes, so a round is half a round trip. The group is plain TCP: as p
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -30,9 +31,10 @@ from mpcc.program.program import Program
 from ..dealer.dealing import FromDealer, Material, ServerDeals
 from ..engine.inference import Inference
 from ..net.connect import PeerConfig
-from ..net.handshake import CLIENT, DEALER, PROTOCOL, SERVER, Terms, handshake
+from ..net.handshake import CLIENT, DEALER, PROTOCOL, SERVER, Terms
+from ..net.identity import Identity
 from ..net.transport import Channel, Peers, Phase, Slot, Traffic
-from ..net.wire import Identity
+from ..net.wire import Wire
 from .borders import check
 from .shim import import_crypten
 
@@ -126,10 +128,9 @@ class PartyState:
         peers = None
         if dealer is not None:
             role = SERVER if rank == 0 else CLIENT
-            peer_config = PeerConfig(role, {DEALER: dealer}, identity)
-            peer_config.check()
-            wire = peer_config.connect_with_retry(DEALER)
-            handshake(wire, role, (DEALER,), Terms(shared.digest, model_version, None))
+            config = PeerConfig(role, {DEALER: dealer}, identity)
+            config.check()
+            wire = _meet_dealer(link, config, Terms(shared.digest, model_version, None))
             peers = Peers(role)
             material = FromDealer(shared, rank, Channel(wire, DEALER, peers))
         elif rank == 0:
@@ -201,3 +202,16 @@ def _compare(link: GroupLink, program: Program, model_version: str, insecure: bo
     differing = [name for name, a, b in zip(fields, mine, theirs, strict=True) if not torch.equal(a, b)]
     if differing:
         raise SecurityError(f"the parties differ in: {', '.join(differing)}", where=f"party {1 - link.peer} in CrypTen")
+
+
+def _meet_dealer(link: GroupLink, config: PeerConfig, terms: Terms) -> Wire:
+    """Both parties meet the dealer in one session, whose id the server draws and tells the client once it has arrived."""
+    slot, words = Slot(Phase.SEED, 0, 2), torch.empty(2, dtype=torch.int64)
+    if config.role == SERVER:
+        session = secrets.token_bytes(16)
+        wire = config.meet(DEALER, replace(terms, session=session.hex()))[0]
+        link.send(slot, torch.frombuffer(bytearray(session), dtype=torch.int64))
+        return wire
+    link.post(slot, words)
+    link.receive(slot)
+    return config.meet(DEALER, replace(terms, session=words.numpy().tobytes().hex()))[0]

@@ -63,13 +63,14 @@ class Participant:
         *,
         ahead: int = 1,
         timeout: float = 120.0,
+        idle: float | None = None,
         tap: Tap | None = None,
         material: Material | None = None,
     ) -> None:
         self.role, self.program, self.terms = role, program, terms
         self.peers = Peers(role)
         self.channels = {
-            peer: Channel(wire, peer, self.peers, link=terms.link, timeout=timeout, tap=tap)
+            peer: Channel(wire, peer, self.peers, link=terms.link, timeout=timeout, idle=idle, tap=tap)
             for peer, wire in wires.items()
         }
         self.setup_report = PhaseReport(0, 0, 0.0, 0)

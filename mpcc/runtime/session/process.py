@@ -26,8 +26,11 @@ from ..engine import memory
 from ..net.handshake import DEALER, Terms, handshake
 from ..net.pipe import Child
 from ..net.transport import LinkModel, Slot
-from ..net.wire import Wire
+from ..net.wire import Deadline, Wire
 from .participant import PEERS, Participant
+
+START_SECONDS = 60.0
+"""How long the processes of a session may start one after another."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Job:
         met = [peer for peer in PEERS[self.role] if peer in self.sockets]
         wires = {peer: Wire(socket.socket(fileno=self.sockets[peer])) for peer in met}
         for peer, wire in wires.items():
-            handshake(wire, self.role, (peer,), terms)
+            handshake(wire, self.role, (peer,), terms, Deadline(max(START_SECONDS, self.timeout)))
         tap = None if self.record is None else _Recorder(self.record)
         return Participant(self.role, program, terms, wires, ahead=self.ahead, timeout=self.timeout, tap=tap)
 
