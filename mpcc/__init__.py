@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .errors import MpccError
     from .pipeline import Front, Optimized, capture, compile, count, estimate, load, optimize, pareto, transform
     from .runtime.executable import Executable, Run
+    from .search.target import Objective, Target
     from .training import Tuned, tune
 
 __all__ = [
@@ -28,10 +29,12 @@ __all__ = [
     "Front",
     "MpccError",
     "Network",
+    "Objective",
     "OpCounts",
     "Optimized",
     "Plan",
     "Run",
+    "Target",
     "Tuned",
     "capture",
     "compile",
@@ -51,6 +54,7 @@ _HOMES = {
     "pipeline": ("Front", "Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "pareto", "transform"),
     "training": ("Tuned", "tune"),
     "approximate": ("Choice", "Plan"),
+    "search.target": ("Objective", "Target"),
 }
 
 

@@ -5,6 +5,7 @@ point of the groups of the same names. A module whose name begins with `_` holds
 
     approximations()          -> {"softmax_exact": Approximation(...), ...}      sorted by name
     approximation("softmx")   -> UsageError: did you mean "softmax_exact"?
+    protocol("crypten")       -> Protocol("mpcc", ...), with a Renamed warning: a former name, declared as an alias
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import difflib
 import importlib
 import importlib.metadata
 import pkgutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import UsageError
+from .errors import Renamed, UsageError
 
 if TYPE_CHECKING:
     from .approximate import Approximation
@@ -89,8 +91,19 @@ def recipe(name: str) -> Recipe:
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol of that name, or a UsageError that lists what there is."""
-    return lookup(protocols(), name, "protocol")
+    """The protocol of that name or of that former name, or a UsageError that lists what there is."""
+    known = protocols()
+    renamed = {} if name in known else {alias: one for one in known.values() for alias in one.aliases}
+    if name in renamed:
+        _say_renamed("protocol", name, renamed[name].name)
+        return renamed[name]
+    return lookup(known, name, "protocol")
+
+
+@cache
+def _say_renamed(word: str, former: str, name: str) -> None:
+    """Once a process."""
+    warnings.warn(f"the {word} {former!r} is now called {name!r}; the former name will be removed", Renamed, stacklevel=4)
 
 
 @cache

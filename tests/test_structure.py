@@ -241,6 +241,15 @@ def unsafe_faults(path: Path) -> Iterator[str]:
             yield f"{name(path)}:{node.lineno}: calls {ast.unparse(node.func)}"
 
 
+def machine_faults(path: Path) -> Iterator[str]:
+    """Prices depend on what they are given: only the command line and the pipeline look up a machine's figures."""
+    if room(path) in {"cli", "pipeline"} or name(path) == "mpcc/cost/machine.py":
+        return
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in {"Machine.read", "Machine.asked"}:
+            yield f"{name(path)}:{node.lineno}: {ast.unparse(node)} (take a Compute as an argument)"
+
+
 def size_faults(path: Path) -> Iterator[str]:
     lines = len(text(path).splitlines())
     if lines > MOST_LINES:
@@ -259,6 +268,7 @@ RULES: list[tuple[Callable[[Path], Iterator[str]], tuple[str, ...]]] = [
     (plugin_faults, ("mpcc",)),
     (home_faults, SHIPPED),
     (unsafe_faults, SHIPPED),
+    (machine_faults, SHIPPED),
     (size_faults, ALL),
     (first_line_faults, ALL),
     (helper_faults, tuple(sorted(PLUGINS))),
@@ -320,6 +330,7 @@ def test_every_plug_in_has_a_file_of_its_name() -> None:
         ("passes/gelu/_x.py", "", helper_faults),
         ("tests/ir/x.py", "sys.path.insert(0, 'x')", trick_faults),
         ("benchmarks/x.py", "from importlib.util import spec_from_file_location", trick_faults),
+        ("mpcc/search/x.py", "Machine.read().compute", machine_faults),
     ],
 )
 def test_a_breach_is_found(

@@ -1,4 +1,4 @@
-"""Calibration: run an nn-level graph in float over example inputs and take down what each site sees.
+"""Calibration: run an nn-level graph in float over example inputs and record what each site sees.
 
     statistics = calibrate(graph_module, load_calibration("images.npy", shapes))
     statistics = calibrate(graph_module, synthetic_inputs(shapes), synthetic=True)      and every number says so
@@ -21,8 +21,8 @@ from mpcc.ir.nn import is_site, sites
 from .quantities import quantities, site_of
 from .ranges import Inputs, merged, observe, stack_calls, summary
 
-SAMPLES_A_CALL = 512
-SAMPLES = 16384
+SAMPLES_A_CALL, SAMPLES = 512, 16384
+"""Values kept of a quantity, from each call and in all. Extremes are taken over every value."""
 SEED = 0
 
 
@@ -61,7 +61,7 @@ def statistics_of(site: Site, seen: Mapping[str, tuple[Tensor, Tensor]], synthet
     """The statistics of a site from `seen_at` of all calls (each with a leading dimension for the calls)."""
     for name, (rows, _) in seen.items():
         if not torch.isfinite(rows).all():
-            raise RangeError(f"{name} is infinite or not a number on the calibration inputs", where=f"site {site.name}")
+            raise RangeError(f"{name} is NaN or infinite on the calibration inputs", where=f"site {site.name}")
     ranges = {name: merged(rows) for name, (rows, _) in seen.items()}
     samples = {name: _thinned(values.reshape(-1), SAMPLES) for name, (_, values) in seen.items()}
     return SiteStatistics(site, ranges, samples, calibrated=not synthetic)
@@ -82,7 +82,6 @@ def _thinned(values: Tensor, most: int) -> Tensor:
 @cache
 def _places(count: int, most: int) -> Tensor:
     return torch.from_numpy(np.sort(np.random.default_rng(SEED).choice(count, most, replace=False)))
-
 
 
 def calls(graph_module: fx.GraphModule, inputs: Inputs) -> list[tuple[Tensor, ...]]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from mpcc.errors import MpccError
+from mpcc.errors import MpccError, Renamed
 
 from . import benchmark, count, keys, networks, optimize, passes, profile, protocols, recipes, run, tune, verify
 from .screen import emit, say
@@ -114,8 +114,17 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' deprecation warnings are for developers
+        warnings.simplefilter("default", Renamed)
+        warnings.showwarning = _say_warning
     app()
     sys.exit(0)
+
+
+def _say_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None
+) -> None:
+    """One line, without the place in mpcc's own source."""
+    say(f"mpcc: {message}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -39,8 +39,9 @@ def tune(
     budget: Annotated[
         str | None, typer.Option(metavar="2s", help="Limit of the online phase in seconds, bytes or rounds: 2s, 30MB, 150rounds.")
     ] = None,
-    protocol: options.Protocol = "crypten",
+    protocol: options.Protocol = "mpcc",
     network: options.Network = "lan",
+    machine: options.Machine = None,
     method: Annotated[
         str, typer.Option(metavar="RECIPE", help="What may replace which operator: see `mpcc recipes`.")
     ] = "mpcc",
@@ -80,7 +81,7 @@ def tune(
 
     request = Request.of(
         method, mu=mu, budget=budget, protocol=protocol, network=network, granularity=granularity, distil=distil,
-        attention_maps=attention_maps, search_epochs=search_epochs,
+        attention_maps=attention_maps, search_epochs=search_epochs, machine=machine,
     )  # fmt: skip
     found = source(model)
     place = output or Path(f"{found.stem}.mpcc")

@@ -23,6 +23,7 @@ from mpcc.calibration.ranges import stack_calls
 from mpcc.cost import Network
 from mpcc.ir.nn import sites
 from mpcc.search.recipes import plan_of
+from mpcc.search.target import Target
 from mpcc.training import Gate, Mixture, Picked, Request, replaced
 from mpcc.training.setup import gates_of
 
@@ -68,7 +69,7 @@ def makes_a_plan(recipe: Recipe, share: float, prepared: pipeline.Prepared, know
             kept = exact and any(use.approximation == EXACT for use in uses)
             _require(named or kept, f"{site} becomes {choice.approximation}, which it does not name", recipe)
     _require(Plan.from_json(plan.to_json()).key == plan.key, "its plan does not survive JSON", recipe)
-    pipeline.schedule(prepared, plan, pipeline.UNCHECKED)
+    pipeline.schedule(prepared, plan, Target().unchecked.settings)
 
 
 def trains_as_a_mixture(

@@ -40,7 +40,7 @@ def by_ratio(gates: Sequence[Gate], weights: Mapping[str, Tensor], mu: float) ->
 def by_milp(gates: Sequence[Gate], weights: Mapping[str, Tensor], prices: Prices, limit: float) -> Picks | None:
     """The picks with the largest sum of log weights whose predicted cost is at most `limit`; None if there are none.
 
-    A position is a slot of `mpcc.search.solver`: the lost score is its damage; bytes stand for all of its cost but rounds.
+    A position is a slot of `mpcc.search.solver`: the lost score is its loss; bytes stand for all of its cost but rounds.
     """
     slots: list[Slot] = []
     fewest: dict[str, float] = {}
@@ -53,7 +53,7 @@ def by_milp(gates: Sequence[Gate], weights: Mapping[str, Tensor], prices: Prices
     names = [None, *fewest, None]
     chain = tuple(Edge(source, target, 0.0) for source, target in pairwise(names))
     problem = Problem(tuple(slots), chain, Work(sum(fewest.values()), prices.base))
-    found = solve(problem, Weights(damage=1.0), [Limit(Weights(rounds=prices.per_round, bytes=1.0), limit)])
+    found = solve(problem, Weights(loss=1.0), [Limit(Weights(rounds=prices.per_round, bytes=1.0), limit)])
     if found is None:
         return None
     return {site: tuple(found[p] for p in positions) for site, positions in problem.sites.items()}

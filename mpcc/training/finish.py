@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import fx
 
+from mpcc import registry
 from mpcc.approximate import Plan
 from mpcc.calibration import range_report
 from mpcc.errors import BudgetError
@@ -70,8 +71,9 @@ def finish(
             hint=f"It takes {reached(best.estimate)}. Give a larger --budget{', or a smaller --mu' if request.share else ''}.",
         )
     source = setup.prepared.source
+    baseline = stock_estimate(source, registry.protocol(request.protocol), request.network)
     optimized = Optimized(
-        trained, best.plan, best.estimate, stock_estimate(source, request.protocol, request.network), best.program, source,
+        trained, best.plan, best.estimate, baseline, best.program, source,
         compare(student, best.program, setup.inputs), True,
         ranges=tuple(range_report(trained, best.plan, setup.known, prepared.inputs)),
     )  # fmt: skip
@@ -84,8 +86,4 @@ def finish(
 
 
 def _notes(setup: Setup) -> dict[str, Any]:
-    request = setup.request
-    return {
-        "made_by": "tune", "method": request.recipe.name, "protocol": request.protocol, "network": request.network.name,
-        "level": "structural", "calibrated": True,
-    }  # fmt: skip
+    return {**setup.task(setup.prepared).notes, "made_by": "tune", "method": setup.request.recipe.name, "calibrated": True}

@@ -9,6 +9,7 @@ from mpcc.approximate.recipe import GRANULARITIES, LABELS_ONLY, Distillation, Gr
 from mpcc.cost import Budget, Network
 from mpcc.errors import UsageError
 from mpcc.search.recipes import checked_share, named
+from mpcc.search.target import Target
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,13 @@ class Request:
     distil: bool = True
     attention_maps: bool = False
     search_epochs: int = 5
+    machine: str | None = None
 
     @staticmethod
     def of(
-        method: str, *, mu: float | None = None, budget: str | Budget | None = None, protocol: str = "crypten",
+        method: str, *, mu: float | None = None, budget: str | Budget | None = None, protocol: str = "mpcc",
         network: str | Network = "lan", granularity: str | None = None, distil: bool = True, attention_maps: bool = False,
-        search_epochs: int = 5,
+        search_epochs: int = 5, machine: str | None = None,
     ) -> Request:  # fmt: skip
         """From what users write. `method` names a recipe; its share stands behind the name (`NAME:0.5`) or in `mu`."""
         recipe, share = named(method)
@@ -46,10 +48,15 @@ class Request:
             raise UsageError(f"the recipe {recipe.name} needs a share", hint="Give one between 0 and 1: --mu 0.5")
         if recipe.choice == "budget" and wanted is None:
             raise UsageError(f"the recipe {recipe.name} is chosen under a budget", hint="Give one: --budget 2s")
-        registry.protocol(protocol)
+        Target(protocol, network, machine)
         return Request(
-            recipe, share, wanted, protocol, Network.parse(network), grain, distil, attention_maps, search_epochs
+            recipe, share, wanted, protocol, Network.parse(network), grain, distil, attention_maps, search_epochs, machine
         )
+
+    @property
+    def target(self) -> Target:
+        """What the program is made for."""
+        return Target(self.protocol, self.network, self.machine)
 
     @property
     def distillation(self) -> Distillation:

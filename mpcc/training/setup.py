@@ -14,9 +14,9 @@ from mpcc.approximate import Approximation
 from mpcc.cost import Estimate
 from mpcc.errors import UsageError
 from mpcc.ir.nn import attribute, inputs_of, sites
-from mpcc.lowering import Settings
-from mpcc.pipeline import UNCHECKED, Prepared
+from mpcc.pipeline import Prepared
 from mpcc.search.pricing import priced
+from mpcc.search.target import Objective, Target
 from mpcc.search.task import Task
 
 from .data import Data
@@ -55,14 +55,11 @@ class Setup:
         graph = weights or self.base
         plan = provisional_plan(graph, self.inputs, self.gates, picks, self.known)
         # The program's precision means nothing yet: training goes on.
-        return priced(self.task(replace(self.prepared, graph=graph), UNCHECKED), plan)
+        return priced(self.task(replace(self.prepared, graph=graph), self.request.target.unchecked), plan)
 
-    def task(self, prepared: Prepared, settings: Settings | None = None) -> Task:
-        """What `pricing` takes, for the protocol and the network of the request."""
-        asked = self.request
-        return pipeline.task_of(
-            prepared, protocol=asked.protocol, network=asked.network, level="structural", settings=settings
-        )
+    def task(self, prepared: Prepared, target: Target | None = None) -> Task:
+        """What `pricing` takes, for the target of the request or another one."""
+        return pipeline.task_of(prepared, target or self.request.target, Objective("structural"))
 
     def identity(self) -> str:
         """A digest of all that changes the result: the model, the data and every setting."""
@@ -76,7 +73,8 @@ class Setup:
             digest.update(part.images[:16].contiguous().numpy().tobytes())
         candidates = [[candidate.use for candidate in gate.candidates] for gate in self.gates]
         settings = {name: value for name, value in asdict(self.hyper).items() if name != "checkpoint_seconds"}
-        everything = [vars(self.request), candidates, settings, self.group.size]
+        machine = pipeline.compute_of(self.request.target).note
+        everything = [vars(self.request), machine, candidates, settings, self.group.size]
         digest.update(json.dumps(everything, default=str, sort_keys=True).encode())
         return digest.hexdigest()
 

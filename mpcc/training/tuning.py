@@ -45,8 +45,9 @@ def tune(
     method: str = DEFAULT,
     mu: float | None = None,
     budget: str | Budget | None = None,
-    protocol: str = "crypten",
+    protocol: str = "mpcc",
     network: str | Network = "lan",
+    machine: str | None = None,
     granularity: str | None = None,
     distil: bool = True,
     attention_maps: bool = False,
@@ -68,7 +69,7 @@ def tune(
     """
     request = Request.of(
         method, mu=mu, budget=budget, protocol=protocol, network=network, granularity=granularity, distil=distil,
-        attention_maps=attention_maps, search_epochs=search_epochs,
+        attention_maps=attention_maps, search_epochs=search_epochs, machine=machine,
     )  # fmt: skip
     hyper = hyperparameters or Hyperparameters()
     graph = pipeline.capture(model, example_inputs, input_shapes=input_shapes)

@@ -65,7 +65,8 @@ def test_the_declared_error_holds_in_fixed_point(name: str) -> None:
 def test_the_parties_compute_the_emulation_at_the_stated_cost(name: str) -> None:
     case, found = first_case(name)
     program, tensors = scheduled(name, case, found[0])
-    estimate = program_estimate(program, registry.protocol("crypten"), Network.parse("lan"))
+    protocol = registry.protocol("mpcc")
+    estimate = program_estimate(program, protocol, Network.parse("lan"), protocol.compute)
     assert (int(estimate.rounds), int(estimate.bytes)) == (program.cost.rounds, program.cost.bytes)
     emulated = Emulator(program)(*tensors)[0]
     with Threads(program) as session:

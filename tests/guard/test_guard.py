@@ -62,7 +62,7 @@ def test_count_check_fails_with_the_layer(
     assert run.invoke(app, ["count", "good.mpcc", "--check", "counts.json"]).exit_code == 0
     failed = run.invoke(app, ["count", "dear.mpcc", "--check", "counts.json"])
     assert failed.exit_code == 1
-    assert "What rose" in failed.stdout and SITE in failed.stdout
+    assert "Cost regressions" in failed.stdout and SITE in failed.stdout
     assert "blocks.0.attn" not in failed.stdout
 
 
