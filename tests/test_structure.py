@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -90,7 +91,7 @@ OTHER_TESTS = {"models", "golden", "guard"}
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "torch.load"}
 # Ways to import a file past its package.
-PATH_TRICKS = ("sys.path", "runpy", "spec_from_file_location", "SourceFileLoader")
+PATH_TRICKS = re.compile(r"\bsys\.path\b|\brunpy\b|\bspec_from_file_location\b|\bSourceFileLoader\b")
 
 
 def files(*folders: str) -> list[Path]:
@@ -216,7 +217,7 @@ def trick_faults(path: Path) -> Iterator[str]:
     if path == Path(__file__):
         return
     for number, line in enumerate(text(path).splitlines(), 1):
-        yield from (f"{name(path)}:{number}: {trick} (import it by its package)" for trick in PATH_TRICKS if trick in line)
+        yield from (f"{name(path)}:{number}: {trick} (import it by its package)" for trick in PATH_TRICKS.findall(line))
 
 
 def helper_faults(path: Path) -> Iterator[str]:
