@@ -147,7 +147,7 @@ class FromFile:
     """Material of one party from its file. `session` is the session that both files belong to."""
 
     def __init__(self, program: Program, party: int, path: Path, model_version: str) -> None:
-        """BundleError for what is damaged or no material, SecurityError for another use or one that was used."""
+        """BundleError for a damaged file, SecurityError for one that was made for another use or was used."""
         self.path, self.party = path, party
         self.recipe, self.replay_guard = Recipe(program), ReplayGuard()
         self.groups = {setup: frames(self.recipe, setup) if party == 1 else [] for setup in (True, False)}
@@ -262,10 +262,10 @@ def _opened(path: Path) -> IO[bytes]:
     try:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), "r+b", buffering=0)
     except OSError as error:
-        raise BundleError(f"no material: {error.strerror}", where=str(path), hint=AGAIN) from None
+        raise BundleError(f"the material cannot be read: {error.strerror}", where=str(path), hint=AGAIN) from None
     try:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise BundleError("no material: not a file", where=str(path), hint=AGAIN)
+            raise BundleError("not a material file: not a regular file", where=str(path), hint=AGAIN)
         if not _lock(file.fileno()):
             raise SecurityError("this material is in use by another process", where=str(path))
     except BaseException:
