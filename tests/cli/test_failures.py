@@ -78,7 +78,7 @@ def test_a_killed_party_ends_the_others_who_name_it(three: Three, victim: str) -
         _, said = three.processes[name].communicate(timeout=SECONDS)
         last = said.strip().splitlines()[-1]
         assert three.processes[name].returncode == 2 and "Traceback" not in said
-        assert victim in said and ("ended without a word" in said or "is lost" in said), last
+        assert victim in said and ("ended unexpectedly" in said or "is lost" in said), last
     assert not list(three.folder.glob("*y.npy*"))
 
 

@@ -131,7 +131,7 @@ def test_material_from_files(mpcc: Mpcc, bundle: Path, public: Path, image: Path
         (["--party", "0", "--peers", "a:1,b:2,c:3", "--network", "wan"], ["--network"]),
         (["--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["--party"]),
         (["--material", "dealt", "--input", "x.npy"], ["--material", "--party"]),
-        (["--party", "0", "--peers", "127.0.0.1:1,127.0.0.1:2", "--material", "none"], ["no material"]),
+        (["--party", "0", "--peers", "127.0.0.1:1,127.0.0.1:2", "--material", "none"], ["the material cannot be read"]),
         (["--party", "0", "--peers", "10.0.0.1:1,10.0.0.2:2,10.0.0.3:3"], ["TLS", "mpcc keys"]),
         (["--party", "0", "--peers", "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", "--tls", "none"], ["certificate"]),
     ],

@@ -218,24 +218,40 @@ def test_what_is_no_material(made: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "older").write_bytes(b'{"format": "mpcc material 1", "seed": "00"}\n' + bytes(99))
     os.mkfifo(tmp_path / "fifo")
     for name in ("zeros", "deep", "older", "fifo", "nowhere", "home"):
-        with pytest.raises(BundleError, match="no material|not a material file"):
+        with pytest.raises(BundleError, match="cannot be read|not a material file"):
             FromFile(program("mixed"), 1, tmp_path / name, "v1")
 
 
-def test_planted_links_and_old_modes_do_not_matter(tmp_path: Path) -> None:
-    """What lies where the dealer writes its unfinished files is neither followed nor kept."""
-    folder, target = tmp_path / "dealt", tmp_path / "target"
-    folder.mkdir()
-    (folder / "client.material.part").symlink_to(target)
-    (folder / "server.material.part").write_bytes(b"old")
-    (folder / "server.material.part").chmod(0o666)
+def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        made = deal_to_files(program("mixed"), "v1", folder, 1)
+        made = deal_to_files(program("mixed"), "v1", tmp_path / "dealt", 1)
     finally:
         os.umask(before)
-    assert not target.exists() and not any(path.is_symlink() for path in made.values())
     assert [path.stat().st_mode & 0o777 for path in made.values()] == [0o600, 0o600]
+
+
+def test_links_beside_the_files_are_not_followed(tmp_path: Path) -> None:
+    """Under the fixed name of an unfinished file that earlier versions wrote to."""
+    (tmp_path / "dealt").mkdir()
+    (tmp_path / "dealt" / "client.material.part").symlink_to(tmp_path / "target")
+    deal_to_files(program("mixed"), "v1", tmp_path / "dealt", 1)
+    assert not (tmp_path / "target").exists()
+
+
+def test_both_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second cannot be put in its place."""
+    folder, link = tmp_path / "dealt", os.link
+
+    def fail(source: Path, target: Path) -> None:
+        if any(folder.glob("*.material")):
+            raise OSError(28, "No space left on device")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(PartyError, match="No space left"):
+        deal_to_files(program("mixed"), "v1", folder, 1)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_planted_result_is_not_followed(tmp_path: Path) -> None:

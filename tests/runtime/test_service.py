@@ -340,7 +340,7 @@ def test_a_hello_without_a_field_is_a_clear_error(key: str) -> None:
     ("change", "said"),
     [
         ({"session id": 5}, "a int as 'session id'"),
-        ({"session id": "../../x"}, "is no session id"),
+        ({"session id": "../../x"}, "invalid session id '../../x'"),
         ({"protocol": True}, "a bool as 'protocol'"),
         ({"model version": None}, "a NoneType as 'model version'"),
         ({"role": "dealer"}, "'dealer' answered"),

@@ -92,7 +92,7 @@ class GroupLink:
 
 @dataclass
 class PartyState:
-    """One party of a program inside a CrypTen run: set up once, then `run_in_party` as often as you like."""
+    """One party of a program inside a CrypTen run: set up once, then `run_in_party` any number of times."""
 
     program: Program
     rank: int
@@ -118,7 +118,7 @@ class PartyState:
                 "insecure_dealer=True: party 0, as CrypTen's default does; or PartyState.join(..., dealer=(host, port)) "
                 "of mpcc.runtime.crypten.inside"
             )
-            raise UsageError("correlated randomness must come from somewhere", hint=hint)
+            raise UsageError("correlated randomness has no source", hint=hint)
         rank = check()
         shared = narrowed(program)
         check_masks(shared)
@@ -142,7 +142,7 @@ class PartyState:
         return PartyState(shared, rank, inference, peers)
 
     def leave(self) -> None:
-        """Let the dealer go."""
+        """Leave the session with the dealer."""
         if self.peers is not None:
             self.peers.leave()
 
@@ -150,8 +150,8 @@ class PartyState:
 def run_in_party(state: PartyState, *inputs: Any) -> Any:
     """The program on CrypTensors: one CrypTensor, or a tuple where the program has several outputs.
 
-    Inputs at CrypTen's default 16 fraction bits fit as they are. Outputs have its own scale of 16 bits too, reached by
-    an exact truncation, never off by more than one unit.
+    Inputs at CrypTen's default 16 fraction bits fit as they are. Outputs have the same scale, reached by a truncation
+    that is never off by more than one unit.
     """
     crypten = import_crypten()
     wanted = state.program.inputs()

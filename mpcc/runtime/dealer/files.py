@@ -26,13 +26,14 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from torch import Tensor
 
 from mpcc.errors import BundleError, PartyError, SecurityError, UsageError
+from mpcc.files import replacing
 from mpcc.program.check import check_masks
 from mpcc.program.program import Program
 
@@ -103,29 +104,21 @@ class _Writer:
 @contextmanager
 def _written(folder: Path, made: dict[str, Path]) -> Iterator[dict[str, IO[bytes]]]:
     """New private files that appear together, whole, or not at all. One dealer at a time in a folder."""
-    parts = {role: path.with_name(path.name + ".part") for role, path in made.items()}
-    files: dict[str, IO[bytes]] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
             if taken := [path for path in made.values() if os.path.lexists(path)]:
                 raise UsageError("there is material already; it is never overwritten", where=str(taken[0]))
             try:
-                files = {role: _private(path) for role, path in parts.items()}
-                yield files
-                for file in files.values():
-                    file.flush()
-                    os.fsync(file.fileno())
-                for role, path in made.items():
-                    parts[role].rename(path)
-                used.sync_folder(folder)
+                with ExitStack() as stack:
+                    parts = [stack.enter_context(replacing(p, private=True, overwrite=False)) for p in made.values()]
+                    with ExitStack() as opened:
+                        files = [opened.enter_context(part.open("xb")) for part in parts]
+                        yield dict(zip(made, files, strict=True))
             except BaseException:
-                for path in (*parts.values(), *made.values()):
+                for path in made.values():  # one may be there already
                     path.unlink(missing_ok=True)
                 raise
-            finally:
-                for file in files.values():
-                    _close(file)
     except OSError as error:
         raise PartyError(f"the material cannot be written: {error.strerror}", where=str(folder)) from None
 
@@ -150,26 +143,11 @@ def _lock(number: int) -> bool:
     return True
 
 
-def _private(path: Path) -> IO[bytes]:
-    """A new file for this user alone. What lies there (of a dealer that crashed, or planted) is never written into."""
-    path.unlink(missing_ok=True)
-    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    os.fchmod(number, 0o600)
-    return os.fdopen(number, "wb")
-
-
-def _close(file: IO[bytes]) -> None:
-    try:
-        file.close()
-    except OSError:  # of what could not be written: that was told before
-        pass
-
-
 class FromFile:
     """Material of one party from its file. `session` is the session that both files belong to."""
 
     def __init__(self, program: Program, party: int, path: Path, model_version: str) -> None:
-        """BundleError for what is damaged or no material, SecurityError for another use or one that was used."""
+        """BundleError for a damaged file, SecurityError for one that was made for another use or was used."""
         self.path, self.party = path, party
         self.recipe, self.replay_guard = Recipe(program), ReplayGuard()
         self.groups = {setup: frames(self.recipe, setup) if party == 1 else [] for setup in (True, False)}
@@ -284,10 +262,10 @@ def _opened(path: Path) -> IO[bytes]:
     try:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), "r+b", buffering=0)
     except OSError as error:
-        raise BundleError(f"no material: {error.strerror}", where=str(path), hint=AGAIN) from None
+        raise BundleError(f"the material cannot be read: {error.strerror}", where=str(path), hint=AGAIN) from None
     try:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise BundleError("no material: not a file", where=str(path), hint=AGAIN)
+            raise BundleError("not a material file: not a regular file", where=str(path), hint=AGAIN)
         if not _lock(file.fileno()):
             raise SecurityError("this material is in use by another process", where=str(path))
     except BaseException:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpcc.errors import SecurityError, UsageError
+from mpcc.files import write
 
 from .connect import ROLES
 from .handshake import CLIENT
@@ -46,8 +47,8 @@ class Authority:
         authority = Authority(_certificate(name, name, key, key, AUTHORITY_DAYS, authority=True), key, folder)
         if folder is not None:
             _new_folder(folder)
-            _write(folder / KEY, _secret(key))
-            _write(folder / AUTHORITY, _pem(authority.certificate))
+            write(folder / KEY, _secret(key), private=True)
+            write(folder / AUTHORITY, _pem(authority.certificate), private=True)
         return authority
 
     @staticmethod
@@ -78,9 +79,9 @@ class Authority:
         key = _new_key()
         certificate = _certificate(_name(role, name), self.certificate.subject, key, self.key, days)
         _new_folder(place)
-        _write(place / AUTHORITY, _pem(self.certificate))
-        _write(place / CERTIFICATE, _pem(certificate))
-        _write(place / KEY, _secret(key))
+        write(place / AUTHORITY, _pem(self.certificate), private=True)
+        write(place / CERTIFICATE, _pem(certificate), private=True)
+        write(place / KEY, _secret(key), private=True)
         if self.folder is not None:
             _append(self.folder / ISSUED, f"{certificate.serial_number:x} {role} {name or '-'} {_day(certificate)}")
 
@@ -124,13 +125,6 @@ def _new_folder(place: Path) -> None:
         place.mkdir(mode=0o700)
     except FileExistsError:
         raise UsageError("something is there already; keys are never overwritten", where=str(place)) from None
-
-
-def _write(path: Path, data: bytes) -> None:
-    """A new file for this user alone."""
-    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(number, "wb") as file:
-        file.write(data)
 
 
 def _append(path: Path, line: str) -> None:

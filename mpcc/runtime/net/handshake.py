@@ -132,7 +132,7 @@ def receive(wire: Wire, kind: str | Collection[str], where: str, deadline: Deadl
     except Malformed as error:
         raise SecurityError(f"the message is malformed: {error}", where=where) from None
     except (EOFError, OSError) as error:
-        raise ConnectionLost(f"the connection was closed ({error or 'without a word'})", where=where) from None
+        raise ConnectionLost(f"the connection was closed ({error or 'unexpectedly'})", where=where) from None
     if message.get("kind") == "refused":
         raise PartyError(f"refused: {printable(message.get('reason', 'no reason given'))}", where=where)
     if message.get("kind") not in kinds:
@@ -164,7 +164,7 @@ def session_id(message: Message, known: str | None, where: str) -> str:
     """The session id that a message names. SecurityError where it has none, or another than the one that is known."""
     session = message.get("session id")
     if not isinstance(session, str) or SESSION_ID.fullmatch(session) is None:
-        raise SecurityError(f"{printable(session)!r} is no session id", where=where)
+        raise SecurityError(f"invalid session id {printable(session)!r}", where=where)
     if known is not None and session != known:
         raise SecurityError(f"session id: {_short(known)} here, {_short(session)} there", where=where)
     return session

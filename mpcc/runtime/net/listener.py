@@ -74,6 +74,7 @@ class Listener:
     def close(self) -> None:
         """Accept nobody any more."""
         self._open = False
+        _shut(self._socket)
         self._thread.join()
         self._socket.close()
         with self._lock:
@@ -164,7 +165,7 @@ class _Notices:
 
 
 def _shut(sock: socket.socket) -> None:
-    """Wake the thread that reads from a socket, which then closes it."""
+    """Wake the thread that waits on a socket; it is closed by whoever owns it."""
     try:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:

@@ -1,4 +1,4 @@
-"""Framed channels between named peers: what a round really costs is half a round trip.
+"""Framed channels between named peers, on which a round costs half a round trip.
 
 The sizes of all messages are known ahead, so every receive is posted before its message comes: one thread per channel
 reads from the socket straight into the buffers. Small messages leave on the caller's thread, large ones on a sender
@@ -117,7 +117,7 @@ class Peers:
         raise failure
 
     def leave(self) -> None:
-        """Say goodbye to all, and wait a moment for theirs."""
+        """Tell all peers that this one leaves, and wait a moment until they do."""
         for channel in self.channels:
             channel.end(LEAVE)
         self._drain(2.0)
@@ -133,7 +133,7 @@ class Peers:
         self._drain(0.5)
 
     def _drain(self, seconds: float) -> None:
-        """Closing while the peer still sends would take back what was said last."""
+        """Closing while the peer still sends would discard the last message."""
         deadline = time.monotonic() + seconds
         for channel in self.channels:
             channel.drain(deadline)
@@ -162,7 +162,7 @@ class Channel:
         idle: float | None = None,
         tap: Tap | None = None,
     ) -> None:
-        """`timeout`: seconds that a message which is due may take; `idle`: one that need not come soon (None: for ever)."""
+        """`timeout`: seconds that a message which is due may take; `idle`: one that need not come soon (None: no limit)."""
         self.wire, self.peer, self.peers, self.link, self.tap = wire, peer, peers, link, tap
         self.timeout, self.idle = timeout, idle
         self.traffic: defaultdict[tuple[Phase, int], Traffic] = defaultdict(Traffic)
@@ -226,19 +226,19 @@ class Channel:
                 time.sleep(wait)
 
     def await_leave(self) -> None:
-        """Nothing more is due: PeerLeft when the peer says goodbye."""
+        """Nothing more is due: PeerLeft when the peer leaves."""
         nothing = Slot(Phase.CREDIT, 2**63)
         self.post(nothing, empty(0))
         self.receive(nothing, forever=True)
 
     def end(self, kind: int, data: bytes = b"") -> None:
-        """The last message: LEAVE, or ABORT with the reason. What still comes is thrown away."""
+        """The last message: LEAVE, or ABORT with the reason. What still arrives is discarded."""
         self._closing = True
         self._posted.put(None)
         self._send([HEADER.pack(kind, 0, 0, 0, 0, len(data), 0.0), data], False)
 
     def drain(self, deadline: float) -> None:
-        """Wait until all is sent and the peer has ended too."""
+        """Wait until everything is sent and the peer has ended too."""
         while self._pending and time.monotonic() < deadline:
             time.sleep(0.002)
         self._reader.join(max(0.0, deadline - time.monotonic()))
@@ -346,10 +346,10 @@ class Channel:
         return True
 
     def _discard(self, size: int) -> None:
-        """Read on past what nobody wants: closing with it unread would take back what was said last."""
-        rubbish = memoryview(bytearray(min(size, 1 << 20)))
+        """Read past what is not wanted: closing with it unread would discard the last message sent."""
+        discarded = memoryview(bytearray(min(size, 1 << 20)))
         while size:
-            part = rubbish[:size]
+            part = discarded[:size]
             self.wire.read_into(part, Deadline(self.timeout))
             size -= part.nbytes
 
@@ -378,7 +378,7 @@ class Channel:
         if self._closing or self.left:
             return
         if isinstance(error, EOFError):
-            reason = "ended without a word"
+            reason = "ended unexpectedly"
         elif isinstance(error, TimeoutError):
             reason = f"stopped in the middle of a message ({error})"
         else:

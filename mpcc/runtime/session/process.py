@@ -1,4 +1,4 @@
-"""The start and the end of a process that a session has started: its job in, its errors out.
+"""The life of a process that a session has started: it reads its job, and reports its errors.
 
     python -m mpcc.runtime.session.process FD        the dealer's process
 """
@@ -61,7 +61,7 @@ class Job:
         return Job(**header, terms=Terms(**terms, link=None if link is None else LinkModel(*link)), constants=constants)
 
     def join(self) -> Participant:
-        """Load the program and meet the peers. The digest compared is that of the program which this process has."""
+        """Load the program and meet the peers. The digest compared is that of the program that this process holds."""
         program: Program = Program.from_json(self.program, self.constants)
         terms = replace(self.terms, program=hashlib.sha256(self.program.encode()).hexdigest())
         met = [peer for peer in PEERS[self.role] if peer in self.sockets]
@@ -91,7 +91,7 @@ def at_work(threads: int) -> None:
 
 
 def run_child(work: Callable[[Job, Child], None]) -> None:
-    """Run a process's work. What goes wrong is told to the session; the process ends at once, whatever threads do."""
+    """Run a process's work. Failures are reported to the session; the process ends at once, whatever its threads do."""
     child = Child(int(sys.argv[1]))
     header, tensors = child.command()
     code = 0
