@@ -43,6 +43,8 @@ from .search.task import Chosen, LastProgram, Task, drafted, large
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+    from .frontend import Limits
+
     Model = nn.Module | fx.GraphModule | ExportedProgram | str | Path
 
 Progress = Callable[[str, int, int], None]
@@ -54,12 +56,20 @@ UNCHECKED = Settings(tolerance=float("inf"))
 
 
 def capture(
-    model: Model, example_inputs: Sequence[Any] | None = None, *, input_shapes: Mapping[str, Sequence[int]] | None = None
+    model: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    limits: Limits | None = None,
 ) -> fx.GraphModule:
-    """The nn-level graph of a PyTorch module, a torch.fx graph, an exported program, or a .onnx or .pt2 file."""
+    """The nn-level graph of a PyTorch module, a torch.fx graph, an exported program, or a .onnx or .pt2 file.
+
+    `limits` say how large a file's model may be (mpcc.frontend.Limits).
+    """
+    from .frontend import Limits
     from .frontend import capture as front_end
 
-    return front_end(model, example_inputs, input_shapes=input_shapes)
+    return front_end(model, example_inputs, input_shapes=input_shapes, limits=limits or Limits())
 
 
 def transform(

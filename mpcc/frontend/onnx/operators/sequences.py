@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from onnx import GraphProto
 
 from ..op import Op, Table, rank, shape_of
 from ..recorder import Value, aten
@@ -21,6 +22,8 @@ def loop(op: Op, trips: Value | None, condition: Value | None, *carried: Value) 
     """Unrolled: the number of rounds and every condition must be known."""
     body = op.attributes["body"].g
     count = None if trips is None else op.known_ints(trips, "the number of rounds")[0]
+    if count is not None and _never_stops(body):
+        op.parts(count, "the number of rounds")
     going = condition is None or bool(op.known(condition, "the condition").item())
     values, collected, done = list(carried), [], 0
     while going and (count is None or done < count):
@@ -33,6 +36,13 @@ def loop(op: Op, trips: Value | None, condition: Value | None, *carried: Value) 
         op.parts(done, "the number of rounds")
     stacked = [op.call(aten.stack.default, list(column), 0) for column in zip(*collected, strict=True)]
     return (*values, *stacked)
+
+
+def _never_stops(body: GraphProto) -> bool:
+    """Whether the condition of the next round is that of this one, as in every `for`."""
+    copies = {node.output[0]: node.input[0] for node in body.node if node.op_type == "Identity"}
+    last, asked = str(body.output[0].name), str(body.input[1].name)
+    return bool(copies.get(last, last) == asked)
 
 
 def split_to_sequence(op: Op, x: Value, sizes: Value | None = None) -> List:
