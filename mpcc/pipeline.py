@@ -170,7 +170,8 @@ def prepare(
     tell("rewrite", 1, 1)
     shapes = [tuple(n.meta["val"].shape) for n in graph.graph.nodes if n.op == "placeholder"]
     given = calibration is not None
-    inputs = load_calibration(calibration, shapes) if given else synthetic_inputs(shapes, values_a_call(graph))
+    names = [str(n.target) for n in graph.graph.nodes if n.op == "placeholder"]
+    inputs = load_calibration(calibration, shapes, names=names) if given else synthetic_inputs(shapes, values_a_call(graph))
     tell("calibrate", 0, 1)
     statistics = calibrate(graph, inputs, synthetic=not given)
     tell("calibrate", 1, 1)
