@@ -44,19 +44,20 @@ check: setup
 	.venv/bin/mypy
 
 # ViT-S/16 and ViT-B/16 at 224x224 take many minutes: `make bench-large`, or 2 of ViT-S's 12 layers here.
-LARGE := benchmarks/vit_small.py benchmarks/vit_b.py
+NO_BENCH := __init__ vit_small vit_b pareto_page
 bench: setup
-	set -e; for script in $(filter-out $(LARGE) benchmarks/pareto_page.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(PY) $$script; done
-	$(PY) benchmarks/vit_small.py --quick
+	set -e; for name in $(filter-out $(NO_BENCH),$(basename $(notdir $(wildcard benchmarks/*.py)))); do \
+		echo "== $$name"; $(PY) -m benchmarks.$$name; done
+	$(PY) -m benchmarks.vit_small --quick
 
 # Hours; what is done is kept, and it goes on where it was stopped.
 bench-mpcvit: setup
-	$(PY) benchmarks/mpcvit/run.py --jobs 2
-	$(PY) benchmarks/mpcvit/page.py --setting fashion
+	$(PY) -m benchmarks.mpcvit.run --jobs 2
+	$(PY) -m benchmarks.mpcvit.page --setting fashion
 
 bench-large: setup
-	$(PY) benchmarks/vit_small.py
-	$(PY) benchmarks/vit_b.py
+	$(PY) -m benchmarks.vit_small
+	$(PY) -m benchmarks.vit_b
 
 # Model libraries in an environment of their own, without their requirements (another torch). It goes on where it was
 # stopped. 5 to 40 CPU seconds a model: expect an hour or two on one quiet core. COVERAGE_OPTIONS=--failed tries again.
@@ -66,4 +67,4 @@ coverage: setup
 	$(COVERAGE)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools
 	$(COVERAGE)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation --editable .
 	$(COVERAGE)/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/coverage/requirements.txt
-	$(COVERAGE)/bin/python benchmarks/coverage/run.py --lower $(COVERAGE_OPTIONS)
+	$(COVERAGE)/bin/python -m benchmarks.coverage.run --lower $(COVERAGE_OPTIONS)

@@ -1,6 +1,6 @@
 """Fitted approximations beside published ones: error in fixed point, rounds and bytes an element, at softmax, GELU, LayerNorm.
 
-    python benchmarks/approximations.py            docs/approximations.md, docs/approximations.json, docs/approximations.png
+    python -m benchmarks.approximations            docs/approximations.md, docs/approximations.json, docs/approximations.png
 
 Each is scheduled by itself on the shape that it has in the Fashion-MNIST ViT, so rounds and bytes are exact (those of
 opening the result are left out). Fitted ones are fitted on training images; the error is the largest one of the
@@ -192,7 +192,7 @@ def page(rows: Sequence[Row]) -> str:
 
 
 HEAD = f"""# Fitted approximations beside published ones
-<!-- written by: python benchmarks/approximations.py -->
+<!-- written by: python -m benchmarks.approximations -->
 Rounds and bytes (both directions, an element of the operator's input) are those of the scheduled program, exact, without
 opening the result. Errors are the largest absolute ones of the engine's fixed point. *Fashion ViT*: block {BLOCK} of
 `examples/fashion_vit`, fitted on {FITTED_ON} training images, measured on {MEASURED_ON} test images. *[-10, 10]*: values

@@ -5,6 +5,7 @@ Output: one line a pair, then the median ratio.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
@@ -61,6 +62,7 @@ def seconds(function: Callable[[], Any]) -> float:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     model, image = ViT().eval(), torch.randn(1, 3, 224, 224)
     ratios = []

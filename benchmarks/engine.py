@@ -1,8 +1,8 @@
 """The engine beside stock CrypTen and CrypTorch on ViT-Lite 7/4/32, in one run: docs/engine.md, docs/engine.json.
 
-    python benchmarks/engine.py            measure everything and write both files (about ten minutes)
-    python benchmarks/engine.py --quick    no slow network for the stock engine, nothing written
-    python benchmarks/engine.py --priority 10      the measured processes before others of a busy machine (needs root)
+    python -m benchmarks.engine            measure everything and write both files (about ten minutes)
+    python -m benchmarks.engine --quick    no slow network for the stock engine, nothing written
+    python -m benchmarks.engine --priority 10      the measured processes before others of a busy machine (needs root)
 
 Softmax and true GELU, batch 1, weights and input secret, calibrated on images that are not among those run. Both
 engines run in the same way: processes over plain TCP, on loopback and inside network namespaces (`netns.py`) whose
@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from models.vit_lite import smooth_image, vit_lite_7_4_32
-from netns import Namespaces, unavailable
-from parties import launch
-from parties.page import page
-from parties.paired import go_first, paired
 from torch import Tensor
 
+from benchmarks.netns import Namespaces, unavailable
+from benchmarks.parties import launch
+from benchmarks.parties.page import page
+from benchmarks.parties.paired import go_first, paired
 from mpcc import registry
 from mpcc.approximate import Plan
 from mpcc.cost import Network, estimate_graph
@@ -37,6 +36,7 @@ from mpcc.program import Program
 from mpcc.runtime.net.transport import LinkModel
 from mpcc.runtime.session.session import Session
 from mpcc.search import default_plan
+from tests.models.vit_lite import smooth_image, vit_lite_7_4_32
 
 DOCS = Path(__file__).parents[1] / "docs"
 LINK = "20ms,1Gb/s"
@@ -165,7 +165,7 @@ def measure(quick: bool, priority: int) -> dict[str, Any]:
     theirs = stock(prepared.source, images[0], expected[0], link, slow=not quick)
     print(theirs, flush=True)
     return {
-        "command": "python benchmarks/engine.py",
+        "command": "python -m benchmarks.engine",
         "machine": {
             "cores": os.cpu_count(),
             "torch": torch.__version__,

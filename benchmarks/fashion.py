@@ -1,7 +1,7 @@
 """The Fashion-MNIST ViT at `--level bounded`: all 10,000 test images in fixed point, 200 of them privately.
 
-    python benchmarks/fashion.py                       docs/fashion.md and docs/fashion.json
-    python benchmarks/fashion.py --images 500 --private 4 --output out      less, written elsewhere
+    python -m benchmarks.fashion                       docs/fashion.md and docs/fashion.json
+    python -m benchmarks.fashion --images 500 --private 4 --output out      less, written elsewhere
 
 The plan is made in one thread, so that it does not depend on the machine's cores; the images are emulated in `--threads`.
 
@@ -13,19 +13,19 @@ difference), and the private answers beside the emulated ones.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 import os
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 import mpcc
+from examples.fashion_vit import data
+from examples.fashion_vit.model import fashion_vit
 from mpcc.cli.screen import progress
 
 ROOT = Path(__file__).parents[1]
@@ -33,15 +33,6 @@ EXAMPLE = ROOT / "examples" / "fashion_vit"
 CALIBRATION_IMAGES = 256
 SEED = 0
 AT_ONCE = 250
-
-
-def load(name: str) -> ModuleType:
-    """A module of the example's folder."""
-    spec = importlib.util.spec_from_file_location(f"fashion_{name}", EXAMPLE / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def calibration(images: Tensor) -> Tensor:
@@ -59,7 +50,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="that emulate the images")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    data, (model, _) = load("data"), load("model").fashion_vit()
+    model, _ = fashion_vit()
     images, labels = (part[: options.images] for part in data.test())
     with progress() as tell:
         if not (options.bundle / "manifest.json").exists():
@@ -135,7 +126,7 @@ def page(found: dict[str, float]) -> str:
 
     seconds, cpu = f"{found['emulation_seconds']:.0f} s in {found['threads']} threads", found["emulation_cpu_seconds"]
     return f"""# A bounded plan on Fashion-MNIST
-<!-- written by: python benchmarks/fashion.py -->
+<!-- written by: python -m benchmarks.fashion -->
 The ViT of `examples/fashion_vit` (6 blocks, 4 heads, width 96, 50 tokens), `--level bounded`: softmax, GELU and LayerNorm kept,
 approximated by {", ".join(f"`{name}`" for name in found["approximations"])},
 calibrated on {found["calibration_images"]} images of the training split.

@@ -1,6 +1,6 @@
 """A budget of half the accurate plan's latency: predicted, and measured on a link with a real round trip.
 
-    python benchmarks/half_budget.py [--runs 5] [--network wan --network 20ms,1Gb/s]      docs/half_budget.json
+    python -m benchmarks.half_budget [--runs 5] [--network wan --network 20ms,1Gb/s]      docs/half_budget.json
 
 The digits ViT, level structural, calibrated. The accurate plan and the plan that the search finds for half of its
 predicted seconds are run by three processes over plain TCP in network namespaces (`netns.py`, needs root); without
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from netns import Namespaces, unavailable
-from parties import launch
 
 import mpcc
+from benchmarks.netns import Namespaces, unavailable
+from benchmarks.parties import launch
 from mpcc.cost import Budget, Network
 from mpcc.program import Program
 from mpcc.runtime.net.transport import LinkModel

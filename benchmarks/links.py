@@ -1,10 +1,11 @@
 """One budget, four links: half of the accurate plan's predicted time, and what the search chooses for it on each.
 
-python benchmarks/links.py        the digits ViT; writes docs/links.json, of which docs/pareto.md makes its tables
+    python -m benchmarks.links        the digits ViT; writes docs/links.json, of which docs/pareto.md makes its tables
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ LINKS = {"thin": "2ms,200kB/s", "lan": "lan", "wan": "wan", "slow": "200ms,1GB/s
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     prepared = pipeline.prepare(DIGITS / "model.onnx", calibration=DIGITS / "calibration.npz")
     search = Search(pipeline.task_of(prepared, level="structural"))
     accurate = pipeline.first_plan(prepared, "bounded")
@@ -58,7 +60,7 @@ def described(choice: Choice | Split) -> str:
 def links_section(found: Mapping[str, Any]) -> list[str]:
     """The part of docs/pareto.md on links: what is chosen, where plans differ, what each costs on the others' links."""
     met = [name for name in found if "sites" in found[name]]
-    lines = ["## Different links, different plans", "<!-- measured by: python benchmarks/links.py -->"]
+    lines = ["## Different links, different plans", "<!-- measured by: python -m benchmarks.links -->"]
     lines += ["The digits ViT for `crypten`, structural, within half of the accurate plan's time on each link.", ""]
     lines += ["| link | budget | seconds | rounds | MB | damage | chosen |", "| --- | --: | --: | --: | --: | --: | --- |"]
     for name, row in found.items():

@@ -1,7 +1,7 @@
 """Writes docs/mpcvit-ratios.md: latency ratios of MPCViT's CIFAR-10 models under each protocol, beside the published.
 
-    python benchmarks/mpcvit_ratios.py            print the page
-    python benchmarks/mpcvit_ratios.py --write    write it
+    python -m benchmarks.mpcvit_ratios            print the page
+    python -m benchmarks.mpcvit_ratios --write    write it
 
 The models are ViT-Lite 7/4/32 (MPCViT, arXiv 2211.13955, Table of CIFAR-10) as lists of priced primitives, in two
 forms: as SPU executes what a user writes (`a / a.sum(-1)` divides every element, heads of different kinds run one after
@@ -188,7 +188,7 @@ def table(as_written: bool) -> str:
 
 TEXT = """# MPCViT's latency ratios, predicted
 
-Written by `python benchmarks/mpcvit_ratios.py --write`; a test keeps it current.
+Written by `python -m benchmarks.mpcvit_ratios --write`; a test keeps it current.
 
 MPCViT (arXiv 2211.13955) publishes the private-inference latency of nine CIFAR-10 models (ViT-Lite 7/4/32) on
 SecretFlow SPU. The network and machine are not stated, so only ratios to the Softmax ViT can be compared.

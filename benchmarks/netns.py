@@ -1,6 +1,6 @@
 """Network namespaces joined by TUN devices and a forwarder that delays and paces packets: real TCP with a real RTT.
 
-    python benchmarks/netns.py                          measure the emulated link: TCP round trip and throughput
+    python -m benchmarks.netns                          measure the emulated link: TCP round trip and throughput
     with Namespaces(2, Network.parse("20ms,1Gb/s")) as spaces:
         subprocess.Popen(spaces.command(0) + ["program"])      # runs at spaces.address(0)
 
@@ -26,6 +26,7 @@ from pathlib import Path
 
 from mpcc.cost import Network
 
+ROOT = Path(__file__).parents[1]
 TUN = "/dev/net/tun"
 SET_INTERFACE, IS_TUN_WITHOUT_HEADER = 0x400454CA, 0x1001
 PACKET = 16000
@@ -203,9 +204,9 @@ def main() -> int:
         print(f"no measurement over namespaces: {reason}")
         return 0
     with Namespaces(2, Network.parse(arguments.network)) as spaces:
-        script = [sys.executable, __file__, "--end"]
+        script = [sys.executable, "-m", "benchmarks.netns", "--end"]
         ends = [
-            subprocess.Popen([*spaces.command(i), *script, end, spaces.address(0)])
+            subprocess.Popen([*spaces.command(i), *script, end, spaces.address(0)], cwd=ROOT)
             for i, end in enumerate(("answer", "ask"))
         ]
         return max(end.wait(timeout=120) for end in ends)

@@ -1,7 +1,7 @@
 """Capture of a 330 MB ONNX file (ViT-B/16) beside what onnxruntime takes to load it: paired, alternating, medians.
 
-    python benchmarks/onnx_load.py                 exports a ViT-B/16 of timm by both exporters, then measures
-    python benchmarks/onnx_load.py --rounds 9
+    python -m benchmarks.onnx_load                 exports a ViT-B/16 of timm by both exporters, then measures
+    python -m benchmarks.onnx_load --rounds 9
 
 Each round loads the file with onnxruntime (one thread, its default optimisations), then captures it at the nn level.
 Wall time and, because other work on the machine blurs that, processor time. Goal: at most 3 times (both).
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,11 +19,9 @@ from pathlib import Path
 import onnxruntime
 import torch
 
+from benchmarks.coverage.onnx_files import quiet
+from benchmarks.coverage.onnx_models import Entry
 from mpcc.frontend.onnx import capture_onnx
-
-sys.path.insert(0, str(Path(__file__).parent / "coverage"))
-from onnx_files import quiet  # noqa: E402
-from onnx_models import Entry  # noqa: E402
 
 GOAL = 3.0
 

@@ -1,6 +1,6 @@
 """The search against published recipes, without training: damage on held-out images over predicted seconds.
 
-    python benchmarks/pareto.py [fashion] [vit_lite] [--protocol crypten ...] [--points 6]
+    python -m benchmarks.pareto [fashion] [vit_lite] [--protocol crypten ...] [--points 6]
 
 Writes docs/pareto-<model>.json after every protocol and network, and takes up where it stopped: what stands there with
 the same numbers of images and points is kept. From all of them, and from docs/links.json (benchmarks/links.py), it
@@ -20,10 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.vit_lite import smooth_image, vit_lite_7_4_32
-from pareto_page import write_page
 from torch import Tensor
 
+from benchmarks.pareto_page import write_page
+from examples.fashion_vit import data
 from mpcc import pipeline, registry
 from mpcc.approximate import Plan
 from mpcc.calibration.ranges import stack_calls
@@ -36,6 +36,7 @@ from mpcc.search.pricing import OWN, priced
 from mpcc.search.recipes import KNOWN
 from mpcc.search.search import Search
 from mpcc.show.front import tally
+from tests.models.vit_lite import smooth_image, vit_lite_7_4_32
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -125,9 +126,6 @@ def run(name: str, points: int, protocols: list[str]) -> None:
 
 def fashion(seen: int, held: int) -> Data:
     """The trained Fashion-MNIST ViT; calibration from the training images, held-out from the test images."""
-    sys.path.insert(0, str(ROOT / "examples" / "fashion_vit"))
-    import data
-
     return (ROOT / "examples" / "fashion_vit" / "model.onnx", None), data.training()[0][:seen], data.test()[0][:held]
 
 

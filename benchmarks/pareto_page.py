@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from links import links_section
-
+from benchmarks.links import links_section
 from mpcc.show.front import picture
 
 TITLES = {"fashion": "Fashion-MNIST ViT (trained)", "vit_lite": "ViT-Lite 7/4/32 (random weights, smooth noise as images)"}
 ROUNDING = 1e-5
 """Damages up to this are those of the fixed point."""
 INTRODUCTION = """# The search against published recipes
-<!-- written by: python benchmarks/pareto.py -->
+<!-- written by: python -m benchmarks.pareto -->
 `mpcc optimize --pareto --level structural` against the recipes of `mpcc optimize --recipe` (docs/plans.md), without
 training. Seconds are predicted, online, for one image. Damage is the Kullback-Leibler divergence of the class
 probabilities from those of the model as it was, in nats an image, on held-out images, which choose nothing: for `crypten`
@@ -34,7 +33,7 @@ within its time; where no such plan is clearly better (by a fifth, on the calibr
 point, and is named there. It is a front on the calibration images; on held-out ones a point may be beaten by a faster
 one, and `inf` is a plan whose polynomials are left behind by a value that no calibration image had.
 
-`python benchmarks/pareto.py fashion vit_lite` makes the rows that are not there.
+`python -m benchmarks.pareto fashion vit_lite` makes the rows that are not there.
 """
 
 

@@ -1,6 +1,6 @@
 """Processor seconds of profiling a captured ViT-B/16: every protocol with a price table, on two networks.
 
-python benchmarks/profile_time.py [--json]
+python -m benchmarks.profile_time [--json]
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import json
 import time
 
 import torch
-from models.vit_lite import VisionTransformer, smooth_image
 
 from mpcc import capture, registry
 from mpcc.cost import LAN, WAN, estimate_graph
+from tests.models.vit_lite import VisionTransformer, smooth_image
 
 TARGET_SECONDS = 2.0
 SIZES = {"image": 224, "patch": 16, "width": 768, "depth": 12, "heads": 12, "hidden": 3072, "classes": 1000}

@@ -1,11 +1,13 @@
 """Puts what the commands print on this commit into README.md: the session's output, the results, the security summary.
 
-python benchmarks/readme.py                    compute everything and write README.md and docs/digits_vit.svg
-python benchmarks/readme.py --session-only     run the README's session and rewrite its output alone
+    python -m benchmarks.readme                    compute everything and say whether README.md is current
+    python -m benchmarks.readme --write            the same, and write README.md and docs/digits_vit.svg
+    python -m benchmarks.readme --session-only     run the README's session and rewrite its output alone
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -72,17 +74,21 @@ def with_security(text: str) -> str:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--session-only", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
     before = README.read_text(encoding="utf-8")
     text = with_session(before, session_output(before))
-    if "--session-only" in sys.argv[1:]:
+    if options.session_only:
         README.write_text(text, encoding="utf-8")
         return 0
     printed = subprocess.run(DEMO, cwd=ROOT, stdout=-1, text=True, check=True).stdout
     print(printed)
     text = with_security(with_results(text, printed))
-    if "--write" in sys.argv[1:]:
+    if options.write:
         README.write_text(text, encoding="utf-8")
-        subprocess.run([sys.executable, "benchmarks/readme_picture.py"], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-m", "benchmarks.readme_picture"], cwd=ROOT, check=True)
     print("README.md is current" if text == before else "README.md is not what is printed now: --write changes it")
     return 0
 

@@ -1,10 +1,11 @@
 """The README's picture: rounds and bytes of the digits ViT by operator, stock CrypTen beside mpcc.
 
-python benchmarks/readme_picture.py        writes docs/digits_vit.svg, prints the same numbers
+    python -m benchmarks.readme_picture        writes docs/digits_vit.svg, prints the same numbers
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ SMALLEST = 0.003
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     made = mpcc.optimize(DIGITS / "model.onnx", calibration=DIGITS / "calibration.npz", network=NETWORK)
     before, after = made.baseline, made.estimate
     found = by_operator(lines(made.plan, before, after), made.plan)

@@ -1,6 +1,6 @@
 """Predicted seconds beside measured ones, on three networks: the digits model on mpcc's engine, ViT-Lite on stock CrypTen.
 
-    python benchmarks/seconds.py [--cycles 5] [--engine crypten|crypten-stock] [--json]
+    python -m benchmarks.seconds [--cycles 5] [--engine crypten|crypten-stock] [--json]
 
 mpcc: three processes on this machine, messages delivered as late as the network would; calibrated and run by turns
 (`parties/paired.py`), because the speed of a machine that others use changes within minutes. Stock CrypTen: two
@@ -19,17 +19,17 @@ from statistics import median
 from typing import Any
 
 import torch
-from models.vit_lite import vit_lite_7_4_32
-from netns import Namespaces, unavailable
-from parties import launch
-from parties.paired import CYCLES, paired
 from rich.table import Table
 
 import mpcc
+from benchmarks.netns import Namespaces, unavailable
+from benchmarks.parties import launch
+from benchmarks.parties.paired import CYCLES, paired
 from mpcc import registry
 from mpcc.cli.screen import console, progress
 from mpcc.cost import Network, estimate_graph
 from mpcc.show.units import duration
+from tests.models.vit_lite import vit_lite_7_4_32
 
 FOLDER = Path(__file__).parents[1] / "examples" / "digits_vit"
 NETWORKS = ("lan", "10ms,50MB/s", "wan")

@@ -1,7 +1,7 @@
 """How the cost of one transformer block grows from 50 to 577 tokens, with fitted exponents: docs/tokens.png, .json.
 
-    python benchmarks/tokens.py            compile at eight sizes and write both files
-    python benchmarks/tokens.py --quick    three small sizes, nothing written
+    python -m benchmarks.tokens            compile at eight sizes and write both files
+    python -m benchmarks.tokens --quick    three small sizes, nothing written
 
 One block of width 256, 4 heads, MLP 512 with patch embedding and classifier, softmax and GELU. The classifier takes
 the mean over the tokens, so that all of them are needed, as in every block but the last of a model with a class token
@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy
 import torch
-from models.vit_lite import VisionTransformer, randomize, smooth_image
 
 from mpcc.cost import LAN, WAN, estimate_graph
 from mpcc.pipeline import prepare, schedule
 from mpcc.registry import approximations, protocol
 from mpcc.search import default_plan
 from mpcc.search.program_cost import program_estimate
+from tests.models.vit_lite import VisionTransformer, randomize, smooth_image
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIDES = (7, 10, 12, 14, 16, 18, 21, 24)
@@ -112,7 +112,7 @@ def main() -> None:
     print(json.dumps(exponents, indent=2))
     if quick:
         return
-    found = {"command": "python benchmarks/tokens.py", "exponents": exponents, "sizes": rows}
+    found = {"command": "python -m benchmarks.tokens", "exponents": exponents, "sizes": rows}
     (DOCS / "tokens.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     draw(rows, DOCS / "tokens.png")
 

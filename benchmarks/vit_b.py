@@ -1,8 +1,8 @@
 """How long `mpcc optimize` takes on ViT-B/16: from an ONNX file, 12 layers, 12 heads, level structural, half the accurate time.
 
-    python benchmarks/vit_b.py                        both, and docs/vit_b.json
-    python benchmarks/vit_b.py --images 0             without calibration only, nothing written
-    python benchmarks/vit_b.py --depth 2              fewer layers, nothing written
+    python -m benchmarks.vit_b                        both, and docs/vit_b.json
+    python -m benchmarks.vit_b --images 0             without calibration only, nothing written
+    python -m benchmarks.vit_b --depth 2              fewer layers, nothing written
 
 Random weights. Wall and processor seconds by stage; of the solver the slowest of all its calls. Goals: 60 s without
 calibration, ten minutes with 64 images, five seconds for the solver. Needs 12 GB.
@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from models.vit_lite import VisionTransformer, randomize, smooth_image
 
 from mpcc import pipeline
 from mpcc.cost import Budget
 from mpcc.search import cache, repair
 from mpcc.search.pricing import priced
+from tests.models.vit_lite import VisionTransformer, randomize, smooth_image
 
 PAGE = Path(__file__).parents[1] / "docs" / "vit_b.json"
 GOALS = {"without calibration": 60.0, "calibrated": 600.0, "solver": 5.0}

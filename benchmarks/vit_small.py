@@ -1,7 +1,7 @@
 """A ViT-S/16 at 224x224 (197 tokens, random weights) run through once, privately: largest logit error, memory, seconds.
 
-    python benchmarks/vit_small.py            run it and write docs/vit_small.json
-    python benchmarks/vit_small.py --quick    the same with 2 of the 12 layers, nothing written
+    python -m benchmarks.vit_small            run it and write docs/vit_small.json
+    python -m benchmarks.vit_small --quick    the same with 2 of the 12 layers, nothing written
 
 Three processes on this machine. Peak memory is each process's own high-water mark, weights and material included.
 """
@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from models.vit_lite import VisionTransformer, randomize, smooth_image
 
 import mpcc
+from tests.models.vit_lite import VisionTransformer, randomize, smooth_image
 
 PAGE = Path(__file__).parents[1] / "docs" / "vit_small.json"
 CALIBRATION, IMAGE = range(1000, 1008), 1
 """Seeds of the calibration images and of the image that is run."""
-COMMAND = "python benchmarks/vit_small.py"
+COMMAND = "python -m benchmarks.vit_small"
 
 
 def vit_small(depth: int = 12) -> VisionTransformer:

@@ -1,16 +1,15 @@
-"""Every error that mpcc raises on purpose: what went wrong, where, and what to do next.
+"""Every error that mpcc raises on purpose: what is wrong, where, and what to do next.
 
-The command line prints one of these without a traceback and exits with `exit_code`; anything else that
-escapes is a bug in mpcc.
+The command line prints these without a traceback and exits with `exit_code`. Any other exception is a bug in mpcc.
 """
 
 from __future__ import annotations
 
 
 class MpccError(Exception):
-    """Base of all errors that a user can act on.
+    """Base class of all errors that a user can act on.
 
-    `what` says what is wrong, `where` the file, node or layer, `hint` what to do next.
+    `what`: what is wrong. `where`: the file, option, node or layer. `hint`: what to do next.
     """
 
     exit_code = 2
@@ -40,7 +39,7 @@ def _printable(text: str) -> str:
 
 
 class UsageError(MpccError):
-    """An argument or option that means nothing (a budget of 2parsecs, an unknown protocol)."""
+    """An invalid argument or option (a budget of "2parsecs", an unknown protocol)."""
 
 
 class ModelFileError(MpccError):
@@ -48,19 +47,19 @@ class ModelFileError(MpccError):
 
 
 class CaptureError(MpccError):
-    """A model that could not be captured as a graph (no example input, data-dependent control flow)."""
+    """A model that cannot be captured as a graph (no example input, data-dependent control flow)."""
 
 
 class UnsupportedOperator(MpccError):
-    """Operators that a level or an engine does not know; lists all of them at once."""
+    """Operators that a graph level or an engine does not support; lists all of them at once."""
 
 
 class ShapeError(MpccError):
-    """A dynamic shape where a static one is needed, or an input of the wrong shape or type."""
+    """A dynamic shape where a static one is required, or an input of the wrong shape or dtype."""
 
 
 class InvalidGraph(MpccError):
-    """A graph that breaks the rules of its level (the verifier's verdict: a bug or a hand-edited file)."""
+    """A graph that violates the invariants of its level: a bug in a pass, or a file edited by hand."""
 
 
 class PlanError(MpccError):
@@ -68,46 +67,46 @@ class PlanError(MpccError):
 
 
 class RangeError(MpccError):
-    """A value that leaves its calibrated range, the ring, or a polynomial's domain."""
+    """A value outside its calibrated range, the ring, or the domain of a polynomial."""
 
 
 class PrecisionError(RangeError):
-    """A program whose fixed-point arithmetic is too coarse for its model: what it computes is not to be trusted."""
+    """A program whose fixed-point precision is too low for its model, so that its outputs cannot be trusted."""
 
     exit_code = 1
 
 
 class OutsideRange(UserWarning):
-    """Inputs leave the range on which a plan holds: what was computed for them is not to be trusted."""
+    """Inputs outside the valid ranges of a plan, so that the outputs computed for them cannot be trusted."""
 
 
 class MissingCost(MpccError):
-    """A protocol that has no price for a primitive: names protocol, primitive and site."""
+    """A protocol without a price for a primitive; names protocol, primitive and site."""
 
 
 class BudgetError(MpccError):
-    """A budget that cannot be met; says what can be met at each level."""
+    """A budget that cannot be met; says what is reachable at each level."""
 
     exit_code = 1
 
 
 class CheckFailed(MpccError):
-    """A check asked for by the user did not hold (op counts rose, private and plain disagree)."""
+    """A check requested by the user failed (op counts increased, private and plain outputs differ)."""
 
     exit_code = 1
 
 
 class BundleError(MpccError):
-    """A bundle that is incomplete, edited, or of another version."""
+    """A bundle that is incomplete, modified, or of another format version."""
 
 
 class MissingDependency(MpccError):
-    """An optional package is not installed; says which command installs it."""
+    """An optional package that is not installed; says which command installs it."""
 
 
 class SecurityError(MpccError):
-    """Something that would leak: a mask used twice, replayed material, an unknown peer, two programs."""
+    """Something that would leak secrets: a mask used twice, replayed material, an unknown peer, differing programs."""
 
 
 class PartyError(MpccError):
-    """A party, the dealer or the link between them failed while a program ran: says who and where."""
+    """A party, the dealer or a connection failed while a program ran; says which one and where."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
-from torch.fx.passes.infra.pass_base import PassResult
 
 from mpcc import registry
 
@@ -29,7 +28,8 @@ from .errors import BudgetError, OutsideRange, UsageError
 from .ir import nn as nn_level
 from .lowering import Settings, lower
 from .program import Program
-from .rewrite import Pass, settle
+from .rewrite import Observer, Pass, Rewritten, Step, settle
+from .rewrite.order import AfterPass
 from .runtime.engine.fidelity import check, compare
 from .runtime.executable import Executable, StockExecutable
 from .search import default_plan, layouts, load_metric, metric_of
@@ -48,9 +48,6 @@ if TYPE_CHECKING:
     Model = nn.Module | fx.GraphModule | ExportedProgram | str | Path
 
 Progress = Callable[[str, int, int], None]
-
-Observer = Callable[[str, str, fx.Graph, bool], None]
-"""Sees each step on the way to a program: the level, what made the step, the graph, and whether it changed."""
 UNCHECKED = Settings(tolerance=float("inf"))
 """For programs that are only to be priced."""
 
@@ -88,7 +85,7 @@ def transform(
     """
     result = capture(graph, example_inputs, input_shapes=input_shapes)
     if observe is not None:
-        observe("nn", "capture", result.graph, True)
+        observe(Step("nn", "capture", result.graph))
     for group in [registry.pass_order("nn")] if passes is None else [(_pass(p),) for p in passes]:
         result = settle(result, group, _after_each("nn", observe))
     if plan is not None:
@@ -101,14 +98,14 @@ def _pass(named: str | Pass) -> Pass:
     return named if isinstance(named, Pass) else registry.pass_(named)
 
 
-def _after_each(level: str, observe: Observer | None) -> Callable[[Pass, PassResult], None]:
+def _after_each(level: str, observe: Observer | None) -> AfterPass:
     """What happens between two passes: the graph is verified and shown to the observer."""
 
-    def after(rewrite: Pass, done: PassResult) -> None:
+    def after(rewrite: Pass, done: Rewritten) -> None:
         if level == "nn":
             nn_level.verify(done.graph_module)
         if observe is not None:
-            observe(level, rewrite.name, done.graph_module.graph, done.modified)
+            observe(Step(level, rewrite.name, done.graph_module.graph, done.modified, done.layers, done.refusals))
 
     return after
 
@@ -197,7 +194,7 @@ def mpc_graph(graph: fx.GraphModule, plan: Plan, observe: Observer | None = None
     """The mpc-level graph of an nn-level one under a plan, rewritten: what programs are made of."""
     expanded = expand(graph, plan, registry.approximations())
     if observe is not None:
-        observe("mpc", "expand", expanded.graph, True)
+        observe(Step("mpc", "expand", expanded.graph))
     return _rewritten(expanded, observe)
 
 
@@ -238,7 +235,7 @@ def optimize(
     _check(level, protocol, network)
     wanted = Budget.parse(budget) if isinstance(budget, str) else budget
     given = dict(calibration=calibration, input_shapes=input_shapes, progress=progress, observe=observe)
-    prepared = prepare(model, example_inputs, **given)  # type: ignore[arg-type]
+    prepared = prepare(model, example_inputs, **given)
     task = task_of(prepared, metric, protocol, network, level, settings, progress)
     baseline = stock_estimate(prepared.source, protocol, task.network)
     chosen = None
@@ -256,8 +253,8 @@ def optimize(
         best = made(task, chosen.point.plan)
     if observe is not None:  # the search made many graphs; this is the chosen one, step by step
         mpc_graph(prepared.graph, best.plan, observe)
-        observe("online", "lower", best.program.online.graph, True)
-        observe("dealer", "lower", best.program.dealer.graph, True)
+        observe(Step("online", "lower", best.program.online.graph))
+        observe(Step("dealer", "lower", best.program.dealer.graph))
     task.progress("emulate", 0, 1)
     errors = compare(prepared.source, best.program, prepared.inputs)
     ranges = tuple(range_report(prepared.graph, best.plan, registry.approximations(), prepared.inputs))

@@ -1,50 +1,50 @@
-"""What a private inference protects, from whom, and what it does not: the one text that every face prints."""
+"""What private inference protects, from whom, and what it does not protect: the one text that all interfaces print."""
 
 from __future__ import annotations
 
 TITLE = "Who can see what"
 
 SUMMARY = (
-    "Two parties and a dealer, semi-honest. The weights and the input stay secret-shared; only the output is opened, "
-    "to the client. Architecture and shapes are public."
+    "Two parties and a dealer, semi-honest. Weights and input stay secret-shared; only the output is revealed, and only to "
+    "the client. The architecture and all shapes are public."
 )
 
 POINTS: tuple[tuple[str, str], ...] = (
     (
         "Who takes part",
-        "the model's owner (party 0, the server), the client (party 1), and a dealer of correlated randomness. All "
-        "three are assumed semi-honest: they follow the program, and no two of them pool what they see.",
+        "the server (party 0), which owns the model; the client (party 1); and a dealer of correlated randomness. All three "
+        "are assumed to be semi-honest: they follow the protocol, and no two of them collude.",
     ),
     (
         "The input",
-        "belongs to the client and stays secret-shared: neither the owner nor the dealer learns anything of it.",
+        "belongs to the client and stays secret-shared: neither the server nor the dealer learns anything about it.",
     ),
     (
         "The weights",
-        "belong to the owner and stay secret-shared: neither the client nor the dealer learns anything of them "
-        "beyond what the output tells.",
+        "belong to the server and stay secret-shared: neither the client nor the dealer learns anything about them beyond "
+        "what the outputs reveal.",
     ),
-    ("The output", "is opened to the client alone."),
+    ("The output", "is revealed to the client only."),
     (
         "Public to all three",
-        "the architecture, every shape, the plan (approximations with their ranges and coefficients, which were fitted "
-        "on the calibration inputs), the number of inferences and how long they take.",
+        "the architecture, all shapes, the plan (approximations with their ranges and coefficients, which were fitted to the "
+        "calibration inputs), and the number and duration of inferences.",
     ),
     (
         "Not protected against",
-        "a party that deviates from the program; two of the three that collude; a client that learns about the model "
-        "by asking often; eavesdroppers on links without TLS (--tls).",
+        "a party that deviates from the protocol; collusion between any two of the three; a client that infers the model from "
+        "many queries; eavesdroppers on connections without TLS (--tls).",
     ),
 )
 
 INSECURE_DEALER = (
-    "party 0 makes the correlated randomness itself (insecure dealer), so it knows every mask and can read the client's "
-    "input and output. For trials and measurements on one machine only."
+    "the server generates the correlated randomness itself (insecure dealer), so it knows every mask and can read the "
+    "client's input and output. For tests and measurements on one machine only."
 )
 
 ONE_MACHINE = (
-    "All three ran on this machine, as separate processes: whoever controls it can read everything. To protect the "
-    "parties from each other, run them on machines of their own (mpcc run BUNDLE --party ...)."
+    "All three parties ran as processes on this machine, so whoever controls it can read everything. To protect the "
+    "parties from each other, run each on its own machine (mpcc run BUNDLE --party ...)."
 )
 
 

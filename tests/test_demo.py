@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
+import torch
+
+from examples.digits_vit import demo
 
 DEMO = Path(__file__).parents[1] / "examples" / "digits_vit" / "demo.py"
 
@@ -30,13 +31,6 @@ def test_a_count_that_is_not_as_predicted_is_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With everything that takes long replaced."""
-    import torch
-
-    spec = importlib.util.spec_from_file_location("demo", DEMO)
-    assert spec is not None and spec.loader is not None
-    demo: Any = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "demo", demo)
-    spec.loader.exec_module(demo)
     logits = torch.eye(10)[:1]
     made = SimpleNamespace(save=lambda _: None, model=lambda _: logits, baseline=SimpleNamespace(rounds=9, bytes=90))
     stock = SimpleNamespace(run=lambda _: SimpleNamespace(rounds=9, bytes=91))

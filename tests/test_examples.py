@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import onnx
@@ -13,26 +11,21 @@ import onnxruntime
 import pytest
 import torch
 
+from examples.digits_vit.model import digits_vit
+from examples.fashion_vit import data
+from examples.fashion_vit.model import fashion_vit
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MODELS = {"digits_vit": 2_000_000, "fashion_vit": 4_000_000}  # and how many bytes their folder may have
 LOCAL = re.compile(rb"/home/|/root/|/work/|/tmp/|/usr/|/Users/|site-packages|\.py\b|stack_trace|Traceback")
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"example_{path.parent.name}_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def trained(name: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
-    return getattr(load(EXAMPLES / name / "model.py"), name)()
+TRAINED = {"digits_vit": digits_vit, "fashion_vit": fashion_vit}
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_onnx_file_is_the_model(name: str) -> None:
-    model, (example,) = trained(name)
+    model, (example,) = TRAINED[name]()
     image = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
     session = onnxruntime.InferenceSession(EXAMPLES / name / "model.onnx", providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"image": image.numpy()})
@@ -55,7 +48,7 @@ def test_the_folder_stays_small(name: str, limit: int) -> None:
 
 def test_the_digits_model_is_right_on_97_of_100_held_out_images() -> None:
     held_out = np.load(EXAMPLES / "digits_vit" / "heldout.npz")
-    model, _ = trained("digits_vit")
+    model, _ = digits_vit()
     with torch.no_grad():
         answers = model(torch.from_numpy(held_out["images"])).argmax(1).numpy()
     assert (answers == held_out["labels"]).mean() >= 0.97
@@ -72,11 +65,10 @@ def test_no_calibration_image_is_held_out() -> None:
 @pytest.mark.slow
 def test_the_fashion_model_is_right_on_90_of_100_test_images() -> None:
     """Where the images are: the Debian package is installed, or was fetched by data.py."""
-    data = load(EXAMPLES / "fashion_vit" / "data.py")
     if not any((root / data.INSIDE).is_dir() for root in (Path("/"), data.FETCHED)):
-        pytest.skip("Fashion-MNIST is not here: python examples/fashion_vit/data.py")
+        pytest.skip("Fashion-MNIST is not here: python -m examples.fashion_vit.data")
     images, labels = data.test()
-    model, _ = trained("fashion_vit")
+    model, _ = fashion_vit()
     with torch.no_grad():
         batches = zip(images.split(500), labels.split(500), strict=True)
         right = sum((model(x).argmax(1) == y).sum().item() for x, y in batches)

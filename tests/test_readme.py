@@ -14,7 +14,7 @@ from mpcc.cli import app
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-AGAIN = "python benchmarks/readme.py --write brings README.md up to date"
+AGAIN = "python -m benchmarks.readme --write brings README.md up to date"
 
 
 @pytest.mark.slow

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lowering import lowers
-from shallow import shallow
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from benchmarks.coverage.lowering import lowers
+from benchmarks.coverage.shallow import shallow
 from mpcc.errors import MpccError
 from mpcc.frontend import capture
 from mpcc.ir.nn import OPERATORS, sites
@@ -63,7 +63,7 @@ def measured(library: str, name: str, until: str) -> Iterator[dict[str, Any]]:
     torch._dynamo.reset()
     row: dict[str, Any] = {"library": library, "model": name, "status": "cannot be built"}
     try:
-        model, inputs = importlib.import_module(f"{library}_models").build(name)
+        model, inputs = importlib.import_module(f"benchmarks.coverage.{library}_models").build(name)
         model.eval()
         model = shallow(model, lambda cut: call(cut, inputs))
         unsettle(model)

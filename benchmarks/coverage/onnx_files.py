@@ -1,8 +1,8 @@
 """ONNX files of published Vision Transformers: captured, and equal to onnxruntime? Rows as JSON, and a page in docs.
 
-    python benchmarks/coverage/onnx_files.py                     all models, both exporters, three opsets each
-    python benchmarks/coverage/onnx_files.py --only swin         those whose name contains `swin`, printed only
-    python benchmarks/coverage/onnx_files.py --resume            keep the models whose rows are all good
+    python -m benchmarks.coverage.onnx_files                     all models, both exporters, three opsets each
+    python -m benchmarks.coverage.onnx_files --only swin         those whose name contains `swin`, printed only
+    python -m benchmarks.coverage.onnx_files --resume            keep the models whose rows are all good
 
 Writes docs/coverage-onnx.json and docs/coverage-onnx.md. Error: largest difference over the largest output.
 """
@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from onnx_models import Entry, entries
 
+from benchmarks.coverage.onnx_models import Entry, entries
 from mpcc.errors import MpccError
 from mpcc.frontend.onnx import capture_onnx
 from mpcc.ir.nn import operator_of, sites
@@ -224,7 +224,7 @@ def page(rows: list[Row]) -> str:
     lines = [
         "# ONNX files that were captured",
         "",
-        "Made by `python benchmarks/coverage/onnx_files.py`. Each file is captured at the nn level and compared with",
+        "Made by `python -m benchmarks.coverage.onnx_files`. Each file is captured at the nn level and compared with",
         f"onnxruntime: the number is the largest difference over the largest output (at most {TOLERANCE:g} is good).",
         "`-`: the exporter itself fails. Weights are random; most models are reduced in depth or image size.",
         "",

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torchvision_stub import declare
+
+from benchmarks.coverage.torchvision_stub import declare
 
 
 @dataclass(frozen=True)

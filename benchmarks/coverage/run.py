@@ -1,7 +1,7 @@
 """Coverage: which published Vision Transformers mpcc captures. Writes docs/coverage.json and docs/coverage.md.
 
 Models run in another process, each with a time limit. Rows that exist are kept: an interrupted run goes on.
-    python benchmarks/coverage/run.py [--library timm] [--match swin] [--again] [--limit-seconds 300]
+    python -m benchmarks.coverage.run [--library timm] [--match swin] [--again] [--limit-seconds 300]
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from worker import Worker
+from benchmarks.coverage.worker import Worker
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = ROOT / "docs" / "coverage.json"
 TABLE = ROOT / "docs" / "coverage.md"
 NEAR = 0.05
@@ -61,7 +60,7 @@ def wanted(row: dict[str, Any] | None, options: argparse.Namespace) -> bool:
 
 
 def listed(library: str) -> list[str]:
-    script = f"import json\nfrom {library}_models import names\nprint(json.dumps(names()))"
+    script = f"import json\nfrom benchmarks.coverage.{library}_models import names\nprint(json.dumps(names()))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment(), capture_output=True, text=True)
     if done.returncode:
         print(f"{library}: not installed here\n{done.stderr[-500:]}", file=sys.stderr)
@@ -98,7 +97,7 @@ def told(row: dict[str, Any]) -> str:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"}
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def read() -> dict[tuple[str, str], dict[str, Any]]:
@@ -133,7 +132,7 @@ def table(rows: list[dict[str, Any]], versions: dict[str, str]) -> str:
     lines = [
         "# Which Vision Transformers mpcc captures",
         "",
-        "Made by `python benchmarks/coverage/run.py`; do not edit. Models are listed by the libraries themselves, the",
+        "Made by `python -m benchmarks.coverage.run`; do not edit. Models are listed by the libraries themselves, the",
         "smallest of each family, with random weights. *Error*: the largest difference of any output to eager PyTorch,",
         "relative to that output's largest value (allowed: 1e-4). *Sites*: the non-linear operators found; a number in",
         "brackets is missing against what eager mode runs; blocks that repeat are cut. *Secure*: why the graph does not",

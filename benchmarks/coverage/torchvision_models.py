@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 import torch
-from torchvision_stub import declare
+
+from benchmarks.coverage.torchvision_stub import declare
 
 declare()
 models = importlib.import_module("torchvision.models")

@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 import torch
-from torchvision_stub import declare
+
+from benchmarks.coverage.torchvision_stub import declare
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 declare()

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision_stub import declare
+
+from benchmarks.coverage.torchvision_stub import declare
 
 declare()
 vit_pytorch = importlib.import_module("vit_pytorch")

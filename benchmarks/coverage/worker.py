@@ -16,7 +16,7 @@ _MODELS_A_PROCESS = 20
 
 
 class Worker:
-    """Starts `measure.py`, sends names, reads rows; a crash or a model over its limit costs a row and a restart."""
+    """Starts `coverage.measure`, sends names, reads rows; a crash or a model over its limit costs a row and a restart."""
 
     def __init__(self, limit_seconds: float, environment: Mapping[str, str]) -> None:
         self.limit_seconds = limit_seconds
@@ -57,7 +57,8 @@ class Worker:
             self._errors.truncate(0)
             self._left = _MODELS_A_PROCESS
             self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("measure.py"))],
+                [sys.executable, "-m", "benchmarks.coverage.measure"],
+                cwd=Path(__file__).parents[2],
                 env=dict(self.environment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """The stock Softmax ViT beside one tuned by mpcc, both really run over an emulated wan; writes results/SETTING-measured.json.
 
-    python benchmarks/mpcvit/measure.py [--setting fashion-full] [--row mpcc-1.8s] [--runs 3]      root: network namespaces
+    python -m benchmarks.mpcvit.measure [--setting fashion-full] [--row mpcc-1.8s] [--runs 3]      root: network namespaces
 
 CrypTen's own functions take the trained Softmax ViT of seed 0, mpcc's engine the bundle that run.py left for the row.
 Both are joined by the same link of real round trips; set-up (keys, weights' masks, triples) comes before and is not in it.
@@ -14,18 +14,16 @@ from pathlib import Path
 
 import torch
 
+import mpcc
+from benchmarks.mpcvit.model import example
+from benchmarks.mpcvit.run import NETWORK, teacher, write
+from benchmarks.mpcvit.settings import SETTINGS
+from benchmarks.netns import Namespaces, unavailable
+from benchmarks.parties import launch
+from mpcc.cost import Network
+from mpcc.training import Group, load_data
+
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
-
-from model import example  # noqa: E402
-from netns import Namespaces, unavailable  # noqa: E402
-from parties import launch  # noqa: E402
-from run import NETWORK, teacher, write  # noqa: E402
-from settings import SETTINGS  # noqa: E402
-
-import mpcc  # noqa: E402
-from mpcc.cost import Network  # noqa: E402
-from mpcc.training import Group, load_data  # noqa: E402
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """docs/mpcvit.md, its picture and docs/mpcvit.json, from what run.py and measure.py left in results/.
 
-    python benchmarks/mpcvit/page.py                      of the setting fashion-full
-    python benchmarks/mpcvit/page.py --setting fashion    docs/mpcvit-fashion.md and so on
+    python -m benchmarks.mpcvit.page                      of the setting fashion-full
+    python -m benchmarks.mpcvit.page --setting fashion    docs/mpcvit-fashion.md and so on
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +19,10 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot as plt  # noqa: E402
 
+from benchmarks.mpcvit.settings import SETTINGS, Setting, rows  # noqa: E402
+
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs"
-sys.path.insert(0, str(HERE))
-
-from settings import SETTINGS, Setting, rows  # noqa: E402
-
 MAIN = "fashion-full"
 FAMILIES = {"mpcc": "o", "mpcvit": "s", "mpcvit+": "^", "softmax": "*", "scaling": "v", "relu-softmax": "D", "mpcformer": "P"}
 
@@ -101,7 +98,7 @@ def page(setting: Setting, document: Mapping[str, Any], lines: Sequence[Line], s
     size, images = setting.size, setting.images or 54000
     text = [
         "# MPCViT's comparison, trained",
-        "<!-- written by: python benchmarks/mpcvit/page.py -->",
+        "<!-- written by: python -m benchmarks.mpcvit.page -->",
         f"A ViT of MPCViT's structure ({size.depth} layers, {size.heads} heads, dimension {size.dim}, "
         f"{(size.side // size.patch) ** 2 + 1} tokens, exact GELU) on Fashion-MNIST: {images:,} training images, "
         f"{document['test_images']:,} test images that nothing else looked at. Every row starts from the same trained Softmax "
@@ -191,7 +188,7 @@ def _own(document: Mapping[str, Any], by: Mapping[str, Line]) -> list[str]:
             f"{one['seconds'] / middle:.1f} times. The private outputs are {measured['off_emulation']:.2g} off the emulation."
         )
     again = (
-        "Run again: `python benchmarks/mpcvit/run.py --setting fashion-full --device cuda --jobs 16` (9 minutes on one H100 with "
+        "Run again: `python -m benchmarks.mpcvit.run --setting fashion-full --device cuda --jobs 16` (9 minutes on one H100 with "
         "16 cores), then `measure.py` and `page.py` beside it. `make bench-mpcvit` trains on a ninth of the images, in hours on "
         "two cores."
     )

@@ -1,9 +1,9 @@
 """MPCViT's comparison: trains every row for every seed and writes a JSON file for each; goes on where it was stopped.
 
-    python benchmarks/mpcvit/run.py                              Fashion-MNIST, three seeds
-    python benchmarks/mpcvit/run.py --setting mnist --seeds 1
-    python benchmarks/mpcvit/run.py --setting fashion-full --device cuda --jobs 16      all its images, on a GPU
-    python benchmarks/mpcvit/run.py --setting cifar-10 --data photos/     the paper's model and recipe, on your images
+    python -m benchmarks.mpcvit.run                              Fashion-MNIST, three seeds
+    python -m benchmarks.mpcvit.run --setting mnist --seeds 1
+    python -m benchmarks.mpcvit.run --setting fashion-full --device cuda --jobs 16      all its images, on a GPU
+    python -m benchmarks.mpcvit.run --setting cifar-10 --data photos/     the paper's model and recipe, on your images
 
 What is trained lies in `work/` (checkpoints, bundles), what was found in `results/`.
 """
@@ -22,18 +22,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+import mpcc
+from benchmarks.mpcvit.model import Vit, example
+from benchmarks.mpcvit.settings import SETTINGS, Row, Setting, rows
+from mpcc.cost import Budget, Network
+from mpcc.errors import MpccError
+from mpcc.training import NONE, Checkpoint, Data, Group, Recipe, Stage, Trainer, device_of, load_data, method, replaced, taps
+from mpcc.training.tune import Tuning, Wanted
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-
-from model import Vit, example  # noqa: E402
-from settings import SETTINGS, Row, Setting, rows  # noqa: E402
-
-import mpcc  # noqa: E402
-from mpcc.cost import Budget, Network  # noqa: E402
-from mpcc.errors import MpccError  # noqa: E402
-from mpcc.training import NONE, Checkpoint, Data, Group, Recipe, Stage, Trainer, device_of, load_data, method, replaced, taps  # noqa: E402
-from mpcc.training.tune import Tuning, Wanted  # noqa: E402
-
 NETWORK = "wan"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from model import SMALL, VIT_7_4_32, VIT_7_4_32_100, VIT_9_12_64, Size
+from benchmarks.mpcvit.model import SMALL, VIT_7_4_32, VIT_7_4_32_100, VIT_9_12_64, Size
 
 
 @dataclass(frozen=True)

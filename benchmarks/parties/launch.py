@@ -21,16 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from netns import Namespaces
 from safetensors.torch import save_file
 from torch import Tensor, fx
 
+from benchmarks.netns import Namespaces
 from mpcc.program import Program
 from mpcc.runtime.crypten_stock.party import CLIENT, SERVER
 from mpcc.runtime.crypten_stock.plan import stock_program
 from mpcc.runtime.crypten_stock.wire import Job, receive_answer, send_job
 
-PARTY = str(Path(__file__).with_name("party.py"))
+ROOT = Path(__file__).parents[2]
+PARTY = "-m", "benchmarks.parties.party"
 ROLES = ("server", "client", "dealer")
 WAIT_SECONDS = 900.0
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -55,7 +56,7 @@ def stock(graph: fx.GraphModule, image: Tensor, spaces: Namespaces | None = None
         links = []
         for rank in (SERVER, CLIENT):
             ours, theirs = socket.socketpair()
-            command = [sys.executable, PARTY, "stock", str(theirs.fileno()), *(["cpu"] if cpu else [])]
+            command = [sys.executable, *PARTY, "stock", str(theirs.fileno()), *(["cpu"] if cpu else [])]
             with theirs:
                 _start(stack, _inside(spaces, rank) + command, pass_fds=[theirs.fileno()])
             links.append(stack.enter_context(Connection(ours.detach())))
@@ -83,7 +84,7 @@ def mpcc(
         started = {
             role: _start(
                 stack,
-                [*_inside(spaces, index), sys.executable, PARTY, "mpcc", str(folder / "job.json"), role],
+                [*_inside(spaces, index), sys.executable, *PARTY, "mpcc", str(folder / "job.json"), role],
                 stdout=subprocess.PIPE,
                 text=True,
             )
@@ -103,7 +104,7 @@ def _measured(server: dict[str, Any], client: dict[str, Any]) -> Measured:
 
 
 def _start(stack: ExitStack, command: list[str], **options: Any) -> subprocess.Popen[Any]:
-    process = subprocess.Popen(command, env=ENVIRONMENT, **options)
+    process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, **options)
     stack.callback(process.wait)
     stack.callback(process.kill)
     return process

@@ -147,7 +147,7 @@ One block of width 256 whose every token is needed; cost of the scheduled progra
 """
 TEXT = """# The engine, measured
 
-Written by `python benchmarks/engine.py`, which runs both engines (needs root for the namespaces; `--quick` in short).
+Written by `python -m benchmarks.engine`, which runs both engines (needs root for the namespaces; `--quick` in short).
 ViT-Lite 7/4/32 with softmax and true GELU, random weights, batch 1, weights and input secret; stock CrypTen takes
 GELU as x sigmoid(1.702 x), its erf being wrong. {calibration} calibration images, {images} others run; mpcc's seconds
 are the least over these. {cores} cores shared with other work (load average {load}), one thread a process,

@@ -1,7 +1,7 @@
 """One process of a measured inference: a party of the stock engine, or a party or the dealer of mpcc.
 
-    party.py stock FD [cpu]           the stock engine's party; its job comes and its answer goes over the socket FD
-    party.py mpcc JOB.json ROLE       `mpcc.runtime.session.standalone.run_party`; prints a JSON line for each inference
+    stock FD [cpu]         the stock engine's party; its job comes and its answer goes over the socket FD
+    mpcc JOB.json ROLE     `mpcc.runtime.session.standalone.run_party`; prints a JSON line for each inference
 
 With `cpu`, the online phase is measured by the processor time of this process (all threads) instead of the clock: both
 engines take `time.perf_counter` from their own module, which is given the other clock here.

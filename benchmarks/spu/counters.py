@@ -1,7 +1,7 @@
 """Measures every primitive and whole blocks under SPU by its own counters: tests/runtime/spu/counters.json.
 
     pip install "mpcc[spu]"
-    python benchmarks/spu/counters.py [--protocol semi2k ...] [--case exp ...]      other rows stay as they are
+    python -m benchmarks.spu.counters [--protocol semi2k ...] [--case exp ...]      other rows stay as they are
 
 Bytes are totals over all parties, sends the messages of all parties. Cheetah keeps state from one operation to the next
 (pools, batches of triples), so that a program's second half is measured there: several copies less one copy.
@@ -13,18 +13,16 @@ import argparse
 import datetime
 import importlib.metadata
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from tests.models.spu_cases import cases_of, measure
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
 COUNTERS = ROOT / "tests" / "runtime" / "spu" / "counters.json"
 
 
 def main() -> None:
-    from tests.models.spu_cases import cases_of, measure
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--protocol", action="append", choices=("semi2k", "aby3", "cheetah"))
     parser.add_argument("--case", action="append", help="the beginning of a case's name")
@@ -42,7 +40,7 @@ def main() -> None:
                 "date": datetime.date.today().isoformat(),
                 "cases": before,
             }
-            rows = {"command": "python benchmarks/spu/counters.py", **kept}
+            rows = {"command": "python -m benchmarks.spu.counters", **kept}
             COUNTERS.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

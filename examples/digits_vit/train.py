@@ -1,7 +1,7 @@
 """Trains the digits ViT and writes weights.safetensors, model.onnx, heldout.npz and calibration.npz beside this file.
 
-    python examples/digits_vit/train.py                 about four minutes on one core
-    python examples/digits_vit/train.py --images        only the two .npz files, which depend on no training
+    python -m examples.digits_vit.train                 about four minutes on one core
+    python -m examples.digits_vit.train --images        only the two .npz files, which depend on no training
 
 The images are scikit-learn's `load_digits`: 1,797 of 8x8 pixels (UCI Optical Recognition of Handwritten Digits). A
 fifth of them, chosen with a fixed seed and stratified by class, is held out and looked at once, after the last step.
@@ -17,12 +17,10 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from examples.digits_vit.model import MEAN, STD, DigitsViT
+from examples.training import Recipe, accuracy, fit, write
+
 FOLDER = Path(__file__).parent
-sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
-
-from model import MEAN, STD, DigitsViT  # noqa: E402
-from training import Recipe, accuracy, fit, write  # noqa: E402
-
 SEED = 0
 CALIBRATION_IMAGES = 256  # enough to see the tails of the norms' variances: an unusual digit is one in a hundred
 RECIPE = Recipe(epochs=300, batch=64, learning_rate=2e-3, rotate=0.15, scale=0.1, shift=0.12)

@@ -1,6 +1,6 @@
 """Trains the Fashion-MNIST ViT and writes weights.safetensors and model.onnx beside this file.
 
-    python examples/fashion_vit/train.py        about an hour on one core
+    python -m examples.fashion_vit.train        about an hour on one core
 
 Two stages: the second goes on from the averaged weights of the first, with smaller steps and images that are hardly
 moved. The test images choose nothing but the fact that there is a second stage (see README.md).
@@ -8,18 +8,15 @@ moved. The test images choose nothing but the fact that there is a second stage 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import torch
 
+from examples.fashion_vit import data
+from examples.fashion_vit.model import FashionViT
+from examples.training import Recipe, accuracy, fit, write
+
 FOLDER = Path(__file__).parent
-sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
-
-import data  # noqa: E402
-from model import FashionViT  # noqa: E402
-from training import Recipe, accuracy, fit, write  # noqa: E402
-
 SEED = 0
 STAGES = (
     Recipe(

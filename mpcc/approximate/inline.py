@@ -18,7 +18,8 @@ from torch import fx
 
 from mpcc.errors import UnsupportedOperator
 from mpcc.ir import mpc
-from mpcc.ir.nn import describe, free_name, is_site, meta_tensor, name_sites
+from mpcc.ir.names import register
+from mpcc.ir.nn import describe, is_site, meta_tensor, name_sites
 from mpcc.ir.trace import Recorder, infer
 
 from .approximation import Approximation
@@ -170,8 +171,7 @@ def _take(w: _Writer, node: fx.Node) -> fx.Node:
     x, dim, index = w.operands(node)
     if tuple(index) == tuple(range(index[0], index[0] + len(index))):
         return w.call(aten.slice.Tensor, x, dim, index[0], index[0] + len(index), like=node)
-    name = free_name(w.graph_module, f"positions_{node.name}")
-    w.graph_module.register_buffer(name, torch.tensor(index))
+    name = register(w.graph_module, f"positions_{node.name}", torch.tensor(index), trainable=False)
     constant = w.graph_module.graph.get_attr(name)
     constant.meta.update(val=meta_tensor(torch.tensor(index)), layer=node.meta.get("layer", ""), made_by=(NAME,))
     return w.call(aten.index.Tensor, x, [*[None] * dim, constant], like=node)

@@ -1,13 +1,13 @@
-"""A bundle: the folder that an optimised model is kept in, exchanged and run from.
+"""A bundle: the folder in which an optimised model is stored, exchanged and run.
 
-    plan.json             the choice for every site
-    model.onnx            the rewritten model in standard operators (when the model can be written as ONNX)
+    plan.json             the choice at every site
+    model.onnx            the rewritten model in standard operators (if it can be expressed in ONNX); for the server only
     program.json          what the parties run, without the weights
-    weights.safetensors   the weights: the owner's alone
-    report.html           what was changed and what it costs, for people
+    weights.safetensors   the weights; for the server only
+    report.html           what was changed and what it costs
     manifest.json         SHA-256 of each file, digest of the program, version of the model
 
-The same model and plan give the same bytes. Nothing in it is code, and reading it runs none.
+The same model and plan give the same bytes. A bundle holds data only: reading it runs no code from it.
 """
 
 from .read import Bundle, open_bundle

@@ -1,6 +1,6 @@
-"""The manifest of a bundle: which files belong to it, with their hashes, and which program and model they hold.
+"""The manifest of a bundle: its files with their hashes, the digest of its program, and the version of its model.
 
-No dates, paths or names of people: the same model and plan give the same manifest.
+It has no dates, paths or user names, so the same model and plan give the same manifest.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ MANIFEST, PLAN, MODEL, PROGRAM, WEIGHTS, REPORT = (
     "report.html",
 )
 MODEL_WEIGHTS = "model.onnx.data"
-"""Beside model.onnx when it is too large for one file."""
+"""The weights of model.onnx when it is too large for one file."""
 FILES = (PLAN, MODEL, MODEL_WEIGHTS, PROGRAM, WEIGHTS, REPORT)
 REQUIRED = (PLAN, PROGRAM, WEIGHTS, REPORT)
 PUBLIC = (PLAN, PROGRAM)
-"""What the client and the dealer need; the rest holds weights or is for people."""
+"""All that the client and the dealer need."""
 
-AGAIN = "make the bundle again with `mpcc optimize`, or fetch it again"
-_HINTS = {PLAN: "to compile an edited plan: mpcc optimize MODEL --plan plan.json -o BUNDLE"}
+AGAIN = "Create the bundle again with `mpcc optimize`, or copy it again."
+_HINTS = {PLAN: "To compile an edited plan: mpcc optimize MODEL --plan plan.json -o BUNDLE"}
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """`files` are name -> SHA-256. `model_version` hashes weights and plan: a new one needs new masks."""
+    """`files`: name -> SHA-256. `model_version`: hash of weights and plan; a new version needs new masks."""
 
     program_digest: str
     model_version: str
@@ -48,33 +48,33 @@ class Manifest:
     format: str = FORMAT
 
     def to_json(self) -> str:
-        """Stable text."""
+        """Deterministic JSON text."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder. BundleError when there is none, or one of another format."""
+    """The manifest of a folder. BundleError if there is none, or it is damaged or of another format."""
     path = folder / MANIFEST
     if not path.is_file():
-        hint = "a bundle is what `mpcc optimize` writes"
-        raise BundleError(f"this is no bundle: {MANIFEST} is missing", where=str(folder), hint=hint)
+        hint = "Bundles are written by `mpcc optimize`."
+        raise BundleError(f"not a bundle: {MANIFEST} is missing", where=str(folder), hint=hint)
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
         version = found["format"]
         if version != FORMAT:
-            raise BundleError(f"the format is {version!r}, this mpcc reads {FORMAT!r}", where=MANIFEST, hint=AGAIN)
+            raise BundleError(f"unsupported format {version!r}; this mpcc reads {FORMAT!r}", where=MANIFEST, hint=AGAIN)
         manifest = Manifest(**found)
         unknown = set(manifest.files) - set(FILES)
         missing = set(REQUIRED) - set(manifest.files)
         if unknown or missing:
-            raise ValueError(f"it names {sorted(unknown)} and leaves out {sorted(missing)}")
+            raise ValueError(f"unexpected files {sorted(unknown)}, missing files {sorted(missing)}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"damaged: {error}", where=MANIFEST, hint=AGAIN) from None
     return manifest
 
 
 def check_files(folder: Path, manifest: Manifest, *, public_only: bool = False) -> None:
-    """BundleError that names the first file that is missing or is not the one that was written."""
+    """BundleError that names the first file that is missing or differs from its hash."""
     for name, expected in manifest.files.items():
         if public_only and name not in PUBLIC:
             continue
@@ -83,12 +83,12 @@ def check_files(folder: Path, manifest: Manifest, *, public_only: bool = False) 
             raise BundleError(f"{name} is missing", where=str(folder), hint=AGAIN)
         if sha256(path) != expected:
             raise BundleError(
-                f"{name} was changed after the bundle was made", where=str(folder), hint=_HINTS.get(name, AGAIN)
+                f"{name} was changed after the bundle was created", where=str(folder), hint=_HINTS.get(name, AGAIN)
             )
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""Reads a bundle: every file is checked against the manifest before it is looked into."""
+"""Reads a bundle: every file is checked against the manifest before it is parsed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .weights import read_weights
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle. Without the weights it is what the client and the dealer run."""
+    """A checked bundle. Client and dealer open it without weights."""
 
     folder: Path
     manifest: Manifest
@@ -27,10 +27,10 @@ class Bundle:
 
     @property
     def model(self) -> Path:
-        """The rewritten model as ONNX. BundleError if the bundle has none."""
+        """Path of the rewritten model as ONNX. BundleError if the bundle has none."""
         if names.MODEL not in self.manifest.files:
             raise BundleError(
-                f"this bundle has no {names.MODEL}: the model has operators that ONNX lacks", where=str(self.folder)
+                f"the bundle has no {names.MODEL}, because the model has operators that ONNX lacks", where=str(self.folder)
             )
         return self.folder / names.MODEL
 
@@ -42,14 +42,14 @@ class Bundle:
 
 
 def open_bundle(folder: str | Path, *, weights: bool = True) -> Bundle:
-    """The bundle in a folder. `weights=False` reads, checks and needs the public files only: program and plan."""
+    """Read the bundle in a folder. With `weights=False`, only the public files (program and plan) are needed and checked."""
     place = Path(folder)
     manifest = read_manifest(place)
     check_files(place, manifest, public_only=not weights)
     constants = read_weights(place / names.WEIGHTS) if weights else {}
     program = Program.from_json((place / names.PROGRAM).read_text(encoding="utf-8"), constants, where=str(place / names.PROGRAM))
     if program.digest != manifest.program_digest:
-        what = f"{names.PROGRAM} is not the program that {names.MANIFEST} names"
+        what = f"{names.PROGRAM} does not match the digest in {names.MANIFEST}"
         raise BundleError(what, where=str(place), hint=AGAIN)
     if weights:
         _check_weights(place, program, constants)

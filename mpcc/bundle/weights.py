@@ -1,4 +1,4 @@
-"""The weights of a bundle as safetensors: float32, one metadata entry (more than one would have no fixed order)."""
+"""The weights of a bundle as safetensors: float32, with one metadata entry (several would have no fixed order)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ METADATA = {"made_by": "mpcc: weights of program.json, float32"}
 
 
 def write_weights(constants: Mapping[str, Tensor], path: Path) -> None:
-    """The same weights give the same bytes."""
+    """Write the weights. The same weights give the same bytes."""
     tensors = {name: constants[name].detach().float().contiguous().clone() for name in sorted(constants)}
     with replacing(path, private=True) as part:
         save_file(tensors, part, METADATA)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors by name, or a BundleError."""
+    """Name -> tensor. BundleError if the file is damaged."""
     try:
         return dict(load_file(path))
     except (SafetensorError, ValueError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""Writes a bundle: whole or not at all."""
+"""Writes a bundle atomically."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .manifest import Manifest, created_by, sha256
 from .weights import write_weights
 
 FRONT = "front.json"
-"""The file by which the folder of a front is known."""
+"""The file that marks the folder of a Pareto front."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a bundle is written of. `module` is the rewritten nn-level graph, if it is at hand; `report` is HTML text."""
+    """The contents of a bundle. `module`: the rewritten nn-level graph, if available. `report`: HTML text."""
 
     plan: Plan
     program: Program
@@ -34,8 +34,7 @@ class Contents:
 
 
 def save(contents: Contents, folder: str | Path) -> Path:
-    """Write a bundle. An existing bundle is replaced, only when all went well; any other folder with something in it
-    is refused (BundleError)."""
+    """Write a bundle, replacing an older one on success only. BundleError if `folder` holds anything else."""
     place = Path(folder)
     with replaced(place) as new:
         files.write(new / names.PLAN, contents.plan.to_json())
@@ -60,7 +59,7 @@ def _manifest(contents: Contents, folder: Path) -> Manifest:
 
 
 def _write_model(module: fx.GraphModule | None, path: Path) -> None:
-    """The rewritten model; left out when it holds an operator that has no ONNX form."""
+    """Write the rewritten model, unless it has an operator that ONNX lacks."""
     if module is None:
         return
     from mpcc.frontend.export import export_onnx
@@ -73,22 +72,22 @@ def _write_model(module: fx.GraphModule | None, path: Path) -> None:
 
 @contextmanager
 def replaced(place: Path, mark: str | None = None) -> Iterator[Path]:
-    """A new folder that takes the place of `place` (an older bundle, or an older folder with the file `mark`), whole or not
-    at all. BundleError where something else stands."""
+    """A new folder that atomically replaces `place`. BundleError if something else than a bundle (or a folder with the file
+    `mark`) is there."""
     check_place(place, mark)
     with files.replacing_folder(place) as new:
         yield new
 
 
 def check_place(place: Path, mark: str | None = None) -> None:
-    """BundleError when something that is no bundle (nothing with the file `mark`) stands at `place`."""
+    """BundleError if `place` exists and is not a bundle (or, given `mark`, not a folder with that file)."""
     if not place.exists():
         return
     if not place.is_dir():
-        raise BundleError("a file of that name is in the way", where=str(place), hint="choose another folder with -o")
+        raise BundleError("a file of that name exists", where=str(place), hint="Choose another folder with -o.")
     if any(place.iterdir()) and not (place / (mark or names.MANIFEST)).is_file():
         raise BundleError(
-            f"the folder holds something else than a {'front' if mark else 'bundle'}; it was left alone",
+            f"the folder is not a {'Pareto front' if mark else 'bundle'} and was not touched",
             where=str(place),
-            hint="choose another folder with -o",
+            hint="Choose another folder with -o.",
         )

@@ -1,4 +1,4 @@
-"""The command line: prints, draws, exits with the right code. One file a command; nothing heavy is imported here."""
+"""The command line, one file per command: parses options, prints tables and JSON, sets the exit code. Imports nothing heavy."""
 
 from .app import app, main
 

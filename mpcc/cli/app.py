@@ -1,7 +1,7 @@
-"""`mpcc`: the commands, and what an error looks like.
+"""`mpcc`: the commands, the exit codes, and how an error is reported.
 
-Exit codes: 0 done, 1 a check failed or a budget cannot be met, 2 wrong use or bad input, 70 a bug in mpcc,
-130 stopped.
+Exit codes: 0 success, 1 a check failed or a budget cannot be met, 2 invalid usage or input, 70 a bug in mpcc,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,22 +10,33 @@ import signal
 import sys
 import traceback
 import warnings
+from importlib.metadata import version
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from mpcc.errors import MpccError
 
-from . import calibrate, count, keys, networks, optimize, passes, profile, protocols, run, tune, verify
+from . import benchmark, count, keys, networks, optimize, passes, profile, protocols, run, tune, verify
 from .screen import emit, say
 
-STOPPED, BUG, BAD_INPUT = 130, 70, 2
+INTERRUPTED, BUG, BAD_INPUT = 130, 70, 2
+
+
+class Command(TyperCommand):
+    """A command whose help writes a flag as `--json`, not as `--json <bool>`."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain_flags(super().get_params(ctx))
 
 
 class Commands(TyperGroup):
-    """Turns what a user can act on into one message on stderr and an exit code, without a traceback."""
+    """All commands. An error that a user can act on becomes one message on stderr and an exit code, without a traceback."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _plain_flags(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["mpcc.json"] = "--json" in args
@@ -38,8 +49,8 @@ class Commands(TyperGroup):
             report(error, as_json=ctx.meta["mpcc.json"])
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            say("stopped; nothing was left half-written")
-            raise typer.Exit(STOPPED) from None
+            say("interrupted; no partial output was written")
+            raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -47,14 +58,21 @@ class Commands(TyperGroup):
             raise typer.Exit(BAD_INPUT) from None
         except Exception as bug:
             if isinstance(bug, typer.Exit | typer.Abort) or hasattr(bug, "format_message"):
-                raise  # typer's own: the end of --help, wrong use
+                raise  # typer's own: the end of --help, invalid usage
             traceback.print_exc()
-            say(f"this is a bug in mpcc ({type(bug).__name__}): please report it with the lines above")
+            say(f"mpcc: internal error ({type(bug).__name__}). This is a bug in mpcc; please report it with the traceback above.")
             raise typer.Exit(BUG) from None
 
 
+def _plain_flags(params: list[Any]) -> list[Any]:
+    for one in params:
+        if isinstance(one, TyperOption) and one.is_flag and one.metavar is None:
+            one.metavar = ""
+    return params
+
+
 def report(error: MpccError, *, as_json: bool) -> None:
-    """What, where and what to do, on stderr; as JSON on stdout as well when that was asked for."""
+    """Print an error on stderr: what is wrong, where, and what to do next. With --json, also as JSON on stdout."""
     say(f"mpcc: {error}")
     if as_json:
         emit({"error": {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}})
@@ -67,22 +85,39 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    help="A compiler for private inference of Vision Transformers.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with: mpcc optimize model.onnx --calibration images.npy && mpcc run model.mpcc --input image.npy",
 )
-for command in (optimize, tune, run, profile, count, verify, passes, protocols, networks, calibrate, keys):
+for command in (optimize, tune, run, profile, count, verify, passes, protocols, networks, benchmark, keys):
     command.register(app)
+for registered in app.registered_commands:
+    registered.cls = Command
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mpcc {version('mpcc')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A compiler for private inference of Vision Transformers."""
 
 
 def main() -> NoReturn:
     """The console script."""
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, _interrupt)
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # what libraries tell their developers
+        warnings.simplefilter("ignore")  # libraries' deprecation warnings are for developers
     app()
     sys.exit(0)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    """A polite kill cleans up as Ctrl-C does."""
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Make SIGTERM clean up as Ctrl-C does."""
     raise KeyboardInterrupt

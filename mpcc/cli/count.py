@@ -1,4 +1,4 @@
-"""mpcc count: op counts, rounds and bytes of a model; with --check, the guard of a user's continuous integration."""
+"""mpcc count: op counts, rounds and bytes of a model; with --check, a regression test for continuous integration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Examples: mpcc count model.onnx --write op-counts.json      (commit the file)\n\n"
-    "mpcc count model.onnx --check op-counts.json      (exit 1 and a table when something rose)"
+    "mpcc count model.onnx --check op-counts.json      (exits with 1 and prints a table when a count increased)"
 )
 
 
@@ -27,17 +27,17 @@ def register(app: typer.Typer) -> None:
 def count(
     model: options.Model,
     check: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Compare with these counts; a rise is exit 1.")
+        Path | None, typer.Option(metavar="FILE", help="Compare with these counts; exit with 1 if any of them increased.")
     ] = None,
-    write: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the counts there.")] = None,
+    write: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the counts to this file.")] = None,
     tolerance: Annotated[
-        float, typer.Option(metavar="0.05", min=0, help="The relative rise that --check lets pass.")
+        float, typer.Option(metavar="0.05", min=0, help="Relative increase that --check accepts.")
     ] = 0.0,
     calibration: options.Calibration = None,
     input_shape: options.InputShape = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Count primitives, rounds and bytes of one private inference."""
+    """Count the primitives, rounds and bytes of one private inference."""
     from mpcc import files, pipeline
     from mpcc.errors import CheckFailed, UsageError
 
@@ -45,7 +45,7 @@ def count(
     from .profile import executable_of
 
     if check is not None and write is not None:
-        raise UsageError("--check and --write exclude each other")
+        raise UsageError("--check and --write cannot be combined")
     before = None if check is None else _read(check)
     found = source(model)
     with progress() as tell:
@@ -67,14 +67,14 @@ def count(
         if not as_json:
             console().print(table_of_rises(rises), width=WIDTH)
         raise CheckFailed(
-            f"{len(rises)} count(s) rose, first: {rises[0]}",
+            f"{len(rises)} count(s) exceed the baseline, first: {rises[0]}",
             where=str(check),
-            hint=f"if that is meant: mpcc count {model} --write {check}",
+            hint=f"If this is intended, update the baseline: mpcc count {model} --write {check}",
         )
     if check is not None:
-        say(f"nothing rose against {check}")
+        say(f"no count exceeds {check}")
     if write is not None:
-        say(f"written: {write}")
+        say(f"wrote {write}")
 
 
 def _rises(counts: OpCounts, before: OpCounts, tolerance: float, file: str) -> list[Rise]:
@@ -92,15 +92,15 @@ def _read(path: Path) -> OpCounts:
 
     if not path.is_file():
         raise UsageError(
-            "there is no such file",
+            "no such file",
             where=str(path),
-            hint="write one with `mpcc count MODEL --write FILE` and commit it",
+            hint="Write one with `mpcc count MODEL --write FILE` and commit it.",
         )
     return OpCounts.from_json(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 
 def show(counts: OpCounts) -> None:
-    """A row a primitive, and the totals of one inference."""
+    """Print one row per primitive, and the totals of one inference."""
     from rich.table import Table
 
     from mpcc.show.units import size, small
@@ -114,4 +114,4 @@ def show(counts: OpCounts) -> None:
     out.print(table)
     out.print(f"online, one inference: {counts.rounds:,} rounds, {size(counts.bytes)}", highlight=False)
     if counts.failure_probability:
-        out.print(f"goes wrong with probability at most {small(counts.failure_probability)}", highlight=False)
+        out.print(f"failure probability <= {small(counts.failure_probability)}", highlight=False)

@@ -1,4 +1,4 @@
-"""mpcc profile --symbolic: rounds and bytes as formulas in a transformer's sizes, and their growth with its tokens."""
+"""mpcc profile --symbolic: rounds and bytes as formulas in the dimensions of a transformer, and how they grow with tokens."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from mpcc.cost import Formulas
 
 TIMES = (1, 2, 4, 8)
-"""Tokens of the growth table, as multiples of the model's."""
+"""Token counts of the growth table, as multiples of the model's own."""
 PROGRAM = "crypten"
 
 
 def formulas(model: str, protocols: list[str] | None, input_shape: list[str] | None, *, as_json: bool) -> None:
-    """Print the formulas of the protocols, by default of all with price tables. UsageError where a model has none."""
+    """Print the formulas of the named protocols (default: all that have price tables). UsageError if the model has none."""
     from mpcc import registry
     from mpcc.cost import symbolic, uses
     from mpcc.errors import UsageError
@@ -27,8 +27,8 @@ def formulas(model: str, protocols: list[str] | None, input_shape: list[str] | N
     names = protocols or [name for name in registry.protocols() if name != PROGRAM]
     if PROGRAM in names:
         raise UsageError(
-            "there are no formulas for crypten: its cost is read off the scheduled program",
-            hint="leave --symbolic out, or name another protocol: mpcc protocols",
+            f"{PROGRAM} has no formulas: its cost is read off the scheduled program",
+            hint="Omit --symbolic, or name another protocol (see `mpcc protocols`).",
         )
     chosen = [registry.protocol(name) for name in names]
     with progress() as tell:
@@ -65,11 +65,11 @@ def _show(found: Formulas) -> None:
 
     out = console()
     sizes = ", ".join(f"{name} = {value} ({NAMES[name]})" for name, value in found.sizes.items())
-    out.print(f"{found.protocol}, online; here {sizes}", highlight=False)
+    out.print(f"{found.protocol}, online phase; in this model {sizes}", highlight=False)
     out.print(f"  rounds  {found.rounds}", highlight=False, soft_wrap=True)
     out.print(f"  bytes   {found.bytes}", highlight=False, soft_wrap=True)
-    table = Table(title="As tokens grow and all else stays", title_justify="left")
-    for name in ("tokens", "rounds", "bytes", "bytes, times those here"):
+    table = Table(title="Growth with the number of tokens, all else equal", title_justify="left")
+    for name in ("tokens", "rounds", "bytes", "bytes relative to this model"):
         table.add_column(name, justify="right")
     rows = found.growth(_tokens(found))
     for tokens, rounds, data in rows:

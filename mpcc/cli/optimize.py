@@ -1,4 +1,4 @@
-"""mpcc optimize: from a trained model to a bundle that two parties can run, and a table of what was changed."""
+"""mpcc optimize: turn a trained model into a bundle that two parties can run, and print what was changed."""
 
 from __future__ import annotations
 
@@ -34,49 +34,55 @@ def register(app: typer.Typer) -> None:
 def optimize(
     model: options.Model,
     budget: Annotated[
-        str | None, typer.Option(metavar="2s", help="Most online seconds, bytes or rounds: 2s, 30MB, 150rounds.")
+        str | None, typer.Option(metavar="2s", help="Upper bound on the online phase: 2s, 30MB or 150rounds.")
     ] = None,
     max_drop: Annotated[
         str | None,
-        typer.Option(metavar="0.5%", help="Most loss, as a part of the calibration inputs: the fastest plan within it."),
+        typer.Option(
+            metavar="0.5%",
+            help="Largest accepted accuracy drop on the calibration inputs. Without --budget, the fastest plan within it wins.",
+        ),
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(metavar="MODULE:F", help="Your own measure of the loss: f(outputs, reference) -> number."),
+        typer.Option(metavar="MODULE:FUNCTION", help="Your own quality loss: function(outputs, reference) -> float."),
     ] = None,
     pareto: Annotated[
-        bool, typer.Option("--pareto", help="Plans from the fastest to the most exact, instead of a bundle.")
+        bool, typer.Option("--pareto", help="Write plans from the fastest to the most accurate, instead of a bundle.")
     ] = False,
     protocol: options.Protocol = "crypten",
     network: options.Network = "lan",
     calibration: options.Calibration = None,
     level: Annotated[
-        str, typer.Option(metavar="L", help="How deep a change may go: exact, bounded, structural.")
+        str, typer.Option(
+            metavar="LEVEL",
+            help="What may change: exact (nothing), bounded (within an error bound), structural (the function itself).",
+        )
     ] = "bounded",
-    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Compile this plan.json, choose nothing.")] = None,
+    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Compile this plan.json without searching.")] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="A published plan: stock, mpcformer, the-x, relu-softmax, scaling, mpcvit:0.5, mpcvit+:0.5.",
+            help="A published recipe: stock, mpcformer, the-x, relu-softmax, scaling, mpcvit:0.5, mpcvit+:0.5.",
         ),
     ] = None,
     input_shape: options.InputShape = None,
     tolerance: Annotated[
-        float, typer.Option(metavar="SHARE", help="Largest error of fixed-point arithmetic, as a share of what outputs vary.")
+        float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
     ] = 0.05,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
+        Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write. [default: MODEL.mpcc]")
     ] = None,
     dump: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write the graph after every pass as text, one file per step.")
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Show what was weighed at each site, where choices hold, which rewrites fired.")
+        bool, typer.Option("--verbose", help="Also print each site's candidates, the valid ranges, and which rewrites fired.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Rewrite a trained model for private inference, within a budget, and write a bundle."""
+    """Rewrite a trained model for private inference within a budget, and write a bundle."""
     from mpcc import registry
     from mpcc.cost import Budget, Network
     from mpcc.errors import UsageError
@@ -84,29 +90,31 @@ def optimize(
     from mpcc.search.recipes import parse
 
     from .model import graph, source
-    from .rewrites import listening
+    from .rewrites import Rewrites
 
     if not tolerance > 0:
-        raise UsageError(f"{tolerance:g} is no share", where="--tolerance", hint="such as 0.05, or inf for whatever comes out")
+        raise UsageError(f"invalid tolerance {tolerance:g}", where="--tolerance", hint="Give a positive number or inf.")
     wanted = None if budget is None else Budget.parse(budget)
-    allowed = None if max_drop is None else _part(max_drop)
+    allowed = None if max_drop is None else _fraction(max_drop)
     if pareto and (wanted or allowed is not None or plan):
-        raise UsageError("--pareto shows all of them: it goes with no --budget, --max-drop or --plan")
+        raise UsageError("--pareto cannot be combined with --budget, --max-drop or --plan")
     if recipe is not None:
         parse(recipe)
         if pareto or plan:
-            raise UsageError("--recipe is a plan by name: it goes with no --plan or --pareto")
+            raise UsageError("--recipe cannot be combined with --plan or --pareto")
     link = Network.parse(network)
     registry.protocol(protocol)
     chosen = _plan(plan)
     found = source(model)
     place = output or Path(f"{found.stem}.pareto" if pareto else f"{found.stem}.mpcc")
-    with progress() as tell, listening() as rewrites:
+    rewrites = Rewrites()
+    with progress() as tell:
         from mpcc.bundle.write import FRONT, check_place
         from mpcc.pipeline import optimize as run
+        from mpcc.rewrite import observers
         from mpcc.show.dump import Dump
 
-        observe = None if dump is None else Dump(dump)
+        observe = observers(None if dump is None else Dump(dump), rewrites if verbose else None)
         check_place(place, FRONT if pareto else None)
         tell("capture", 0, 1)
         captured = graph(found, input_shape)
@@ -133,16 +141,16 @@ def optimize(
     else:
         show(made, place)
         if verbose:
-            from .search import ranges, weighed
+            from .search import candidates, ranges
 
-            weighed(made)
+            candidates(made)
             if made.ranges:
                 console().print(ranges(made))
             console().print(rewrites.table())
 
 
-def _part(text: str) -> float:
-    """0.005 of "0.5%" or of "0.005"."""
+def _fraction(text: str) -> float:
+    """"0.5%" or "0.005" -> 0.005"""
     from mpcc.errors import UsageError
 
     try:
@@ -150,7 +158,7 @@ def _part(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise UsageError(f"{text!r} is no loss", where="--max-drop", hint="such as 0.5%, or 0.005")
+        raise UsageError(f"invalid accuracy drop {text!r}", where="--max-drop", hint="Give 0.5% or 0.005, for example.")
     return value
 
 
@@ -161,12 +169,12 @@ def _plan(path: Path | None) -> Plan | None:
     if path is None:
         return None
     if not path.is_file():
-        raise PlanError("there is no such file", where=str(path))
+        raise PlanError("no such file", where=str(path))
     return Plan.from_json(path.read_text(encoding="utf-8", errors="replace"), where=str(path))
 
 
 def document(made: Optimized, place: Path) -> dict[str, Any]:
-    """The answer as JSON."""
+    """The result as JSON."""
     import json
 
     from mpcc import security
@@ -194,7 +202,7 @@ def _search(chosen: Chosen) -> dict[str, Any]:
 
 
 def show(made: Optimized, place: Path) -> None:
-    """The table per site, the totals, the errors, the security statement, and how to run it."""
+    """Print the cost per site, the totals, the errors, the security statement, and how to run the bundle."""
     from mpcc import security
 
     from .search import gains
@@ -209,5 +217,5 @@ def show(made: Optimized, place: Path) -> None:
     out.print()
     out.print(security.statement(), highlight=False)
     out.print()
-    out.print(f"Bundle: {place}   (what was changed, with pictures: {place / 'report.html'})", highlight=False)
+    out.print(f"Bundle: {place}   (report: {place / 'report.html'})", highlight=False)
     out.print(f"Run it: mpcc run {place} --input x.npy", highlight=False)

@@ -1,4 +1,4 @@
-"""The arguments and options that several commands share."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="x.onnx, x.pt2, a bundle folder, or package.module:function (or file.py:function) that returns "
+        help="A .onnx or .pt2 file, a bundle folder, or package.module:function (or file.py:function) that returns "
         "(module, example_inputs).",
     ),
 ]
-Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that `mpcc optimize` wrote.")]
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder written by `mpcc optimize`.")]
 Calibration = Annotated[
     Path | None,
-    typer.Option(metavar="FILE|DIR", help="Real inputs: .npy, .npz or a folder. Without them: random noise."),
+    typer.Option(metavar="FILE|DIR", help="Representative inputs: .npy, .npz or an image folder. [default: random noise]"),
 ]
 InputShape = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=1,3,224,224", help="The shape of an input whose shape is dynamic; repeat for each."),
+    typer.Option(metavar="NAME=1,3,224,224", help="Shape of an input that the model leaves dynamic; may be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
-NETWORK_HELP = "lan, wan, or RTT,BANDWIDTH such as 20ms,100MB/s."
-Network = Annotated[str, typer.Option(metavar="N", help=NETWORK_HELP)]
-Protocol = Annotated[str, typer.Option(metavar="P", help="See `mpcc protocols`.")]
+NETWORK_HELP = "lan, wan, or RTT,BANDWIDTH, e.g. 20ms,100MB/s."
+Network = Annotated[str, typer.Option(metavar="NETWORK", help=NETWORK_HELP)]
+Protocol = Annotated[str, typer.Option(metavar="PROTOCOL", help="One of those that `mpcc protocols` lists.")]

@@ -1,4 +1,4 @@
-"""mpcc optimize --pareto: the front as a table, as a picture, and as a plan.json for every point."""
+"""mpcc optimize --pareto: the Pareto front as a table, as a plot, and as one plan.json per point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def draw(front: Front, place: Path, as_json: bool) -> None:
-    """Write a front's folder, and print it."""
+    """Write the folder of a Pareto front, and print the front."""
     from mpcc.show.front import document, write_front
 
     write_front(front, place)
@@ -27,16 +27,16 @@ def draw(front: Front, place: Path, as_json: bool) -> None:
         return
     out = console()
     out.print(table(front))
-    out.print(f"Plans and pictures: {place}", highlight=False)
-    out.print(f"Compile one: mpcc optimize MODEL --plan {place / '01.plan.json'}", highlight=False)
+    out.print(f"Plans and plots: {place}", highlight=False)
+    out.print(f"Compile one of them: mpcc optimize MODEL --plan {place / '01.plan.json'}", highlight=False)
     if not front.calibrated:
-        out.print("Damages were measured on SYNTHETIC inputs (random noise). Give real ones with --calibration.", highlight=False)
+        out.print("Quality was measured on SYNTHETIC inputs (random noise). Give real ones with --calibration.", highlight=False)
 
 
 def table(front: Front) -> Table:
-    """A row a plan, the fastest first."""
+    """One row per plan, the fastest first."""
     first = front.points[0].estimate
-    made = Table(title=f"Plans for {first.protocol} on {first.network}", title_justify="left")
+    made = Table(title=f"Pareto-optimal plans for {first.protocol} on {first.network}", title_justify="left")
     for name in ("plan", "seconds", "rounds", "bytes", front.damage, front.drop, "chosen"):
         made.add_column(name, justify="left" if name in ("plan", "chosen") else "right", overflow="fold")
     for number, point in enumerate(front.points, 1):
@@ -50,7 +50,7 @@ def table(front: Front) -> Table:
 
 
 def named(plan: Plan) -> str:
-    """What was chosen, and by which recipe where it is one."""
+    """What a plan chose, preceded by the recipe it comes from, if any."""
     recipe = plan.notes.get("recipe")
     return kinds(plan.choices) if recipe is None else f"{recipe}: {kinds(plan.choices)}"
 

@@ -1,4 +1,4 @@
-"""mpcc profile: where the rounds, bytes and seconds of one private inference go; several protocols side by side."""
+"""mpcc profile: where the rounds, bytes and seconds of one private inference go; protocols and networks side by side."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 EPILOG = (
     "Examples: mpcc profile model.onnx --network wan\n\n"
     "mpcc profile model.onnx --protocol crypten,crypten-stock,cheetah --network lan,wan,20ms,100MB/s -o profile.png\n\n"
-    "mpcc profile model.onnx --symbolic --protocol semi2k      (formulas, and how they grow with the tokens)"
-    "\n\nmpcc profile model.onnx --rounds      (the schedule, round by round, and the dealer's work)"
+    "mpcc profile model.onnx --symbolic --protocol semi2k      (formulas, and their growth with tokens)"
+    "\n\nmpcc profile model.onnx --rounds      (the schedule round by round, and the dealer's work)"
 )
 PROGRAM = "crypten"
 """The protocol whose cost is read off the scheduled program; the others have price tables."""
-PHASES = {"online": "online", "setup": "set-up, once a model", "offline": "before the input"}
+PHASES = {"online": "online", "setup": "set-up, once per model", "offline": "before the input"}
 
 
 def register(app: typer.Typer) -> None:
@@ -36,26 +36,26 @@ def profile(
     model: options.Model,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(metavar="P,P...", help="See `mpcc protocols`; several are compared. [default: crypten]"),
+        typer.Option(metavar="P,P...", help="Protocols to compare, from `mpcc protocols`. [default: crypten]"),
     ] = None,
     network: Annotated[
         list[str] | None,
-        typer.Option(metavar="N,N...", help=f"{options.NETWORK_HELP} Several are compared. [default: lan]"),
+        typer.Option(metavar="N,N...", help=f"Networks to compare: {options.NETWORK_HELP} [default: lan]"),
     ] = None,
-    by: Annotated[str, typer.Option(metavar="site|kind|layer", help="What a row of the first table is.")] = "site",
+    by: Annotated[str, typer.Option(metavar="site|kind|layer", help="What the rows of the first table stand for.")] = "site",
     picture: Annotated[
         Path | None,
         typer.Option(
-            "--picture", "-o", metavar="FILE", help="Draw seconds by layer, and cost against tokens: .png, .svg or .pdf."
+            "--picture", "-o", metavar="FILE", help="Plot seconds by layer, and cost against tokens: .png, .svg or .pdf."
         ),
     ] = None,
     calibration: options.Calibration = None,
     input_shape: options.InputShape = None,
     symbolic: Annotated[
-        bool, typer.Option("--symbolic", help="Rounds and bytes as formulas in tokens, width, heads, layers.")
+        bool, typer.Option("--symbolic", help="Print rounds and bytes as formulas in tokens, width, heads and layers.")
     ] = False,
     rounds: Annotated[
-        bool, typer.Option("--rounds", help="The schedule: what travels in each round, and the dealer's work.")
+        bool, typer.Option("--rounds", help="Print the schedule: what is sent in each round, and the dealer's work.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -66,23 +66,23 @@ def profile(
     from .model import source
 
     if by not in ("site", "kind", "layer"):
-        raise UsageError(f"{by!r} is no kind of row", where="--by", hint="one of: site, kind, layer")
+        raise UsageError(f"unknown kind of row {by!r}", where="--by", hint="One of: site, kind, layer.")
     links = _unique([link for text in network or ["lan"] for link in Network.parse_list(text)])
     names = _unique([name.strip() for text in protocol or [] for name in text.split(",")])
     if symbolic:
         from .formulas import formulas
 
         if picture is not None:
-            raise UsageError("--symbolic draws no picture", where="--picture", hint="leave --symbolic out")
+            raise UsageError("--picture cannot be combined with --symbolic")
         formulas(model, names, input_shape, as_json=as_json)
         return
     if rounds:
         from .rounds import rounds as schedule
 
         if names not in ([], [PROGRAM]):
-            raise UsageError(f"only {PROGRAM} has a schedule", where="--rounds", hint="leave --protocol out")
+            raise UsageError(f"only {PROGRAM} has a schedule", where="--rounds", hint="Omit --protocol.")
         if picture is not None:
-            raise UsageError("--rounds draws no picture", where="--picture", hint="leave --rounds out")
+            raise UsageError("--picture cannot be combined with --rounds")
         schedule(executable_of(source(model), calibration, input_shape), as_json=as_json)
         return
     if picture is not None:
@@ -99,7 +99,7 @@ def profile(
     else:
         show(found, by)
     if picture is not None:
-        say(f"written: {picture}")
+        say(f"wrote {picture}")
 
 
 def _draw(
@@ -129,7 +129,7 @@ def estimates(
     input_shape: list[str] | None,
     tell: Tell,
 ) -> list[Estimate]:
-    """One estimate for each protocol on each network, protocols together. The model is compiled at most once."""
+    """One estimate per protocol and network, grouped by protocol. The model is compiled at most once."""
     from mpcc import registry
     from mpcc.cost import Use, estimate_uses, uses
     from mpcc.search.program_cost import program_estimate
@@ -153,7 +153,7 @@ def estimates(
 
 
 def executable_of(given: Any, calibration: Any, input_shape: list[str] | None) -> Executable:
-    """The program of a bundle, or that of a model compiled without a budget."""
+    """The executable of a bundle, or of a model compiled without a budget."""
     from mpcc import pipeline
     from mpcc.runtime.executable import Executable
 
@@ -173,7 +173,7 @@ def _document(estimate: Estimate) -> Any:
 
 
 def show(found: list[Estimate], by: str) -> None:
-    """The first estimate in full: its rows, its kinds, its phases. Then all of them side by side, phase by phase."""
+    """Print the first estimate in full, then the phases of all of them side by side, and who is trusted in each protocol."""
     from rich.table import Table
 
     from mpcc import registry

@@ -1,4 +1,4 @@
-"""mpcc protocols: who takes part in each protocol, who is trusted, and where its prices come from."""
+"""mpcc protocols: the parties and the trust model of each protocol, and the source of its prices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def protocols(as_json: options.AsJson = False) -> None:
-    """List the protocols that `profile` can price. `crypten` is the one that `run` runs."""
+    """List the protocols that `profile` can price. `run` executes `crypten`."""
     from mpcc import registry
 
     found = registry.protocols().values()
@@ -27,7 +27,7 @@ def protocols(as_json: options.AsJson = False) -> None:
     from rich.table import Table
 
     table = Table(title="Protocols", title_justify="left", show_lines=True)
-    for column in ("name", "what", "parties", "adversary", "correlated randomness", "executes", "source of the prices"):
+    for column in ("name", "description", "parties", "adversary", "correlated randomness", "executes", "source of the prices"):
         table.add_column(column, overflow="fold")
     for one in found:
         table.add_row(one.name, one.title, str(one.parties), one.adversary, one.correlations, one.executes, one.source)

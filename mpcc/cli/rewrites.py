@@ -1,36 +1,28 @@
-"""What `mpcc optimize --verbose` shows: which rewrite fired in which layers, and why it did not elsewhere."""
+"""What `mpcc optimize --verbose` prints about rewrites: in which layers each pass fired, and why it did not fire elsewhere."""
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-LOGGER = "mpcc.rewrite"
-REFUSED = re.compile(r"not at (?:node \S+ in layer )?(.*?): (.*)")
+    from mpcc.rewrite.step import Step
 
 
 @dataclass
 class Rewrites:
-    """Pass -> the layers where it fired; pass -> reason -> the layers where it did not for that reason."""
+    """An observer of the pipeline. `fired`: pass -> layers. `refused`: pass -> reason -> layers. Dicts keep the order."""
 
     fired: dict[str, dict[str, None]] = field(default_factory=dict)
     refused: dict[str, dict[str, dict[str, None]]] = field(default_factory=dict)
 
-    def note(self, message: str, applied: bool) -> None:
-        """Take down one message of the rewriter."""
-        name, _, rest = message.partition(": ")
-        if applied:
-            self.fired.setdefault(name, {}).update(dict.fromkeys(rest.split(", ")))
-        elif found := REFUSED.fullmatch(rest):
-            # names of single nodes say nothing to the user, and would make every reason another one
-            self.refused.setdefault(name, {}).setdefault(found[2], {})[found[1]] = None
+    def __call__(self, step: Step) -> None:
+        if step.layers:
+            self.fired.setdefault(step.name, {}).update(dict.fromkeys(step.layers))
+        for one in step.refusals:
+            self.refused.setdefault(step.name, {}).setdefault(one.reason, {})[one.layer] = None
 
     def document(self) -> dict[str, object]:
         """As JSON."""
@@ -40,10 +32,10 @@ class Rewrites:
         }
 
     def table(self) -> Table:
-        """A row for each pass that fired, and one for each reason why one did not."""
+        """One row per pass that fired, and one per reason for which a pass did not fire."""
         from rich.table import Table
 
-        table = Table(title="Rewrites: where each fired, and why not elsewhere", title_justify="left")
+        table = Table(title="Rewrites: where each fired, and why it did not fire elsewhere", title_justify="left")
         for column in ("pass", "layers", "why not"):
             table.add_column(column, overflow="fold")
         for name in dict.fromkeys([*self.fired, *self.refused]):
@@ -52,29 +44,3 @@ class Rewrites:
             for why, layers in self.refused.get(name, {}).items():
                 table.add_row(name, ", ".join(layers), why)
         return table
-
-
-@contextmanager
-def listening() -> Iterator[Rewrites]:
-    """Collect what the rewriter says meanwhile."""
-    found, logger = Rewrites(), logging.getLogger(LOGGER)
-    handler = _Handler(found)
-    level, propagate = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    try:
-        yield found
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = propagate
-
-
-class _Handler(logging.Handler):
-    def __init__(self, found: Rewrites) -> None:
-        super().__init__(logging.DEBUG)
-        self.found = found
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.found.note(record.getMessage(), record.levelno >= logging.INFO)

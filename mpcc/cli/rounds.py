@@ -1,4 +1,4 @@
-"""mpcc profile --rounds: the static schedule, round by round, and the dealer's work."""
+"""mpcc profile --rounds: the static schedule round by round, and the dealer's work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rounds(executable: Executable, *, as_json: bool) -> None:
-    """Print which openings travel in which message, how large it is, and what the dealer provides."""
+    """Print which values are opened in each round, the size of its messages, and what the dealer provides."""
     if as_json:
         emit(document(executable.program))
     else:
@@ -23,7 +23,7 @@ def rounds(executable: Executable, *, as_json: bool) -> None:
 
 
 def document(program: Program) -> dict[str, Any]:
-    """The schedule as JSON; bytes of a round are what each party sends."""
+    """The schedule as JSON. The bytes of a round are those that each party sends."""
     from mpcc.program import listing
 
     return {
@@ -41,27 +41,27 @@ def show(program: Program) -> None:
     from mpcc.show.units import count, size
 
     out, cost = console(), program.cost
-    table = Table(title="Rounds: one message each way, receives posted beforehand", title_justify="left")
+    table = Table(title="Rounds: one message in each direction, receives posted in advance", title_justify="left")
     for name in ("round", "each party sends"):
         table.add_column(name, justify="right")
-    table.add_column("openings: site, primitive, values x bits", overflow="fold")
+    table.add_column("opened: site, primitive, values x bits", overflow="fold")
     for row in listing.rounds(program):
         what = "\n".join(f"{s.site} {s.primitive} {s.values:,} x {s.bits}" for s in row.sent)
         table.add_row(str(row.number), size(row.bytes), what)
     out.print(table)
-    work = Table(title="The dealer's work for it, before the input is known", title_justify="left")
-    work.add_column("what")
+    work = Table(title="Correlated randomness from the dealer, ready before the input", title_justify="left")
+    work.add_column("kind")
     work.add_column("phase")
-    for name in ("tensors", "from seeds", "sent to party 1"):
+    for name in ("tensors", "expanded from seeds", "sent to the client"):
         work.add_column(name, justify="right")
     for kind in listing.dealt(program):
         cells = (size(8 * kind.seeded_words), size(8 * kind.travelling_words))
         work.add_row(kind.kind, kind.phase, f"{kind.tensors:,}", *cells)
     out.print(work)
     out.print(
-        f"online: {count(cost.rounds)} rounds, {size(cost.bytes)} (both directions); set-up, once a model: "
-        f"{count(cost.setup_rounds)} rounds, {size(cost.setup_bytes)}; from the dealer: {size(cost.dealer_bytes)} an "
-        f"inference; failure probability {program.failure_probability:.1e}",
+        f"online: {count(cost.rounds)} rounds, {size(cost.bytes)} (both directions); set-up, once per model: "
+        f"{count(cost.setup_rounds)} rounds, {size(cost.setup_bytes)}; from the dealer: {size(cost.dealer_bytes)} per "
+        f"inference; failure probability <= {program.failure_probability:.1e}",
         highlight=False,
     )
     typer.echo()

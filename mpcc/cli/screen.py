@@ -1,4 +1,4 @@
-"""What the commands print with: results on stdout, messages and progress on stderr."""
+"""How the commands print: results go to stdout, messages and progress to stderr."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str, int, int], None]
 WIDTH = 120
-"""Columns of a table that goes into a file or a pipe."""
+"""Width of tables, in columns, when stdout is not a terminal."""
 
 
 def say(text: str) -> None:
@@ -24,12 +24,12 @@ def say(text: str) -> None:
 
 
 def emit(document: Any) -> None:
-    """The machine-readable answer of --json, on stdout."""
+    """Print the result of --json on stdout."""
     typer.echo(json.dumps(document, indent=2))
 
 
 def console() -> Console:
-    """Where tables go: as wide as the terminal, or wide enough when it is none."""
+    """A console on stdout, as wide as the terminal, or WIDTH columns when stdout is not one."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=WIDTH, file=sys.stdout)
@@ -37,7 +37,7 @@ def console() -> Console:
 
 @contextmanager
 def progress() -> Iterator[Tell]:
-    """A bar a stage on stderr, gone when done; nothing where stderr is no terminal."""
+    """One progress bar per stage on stderr, removed at the end; silent when stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

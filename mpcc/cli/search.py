@@ -1,4 +1,4 @@
-"""What a search found and weighed: the loss that it predicts, with --verbose the members of every site and where they hold."""
+"""What a search found: the quality loss it predicts; with --verbose, every site's candidates and the valid ranges."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 
 def gains(made: Optimized) -> list[str]:
-    """Lines about what was gained and lost by choosing."""
+    """Lines that say what the plan costs in quality, and whether there was anything to choose."""
     if not made.plan.choices:
-        return ["Nothing to choose: the model has no softmax, activation or norm, so every plan is the same. It runs as it is."]
+        return ["Nothing to choose: the model has no softmax, activation or norm, so there is only one plan."]
     chosen = made.chosen
     if chosen is None:
         return []
     lines = [loss(chosen)]
     if all(len(entry.members) == 1 for entry in chosen.candidates.values()):
-        lines.append("Nothing to gain by choosing: at every site one member is both the cheapest and the most exact.")
+        lines.append("Every site has a single Pareto-optimal candidate, so there was nothing to choose.")
     return lines
 
 
 def loss(chosen: Chosen) -> str:
-    """What the plan does to the outputs, and on how many inputs that was seen."""
+    """What the plan does to the outputs, and on how many inputs that was measured."""
     point = chosen.point
     share = f"{point.drop:.1%}" if chosen.metric.drop_name.startswith("images") else small(point.drop)
     text = (
-        f"Chosen from {sum(len(e.members) for e in chosen.candidates.values())} members at {len(chosen.candidates)} sites, "
-        f"{chosen.tried} programs priced. In float: {chosen.metric.name} {small(point.damage)} on {chosen.images} calibration "
+        f"Chosen from {sum(len(e.members) for e in chosen.candidates.values())} candidates at {len(chosen.candidates)} site(s); "
+        f"{chosen.tried} program(s) priced. In float: {chosen.metric.name} {small(point.damage)} on {chosen.images} calibration "
         f"input(s); {chosen.metric.drop_name}: {share}"
     )
     if chosen.metric.drop_name.startswith("images"):
@@ -46,21 +46,21 @@ def loss(chosen: Chosen) -> str:
     return f"{text} of {chosen.judged}."
 
 
-def weighed(made: Optimized) -> None:
-    """The members that each site could have had, the chosen one marked, and why others were dropped."""
+def candidates(made: Optimized) -> None:
+    """Print the candidates of each site with the chosen one marked, and why the others were discarded."""
     if made.chosen is None:
         return
     out = console()
     for site, entry in made.chosen.candidates.items():
         out.print(_table(entry, made.plan.choices[site]))
         for choice, why in entry.dropped:
-            out.print(f"  dropped {choice.approximation}{_words(choice)}: {why}", highlight=False, style="dim")
+            out.print(f"  discarded {choice.approximation}{_words(choice)}: {why}", highlight=False, style="dim")
 
 
 def ranges(made: Optimized) -> Table:
-    """Where each site's choice holds, what the calibration inputs were there, and what part of them lay outside."""
-    table = Table(title="Where the plan holds, and what calibration saw", title_justify="left")
-    for name in ("site", "approximation", "quantity", "holds in", "seen", "outside"):
+    """The valid range of each site's approximation, the range observed in calibration, and the share of values outside."""
+    table = Table(title="Valid ranges of the plan, and ranges observed in calibration", title_justify="left")
+    for name in ("site", "approximation", "quantity", "valid range", "observed", "outside"):
         table.add_column(name, justify="right" if name == "outside" else "left", overflow="fold")
     for one in made.ranges:
         table.add_row(one.site, one.approximation, one.quantity, one.holds, one.seen, f"{one.values:.2%}")
@@ -69,8 +69,8 @@ def ranges(made: Optimized) -> Table:
 
 def _table(entry: Candidates, chosen: Choice | Split) -> Table:
     table = Table(title=entry.site, title_justify="left")
-    for name in ("member", "rounds", "bytes", "error at the site", "damage", "instead of the chosen one"):
-        table.add_column(name, justify="left" if name == "member" else "right")
+    for name in ("candidate", "rounds", "bytes", "error at the site", "quality loss", "compared with the chosen one"):
+        table.add_column(name, justify="left" if name == "candidate" else "right")
     ticks = _ticks(entry, chosen)
     ours = next((entry.members[place] for place in ticks), None) if isinstance(chosen, Choice) else None
     for place, member in enumerate(entry.members):
@@ -82,7 +82,7 @@ def _table(entry: Candidates, chosen: Choice | Split) -> Table:
 
 
 def _ticks(entry: Candidates, chosen: Choice | Split) -> dict[int, str]:
-    """Candidate -> a tick where it was chosen, with the heads or tokens that have it where the site is split."""
+    """Index of a candidate -> a tick if it was chosen, followed by its heads or tokens if the site is split."""
     parts = chosen.parts if isinstance(chosen, Split) else [None]
     found: dict[int, str] = {}
     for part in parts:
@@ -94,7 +94,7 @@ def _ticks(entry: Candidates, chosen: Choice | Split) -> dict[int, str]:
 
 
 def _same(member: Choice, chosen: Choice) -> bool:
-    """Whether a member was chosen, perhaps fitted anew to what the site sees under the plan."""
+    """Whether a candidate was chosen, perhaps refitted to the values that the site sees under the plan."""
     from mpcc.search.prices import structure
 
     alike = structure(member.options) == structure(chosen.options)
@@ -105,7 +105,7 @@ def _instead(member: Candidate, ours: Candidate | None) -> str:
     if ours is None or member is ours:
         return ""
     rounds, amount = float(member.work.rounds - ours.work.rounds), float(member.work.bytes - ours.work.bytes)
-    return f"{rounds:+,.0f} rounds, {'+' if amount >= 0 else '-'}{size(abs(amount))}, damage {member.damage - ours.damage:+.1e}"
+    return f"{rounds:+,.0f} rounds, {'+' if amount >= 0 else '-'}{size(abs(amount))}, loss {member.damage - ours.damage:+.1e}"
 
 
 def _words(choice: Choice) -> str:

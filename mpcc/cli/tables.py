@@ -1,4 +1,4 @@
-"""The tables and lines that several commands print."""
+"""Tables and lines that several commands print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def comparison(made: Optimized) -> Table:
-    """What was chosen at each site, before (stock CrypTen) -> after, in rounds, bytes and seconds."""
+    """What was chosen at each site, and its rounds, bytes and seconds: stock CrypTen -> mpcc."""
     before, after = made.baseline, made.estimate
     title = f"One private inference on {after.network}: {before.protocol} -> mpcc"
     table = Table(title=title, title_justify="left", show_footer=True)
@@ -49,26 +49,26 @@ def _cells(line: Line, chosen: str) -> tuple[str, ...]:
 
 
 def phases(estimate: Estimate) -> str:
-    """Set-up and offline, in one line each."""
+    """Cost of the set-up and offline phases, in one line."""
     setup, offline = estimate.setup, estimate.offline
     return (
-        f"Set-up, once a model: {count(setup.rounds)} round(s), {size(setup.bytes)}. "
-        f"From the dealer, each inference: {size(offline.bytes)}, ready before the input."
+        f"Set-up, once per model: {count(setup.rounds)} round(s), {size(setup.bytes)}. "
+        f"From the dealer, per inference: {size(offline.bytes)}, before the input arrives."
     )
 
 
 def errors(made: Optimized) -> str:
-    """How far the fixed point is from the float model, and on what that was seen."""
+    """How far fixed point is from the float model, and on how many inputs that was measured."""
     found = made.errors
     worst, mean, agree = found.get("max_error", 0.0), found.get("mean_error", 0.0), found.get("top1_agreement", 0.0)
     images = int(found.get("images", 0))
     text = (
-        f"Error in fixed point against the float model, {images} calibration input(s): "
+        f"Fixed-point error against the float model on {images} calibration input(s): "
         f"largest {small(worst)}, mean {small(mean)}, same top-1 on {agree:.1%}."
     )
     if made.calibrated:
         return text
     return (
-        f"{text}\nCalibrated on SYNTHETIC inputs (random noise): ranges and errors say little about your inputs. "
-        "Give real ones with --calibration."
+        f"{text}\nCalibrated on SYNTHETIC inputs (random noise), so ranges and errors say little about real ones. "
+        "Give some with --calibration."
     )

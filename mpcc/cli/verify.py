@@ -1,4 +1,4 @@
-"""mpcc verify: the same inputs in float, approximated, in fixed point and privately; where the error enters; what is outside."""
+"""mpcc verify: float, approximated, fixed-point and private outputs side by side; where errors enter; inputs out of range."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Call = tuple["Tensor", ...]
 
 @dataclass(frozen=True)
 class Difference:
-    """Two ways to compute the same outputs, over `inputs` calls."""
+    """How far two ways of computing the same outputs differ, over `inputs` calls."""
 
     what: str
     inputs: int
@@ -43,19 +43,19 @@ def register(app: typer.Typer) -> None:
 def verify(
     bundle: options.Bundle,
     calibration: options.Calibration = None,
-    count: Annotated[int, typer.Option(metavar="N", min=1, help="How many inputs to run privately.")] = 4,
+    count: Annotated[int, typer.Option(metavar="N", min=1, help="Number of inputs to run privately.")] = 4,
     tolerance: Annotated[
-        float | None, typer.Option(metavar="0.02", min=0, help="Fail (exit 1) when plain and private differ by more.")
+        float | None, typer.Option(metavar="0.02", min=0, help="Exit with 1 if plain and private outputs differ by more.")
     ] = None,
     ranges: Annotated[
-        bool, typer.Option("--ranges", help="Also look at every value's range: overflow, lost constants, windows ...")
+        bool, typer.Option("--ranges", help="Also analyse the range of every value: overflow, lost constants, windows.")
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare float, approximated, fixed-point and private answers, and show at which site what error enters.
+    """Compare float, approximated, fixed-point and private outputs, and show which error enters at which site.
 
-    Exit 1 when a top-1 differs or --tolerance is exceeded. Inputs that leave the range on which the plan holds are
-    reported: their answers cannot be trusted, and when parties run nobody sees it, because the values are secret.
+    Exits with 1 if a top-1 differs or --tolerance is exceeded. Inputs outside the plan's valid ranges are reported: their
+    outputs cannot be trusted, and during a private run nobody can detect this, because the values are secret.
     """
     from mpcc.bundle import open_bundle
     from mpcc.errors import CheckFailed
@@ -92,16 +92,16 @@ def verify(
         if ranges:
             _show_ranges(risks)
     if calibration is None:
-        say("These inputs are SYNTHETIC (random noise). Give real ones with --calibration.")
+        say("The inputs are SYNTHETIC (random noise). Give real ones with --calibration.")
     private = rows[-1]
     if tolerance is not None and private.largest > tolerance:
-        raise CheckFailed(f"{private.what}: the largest difference is {private.largest:.3g}, more than {tolerance:g}")
+        raise CheckFailed(f"{private.what}: the largest difference, {private.largest:.3g}, exceeds {tolerance:g}")
     if private.same_top1 < 1 and calibration is not None:
-        raise CheckFailed(f"{private.what}: another top-1 on {1 - private.same_top1:.0%} of {private.inputs} inputs")
+        raise CheckFailed(f"{private.what}: the top-1 differs on {1 - private.same_top1:.0%} of {private.inputs} inputs")
 
 
 def differences(found: Verification, tell: Tell) -> list[Difference]:
-    """Each stage against the one before it, and the last against the first."""
+    """The difference of each stage from the one before it, and of the last from the first."""
     import torch
 
     fixed, private = [], []
@@ -113,10 +113,10 @@ def differences(found: Verification, tell: Tell) -> list[Difference]:
             private.append(session.run(*call).outputs[0])
     tell("verify", len(found.calls), len(found.calls))
     return [
-        _difference("approximated against plain", approximated, expected),
-        _difference("fixed point against approximated", fixed, approximated),
-        _difference("private against fixed point", private, fixed),
-        _difference("private against plain", private, expected),
+        _difference("approximated vs. plain", approximated, expected),
+        _difference("fixed point vs. approximated", fixed, approximated),
+        _difference("private vs. fixed point", private, fixed),
+        _difference("private vs. plain", private, expected),
     ]
 
 
@@ -141,7 +141,7 @@ def _calls(executable: Executable, calibration: Any) -> list[Call]:
     shapes = executable.input_shapes
     inputs = synthetic_inputs(shapes) if calibration is None else load_calibration(calibration, shapes)
     if executable.reference is None:
-        raise BundleError("this bundle has no model to compare with", hint="Make it again with `mpcc optimize`.")
+        raise BundleError("the bundle has no float model to compare with", hint="Create it again with `mpcc optimize`.")
     return [tuple(call) for call in calls(executable.reference, inputs)]
 
 
@@ -164,10 +164,10 @@ def _show_sites(lines: list[SiteError]) -> None:
 
     from mpcc.show.units import small
 
-    table = Table(title="Where the error enters (largest absolute errors)", title_justify="left")
+    table = Table(title="Where errors enter (largest absolute errors)", title_justify="left")
     for name in ("site", "approximation"):
         table.add_column(name, overflow="fold")
-    for name in ("size", "approximation's own", "declared", "fixed point, so far"):
+    for name in ("magnitude", "approximation", "declared bound", "fixed point, accumulated"):
         table.add_column(name, justify="right")
     for one in lines:
         declared = "-" if one.declared is None else small(one.declared)
@@ -178,16 +178,16 @@ def _show_sites(lines: list[SiteError]) -> None:
 
 def _show_outside(outside: list[RangeViolation], looked_at: int) -> None:
     if not outside:
-        say(f"All {looked_at} inputs stay in the range on which the plan holds.")
+        say(f"All {looked_at} inputs are within the plan's valid ranges.")
         return
-    say(f"NOT TO BE TRUSTED: of {looked_at} inputs some leave the range on which the plan holds:")
+    say(f"NOT TRUSTWORTHY: some of the {looked_at} inputs leave the plan's valid ranges:")
     for one in outside:
         say(f"  {one}")
-    say("  Calibrate with inputs like these. When parties run, nobody sees this: the values are secret.")
+    say("  Calibrate with inputs like these. During a private run nobody can detect this, because the values are secret.")
 
 
 def _show_ranges(risks: list[Finding]) -> None:
     if not risks:
-        say("Ranges: nothing found.")
+        say("Ranges: no problems found.")
     for one in risks:
         say(f"{one}")

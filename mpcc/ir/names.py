@@ -54,12 +54,12 @@ def check_names(graph: fx.Graph) -> None:
             raise InvalidGraph(f"{target[:100]!r} is not the name of a parameter")
 
 
-def free_name(name: str, is_taken: Callable[[str], bool]) -> str:
-    """`name`, or the first of `name_2`, `name_3` ... that is not taken."""
+def free_name(name: str, is_taken: Callable[[str], bool], sign: str = "_") -> str:
+    """`name`, or the first of `name_2`, `name_3` ... that is not taken; `sign` stands before the number."""
     free, count = name, 1
     while is_taken(free):
         count += 1
-        free = f"{name}_{count}"
+        free = f"{name}{sign}{count}"
     return free
 
 

@@ -7,7 +7,6 @@ Front ends make it, passes rewrite it, expansion lowers it to the mpc level. The
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +15,8 @@ import torch
 from torch import fx
 
 from mpcc.errors import InvalidGraph
+
+from .names import free_name
 
 aten = torch.ops.aten
 
@@ -141,7 +142,7 @@ def name_sites(graph: fx.Graph) -> None:
 def _free_name(node: fx.Node, taken: set[str]) -> str:
     layer, operator = node.meta.get("layer", ""), OPERATORS[node.target].name
     base = f"{layer}.{operator}" if layer else operator
-    return next(name for name in _numbered(base, "#") if name not in taken)
+    return free_name(base, taken.__contains__, sign="#")
 
 
 def target_name(node: fx.Node) -> str:
@@ -175,26 +176,6 @@ def attribute(module: torch.nn.Module, name: str) -> Any:
     for part in name.split("."):
         value = getattr(value, part)
     return value
-
-
-def free_name(module: torch.nn.Module, wanted: str) -> str:
-    """`wanted` if `module` has nothing of this dotted name yet, else the first free one of `wanted_2`, `wanted_3`, ...
-
-    A part of the path that is taken by something other than a module is numbered too, so a tensor can be registered
-    under the result.
-    """
-    *folders, leaf = wanted.split(".")
-    home, path = module, []
-    for part in folders:
-        name = next(name for name in _numbered(part) if isinstance(getattr(home, name, home), torch.nn.Module))
-        home = getattr(home, name, torch.nn.Module())
-        path.append(name)
-    return ".".join([*path, next(name for name in _numbered(leaf) if not hasattr(home, name))])
-
-
-def _numbered(name: str, sign: str = "_") -> Iterator[str]:
-    yield name
-    yield from (f"{name}{sign}{count}" for count in itertools.count(2))
 
 
 def copy_graph(graph_module: fx.GraphModule) -> fx.GraphModule:

@@ -6,24 +6,22 @@ A pass makes one `Edit`, walks the nodes, and returns `edit.finish()`:
     new = edit.call(node, aten.linear.default, x, weight, bias, like=node)     # recorded just before `node`
     edit.replace(node, new)
 
-Works on both levels. A rule that does not fire says so by `edit.refuse(...)`, which logs at level DEBUG; where one fired
-is logged at level INFO, as `pass: layer, layer`.
+Works on both levels. A rule that does not fire says why by `edit.refuse(...)`. What `finish` returns says where the pass
+fired and why it did not fire elsewhere.
 """
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
 
-from mpcc.ir.nn import attribute, describe, free_name, is_site, meta_tensor
+from mpcc.ir.names import register, replace_tensor
+from mpcc.ir.nn import attribute, describe, is_site, meta_tensor
 from mpcc.ir.trace import Recorder
-
-log = logging.getLogger("mpcc.rewrite")
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,22 @@ class Refusal:
 
     def __str__(self) -> str:
         return f"{describe(self.node)}: {self.reason}"
+
+    @property
+    def layer(self) -> str:
+        """The user's layer, or the node where it has none."""
+        return str(self.node.meta.get("layer") or self.node.name)
+
+
+class Changes(list[str]):
+    """Names of the nodes that a pass made or rewired; empty if it changed nothing.
+
+    `layers`: the user's layers where it fired. `refusals`: where it did not fire, and why.
+    """
+
+    def __init__(self, nodes: Iterable[str] = (), layers: Iterable[str] = (), refusals: Iterable[Refusal] = ()) -> None:
+        super().__init__(nodes)
+        self.layers, self.refusals = tuple(layers), tuple(refusals)
 
 
 class Edit:
@@ -84,19 +98,18 @@ class Edit:
     def refuse(self, refusal: Refusal) -> None:
         """Note that a rule does not fire here."""
         self.refusals.append(refusal)
-        log.debug("%s: not at %s", self.name, refusal)
 
-    def finish(self) -> list[str]:
+    def finish(self) -> Changes:
         """Remove what nothing reads any more, and its parameters; the names of the nodes that are new or newly read."""
         if not self._changed:
-            return []
-        log.info("%s: %s", self.name, ", ".join(layer for layer in self._layers if layer) or "the graph")
+            return Changes(refusals=self.refusals)
         before = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
         self.graph.eliminate_dead_code()
         for target in before - {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}:
             self._forget(target)
         alive = {node.name for node in self.graph.nodes}
-        return [name for name in dict.fromkeys(self._changed) if name in alive] or ["output"]
+        nodes = [name for name in dict.fromkeys(self._changed) if name in alive] or ["output"]
+        return Changes(nodes, [layer for layer in self._layers if layer] or ["the graph"], self.refusals)
 
     def _meta(self, like: fx.Node) -> dict[str, Any]:
         made_by = tuple(like.meta.get("made_by", ()))
@@ -125,12 +138,15 @@ class Edit:
         """
         source: Tensor = attribute(self.graph_module, str(old.target))
         wanted = name or str(old.target)
-        alone = wanted == old.target and self._reads_alone(anchor, wanted)
-        target = wanted if alone else free_name(self.graph_module, wanted)
         value = value.detach().to(source.dtype).contiguous().clone()
-        self._set(target, nn.Parameter(value, source.requires_grad) if isinstance(source, nn.Parameter) else value)
+        if wanted == old.target and self._reads_alone(anchor, wanted):
+            replace_tensor(self.graph_module, wanted, value)
+        else:
+            wanted = register(self.graph_module, wanted, value, trainable=isinstance(source, nn.Parameter))
+        if isinstance(source, nn.Parameter):
+            attribute(self.graph_module, wanted).requires_grad_(source.requires_grad)
         with self.graph.inserting_before(anchor):
-            node = self.graph.create_node("get_attr", target)
+            node = self.graph.create_node("get_attr", wanted)
         meta = self._meta(old)
         node.meta.update({**meta, "layer": meta["layer"] or anchor.meta.get("layer", ""), "val": meta_tensor(value)})
         return node
@@ -138,20 +154,6 @@ class Edit:
     def _reads_alone(self, reader: fx.Node, target: str) -> bool:
         reads = [node for node in self.graph.nodes if node.op == "get_attr" and node.target == target]
         return all(set(node.users) <= {reader} for node in reads)
-
-    def _set(self, target: str, value: Tensor) -> None:
-        *path, leaf = target.split(".")
-        home: nn.Module = self.graph_module
-        for part in path:
-            if not isinstance(getattr(home, part, None), nn.Module):
-                home.add_module(part, nn.Module())
-            home = getattr(home, part)
-        if hasattr(home, leaf):
-            delattr(home, leaf)
-        if isinstance(value, nn.Parameter):
-            home.register_parameter(leaf, value)
-        else:
-            home.register_buffer(leaf, value)
 
     def _forget(self, target: str) -> None:
         path, _, leaf = target.rpartition(".")

@@ -12,16 +12,15 @@ from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
 
 from torch.fx import GraphModule
-from torch.fx.passes.infra.pass_base import PassResult
 
 from mpcc.errors import InvalidGraph, UsageError
 
-from .passes import Pass
+from .passes import Pass, Rewritten
 
 MOST_SWEEPS = 8
-"""No model of the tests takes more than 3, of which the last changes nothing. More than this means that passes undo each other."""
+"""No model of the tests takes more than 3, of which the last changes nothing: more means that passes undo each other."""
 
-AfterPass = Callable[[Pass, PassResult], None]
+AfterPass = Callable[[Pass, Rewritten], None]
 
 
 def ordered(passes: Iterable[Pass]) -> list[Pass]:
@@ -57,7 +56,9 @@ def ordered(passes: Iterable[Pass]) -> list[Pass]:
     return found
 
 
-def settle(graph_module: GraphModule, passes: Sequence[Pass], after_each: AfterPass = lambda rewrite, result: None) -> GraphModule:
+def settle(
+    graph_module: GraphModule, passes: Sequence[Pass], after_each: AfterPass = lambda rewrite, result: None
+) -> GraphModule:
     """Run the passes in turn until each of them has left the graph as it is; `after_each` sees every single result.
 
     InvalidGraph names the passes that still change it in the last of MOST_SWEEPS sweeps.

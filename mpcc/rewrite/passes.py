@@ -9,8 +9,17 @@ from typing import Literal
 from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassResult
 
+from .edit import Changes, Refusal
+
 Level = Literal["exact", "bounded", "structural"]
 LEVELS: tuple[Level, ...] = ("exact", "bounded", "structural")
+
+
+class Rewritten(PassResult):
+    """A PassResult that also says where the pass fired, and why it did not fire elsewhere."""
+
+    layers: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,10 +38,13 @@ class Pass:
     level: Level = "exact"
     after: tuple[str, ...] = ()
 
-    def __call__(self, graph_module: GraphModule) -> PassResult:
+    def __call__(self, graph_module: GraphModule) -> Rewritten:
         changed = self.rewrite(graph_module)
         if changed:
             graph_module.graph.eliminate_dead_code()
             graph_module.graph.lint()
             graph_module.recompile()
-        return PassResult(graph_module, bool(changed))
+        result = Rewritten(graph_module, bool(changed))
+        if isinstance(changed, Changes):
+            result.layers, result.refusals = changed.layers, changed.refusals
+        return result

@@ -1,1 +1,1 @@
-"""Presentation: units, comparisons, tables, pictures, the report. Shared by the command line and the bundles."""
+"""Presentation shared by the command line and the bundles: units, comparisons, plots, the report."""

@@ -1,4 +1,4 @@
-"""The picture of a report: bytes and rounds by operator, before and after, as SVG text that is the same every time."""
+"""The bar chart of a report: bytes and rounds by operator, before and after, as deterministic SVG text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEGEND = ("stock CrypTen", "this plan")
 
 
 def bars(found: Sequence[Line], legend: tuple[str, str] = LEGEND) -> str:
-    """Two panels of horizontal bars, one pair a line: bytes, rounds."""
+    """Two panels of horizontal bars (MB and rounds), with one pair of bars per line of the comparison."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
-"""Before and after, line by line: what a plan chose at each site, and what that site cost and costs.
+"""Before and after, line by line: what a plan chose at each site, and the cost of the site before and after.
 
-A line per site of the plan; what has no choice (linear layers, matrix products) is added up by kind.
-The lines add up to the totals of both estimates.
+There is one line per site of the plan; nodes without a choice (linear layers, matrix products) are summed by kind. The lines
+add up to the totals of both estimates.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from mpcc.cost import Estimate, PhaseCost, SiteCost
 from mpcc.ir.nn import site_operator
 
 KINDS = {"conv": "convolution", "reveal": "output", "select": "mul"}
-"""Names of the online program's primitives in the words of the model's operators."""
+"""Primitives of the online program -> the model's operators."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """`name` is the site, or a kind with its count; `chosen` the approximation with its options, or ""."""
+    """`name`: a site, or a kind with its count. `chosen`: the approximation with its options, "" for a kind."""
 
     name: str
     chosen: str
@@ -28,7 +28,7 @@ class Line:
 
 
 def lines(plan: Plan, before: Estimate, after: Estimate) -> list[Line]:
-    """Sites in the order of the graph, then kinds by their cost before."""
+    """Sites in graph order, then kinds by decreasing bytes before."""
     sites = [
         Line(name, describe(plan, name), _sum(r for r in before.sites if r.site == name), _at(name, after))
         for name in plan.choices
@@ -44,7 +44,7 @@ def lines(plan: Plan, before: Estimate, after: Estimate) -> list[Line]:
 
 
 def by_operator(found: list[Line], plan: Plan) -> list[Line]:
-    """The same lines with the sites added up by their operator (`softmax (5)`), the dearest before first."""
+    """The same lines with the sites summed by operator (`softmax (5)`), by decreasing bytes before."""
     groups: dict[str, list[Line]] = {}
     for line in found:
         groups.setdefault(site_operator(line.name) if line.name in plan.choices else line.name, []).append(line)
@@ -61,23 +61,23 @@ def by_operator(found: list[Line], plan: Plan) -> list[Line]:
 
 
 def describe(plan: Plan, site: str) -> str:
-    """`gelu_even degree=4`: numbers and words; long lists of coefficients only stand in plan.json.
+    """`gelu_even degree=4`: scalar options only; lists of coefficients are in plan.json.
 
-    A split site names its parts: `0,2: softmax_relu floor=0.1; 1,3: softmax_scaling`.
+    A split site lists its parts: `0,2: softmax_relu floor=0.1; 1,3: softmax_scaling`.
     """
     entry = plan.choices[site]
     if isinstance(entry, Choice):
-        return _member(entry)
-    return "; ".join(f"{part.label}: {_member(part.choice)}" for part in entry.parts)
+        return _described(entry)
+    return "; ".join(f"{part.label}: {_described(part.choice)}" for part in entry.parts)
 
 
-def _member(choice: Choice) -> str:
+def _described(choice: Choice) -> str:
     short = [f"{key}={_short(value)}" for key, value in choice.options.items() if isinstance(value, int | float | str)]
     return " ".join([choice.approximation, *short])
 
 
 def names(plan: Plan, site: str) -> str:
-    """`gelu_even`, or for a split site `softmax_relu (0,2), softmax_scaling (1,3)`: without options."""
+    """`gelu_even`, or `softmax_relu (0,2), softmax_scaling (1,3)` for a split site: without options."""
     entry = plan.choices.get(site)
     if entry is None:
         return ""

@@ -1,4 +1,4 @@
-"""The picture of `mpcc profile`: seconds by layer for every estimate, and how bytes and seconds grow with tokens."""
+"""The plot of `mpcc profile`: seconds by layer for every estimate, and how bytes and seconds grow with tokens."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from mpcc.cost import Estimate, Network, Protocol, SiteCost
 
 TIMES = (1, 2, 4, 8)
-"""Tokens of the curves, as multiples of the model's."""
+"""Token counts of the curves, as multiples of the model's own."""
 SUFFIXES = (".png", ".svg", ".pdf")
 OPERATORS = ("softmax", "gelu", "layer_norm", "linear", "matmul")
-"""Each has a colour of its own in every picture; the rest is `other`."""
+"""Operators with a colour of their own; all others are `other`."""
 ALIKE = {"rms_norm": "layer_norm", "group_norm": "layer_norm", "silu": "gelu", "relu": "gelu", "convolution": "linear"}
 COLOURS = {"softmax": "#c44e52", "gelu": "#dd8452", "layer_norm": "#8172b3", "linear": "#4c72b0", "matmul": "#55a868"}
 NAMES = {"gelu": "activation", "layer_norm": "norm", "linear": "linear, convolution"}
@@ -34,7 +34,7 @@ DPI = 130
 
 @dataclass(frozen=True)
 class Curve:
-    """Cost of one protocol on the first network, at several numbers of tokens; the model's own is `here`."""
+    """Bytes and seconds of one protocol on the first network at several token counts; the model's own is `here`."""
 
     protocol: str
     here: int
@@ -44,7 +44,7 @@ class Curve:
 
 
 def curves(graph: GraphModule, protocols: Sequence[Protocol], link: Network) -> list[Curve]:
-    """How the cost grows with tokens, for the protocols with price tables; none for a model without formulas."""
+    """How cost grows with tokens under protocols with price tables; empty for a model without formulas."""
     from mpcc.cost import symbolic, uses
 
     made: list[Curve] = []
@@ -63,15 +63,15 @@ def curves(graph: GraphModule, protocols: Sequence[Protocol], link: Network) -> 
 
 
 def drawable(path: Path) -> None:
-    """UsageError before any work is done, if the picture could not be written."""
+    """UsageError if the plot could not be written, before any work is done."""
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path.suffix or 'no suffix'} is no kind of picture", where=str(path), hint="use .png, .svg or .pdf")
+        raise UsageError(f"unsupported image format {path.suffix!r}", where=str(path), hint="Use .png, .svg or .pdf.")
     if not path.resolve().parent.is_dir():
-        raise UsageError("there is no such folder", where=str(path.parent), hint="make it, or name another")
+        raise UsageError("no such folder", where=str(path.parent), hint="Create it, or choose another.")
 
 
 def draw(found: Sequence[Estimate], curves: Sequence[Curve], path: Path) -> None:
-    """Write the picture, whole or not at all."""
+    """Write the plot atomically."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -102,7 +102,7 @@ def draw(found: Sequence[Estimate], curves: Sequence[Curve], path: Path) -> None
 
 
 def _bars(panel: Any, estimate: Estimate, layers: Sequence[str]) -> None:
-    """Horizontal bars, a layer each, by operator."""
+    """Horizontal bars: one per layer, stacked by operator."""
     seconds: dict[str, list[float]] = {}
     for row in estimate.sites:
         if _layer(row) not in layers:
@@ -130,7 +130,7 @@ def _legend(figure: Any, found: Sequence[Estimate]) -> None:
 
 
 def _growth(part: Any, curves: Sequence[Curve], found: Sequence[Estimate]) -> None:
-    """Two panels over the tokens: MB, and seconds on the first network. A point: the protocols without formulas."""
+    """MB and seconds on the first network against tokens. Protocols without formulas are single points."""
     panels = part.subplots(1, 2)
     here = curves[0].here
     rest = {one.protocol: one for one in reversed(found) if one.protocol not in {curve.protocol for curve in curves}}
@@ -143,7 +143,7 @@ def _growth(part: Any, curves: Sequence[Curve], found: Sequence[Estimate]) -> No
         ticks = curves[0].tokens
         panel.set_xticks(ticks, [f"{tokens:,}" for tokens in ticks])
         panel.minorticks_off()
-        panel.set_xlabel("tokens (all else stays)")
+        panel.set_xlabel("tokens (all else equal)")
         panel.set_ylabel(title)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
@@ -168,7 +168,7 @@ def _layer(row: SiteCost) -> str:
 
 
 def _operator(row: SiteCost) -> str:
-    """The operator of the model that a row belongs to, also where it is one primitive of an approximation."""
+    """The model's operator that a row belongs to, also where the row is one primitive of an approximation."""
     name = site_operator(row.site)
     for candidate in (name, row.kind):
         found = ALIKE.get(candidate, candidate)

@@ -16,9 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from mpcc.errors import UsageError
+from mpcc.files import write
+from mpcc.rewrite import Step
 
 INDEX = "00-index.txt"
 LONGEST = 12
@@ -36,14 +38,14 @@ class Dump:
         self._number = 0
         self._index: list[str] = []
 
-    def __call__(self, level: str, step: str, graph: fx.Graph, changed: bool) -> None:
+    def __call__(self, step: Step) -> None:
         name = "unchanged"
-        if changed:
+        if step.changed:
             self._number += 1
-            name = f"{self._number:02}-{level}-{step}.txt"
-            (self.folder / name).write_text(text(graph), encoding="utf-8")
-        self._index.append(f"{level:7}{step:24}{name}\n")
-        (self.folder / INDEX).write_text("".join(self._index), encoding="utf-8")
+            name = f"{self._number:02}-{step.level}-{step.name}.txt"
+            write(self.folder / name, text(step.graph))
+        self._index.append(f"{step.level:7}{step.name:24}{name}\n")
+        write(self.folder / INDEX, "".join(self._index))
 
 
 def text(graph: fx.Graph) -> str:
@@ -53,7 +55,7 @@ def text(graph: fx.Graph) -> str:
 
 def _line(node: fx.Node) -> str:
     value = node.meta.get("val")
-    kind = f": {str(value.dtype).removeprefix('torch.')}{list(value.shape)}" if hasattr(value, "dtype") else ""
+    kind = f": {str(value.dtype).removeprefix('torch.')}{list(value.shape)}" if isinstance(value, Tensor) else ""
     return f"%{node.name}{kind} = {_call(node)}{_note(node.meta)}"
 
 

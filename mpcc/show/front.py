@@ -1,6 +1,6 @@
-"""The folder of a front: one plan.json a point, front.json with their costs and damages, front.svg and front.png.
+"""The folder of a Pareto front: one plan.json per point, front.json with cost and quality loss, front.svg and front.png.
 
-    front/01.plan.json ... front.json front.svg front.png          plans in the order of their seconds
+    front/01.plan.json ... front.json front.svg front.png          plans ordered by seconds
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write_front(front: Front, place: Path) -> Path:
-    """Write it, whole or not at all. Only an older front, or nothing, is replaced."""
+    """Write the folder atomically. BundleError if `place` exists and is not an older front."""
     with replaced(place, FRONT) as new:
         for number, point in enumerate(front.points, 1):
             write(new / f"{number:02}.plan.json", point.plan.to_json())
@@ -60,7 +60,7 @@ def document(front: Front) -> dict[str, Any]:
 
 
 def tally(choices: Mapping[str, Choice | Split]) -> dict[str, int]:
-    """How often each approximation was chosen, by name."""
+    """Approximation -> how often it was chosen, sorted by name."""
     return dict(sorted(Counter(choice.approximation for entry in choices.values() for choice in entry.choices).items()))
 
 
@@ -71,7 +71,7 @@ def _curve(front: Front) -> list[tuple[float, float]]:
 def picture(
     curves: Mapping[str, list[tuple[float, float]]], unit: str, others: Mapping[str, tuple[float, float]] | None = None
 ) -> Any:
-    """Damage over seconds, both logarithmic: curves as steps, single plans as labelled marks."""
+    """Quality loss over seconds, both logarithmic: fronts as step curves, single plans as labelled crosses."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -86,7 +86,7 @@ def picture(
         for name, (x, y) in (others or {}).items():
             axes.plot([x], [max(y, 1e-12)], "x", color="#a33")
             axes.annotate(name, (x, max(y, 1e-12)), xytext=(4, 4), textcoords="offset points", fontsize=8)
-        axes.set(xscale="log", yscale="log", xlabel="predicted seconds online", ylabel=unit)
+        axes.set(xscale="log", yscale="log", xlabel="predicted online seconds", ylabel=unit)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     return figure

@@ -1,4 +1,4 @@
-"""report.html: one page that says what was changed, what it costs, how exact it is, who sees what."""
+"""report.html: one page that says what was changed, what it costs, how accurate it is, and who can see what."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .bars import bars
 from .comparison import by_operator, describe, lines
 
 ERRORS = {
-    "max_error": "largest difference of an output",
+    "max_error": "largest difference of any output",
     "mean_error": "mean difference",
-    "top1_agreement": "part with the same top-1",
+    "top1_agreement": "share of inputs with the same top-1",
     "images": "calibration inputs",
 }
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `optimize` adds to a report: the cost before and after, the errors, and what the sites see of the inputs."""
+    """What `optimize` adds to a report: cost before and after, fixed-point errors, and the observed ranges of the sites."""
 
     baseline: Estimate
     estimate: Estimate
@@ -39,7 +39,7 @@ class Comparison:
 
 
 def report(plan: Plan, program: Program, version: str, comparison: Comparison | None = None) -> str:
-    """The page as text. Without a comparison: the plan and the exact cost only."""
+    """The page as HTML text. Without a comparison it has only the plan and the exact cost."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"count": units.count, "size": units.size, "duration": units.duration, "small": units.small}
     template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))

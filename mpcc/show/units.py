@@ -1,4 +1,4 @@
-"""Numbers for people: 845.3 kB, 1.20 s, 1,317."""
+"""Numbers as people read them: 845.30 kB, 1.20 s, 1,317."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def size(value: float) -> str:
 
 
 def duration(value: float) -> str:
-    """Seconds from one second on, else milliseconds."""
+    """Seconds as "1.20 s", or as "350.0 ms" below one second."""
     return f"{value:,.2f} s" if abs(value) >= 1 else f"{value * 1e3:,.1f} ms"
 
 
 def times(before: float, after: float) -> str:
-    """How often `after` goes into `before`: 10.4x. Cut, not rounded: never more than is true."""
+    """before / after as "10.4x", rounded down so that it never claims too much."""
     return f"{math.floor(10 * before / after) / 10:,.1f}x" if after else "-"
 
 
 def small(value: float) -> str:
-    """An error: 0.0034, 2.1e-06."""
+    """Two significant digits: 0.0034, 2.1e-06."""
     return f"{value:.2g}"

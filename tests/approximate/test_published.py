@@ -31,7 +31,7 @@ def test_every_operator_is_held_against_its_published_entries() -> None:
 
 def test_the_page_is_made_of_the_figures() -> None:
     page = (ROOT / "docs" / "approximations.md").read_text("utf-8")
-    assert page == approximations.page(ROWS), "run: python benchmarks/approximations.py"
+    assert page == approximations.page(ROWS), "run: python -m benchmarks.approximations"
 
 
 def test_layer_norm_measured_anew_beats_what_is_published(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,10 +28,20 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_help_has_the_commands_and_examples(mpcc: Mpcc) -> None:
     text = mpcc("--help").out
-    for command in ("optimize", "run", "profile", "count", "verify", "passes", "protocols", "networks", "keys"):
+    for command in ("optimize", "run", "profile", "count", "verify", "passes", "protocols", "networks", "benchmark", "keys"):
         assert command in text
-        assert "Example" in mpcc(command, "--help").out or command in ("networks",)
-        assert "--json" in mpcc(command, "--help").out and mpcc(command, "--help").code == 0
+        shown = mpcc(command, "--help")
+        assert shown.code == 0 and shown.out == mpcc(command, "-h").out
+        assert "--json" in shown.out and "<bool>" not in shown.out
+        assert "Example" in shown.out or command in ("networks",)
+
+
+def test_the_version_and_python_dash_m(mpcc: Mpcc) -> None:
+    from importlib.metadata import version
+
+    assert mpcc("--version").out == f"mpcc {version('mpcc')}\n"
+    done = subprocess.run([sys.executable, "-m", "mpcc", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"mpcc {version('mpcc')}\n"
 
 
 def test_optimize_as_json(mpcc: Mpcc, model: Path, calibration: Path, tmp_path: Path) -> None:
@@ -90,7 +100,7 @@ def test_ctrl_c_is_130_and_leaves_nothing(
 
     monkeypatch.setattr("mpcc.bundle.write.write_weights", stop)
     answer = mpcc("optimize", model)
-    assert answer.code == 130 and "stopped" in answer.err and "Traceback" not in answer.err
+    assert answer.code == 130 and "interrupted" in answer.err and "Traceback" not in answer.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -107,7 +117,7 @@ def test_a_signal_stops_a_real_command(tmp_path: Path, number: signal.Signals) -
         time.sleep(0.05)
     os.killpg(process.pid, number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and said.startswith("stopped")
+    assert process.returncode == 130 and said.startswith("interrupted")
     assert {path.name for path in tmp_path.iterdir()} <= {"mine.py", "started", "__pycache__"}
 
 
@@ -165,7 +175,7 @@ def test_verify(mpcc: Mpcc, bundle: Path, calibration: Path) -> None:
     assert [one["site"] for one in document["sites"]] == ["act.relu"] and document["sites"][0]["own"] == 0
     assert document["sites"][0]["fixed"] < 1e-3 and document["trusted"] and document["outside"] == []
     printed = mpcc("verify", bundle, "--count", "1", "--ranges")
-    assert "Where the error enters" in printed.out and "SYNTHETIC" in printed.err + printed.out
+    assert "Where errors enter" in printed.out and "SYNTHETIC" in printed.err + printed.out
     failed = mpcc("verify", bundle, "--calibration", calibration, "--count", "1", "--tolerance", "1e-9")
     assert failed.code == 1 and "largest difference" in failed.err
 

@@ -1,4 +1,4 @@
-"""mpcc profile --symbolic and mpcc calibrate --show, as a user sees them."""
+"""mpcc profile --symbolic and mpcc benchmark --show, as a user sees them."""
 
 from __future__ import annotations
 
@@ -33,19 +33,28 @@ def test_formulas_and_their_growth(mpcc: Mpcc, vit: str) -> None:
     assert found["protocol"] == "semi2k" and found["sizes"]["h"] == 2
     assert "n**2" in found["bytes"] and "L" in found["rounds"]
     assert [row["tokens"] for row in found["growth"]] == [found["sizes"]["n"] * times for times in (1, 2, 4, 8)]
-    assert "As tokens grow" in mpcc("profile", vit, "--symbolic", "--protocol", "semi2k").out
+    assert "Growth with the number of tokens" in mpcc("profile", vit, "--symbolic", "--protocol", "semi2k").out
 
 
 def test_the_scheduled_program_has_no_formulas(mpcc: Mpcc, vit: str) -> None:
     answer = mpcc("profile", vit, "--symbolic", "--protocol", "crypten")
-    assert answer.code == 2 and "no formulas for crypten" in answer.err
+    assert answer.code == 2 and "has no formulas" in answer.err
 
 
-def test_what_was_calibrated_is_shown(mpcc: Mpcc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_benchmark_is_shown(mpcc: Mpcc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    absent = mpcc("calibrate", "--show")
-    assert absent.code == 2 and "run `mpcc calibrate`" in absent.err
+    absent = mpcc("benchmark", "--show")
+    assert absent.code == 2 and "Run `mpcc benchmark`" in absent.err
     Machine("2026-01-31", "a processor", "2.13", Compute("x", per_call=2e-6), {"select": 0.25}).write()
-    shown = mpcc("calibrate", "--show")
+    shown = mpcc("benchmark", "--show")
     assert shown.code == 0 and "a processor" in shown.out and "2,000" in shown.out and "select, +25%" in shown.out
-    assert json.loads(mpcc("calibrate", "--show", "--json").out)["seconds"]["per_call"] == 2e-6
+    assert json.loads(mpcc("benchmark", "--show", "--json").out)["seconds"]["per_call"] == 2e-6
+
+
+def test_the_former_name_of_benchmark_says_so_once(mpcc: Mpcc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    Machine("2026-01-31", "a processor", "2.13", Compute("x", per_call=2e-6), {}).write()
+    answer = mpcc("calibrate", "--show", "--json")
+    assert answer.code == 0 and answer.err.count("mpcc benchmark") == 1
+    assert answer.out == mpcc("benchmark", "--show", "--json").out
+    assert "calibrate " not in mpcc("--help").out

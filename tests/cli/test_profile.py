@@ -32,7 +32,7 @@ def test_sites_kinds_and_layers_add_up(mpcc: Mpcc, model: Path) -> None:
 
 def test_phases_are_told_apart(mpcc: Mpcc, model: Path) -> None:
     text = mpcc("profile", model, "--protocol", "crypten").out
-    assert "By phase" in text and "set-up, once a model" in text and "before the input" in text
+    assert "By phase" in text and "set-up, once per model" in text and "before the input" in text
     (found,) = json.loads(mpcc("profile", model, "--protocol", "crypten", "--json").out)
     assert all(found[phase]["bytes"] > 0 for phase in ("online", "setup", "offline"))
 
@@ -40,7 +40,7 @@ def test_phases_are_told_apart(mpcc: Mpcc, model: Path) -> None:
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_picture_is_written(mpcc: Mpcc, model: Path, tmp_path: Path, suffix: str) -> None:
     answer = mpcc("profile", model, "--protocol", TABLES, "--network", "lan,wan", "-o", f"cost.{suffix}")
-    assert answer.code == 0 and f"written: cost.{suffix}" in answer.err
+    assert answer.code == 0 and f"wrote cost.{suffix}" in answer.err
     written = (tmp_path / f"cost.{suffix}").read_bytes()
     assert written.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix])
     if suffix == "svg":
@@ -51,9 +51,9 @@ def test_a_picture_is_written(mpcc: Mpcc, model: Path, tmp_path: Path, suffix: s
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("-o", "cost.txt"), ".txt is no kind of picture"),
-        (("-o", "absent/cost.png"), "there is no such folder"),
-        (("--symbolic", "-o", "cost.png"), "--symbolic draws no picture"),
+        (("-o", "cost.txt"), "unsupported image format '.txt'"),
+        (("-o", "absent/cost.png"), "no such folder"),
+        (("--symbolic", "-o", "cost.png"), "--picture cannot be combined with --symbolic"),
         (("--network", "lan,20ms"), "'20ms' is no network"),
         (("--network", "lan,"), "is no network"),
         (("--protocol", "semi2k,"), "there is no protocol called ''"),

@@ -24,7 +24,7 @@ def test_the_rounds_add_up_to_the_cost(mpcc: Mpcc, bundle: Path) -> None:
 
 def test_as_text(mpcc: Mpcc, bundle: Path) -> None:
     text = mpcc("profile", bundle, "--rounds").out
-    assert "each party sends" in text and "The dealer's work" in text and "lookup tables of comparisons" in text
+    assert "each party sends" in text and "Correlated randomness" in text and "lookup tables of comparisons" in text
 
 
 def test_only_our_own_protocol_has_a_schedule(mpcc: Mpcc, bundle: Path) -> None:

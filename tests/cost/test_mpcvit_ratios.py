@@ -30,4 +30,4 @@ def test_latency_is_linear_in_mu_when_every_head_pays_for_itself() -> None:
 
 def test_the_page_is_current() -> None:
     page = (ROOT / "docs" / "mpcvit-ratios.md").read_text()
-    assert page == mpcvit_ratios.page(), "run: python benchmarks/mpcvit_ratios.py --write"
+    assert page == mpcvit_ratios.page(), "run: python -m benchmarks.mpcvit_ratios --write"

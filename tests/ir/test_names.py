@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mpcc.ir.nn import free_name, site_operator
+from mpcc.ir.names import register
+from mpcc.ir.nn import attribute, site_operator
 
 
 @pytest.fixture
@@ -26,11 +27,14 @@ def module() -> nn.Module:
         ("0", "0_2"),
         ("new.layer.weight", "new.layer.weight"),
         ("mask.shift", "mask_3.shift"),  # a buffer is no place for another
-        ("forward", "forward_2"),  # nor is a method a free name
+        ("forward", "forward_"),  # nor is a method a free name
     ],
 )
-def test_a_free_name_is_the_wanted_one_or_the_next_with_a_number(module: nn.Module, wanted: str, found: str) -> None:
-    assert free_name(module, wanted) == found
+def test_a_parameter_takes_the_wanted_name_or_the_next_with_a_number(module: nn.Module, wanted: str, found: str) -> None:
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    assert register(module, wanted, torch.ones(1), trainable=True) == found
+    assert attribute(module, found).item() == 1
+    assert all(torch.equal(module.state_dict()[name], value) for name, value in before.items())
 
 
 @pytest.mark.parametrize("site", ["softmax", "blocks.0.attn.softmax", "blocks.0.attn.softmax#2"])

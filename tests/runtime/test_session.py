@@ -146,10 +146,9 @@ def test_an_interrupt_ends_all() -> None:
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_no_orphans_when_the_session_is_killed(end: signal.Signals) -> None:
     code = textwrap.dedent(
-        f"""
-        import signal, sys, time
+        """
+        import signal, time
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started the tests in the background
-        sys.path.insert(0, {str(Path(__file__).parents[2])!r})
         import torch
         from tests.models.programs import program
         from mpcc.runtime.session.session import Session
@@ -159,7 +158,7 @@ def test_no_orphans_when_the_session_is_killed(end: signal.Signals) -> None:
         """
     )
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    script = subprocess.Popen([sys.executable, "-c", code], text=True, **quiet)  # type: ignore[call-overload]
+    script = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], text=True, **quiet)  # type: ignore[call-overload]
     assert script.stdout is not None
     pids = [int(text) for text in script.stdout.readline().split()]
     assert len(pids) == 3
