@@ -79,14 +79,15 @@ def _array(file: IO[bytes], size: int) -> Array:
 
 # The header as every version of NumPy writes it for plain numbers. It looks like Python, and is not evaluated.
 _HEADER = re.compile(
-    rb"\{'descr': '([<>|=]?[a-zA-Z]\d{0,4})', 'fortran_order': (True|False), 'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \}\s*\Z"
+    rb"\{'descr': '([<>|=]?[a-zA-Z]\d{0,4})', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \}\s*\Z"
 )
 
 
 def _header(file: IO[bytes]) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
     """(type, by columns, shape). Source of the format: numpy/lib/format.py."""
     start = file.read(8)
-    width = {(1, 0): 2, (2, 0): 4}.get(tuple(start[6:8]), 0) if start[:6] == b"\x93NUMPY" else 0
+    width = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}.get(start, 0)
     length = int.from_bytes(file.read(width), "little")
     match = _HEADER.match(file.read(min(length, LONGEST_HEADER))) if width else None
     if match is None:

@@ -67,6 +67,7 @@ def tune(
         Path | None, typer.Option(metavar="FILE", help="Where to keep the checkpoint (BUNDLE.checkpoint).")
     ] = None,
     input_shape: options.InputShape = None,
+    size_limit: options.SizeLimit = 1.0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
     ] = None,
@@ -92,7 +93,7 @@ def tune(
         granularity, distil, attention_maps, search_epochs,
     )  # fmt: skip
     wanted.check()
-    found = source(model)
+    found = source(model, size_limit)
     place = output or Path(f"{found.stem}.mpcc")
     check_place(place)
     kept = checkpoint or place.with_name(f"{place.name}.checkpoint")
