@@ -8,7 +8,7 @@ CRYPTEN := crypten==0.4.1
 # Two workers with one thread each: party processes that tests start would otherwise fight for the cores.
 test test-all test-spu soak: export OMP_NUM_THREADS := 1
 
-.PHONY: setup demo test test-all test-spu soak op-counts check bench bench-large bench-mpcvit
+.PHONY: setup demo test test-all test-spu soak op-counts check bench bench-large bench-mpcvit fuzz
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -46,6 +46,10 @@ op-counts: setup
 check: setup
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+# Mutated model, calibration and input files through the readers, with limits on time and memory.
+fuzz: setup
+	$(PY) -m benchmarks.fuzz
 
 # ViT-S/16 and ViT-B/16 at 224x224 take many minutes: `make bench-large`, or 2 of ViT-S's 12 layers here.
 NO_BENCH := __init__ vit_small vit_b pareto_page

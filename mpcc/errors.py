@@ -15,14 +15,27 @@ class MpccError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        self.what = what
-        self.where = where
-        self.hint = hint
+        self.what = _printable(what)
+        self.where = where and _printable(where)
+        self.hint = hint and _printable(hint)
         super().__init__(self._text())
 
     def _text(self) -> str:
         text = self.what if self.where is None else f"{self.where}: {self.what}"
         return text if self.hint is None else f"{text}\n  {self.hint}"
+
+
+# Characters that steer a terminal, or turn the direction of what follows; line breaks and tabs stay.
+_STEERING = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+LONGEST = 10_000
+
+
+def _printable(text: str) -> str:
+    """Names in messages come from files and peers: nothing in them reaches the terminal as a command."""
+    return text.translate(_STEERING)[:LONGEST]
 
 
 class UsageError(MpccError):

@@ -46,18 +46,28 @@ from .search.task import Chosen, LastProgram, Task, large, subset_of
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+    from .frontend import Limits
+
     Model = nn.Module | fx.GraphModule | ExportedProgram | str | Path
 
 Progress = Callable[[str, int, int], None]
 
 
 def capture(
-    model: Model, example_inputs: Sequence[Any] | None = None, *, input_shapes: Mapping[str, Sequence[int]] | None = None
+    model: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    limits: Limits | None = None,
 ) -> fx.GraphModule:
-    """The nn-level graph of a PyTorch module, a torch.fx graph, an exported program, or a .onnx or .pt2 file."""
+    """The nn-level graph of a PyTorch module, a torch.fx graph, an exported program, or a .onnx or .pt2 file.
+
+    `limits` say how large a file's model may be (mpcc.frontend.Limits).
+    """
+    from .frontend import Limits
     from .frontend import capture as front_end
 
-    return front_end(model, example_inputs, input_shapes=input_shapes)
+    return front_end(model, example_inputs, input_shapes=input_shapes, limits=limits or Limits())
 
 
 def transform(
@@ -158,7 +168,8 @@ def prepare(
     tell("rewrite", 1, 1)
     shapes = [tuple(n.meta["val"].shape) for n in graph.graph.nodes if n.op == "placeholder"]
     given = calibration is not None
-    inputs = load_calibration(calibration, shapes) if given else synthetic_inputs(shapes, values_a_call(graph))
+    names = [str(n.target) for n in graph.graph.nodes if n.op == "placeholder"]
+    inputs = load_calibration(calibration, shapes, names=names) if given else synthetic_inputs(shapes, values_a_call(graph))
     tell("calibrate", 0, 1)
     statistics = calibrate(graph, inputs, synthetic=not given)
     tell("calibrate", 1, 1)

@@ -1,7 +1,8 @@
 """Where calibration inputs come from: a tensor, an iterable, a NumPy file, an image folder, a function, or noise.
 
     load_calibration("images.npy", shapes)            array [examples, ...], already preprocessed
-    load_calibration("data.npz", shapes)              the array whose shape fits
+    load_calibration("data.npz", shapes)              the arrays named as the inputs, else those whose shapes fit
+    load_calibration("a=photos/,b=b.npy", shapes)     a source for each input, by name
     load_calibration("photos/", shapes)               .png, .jpg ... made into inputs as `Preprocessing` says
     load_calibration("my_data:images", shapes)        what that function returns: a tensor or an iterable
 
@@ -11,7 +12,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from mpcc.errors import MissingDependency, ShapeError, UsageError
 
+from .arrays import Array, as_input, checked, read_arrays
 from .ranges import Inputs
 
 Shape = tuple[int, ...]
@@ -46,21 +48,29 @@ class Preprocessing:
     deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
 
 
-def load_calibration(source: Any, shapes: Sequence[Shape], preprocessing: Preprocessing | None = None) -> Inputs:
-    """The calibration inputs that `source` names or holds."""
+def load_calibration(
+    source: Any, shapes: Sequence[Shape], preprocessing: Preprocessing | None = None, names: Sequence[str] = ()
+) -> Inputs:
+    """The calibration inputs that `source` names or holds, one for each of `shapes`; `names` are the inputs' names.
+
+    Errors: UsageError (no such source, not readable), ShapeError (what does not fit, or nothing at all), RangeError
+    (NaN, infinity, numbers beyond the fixed point of a private program).
+    """
     if isinstance(source, Tensor):
-        return source
+        return checked(source, "the calibration tensor")
     if isinstance(source, np.ndarray):
-        return _tensor(source, "the calibration array")
+        return as_input(source, "the calibration array")
     if not isinstance(source, (str, Path)):
         if isinstance(source, Iterable):
             return list(source)
         raise UsageError(f"cannot read calibration inputs from an object of type {type(source).__name__}", hint=KINDS)
     path = Path(source)
+    if len(names) > 1 and "=" in str(source) and not path.exists():
+        return _by_name(str(source), shapes, names, preprocessing or Preprocessing())
     if path.is_dir():
         return _folder(path, shapes, preprocessing or Preprocessing())
     if path.suffix in (".npy", ".npz"):
-        return _array_file(path, shapes)
+        return _array_file(path, shapes, names)
     if ":" in str(source):
         return _function(str(source), shapes, preprocessing)
     if not path.exists():
@@ -78,28 +88,68 @@ def synthetic_inputs(shapes: Sequence[Shape], values: int = 0) -> Inputs:
     return [tuple(torch.randn(shape, generator=generator) for shape in shapes) for _ in range(examples)]
 
 
-def _array_file(path: Path, shapes: Sequence[Shape]) -> Tensor:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise UsageError("the calibration file does not exist", where=str(path), hint=KINDS) from None
-    except (ValueError, OSError, EOFError) as error:
-        raise UsageError(f"cannot be read as a NumPy file ({error})", where=path.name) from None
-    if isinstance(loaded, np.ndarray):
-        return _tensor(loaded, path.name)
-    arrays = {name: loaded[name] for name in loaded.files}
-    fitting = {name: a for name, a in arrays.items() if any(tuple(a.shape[1:]) in (s, s[1:]) for s in shapes)}
-    if len(fitting) != 1:
-        seen = ", ".join(f"{name} {tuple(a.shape)}" for name, a in arrays.items())
-        count = "no array fits" if not fitting else "more than one array fits"
-        raise ShapeError(f"{count} the input {tuple(shapes[0])}: {seen}", where=path.name)
-    return _tensor(next(iter(fitting.values())), path.name)
+def _array_file(path: Path, shapes: Sequence[Shape], names: Sequence[str]) -> Inputs:
+    arrays = read_arrays(path)
+    if list(arrays) == [""] and len(shapes) == 1:
+        return as_input(arrays[""], path.name)
+    chosen = _chosen(arrays, shapes, names, path.name)
+    if len(chosen) == 1:
+        return as_input(chosen[0], path.name)
+    return _columns([as_input(array, path.name) for array in chosen], shapes, path.name)
 
 
-def _tensor(array: np.ndarray[Any, Any], where: str) -> Tensor:
-    if array.dtype.kind not in "fiub":
-        raise UsageError(f"an array of {array.dtype} does not hold numbers", where=where)
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+def _chosen(arrays: Mapping[str, Array], shapes: Sequence[Shape], names: Sequence[str], where: str) -> list[Array]:
+    """The array of each input: by the inputs' names if all are there, else the one that fits its shape."""
+    if names and set(names) <= set(arrays):
+        return [arrays[name] for name in names]
+    chosen = []
+    for shape in shapes:
+        fitting = [array for array in arrays.values() if _fits(array.shape, shape)]
+        if len(fitting) != 1:
+            seen = ", ".join(f"{name} {tuple(array.shape)}" for name, array in arrays.items())
+            count = "no array fits" if not fitting else "more than one array fits"
+            hint = f"Name the arrays after the inputs: {', '.join(names)}." if names else None
+            raise ShapeError(f"{count} the input {tuple(shape)}: {seen}", where=where, hint=hint)
+        chosen.append(fitting[0])
+    return chosen
+
+
+def _fits(found: Sequence[int], shape: Shape) -> bool:
+    """[examples, ...], [calls, *shape] or the very shape."""
+    return tuple(found) == shape or tuple(found[1:]) in (shape, shape[1:])
+
+
+def _columns(values: Sequence[Tensor], shapes: Sequence[Shape], where: str) -> Inputs:
+    """One call after another of several inputs; an input of exactly its static shape is the same in every call."""
+    columns = []
+    for value, shape in zip(values, shapes, strict=True):
+        if not _fits(value.shape, shape):
+            raise ShapeError(f"an array of shape {tuple(value.shape)} for the input {tuple(shape)}", where=where)
+        if tuple(value.shape) == shape:
+            columns.append(value[None])
+        elif tuple(value.shape[1:]) == shape:
+            columns.append(value)
+        else:
+            columns.append(value[: len(value) // shape[0] * shape[0]].reshape(-1, *shape))
+    most = max(map(len, columns))
+    if any(len(column) not in (1, most) for column in columns) or not min(map(len, columns)):
+        counts = ", ".join(str(len(column)) for column in columns)
+        raise ShapeError(f"the inputs have different numbers of examples: {counts}", where=where)
+    return list(zip(*(column.expand(most, *column.shape[1:]) for column in columns), strict=True))
+
+
+def _by_name(text: str, shapes: Sequence[Shape], names: Sequence[str], preprocessing: Preprocessing) -> Inputs:
+    """image=photos/,mask=masks.npy: a source for each input."""
+    given = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+    if set(given) != set(names):
+        raise UsageError(f"{', '.join(given)} are not the inputs of the model: {', '.join(names)}", where="--calibration")
+    found = []
+    for name, shape in zip(names, shapes, strict=True):
+        value = load_calibration(given[name], [shape], preprocessing)
+        if not isinstance(value, Tensor):
+            raise UsageError("this source is not one array", where=f"{name}={given[name]}", hint=KINDS)
+        found.append(value)
+    return _columns(found, shapes, text)
 
 
 def _function(name: str, shapes: Sequence[Shape], preprocessing: Preprocessing | None) -> Inputs:

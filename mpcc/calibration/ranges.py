@@ -19,6 +19,8 @@ from mpcc.errors import RangeError, ShapeError
 from mpcc.ir.nn import size_of
 from mpcc.ir.value_range import Range
 
+from .arrays import checked
+
 ELEMENTS_AT_ONCE = 1 << 20  # of the largest value: bounds the memory of a run over many calls
 LARGE = 1 << 17  # elements of the largest value from which on calls run one by one: together they gain nothing
 Inputs = Tensor | Iterable[Any]
@@ -44,7 +46,8 @@ def stack_calls(graph_module: fx.GraphModule, inputs: Inputs) -> tuple[Tensor, .
                 seen = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
                 raise ShapeError(f"a calibration example is {seen}, not {shape}", where=f"input {node.name}")
     columns = zip(placeholders, zip(*calls, strict=True), strict=True)
-    return tuple(torch.stack(column).to(node.meta["val"].dtype) for node, column in columns)
+    stacked = ((node, torch.stack(column).to(node.meta["val"].dtype)) for node, column in columns)
+    return tuple(checked(column, f"input {node.name}") for node, column in stacked)
 
 
 def _calls(inputs: Any, shapes: Sequence[tuple[int, ...]]) -> list[tuple[Any, ...]]:

@@ -35,6 +35,7 @@ def count(
     ] = 0.0,
     calibration: options.Calibration = None,
     input_shape: options.InputShape = None,
+    size_limit: options.SizeLimit = 1.0,
     as_json: options.AsJson = False,
 ) -> None:
     """Count the primitives, rounds and bytes of one private inference."""
@@ -47,7 +48,7 @@ def count(
     if check is not None and write is not None:
         raise UsageError("--check and --write cannot be combined")
     before = None if check is None else _read(check)
-    found = source(model)
+    found = source(model, size_limit)
     with progress() as tell:
         tell("compile", 0, 1)
         counts = pipeline.count(executable_of(found, calibration, input_shape))

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from mpcc.errors import ModelFileError, ShapeError, UsageError
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
-FORMS = "MODEL is x.onnx, x.pt2, a bundle folder, or package.module:function"
+FORMS = "MODEL is x.onnx, x.pt2, a bundle folder, or package.module:function (whose code is run)."
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,25 @@ class Source:
     example_inputs: Any
     stem: str
     bundle: Path | None = None
+    size_limit: float = 1.0
 
 
-def source(text: str) -> Source:
-    """What `text` names. ModelFileError or UsageError if there is no such thing."""
+def source(text: str, size_limit: float = 1.0) -> Source:
+    """What `text` names. ModelFileError or UsageError if there is no such thing.
+
+    Files are read and nothing in them is run; a function is imported and called, which runs whatever code it is.
+    """
+    return replace(_source(text), size_limit=size_limit)
+
+
+def _source(text: str) -> Source:
     path = Path(text)
     if path.is_dir():
         from mpcc.bundle.manifest import read_manifest
 
         read_manifest(path)
         return Source(path / "model.onnx", None, path.resolve().stem, path)
-    if path.is_file():
+    if path.exists():
         return Source(path, None, path.stem)
     if ":" in text:
         model, inputs = _from_function(text)
@@ -51,6 +59,7 @@ def source(text: str) -> Source:
 
 def graph(found: Source, input_shapes: Sequence[str] | None) -> GraphModule:
     """The nn-level graph. A dynamic shape is a ShapeError that says which option fixes it."""
+    from mpcc.frontend import Limits
     from mpcc.pipeline import capture
 
     if found.bundle is not None:
@@ -58,7 +67,8 @@ def graph(found: Source, input_shapes: Sequence[str] | None) -> GraphModule:
 
         return capture(open_bundle(found.bundle).model)
     try:
-        return capture(found.model, found.example_inputs, input_shapes=shapes(input_shapes))
+        limits = Limits().times(found.size_limit)
+        return capture(found.model, found.example_inputs, input_shapes=shapes(input_shapes), limits=limits)
     except ShapeError as error:
         hint = "on the command line: --input-shape NAME=1,3,224,224, with your model's sizes"
         raise ShapeError(error.what, where=error.where, hint=hint if input_shapes is None else error.hint) from error
@@ -76,7 +86,7 @@ def shapes(given: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:
         except ValueError:
             shape = ()
         if not (name and equals and shape and all(size > 0 for size in shape)):
-            raise UsageError(f"{text!r} is no input shape", where="--input-shape", hint="such as image=1,3,224,224")
+            raise UsageError(f"invalid input shape {text!r}", where="--input-shape", hint="An example: image=1,3,224,224")
         found[name] = shape
     return found
 

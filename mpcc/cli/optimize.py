@@ -69,6 +69,7 @@ def optimize(
         ),
     ] = None,
     input_shape: options.InputShape = None,
+    size_limit: options.SizeLimit = 1.0,
     tolerance: Annotated[
         float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
     ] = 0.05,
@@ -105,7 +106,7 @@ def optimize(
     target = Target(protocol, network, machine, Settings(tolerance=tolerance))
     compute_of(target)
     chosen = _plan(plan)
-    found = source(model)
+    found = source(model, size_limit)
     place = output or Path(f"{found.stem}.pareto" if pareto else f"{found.stem}.mpcc")
     rewrites = Rewrites()
     with progress() as tell:

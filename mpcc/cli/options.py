@@ -12,7 +12,7 @@ Model = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="A .onnx or .pt2 file, a bundle folder, or package.module:function (or file.py:function) that returns "
-        "(module, example_inputs).",
+        "(module, example_inputs). Files are only read; a function is Python code and is run.",
     ),
 ]
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder written by `mpcc optimize`.")]
@@ -23,6 +23,10 @@ Calibration = Annotated[
 InputShape = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=1,3,224,224", help="Shape of an input that the model leaves dynamic; may be repeated."),
+]
+SizeLimit = Annotated[
+    float,
+    typer.Option(metavar="TIMES", min=1, help="Accept model files this many times as large as usual (20,000 nodes, 8 GiB)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 NETWORK_HELP = "lan, wan, or RTT,BANDWIDTH, e.g. 20ms,100MB/s."

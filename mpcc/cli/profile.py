@@ -51,6 +51,7 @@ def profile(
     ] = None,
     calibration: options.Calibration = None,
     input_shape: options.InputShape = None,
+    size_limit: options.SizeLimit = 1.0,
     symbolic: Annotated[
         bool, typer.Option("--symbolic", help="Print rounds and bytes as formulas in tokens, width, heads and layers.")
     ] = False,
@@ -86,14 +87,14 @@ def profile(
             raise UsageError(f"only {PROTOCOL} has a schedule", where="--rounds", hint="Omit --protocol.")
         if picture is not None:
             raise UsageError("--picture cannot be combined with --rounds")
-        schedule(executable_of(source(model), calibration, input_shape), as_json=as_json)
+        schedule(executable_of(source(model, size_limit), calibration, input_shape), as_json=as_json)
         return
     if picture is not None:
         from mpcc.show.curves import drawable
 
         drawable(picture)
     with progress() as tell:
-        given = source(model)
+        given = source(model, size_limit)
         found = estimates(given, names or [PROTOCOL], links, Machine.asked(machine), calibration, input_shape, tell)
         if picture is not None:
             _draw(found, given, names, links[0], input_shape, picture)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mpcc import files
-from mpcc.errors import ModelFileError, RangeError, ShapeError, UsageError
+from mpcc.errors import ShapeError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,38 +30,21 @@ def calls(paths: Sequence[Path], shapes: Sequence[Sequence[int]]) -> list[tuple[
 
 def read(path: Path, shape: Sequence[int]) -> list[Tensor]:
     """The float32 tensors of `shape` in a .npy file: one, or several behind each other along the first dimension."""
-    import torch
+    from mpcc.calibration.arrays import as_input, read_arrays
 
-    array = load(path)
-    wanted = tuple(shape)
+    arrays = read_arrays(path)
+    if list(arrays) != [""]:
+        raise UsageError("this is an archive of several arrays", where=str(path), hint="Give one .npy file for each input.")
+    array, wanted = arrays[""], tuple(shape)
     more = len(wanted) > 0 and array.ndim == len(wanted) and array.shape[1:] == wanted[1:] and array.shape[0] > 0
     if array.shape != wanted and not (more and array.shape[0] % wanted[0] == 0):
         raise ShapeError(
             f"the array has shape {array.shape}, the program takes {wanted}",
             where=str(path),
-            hint="reshape it (x[None] adds a batch of one), or compile the model for this shape",
+            hint="Reshape it (x[None] adds a batch of one), or compile the model for this shape.",
         )
-    if array.dtype.kind not in "fiub":
-        raise ShapeError(f"the array has type {array.dtype}, the program takes numbers (float32)", where=str(path))
-    values = torch.from_numpy(array.astype(np.float32))
-    if not torch.isfinite(values).all():
-        raise RangeError("the array holds infinite values or NaN", where=str(path))
+    values = as_input(array, str(path))
     return [values[start : start + wanted[0]] for start in range(0, len(values), wanted[0])] if wanted else [values]
-
-
-def load(path: Path) -> np.ndarray[Any, Any]:
-    """A .npy file; never with pickle."""
-    if not path.is_file():
-        raise ModelFileError("there is no such file", where=str(path))
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise UsageError(
-            f"it cannot be read as .npy: {error}", where=str(path), hint="write it with numpy.save(path, array)"
-        ) from None
-    if not isinstance(found, np.ndarray):
-        raise UsageError("this is an archive of several arrays", where=str(path), hint="give one .npy file an input")
-    return found
 
 
 def write(path: Path, outputs: Sequence[Tensor]) -> None:

@@ -67,6 +67,7 @@ def tune(
         Path | None, typer.Option(metavar="FILE", help="Checkpoint file (default: BUNDLE.checkpoint).")
     ] = None,
     input_shape: options.InputShape = None,
+    size_limit: options.SizeLimit = 1.0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (default: MODEL.mpcc).")
     ] = None,
@@ -83,7 +84,7 @@ def tune(
         method, mu=mu, budget=budget, protocol=protocol, network=network, granularity=granularity, distil=distil,
         attention_maps=attention_maps, search_epochs=search_epochs, machine=machine,
     )  # fmt: skip
-    found = source(model)
+    found = source(model, size_limit)
     place = output or Path(f"{found.stem}.mpcc")
     check_place(place)
     captured = graph(found, input_shape)

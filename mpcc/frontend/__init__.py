@@ -14,7 +14,7 @@ from mpcc.errors import ModelFileError, UsageError
 from .examples import Shapes
 from .limits import DEFAULT, Limits
 
-__all__ = ["capture"]
+__all__ = ["Limits", "capture"]
 
 
 def capture(

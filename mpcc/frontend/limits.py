@@ -33,7 +33,7 @@ class Limits:
     activation elements of one value that depends on the inputs (SAM's global attention over 1024x1024 pixels has 2^28)
     weights    bytes of all weights together
     scratch    bytes of all that is computed while the file is read, beyond copies of the weights
-    products   multiplications while the file is read: about ten seconds of one core
+    products   multiplications while the file is read: about a second of one core
     """
 
     nodes: int = 20_000
@@ -41,7 +41,7 @@ class Limits:
     activation: int = 1 << 30
     weights: int = 1 << 33
     scratch: int = 1 << 29
-    products: int = 1 << 36
+    products: int = 1 << 34
 
     def times(self, factor: float) -> Limits:
         """All of them, `factor` times as large."""
@@ -55,7 +55,7 @@ class Limits:
 
 
 DEFAULT = Limits()
-HINT = "If you trust the file, raise the limits: capture(..., limits=Limits().times(10)), or --size-limit 10."
+HINT = "If you trust the file, raise the limits: capture(..., limits=mpcc.frontend.Limits().times(10)), or --size-limit 10."
 
 # A weight is copied, made contiguous, widened to double precision and folded: never more copies than these.
 _COPIES = 24

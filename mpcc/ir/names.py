@@ -33,7 +33,7 @@ def safe_path(text: str) -> str:
 
 def _safe_part(part: str) -> str:
     cleaned = part if _PART.match(part) else _FOREIGN.sub("_", part)[:LONGEST_PART]
-    return f"{cleaned}_" if keyword.iskeyword(cleaned) else cleaned
+    return f"{cleaned}_" if keyword.iskeyword(cleaned) or cleaned == "self" else cleaned
 
 
 def identifier(text: str, otherwise: str) -> str:

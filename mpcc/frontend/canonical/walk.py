@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from mpcc.errors import ShapeError
+from mpcc.errors import CaptureError, MpccError, ShapeError
 from mpcc.ir.names import safe_path
 from mpcc.ir.nn import attribute
 
@@ -46,7 +46,7 @@ class Walk:
         for node in self.graph_module.graph.nodes:
             if node.op == "output":
                 return self.lookup(node.args[0])
-            value = next(given) if node.op == "placeholder" else self.value(node)
+            value = next(given) if node.op == "placeholder" else self.checked(node)
             self.values[node] = self.own(node, value) if node.op in ("placeholder", "get_attr") else value
         raise AssertionError("a graph without output")
 
@@ -70,6 +70,18 @@ class Walk:
         if isinstance(argument, slice):
             return slice(self.lookup(argument.start), self.lookup(argument.stop), self.lookup(argument.step))
         return argument
+
+    def checked(self, node: fx.Node) -> Any:
+        """The value of a node; an operator that does not fit its arguments is an error that says where."""
+        try:
+            return self.value(node)
+        except MpccError as error:
+            if error.where is not None:
+                raise
+            raise type(error)(error.what, where=_place(node), hint=error.hint) from None
+        except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError) as error:
+            why = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise CaptureError(f"{node.target} does not fit its arguments: {why}", where=_place(node)) from error
 
     def value(self, node: fx.Node) -> Any:
         if node.op == "get_attr":
@@ -128,6 +140,11 @@ class Walk:
         assert isinstance(written, fx.Node)
         self.values[written] = result
         return result
+
+
+def _place(node: fx.Node) -> str:
+    layer = layer_of(node)
+    return f"node {node.name} in layer {layer}" if layer else f"node {node.name}"
 
 
 def constant_of(value: Any, name: str) -> Any:

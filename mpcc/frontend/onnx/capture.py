@@ -59,4 +59,4 @@ def import_graph(
     sort_nodes(model.proto.graph)
     check(model)
     with limits.guard(min(weights, model.size())):
-        return Importer(model, limits).run(inputs(model.proto.graph, example_inputs, input_shapes))
+        return Importer(model, limits).run(inputs(model.proto.graph, example_inputs, input_shapes, limits.activation))

@@ -15,6 +15,7 @@ from torch import fx
 from mpcc.errors import CaptureError, ModelFileError, MpccError
 
 from ..limits import DEFAULT, HINT, Limits
+from .attributes import refuse_unasked
 from .check import check_operators, versions
 from .names import is_checkpoint_name, layers, own_layer, parameter_name
 from .op import Op, describe
@@ -109,6 +110,7 @@ class Importer:
 
         op = Op(node, self.opsets.get(key[0], 1), self.recorder, read_constant, run_branch, self.nodes_left)
         result = self.apply(op, OPERATORS[key], inputs)
+        refuse_unasked(op)
         outputs = result if isinstance(result, tuple) and key not in LISTS else (result,)
         scope.values.update({name: value for name, value in zip(node.output, outputs, strict=False) if name})
 
@@ -119,8 +121,8 @@ class Importer:
             if error.where is None:
                 raise type(error)(error.what, where=op.where, hint=error.hint) from None
             raise
-        except TypeError:
-            if _fits(handler, op, inputs):
+        except (TypeError, AttributeError):
+            if _fits(handler, op, inputs) and None not in inputs:
                 raise
             op.refuse(f"mpcc does not know a form of it with {len(inputs)} inputs")
         except (RuntimeError, LookupError, ValueError, ArithmeticError) as error:

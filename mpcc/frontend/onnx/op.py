@@ -7,7 +7,7 @@ the file leaves out is None.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -38,30 +38,70 @@ class Op:
     read_tensor: Callable[[TensorProto], Value]
     run_graph: Callable[[GraphProto, dict[str, Any]], list[Any]]
     most_parts: int = DEFAULT.nodes
+    asked: set[str] = field(default_factory=set)
 
     # ------------------------------------------------------------------------------------------------- attributes
 
     @cached_property
-    def attributes(self) -> dict[str, AttributeProto]:
+    def _attributes(self) -> dict[str, AttributeProto]:
         return {attribute.name: attribute for attribute in self.node.attribute}
 
     def has(self, name: str) -> bool:
-        return name in self.attributes
+        self.asked.add(name)
+        return name in self._attributes
+
+    def attribute(self, name: str) -> AttributeProto:
+        """An attribute that the node must have."""
+        if not self.has(name):
+            self.refuse(f"the attribute {name} is missing")
+        return self._attributes[name]
+
+    def _of_type(self, name: str, kind: int) -> AttributeProto | None:
+        found = self._attributes[name] if self.has(name) else None
+        if found is not None and found.type != kind:
+            self.refuse(f"the attribute {name} is of the wrong type")
+        return found
 
     def integer(self, name: str, default: int = 0) -> int:
-        return int(self.attributes[name].i) if name in self.attributes else default
+        found = self._of_type(name, AttributeProto.INT)
+        return default if found is None else int(found.i)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """An integer that is 0 or 1."""
+        value = self.integer(name, int(default))
+        if value not in (0, 1):
+            self.refuse(f"{name} is {value}, neither 0 nor 1")
+        return bool(value)
+
+    def axis(self, default: int, rank: int) -> int:
+        """The attribute `axis`, counted from the front."""
+        return self.front(self.integer("axis", default), rank)
+
+    def front(self, axis: int, rank: int) -> int:
+        """`axis` counted from the front; a number has one axis."""
+        if not -max(rank, 1) <= axis < max(rank, 1):
+            self.refuse(f"there is no axis {axis} among {rank}")
+        return axis % rank if rank else 0
 
     def number(self, name: str, default: float = 0.0) -> float:
-        return float(self.attributes[name].f) if name in self.attributes else default
+        found = self._of_type(name, AttributeProto.FLOAT)
+        return default if found is None else float(found.f)
 
     def text(self, name: str, default: str = "") -> str:
-        return str(self.attributes[name].s.decode()) if name in self.attributes else default
+        found = self._of_type(name, AttributeProto.STRING)
+        return default if found is None else str(found.s.decode())
 
     def integers(self, name: str, default: Sequence[int] = ()) -> list[int]:
-        return list(self.attributes[name].ints) if name in self.attributes else list(default)
+        found = self._of_type(name, AttributeProto.INTS)
+        return list(default) if found is None else list(found.ints)
 
     def numbers(self, name: str, default: Sequence[float] = ()) -> list[float]:
-        return list(self.attributes[name].floats) if name in self.attributes else list(default)
+        found = self._of_type(name, AttributeProto.FLOATS)
+        return list(default) if found is None else list(found.floats)
+
+    def unasked(self) -> list[AttributeProto]:
+        """The attributes that nobody asked for."""
+        return [attribute for name, attribute in self._attributes.items() if name not in self.asked]
 
     def wants(self, output: int) -> bool:
         """Whether anyone may read that output."""
@@ -103,7 +143,7 @@ class Op:
             found = self.integers("axes")
         else:
             return None
-        return [axis % rank if rank else axis for axis in found]
+        return [self.front(axis, rank) for axis in found]
 
     # ---------------------------------------------------------------------------------------------- what it becomes
 

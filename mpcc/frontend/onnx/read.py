@@ -194,12 +194,20 @@ def _texts(proto: ModelProto) -> Iterator[str | bytes]:
         yield from (attribute.name for attribute in node.attribute)
 
 
+# What a tensor in another file may say of its place; the checksum is not looked at.
+PLACE_KEYS = {"location", "offset", "length", "checksum"}
+
+
 def _place(stored: TensorProto) -> tuple[str, int, int | None]:
     """(file, offset, length) of a tensor's bytes; the length may be missing."""
     place = {entry.key: entry.value for entry in stored.external_data}
+    if unknown := sorted(set(place) - PLACE_KEYS):
+        raise ModelFileError(f"the tensor {stored.name!r} is at a place of the unknown kind {unknown[0][:100]!r}")
     numbers = [place.get(key, default) for key, default in (("offset", "0"), ("length", ""))]
     if not (numbers[0].isdecimal() and (numbers[1] == "" or numbers[1].isdecimal()) and max(map(len, numbers)) < 20):
         raise ModelFileError(f"the tensor {stored.name!r} is at no place of a file: offset and length are not numbers")
+    if place.get("location") == "":
+        raise ModelFileError(f"the tensor {stored.name!r} is said to be in a file without a name")
     return place.get("location", ""), int(numbers[0]), int(numbers[1]) if numbers[1] else None
 
 

@@ -5,6 +5,7 @@ A batch dimension that has a name or nothing instead of a size becomes 1, if all
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from onnx import GraphProto, TensorProto, ValueInfoProto
 
 from mpcc.errors import ShapeError
 
+from ..limits import HINT
 from .read import STORED, type_name
 
 InputShapes = Mapping[str, Sequence[int]] | Sequence[Sequence[int]] | Sequence[int]
@@ -30,7 +32,7 @@ class Input:
     dtype: torch.dtype
 
 
-def inputs(graph: GraphProto, example_inputs: Any, input_shapes: InputShapes | None) -> list[Input]:
+def inputs(graph: GraphProto, example_inputs: Any, input_shapes: InputShapes | None, most: int) -> list[Input]:
     """The inputs that are not initialisers (old files list these too).
 
     Examples: a tensor, a sequence in order, or a mapping by name; shapes: one, a sequence in order, or by name.
@@ -39,7 +41,11 @@ def inputs(graph: GraphProto, example_inputs: Any, input_shapes: InputShapes | N
     infos = [info for info in graph.input if info.name not in stored]
     names = [info.name for info in infos]
     given = _by_name(names, _shapes_of_examples(example_inputs)) | _by_name(names, _shapes(input_shapes))
-    return [Input(info.name, _shape(info, given.get(info.name)), _dtype(info, graph)) for info in infos]
+    found = [Input(info.name, _shape(info, given.get(info.name)), _dtype(info, graph)) for info in infos]
+    for one in found:
+        if math.prod(one.shape) > most:
+            raise ShapeError(f"the input {one.name} has {math.prod(one.shape):,} elements, more than {most:,}", hint=HINT)
+    return found
 
 
 Shapes = Mapping[str, tuple[int, ...]] | list[tuple[int, ...]]

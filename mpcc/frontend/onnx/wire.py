@@ -1,7 +1,7 @@
 """The weights of an ONNX file without reading them: the file's bytes with each large payload replaced by its place.
 
 A 330 MB file becomes some 100 kB of ordinary protobuf. A stripped tensor looks like one of ONNX's own external tensors
-(`offset`, `length`) whose `location` is empty, which stands for the file itself; one reader serves both kinds.
+(`offset`, `length`) without a `location`, which stands for the file itself; one reader serves both kinds.
 
     strip(memoryview(file)) -> bytes of a ModelProto
 
@@ -101,7 +101,7 @@ def _strip(buffer: memoryview, message: str, start: int, end: int, budget: _Budg
 def _reference(payload: Field) -> bytes:
     tensor = TensorProto(data_location=TensorProto.EXTERNAL)
     size = payload.end - payload.content
-    for key, value in (("location", ""), ("offset", str(payload.content)), ("length", str(size))):
+    for key, value in (("offset", str(payload.content)), ("length", str(size))):
         tensor.external_data.add(key=key, value=value)
     return bytes(tensor.SerializeToString())
 

@@ -47,6 +47,8 @@ TEXTS = {
 _TARGET = re.compile(r"torch\.ops\.(aten|prims)\.([A-Za-z0-9_]+)\.([A-Za-z0-9_]+)\Z", re.ASCII)
 # Of ATen's inner operators, those that a graph for inference has.
 _INNER = {"_softmax", "_log_softmax", "_safe_softmax", "_to_copy", "_local_scalar_dense", "_weight_norm"}
+# What a program writes beside its answers: counters of batch norms, and the like.
+UNANSWERED = {"buffer_mutation", "user_input_mutation", "parameter_mutation"}
 MEMORY_FORMATS = {
     1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d, 4: torch.preserve_format,
 }  # fmt: skip
@@ -111,11 +113,15 @@ class _Reader:
             else:
                 values[name] = self._stored(made, kind, detail)
         self._nodes(made, graph["nodes"], values)
-        outputs = [
-            self._value(item, values)
-            for item, spec in zip(graph["outputs"], signature["output_specs"], strict=True)
-            if "user_output" in spec
-        ]
+        outputs = []
+        for item, spec in zip(graph["outputs"], signature["output_specs"], strict=True):
+            ((kind, _),) = spec.items()
+            if kind == "user_output":
+                outputs.append(self._value(item, values))
+            elif kind not in UNANSWERED:
+                raise ModelFileError(f"the model has an output of the kind {kind[:40]!r}, which mpcc does not read")
+        if not outputs:
+            raise ModelFileError("the model has no output")
         made.output(tuple(outputs))
         return Program(Uncompiled(self.root, made), tuple(inputs), static)
 

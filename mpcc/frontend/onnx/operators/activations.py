@@ -49,8 +49,8 @@ def _softmax(op: Op, x: Value, *, log: bool) -> Value:
     target = aten.log_softmax.int if log else aten.softmax.int
     dims = rank(x)
     if op.version >= 13:
-        return op.call(target, x, op.integer("axis", -1) % dims)
-    axis = op.integer("axis", 1) % dims
+        return op.call(target, x, op.axis(-1, dims))
+    axis = op.axis(1, dims)
     if axis == dims - 1:
         return op.call(target, x, axis)
     shape = shape_of(x)

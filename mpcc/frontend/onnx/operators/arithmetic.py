@@ -58,7 +58,7 @@ def _half_power(op: Op, x: Value, halves: int) -> Value:
 
 def modulo(op: Op, x: Value, y: Value) -> Value:
     """`fmod` follows the sign of the dividend, the other form that of the divisor."""
-    return op.call(aten.fmod.Tensor if op.integer("fmod") else aten.remainder.Tensor, x, y)
+    return op.call(aten.fmod.Tensor if op.flag("fmod") else aten.remainder.Tensor, x, y)
 
 
 def maximum(op: Op, *inputs: Value) -> Value:
@@ -95,9 +95,9 @@ def compare(target: Any) -> Handler:
 
 
 def is_inf(op: Op, x: Value) -> Value:
-    if op.integer("detect_positive", 1) and op.integer("detect_negative", 1):
+    if op.flag("detect_positive", True) and op.flag("detect_negative", True):
         return op.call(aten.isinf.default, x)
-    return op.call(aten.eq.Scalar, x, math.inf if op.integer("detect_positive", 1) else -math.inf)
+    return op.call(aten.eq.Scalar, x, math.inf if op.flag("detect_positive", True) else -math.inf)
 
 
 def where(op: Op, condition: Value, x: Value, y: Value) -> Value:

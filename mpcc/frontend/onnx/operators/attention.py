@@ -71,7 +71,7 @@ def attention(
         k, v = (heads_first(op, item, op.integer("kv_num_heads")) for item in (k, v))
     scale = op.number("scale") if op.has("scale") else 1 / math.sqrt(shape_of(q)[-1])
     bias: list[Value] = [] if mask is None else [as_bias(op, mask)]
-    if op.integer("is_causal"):
+    if op.flag("is_causal"):
         bias.append(causal(shape_of(q)[2], shape_of(k)[2]))
     if op.number("softcap") and bias:
         op.refuse("softcap together with a mask is not supported")
@@ -97,7 +97,7 @@ def packed_attention(
     past_length: Value | None = None,
 ) -> Value:
     """The runtime's Attention: one weight matrix [width, q + k + v] for all three."""
-    if past is not None or op.wants(1) or op.integer("do_rotary"):
+    if past is not None or op.wants(1) or op.flag("do_rotary"):
         op.refuse("a cache of keys and rotary embedding inside of attention are not supported")
     heads = op.integer("num_heads")
     joined = product(op, x, weights)
@@ -149,7 +149,7 @@ def _runtime_attend(op: Op, q: Value, k: Value, v: Value, mask: Value | None, ad
     biases: list[Value] = [] if added is None else [added]
     if mask is not None:
         biases += _key_mask(op, op.known(mask, "the attention mask"), shape_of(k)[2])
-    if op.integer("unidirectional"):
+    if op.flag("unidirectional"):
         biases.append(causal(shape_of(q)[2], shape_of(k)[2]))
     scale = op.number("scale") or 1 / math.sqrt(shape_of(q)[-1])
     return heads_joined(op, attend(op, q, k, v, scale, biases))
@@ -175,7 +175,7 @@ def rotary_embedding(op: Op, x: Value, cos: Value, sin: Value, positions: Value 
 
 def runtime_rotary_embedding(op: Op, x: Value, positions: Value, cos: Value, sin: Value) -> Value:
     """The runtime's: other order of inputs; one position is where the tokens start."""
-    if op.integer("is_packed_batching") or op.number("scale", 1.0) != 1.0:
+    if op.flag("is_packed_batching") or op.number("scale", 1.0) != 1.0:
         op.refuse("packed batching or a scale is not supported")
     tokens = shape_of(x)[2 if rank(x) == 4 else 1]
     known = op.known(positions, "the positions")
@@ -193,13 +193,13 @@ def _rotate(op: Op, x: Value, cos: Value, sin: Value, positions: Value | None) -
     turned = op.integer("rotary_embedding_dim") or size
     cos, sin = (_angles(op, table, positions, turned // 2) for table in (cos, sin))
     part = cut(op, x, 3, 0, turned)
-    if op.integer("interleaved"):
+    if op.flag("interleaved"):
         first, second = cut(op, part, 3, 0, turned, 2), cut(op, part, 3, 1, turned, 2)
     else:
         first, second = pieces(op, part, 3, [turned // 2] * 2)
     real = op.sub(op.mul(first, cos), op.mul(second, sin))
     imaginary = op.add(op.mul(first, sin), op.mul(second, cos))
-    if op.integer("interleaved"):
+    if op.flag("interleaved"):
         shape = [*shape_of(real), 1]
         pairs = op.call(aten.cat.default, [op.reshape(real, shape), op.reshape(imaginary, shape)], 4)
         both = op.reshape(pairs, [*shape_of(real)[:3], turned])

@@ -12,11 +12,11 @@ from .arithmetic import CASTS
 def constant(op: Op) -> Value:
     """A large float constant is a weight (Paddle writes all of them so)."""
     if op.has("value"):
-        return op.read_tensor(op.attributes["value"].t)
+        return op.read_tensor(op.attribute("value").t)
     for name, kind in (("value_float", torch.float32), ("value_floats", torch.float32), ("value_int", torch.int64),
                        ("value_ints", torch.int64)):  # fmt: skip
         if op.has(name):
-            attribute = op.attributes[name]
+            attribute = op.attribute(name)
             many = list(attribute.floats) if kind == torch.float32 else list(attribute.ints)
             one = attribute.f if kind == torch.float32 else attribute.i
             return torch.tensor(many if name.endswith("s") else one, dtype=kind)
@@ -24,7 +24,7 @@ def constant(op: Op) -> Value:
 
 
 def constant_of_shape(op: Op, shape: Value) -> Value:
-    value = op.attributes["value"].t if op.has("value") else None
+    value = op.attribute("value").t if op.has("value") else None
     filler = torch.zeros(1) if value is None else op.recorder.known(op.read_tensor(value))
     return torch.full(op.known_ints(shape, "the shape"), filler.reshape(-1)[0].item(), dtype=filler.dtype)
 

@@ -15,7 +15,7 @@ from .views import cut
 
 def gather(op: Op, x: Value, indices: Value) -> Value:
     """x at `indices` of one axis: a select, a slice, or an index. Indices that are not known are an embedding."""
-    axis = op.integer("axis", 0) % rank(x)
+    axis = op.axis(0, rank(x))
     size = shape_of(x)[axis]
     if not op.recorder.is_known(indices):
         if axis == 0 and rank(x) == 2:
@@ -34,7 +34,7 @@ def _positive(indices: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def gather_elements(op: Op, x: Value, indices: Value) -> Value:
-    axis = op.integer("axis", 0) % rank(x)
+    axis = op.axis(0, rank(x))
     if not isinstance(x, fx.Node) or not op.recorder.is_known(indices):
         return op.call(aten.gather.default, x, axis, indices)
     places = _positive(op.known(indices, "the indices"), shape_of(x)[axis])
@@ -70,7 +70,7 @@ def scatter_nd(op: Op, x: Value, indices: Value, updates: Value) -> Value:
 def scatter_elements(op: Op, x: Value, indices: Value, updates: Value) -> Value:
     if op.text("reduction", "none") != "none":
         op.refuse(f"the reduction {op.text('reduction')} is not supported")
-    axis, shape = op.integer("axis", 0) % rank(x), shape_of(x)
+    axis, shape = op.axis(0, rank(x)), shape_of(x)
     places = _positive(op.known(indices, "the indices"), shape[axis])
     flat = _element_places(shape, places, axis).reshape(-1)
     new = op.reshape(updates, [len(flat)])
@@ -108,7 +108,7 @@ def one_hot(op: Op, indices: Value, depth: Value, values: Value) -> Value:
     count = op.known_ints(depth, "the depth")[0]
     places = _positive(op.known(indices, "the indices"), count)
     off, on = op.known(values, "the values").reshape(-1)
-    axis = op.integer("axis", -1) % (places.dim() + 1)
+    axis = op.axis(-1, places.dim() + 1)
     hot = torch.movedim(places.unsqueeze(-1) == torch.arange(count), -1, axis)
     return torch.where(hot, on, off)
 
@@ -117,7 +117,7 @@ def top_k(op: Op, x: Value, k: Value | None = None) -> tuple[Value, Value]:
     if isinstance(x, fx.Node) and not op.recorder.is_known(x):
         op.refuse("a choice by the size of secret values has no private form")
     count = op.integer("k") if k is None else op.known_ints(k, "k")[0]
-    found = torch.topk(op.known(x, "x"), count, op.integer("axis", -1), bool(op.integer("largest", 1)), True)
+    found = torch.topk(op.known(x, "x"), count, op.integer("axis", -1), op.flag("largest", True), True)
     return found.values, found.indices
 
 
@@ -134,8 +134,8 @@ def arg_min(op: Op, x: Value) -> Value:
 
 
 def _arg(op: Op, x: Value, target: object) -> Value:
-    axis, keep = op.integer("axis", 0) % rank(x), bool(op.integer("keepdims", 1))
-    if not op.integer("select_last_index"):
+    axis, keep = op.axis(0, rank(x)), op.flag("keepdims", True)
+    if not op.flag("select_last_index"):
         return op.call(target, x, axis, keep)
     place = op.call(target, op.call(aten.flip.default, x, [axis]), axis, keep)
     return op.add(op.call(aten.neg.default, place), shape_of(x)[axis] - 1)
@@ -143,10 +143,10 @@ def _arg(op: Op, x: Value, target: object) -> Value:
 
 def cum_sum(op: Op, x: Value, axis: Value) -> Value:
     """A product with a known triangle: sums are linear."""
-    along = op.known_ints(axis, "the axis")[0] % rank(x)
+    along = op.front(op.known_ints(axis, "the axis")[0], rank(x))
     size = shape_of(x)[along]
-    before = torch.ones(size, size, dtype=dtype_of(x)).triu(1 if op.integer("exclusive") else 0)
-    triangle = before.t() if op.integer("reverse") else before
+    before = torch.ones(size, size, dtype=dtype_of(x)).triu(1 if op.flag("exclusive") else 0)
+    triangle = before.t() if op.flag("reverse") else before
     last = [*(i for i in range(rank(x)) if i != along), along]
     moved = op.call(aten.matmul.default, op.permute(x, last), triangle)
     return op.permute(moved, [last.index(i) for i in range(rank(x))])

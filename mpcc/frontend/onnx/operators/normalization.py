@@ -11,7 +11,7 @@ from .views import broadcast
 
 def layer_normalization(op: Op, x: Value, scale: Value, bias: Value | None = None) -> Value | tuple[Value, ...]:
     """Over all axes from `axis` on. The outputs mean and inverse deviation are computed only if someone reads them."""
-    axis = op.integer("axis", -1) % rank(x)
+    axis = op.axis(-1, rank(x))
     epsilon = op.number("epsilon", 1e-5)
     y = layer_norm(op, x, scale, bias, axis, epsilon)
     if not op.wants(1) and not op.wants(2):
@@ -29,7 +29,7 @@ def layer_norm(op: Op, x: Value, scale: Value, bias: Value | None, axis: int, ep
 
 
 def rms_normalization(op: Op, x: Value, scale: Value, bias: Value | None = None) -> Value | tuple[Value, ...]:
-    axis = op.integer("axis", -1) % rank(x)
+    axis = op.axis(-1, rank(x))
     y = rms_norm(op, x, scale, axis, op.number("epsilon", 1e-5))
     if op.wants(1) or op.wants(2):
         op.refuse("its statistics are read by another node")
@@ -88,7 +88,7 @@ def _group_norm(op: Op, x: Value, groups: int, scale: Value, bias: Value, epsilo
 
 def batch_normalization(op: Op, x: Value, scale: Value, bias: Value, mean: Value, variance: Value) -> Value:
     """The statistics are buffers: nothing trains them."""
-    if op.integer("training_mode") or op.wants(1):
+    if op.flag("training_mode") or op.wants(1):
         op.refuse("the model was exported in training mode", "call model.eval() before the export")
     for statistic in (mean, variance):
         if isinstance(statistic, fx.Node) and statistic.op == "get_attr":

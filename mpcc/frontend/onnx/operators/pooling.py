@@ -45,7 +45,7 @@ def average_pool(op: Op, x: Value) -> Value:
 
     pooled = _as_2d(op, pad(op, x, before, reached), at, mean)
     counted = torch.ones(1, 1, *sizes)
-    if op.integer("count_include_pad"):
+    if op.flag("count_include_pad"):
         counted = torch.ones(1, 1, *(size + b + a for size, b, a in zip(sizes, before, after, strict=True)))
         weights = pad(op, counted, [0] * len(sizes), [r - a for r, a in zip(reached, after, strict=True)])
     else:
@@ -62,7 +62,7 @@ def _reach_last_window(
 
     A window that would start in the padding behind the input is dropped, as in torch.
     """
-    if not op.integer("ceil_mode"):
+    if not op.flag("ceil_mode"):
         return list(after)
     reached = []
     for axis, (size, b, a) in enumerate(zip(sizes, before, after, strict=True)):

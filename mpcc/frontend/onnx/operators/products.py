@@ -36,8 +36,8 @@ def is_matrix(value: Value) -> bool:
 
 def gemm(op: Op, x: Value, y: Value, bias: Value | None = None) -> Value:
     """alpha x' y' + beta bias, each matrix transposed where the attributes say so."""
-    x = op.permute(x, [1, 0]) if op.integer("transA") else x
-    y = op.permute(y, [1, 0]) if op.integer("transB") else y
+    x = op.permute(x, [1, 0]) if op.flag("transA") else x
+    y = op.permute(y, [1, 0]) if op.flag("transB") else y
     result = product(op, x, y)
     alpha, beta = op.number("alpha", 1.0), op.number("beta", 1.0)
     result = result if alpha == 1.0 else op.mul(result, alpha)
@@ -48,8 +48,8 @@ def gemm(op: Op, x: Value, y: Value, bias: Value | None = None) -> Value:
 
 def fused_matmul(op: Op, x: Value, y: Value) -> Value:
     """alpha x' y'. `transBatch` moves the first axis before the last two; it acts before `trans`."""
-    x = _transposed(op, x, bool(op.integer("transA")), bool(op.integer("transBatchA")))
-    y = _transposed(op, y, bool(op.integer("transB")), bool(op.integer("transBatchB")))
+    x = _transposed(op, x, op.flag("transA"), op.flag("transBatchA"))
+    y = _transposed(op, y, op.flag("transB"), op.flag("transBatchB"))
     alpha = op.number("alpha", 1.0)
     result = product(op, x, y)
     return result if alpha == 1.0 else op.mul(result, alpha)

@@ -14,10 +14,10 @@ def reduction(reduce: Any) -> Handler:
     def handler(op: Op, x: Value, axes: Value | None = None) -> Any:
         found = op.axes(axes, rank(x))
         if not found:
-            if op.integer("noop_with_empty_axes"):
+            if op.flag("noop_with_empty_axes"):
                 return x
             found = list(range(rank(x)))
-        return reduce(op, x, sorted(found), bool(op.integer("keepdims", 1)))
+        return reduce(op, x, sorted(found), op.flag("keepdims", True))
 
     return handler
 
@@ -67,7 +67,7 @@ def log_sum_exp(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
 
 def lp_normalize(op: Op, x: Value) -> Value:
     """x over its norm along one axis"""
-    axis = [op.integer("axis", -1) % rank(x)]
+    axis = [op.axis(-1, rank(x))]
     norm = l1(op, x, axis, True) if op.integer("p", 2) == 1 else l2(op, x, axis, True)
     return op.call(aten.div.Tensor, x, norm)
 

@@ -44,7 +44,7 @@ def upsample(op: Op, x: Value, scales: Value | None = None) -> Value:
 def _target(op: Op, x: Value, scales: Value | None, sizes: Value | None) -> tuple[list[float], list[int]]:
     """The factor and the new size of every axis. An empty tensor stands for an input that is left out."""
     shape = shape_of(x)
-    axes = [axis % len(shape) for axis in op.integers("axes")] if op.has("axes") else list(range(len(shape)))
+    axes = [op.front(axis, len(shape)) for axis in op.integers("axes")] if op.has("axes") else list(range(len(shape)))
     factors, wanted = [1.0] * len(shape), list(shape)
     if sizes is not None and 0 not in shape_of(sizes):
         given = op.known_ints(sizes, "the sizes")
@@ -93,13 +93,13 @@ def _nearest(op: Op, places: Tensor, size: int, default: str) -> Tensor:
 
 def _weights(op: Op, mode: str, places: Tensor, size: int, factor: float) -> Tensor:
     """[output, input]: how much of each input an output takes."""
-    squeeze = factor if op.integer("antialias") and factor < 1 else 1.0
+    squeeze = factor if op.flag("antialias") and factor < 1 else 1.0
     reach = math.ceil((1 if mode == "linear" else 2) / squeeze)
     taps = torch.arange(-reach, reach + 1, dtype=torch.float64)
     inputs = torch.floor(places)[:, None] + taps[None, :]
     distance = ((inputs - places[:, None]) * squeeze).abs()
     weight = (1 - distance).clamp(min=0) if mode == "linear" else _cubic(distance, op.number("cubic_coeff_a", -0.75))
-    if op.integer("exclude_outside"):
+    if op.flag("exclude_outside"):
         weight = torch.where((inputs < 0) | (inputs > size - 1), 0.0, weight)
     weight = weight / weight.sum(1, keepdim=True)
     rows = torch.zeros(len(places), size, dtype=torch.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from onnx import GraphProto
 
 from ..op import Op, Table, rank, shape_of
 from ..recorder import Value, aten
@@ -14,13 +15,16 @@ List = tuple[Value, ...]
 def if_(op: Op, condition: Value) -> tuple[Value, ...]:
     """The branch that the known condition chooses (exporters write one for every squeeze)."""
     chosen = bool(op.known(condition, "the condition").reshape(-1)[0].item())
-    return tuple(op.run_graph(op.attributes["then_branch" if chosen else "else_branch"].g, {}))
+    branches = op.attribute("else_branch"), op.attribute("then_branch")
+    return tuple(op.run_graph(branches[chosen].g, {}))
 
 
 def loop(op: Op, trips: Value | None, condition: Value | None, *carried: Value) -> tuple[Value, ...]:
     """Unrolled: the number of rounds and every condition must be known."""
-    body = op.attributes["body"].g
+    body = op.attribute("body").g
     count = None if trips is None else op.known_ints(trips, "the number of rounds")[0]
+    if count is not None and _never_stops(body):
+        op.parts(count, "the number of rounds")
     going = condition is None or bool(op.known(condition, "the condition").item())
     values, collected, done = list(carried), [], 0
     while going and (count is None or done < count):
@@ -35,8 +39,15 @@ def loop(op: Op, trips: Value | None, condition: Value | None, *carried: Value) 
     return (*values, *stacked)
 
 
+def _never_stops(body: GraphProto) -> bool:
+    """Whether the condition of the next round is that of this one, as in every `for`."""
+    copies = {node.output[0]: node.input[0] for node in body.node if node.op_type == "Identity"}
+    last, asked = str(body.output[0].name), str(body.input[1].name)
+    return bool(copies.get(last, last) == asked)
+
+
 def split_to_sequence(op: Op, x: Value, sizes: Value | None = None) -> List:
-    axis = op.integer("axis", 0) % rank(x)
+    axis = op.axis(0, rank(x))
     total = shape_of(x)[axis]
     if sizes is None:
         parts = [1] * op.parts(total, "the number of parts")
@@ -46,7 +57,7 @@ def split_to_sequence(op: Op, x: Value, sizes: Value | None = None) -> List:
         op.parts(-(-total // each) if each > 0 else found.numel(), "the number of parts")
         parts = [min(each, total - at) for at in range(0, total, each)] if each > 0 else found.tolist()
     items = pieces(op, x, axis, parts)
-    if sizes is None and not op.integer("keepdims", 1):
+    if sizes is None and not op.flag("keepdims", True):
         items = [op.reshape(item, [*shape_of(x)[:axis], *shape_of(x)[axis + 1 :]]) for item in items]
     return tuple(items)
 
@@ -73,7 +84,7 @@ def sequence_length(op: Op, items: List) -> Value:
 
 
 def concat_from_sequence(op: Op, items: List) -> Value:
-    target = aten.stack.default if op.integer("new_axis") else aten.cat.default
+    target = aten.stack.default if op.flag("new_axis") else aten.cat.default
     return op.call(target, list(items), op.integer("axis"))
 
 

@@ -19,7 +19,7 @@ def identity(op: Op, x: Value) -> Value:
 def reshape(op: Op, x: Value, shape: Value | None = None) -> Value:
     """0 copies the size, unless `allowzero`; -1 is what remains. The shape is an attribute before opset 5."""
     sizes = op.integers("shape") if shape is None else op.known_ints(shape, "the shape")
-    if not op.integer("allowzero"):
+    if not op.flag("allowzero"):
         sizes = [shape_of(x)[axis] if size == 0 else size for axis, size in enumerate(sizes)]
     count = math.prod(shape_of(x))
     if -1 in sizes:
@@ -51,7 +51,7 @@ def unsqueeze(op: Op, x: Value, axes: Value | None = None) -> Value:
     """The axes count in the result."""
     given = op.integers("axes") if axes is None else op.known_ints(axes, "the input axes")
     dims = rank(x) + len(given)
-    new = {axis % dims for axis in given}
+    new = {op.front(axis, dims) for axis in given}
     rest = iter(shape_of(x))
     return op.reshape(x, [1 if axis in new else next(rest) for axis in range(dims)])
 
@@ -61,15 +61,14 @@ def transpose(op: Op, x: Value) -> Value:
 
 
 def concat(op: Op, *inputs: Value) -> Value:
+    axis = op.axis(1, rank(inputs[0]))
     parts = [part for part in inputs if 0 not in shape_of(part)] or list(inputs[:1])
-    if len(parts) == 1:
-        return parts[0]
-    return op.call(aten.cat.default, parts, op.integer("axis", 1) % rank(parts[0]))
+    return parts[0] if len(parts) == 1 else op.call(aten.cat.default, parts, axis)
 
 
 def split(op: Op, x: Value, sizes: Value | None = None) -> tuple[Value, ...]:
     """Sizes are an input (since 13) or an attribute; else equal parts, the last one smaller (since 18)."""
-    axis = op.integer("axis", 0) % rank(x)
+    axis = op.axis(0, rank(x))
     total = shape_of(x)[axis]
     if sizes is not None:
         parts = op.known_ints(sizes, "the sizes of the parts")
@@ -115,7 +114,7 @@ def slice_(
         along = list(range(len(first))) if axes is None else op.known_ints(axes, "the axes")
     stride = [1] * len(first) if steps is None else op.known_ints(steps, "the steps")
     for axis, begin, end, step in zip(along, first, last, stride, strict=True):
-        x = _slice_axis(op, x, axis % rank(x), slice(begin, end, step))
+        x = _slice_axis(op, x, op.front(axis, rank(x)), slice(begin, end, step))
     return x
 
 
@@ -217,7 +216,7 @@ def trilu(op: Op, x: Value, k: Value | None = None) -> Value:
     """The triangle, by a known 0/1 mask."""
     offset = 0 if k is None else op.known_ints(k, "the diagonal")[0]
     mask = torch.ones(shape_of(x)[-2:], dtype=dtype_of(x))
-    triangle = torch.triu(mask, offset) if op.integer("upper", 1) else torch.tril(mask, offset)
+    triangle = torch.triu(mask, offset) if op.flag("upper", True) else torch.tril(mask, offset)
     return op.mul(x, triangle)
 
 
