@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,34 +23,37 @@ from mpcc.program.program import Program
 from . import comparisons, gathers, products
 from .assemble import assemble
 from .builder import Builder
-from .caps import bound_of, caps, early_bits, early_operand, fitting, multiplied, multiplied_whole, natural, result_cap, rms_of
+from .max_scale_bits import (
+    SEEN_MARGIN,
+    bound_of,
+    early_bits,
+    early_operand,
+    fitting_bits,
+    max_scale_bits,
+    opened_elementwise,
+    result_bits,
+    ring_bits,
+    rms_of,
+    used_untruncated,
+)
 from .openings import Openings
+from .products import LEAST_OPERAND
 from .scales import Ledger, Scaler, describe, encode
+from .settings import Settings
 from .values import Bit, Constant, Secret, Value
 from .widths import widths
 
 aten = torch.ops.aten
 
-
-@dataclass(frozen=True)
-class Settings:
-    """Precision and safety of a program.
-
-    `input_bits` are the fraction bits of the inputs, `fraction_bits` those of element-wise operands, `margin` widens the
-    calibrated extremes, `failure_budget` bounds the probability per inference that a local truncation goes wrong.
-    `tolerance`: a program whose outputs are off by more than this share of their spread is refused (PrecisionError).
-    """
-
-    input_bits: int = 16
-    fraction_bits: int = 14
-    margin: float = 2.0
-    failure_budget: float = 1e-6
-    tolerance: float = 0.05
-
-
-LOCAL_PARTS = (1 / 16, 1 / 128, 0.0)  # of the failure budget: what one local truncation may take
-THREE_FACTOR_CAP = 36.0
-"""Bits that a product of three operands needs."""
+LOCAL_PARTS = (1 / 16, 1 / 128, 0.0)
+"""What one local truncation may take of the failure budget, tried in turn until all of them together keep it: a layer has a
+few, so that 1/16 serves small models, 1/128 deep ones; with nothing allowed, every cut goes through an opening."""
+THREE_FACTOR_BITS = 3 * LEAST_OPERAND
+"""The scale that a product of three operands has at least."""
+RANGE_PAD = 0.15
+"""How far beyond the calibrated range, as a part of its width, a polynomial's variable keeps its precision on either side. It
+decides only where the variable's bits are spent: 30 % more width costs log2(1.3) = 0.4 of them, and values further out stay
+right, since the ring has room for `margin` times the extremes."""
 
 
 def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Program:
@@ -82,12 +85,13 @@ class Lowering:
         local = settings.failure_budget * part
         self.s = Scaler(self.b, self.openings, self.ledger, settings.fraction_bits, local, self.where)
         self.env: dict[fx.Node, Value] = {}
-        self.caps: dict[fx.Node, float] = {}
+        self.max_bits: dict[fx.Node, float] = {}
         self.constants: frozenset[fx.Node] = frozenset()
 
     def run(self) -> Program:
         constants = self._constants()
-        self.caps = caps(self.source.graph, {n: c.rms for n, c in constants.items()}, self.settings.margin, self.s.local_budget)
+        sizes = {n: c.rms for n, c in constants.items()}
+        self.max_bits = max_scale_bits(self.source.graph, sizes, self.settings.margin, self.s.local_budget)
         self.env.update(constants)
         self.constants = frozenset(constants)
         outputs: list[tuple[str, Secret]] = []
@@ -159,8 +163,8 @@ class Lowering:
 
     def _capped(self, node: fx.Node, value: Secret) -> Secret:
         """The value at a scale that the products which use it whole can take. Sums and element-wise uses cut for themselves."""
-        most = fitting(node, 1.05)  # what calibration saw must fit; the margin is for choosing scales
-        cap = self.caps.get(node, most) if multiplied_whole(node) else most
+        most = fitting_bits(node, SEEN_MARGIN)  # what calibration saw must fit; the margin is for choosing scales
+        cap = self.max_bits[node] if used_untruncated(node) else most
         if value.bits <= cap + 1e-9:
             return value
         return self.s.reduce(value, math.floor(cap), opened_anyway=False)
@@ -185,7 +189,7 @@ class Lowering:
         if target is mpc.apply_mask:
             target = online.apply_mask
         if target is mpc.scale_rows:
-            target, value = online.scale_rows, self._fitting(source, value, natural(node, 1.05))
+            target, value = online.scale_rows, self._fitting(source, value, ring_bits(node, SEEN_MARGIN))
         if target is aten.constant_pad_nd.default:
             rest = (rest[0], 0)  # other numbers were subtracted before, and are added after
         rest = (*rest, *(node.kwargs[k] for k in node.kwargs))
@@ -197,7 +201,7 @@ class Lowering:
     def _cat(self, node: fx.Node) -> Secret:
         parts = [self._value(n) for n in node.args[0]]  # type: ignore[union-attr]
         secrets = [p for p in parts if isinstance(p, Secret)]
-        fitted, factors, scale, _ = self.s.aligned(secrets, self._out(node)[0], self.caps.get(node, 60.0))
+        fitted, factors, scale, _ = self.s.aligned(secrets, self._out(node)[0], self.max_bits[node])
         aligned = iter(
             s.node if f == 1 else self.b.on(online.times, s.node, f) for s, f in zip(fitted, factors, strict=True)
         )
@@ -223,31 +227,31 @@ class Lowering:
         out = self._out(node)
         shape = tuple(node.meta["val"].shape)
         if not isinstance(y, fx.Node):
-            x = self._roomy(node, node.args[0], self._secret(x))
+            x = self._with_headroom(node, node.args[0], self._secret(x))
             value = encode(sign * float(y), x.scale, self.where[0])  # type: ignore[arg-type]
             return Secret(self.b.on(online.add_public, x.node, value) if value else x.node, x.scale, *out)
         other = self._value(y)
         if isinstance(x, Constant):
-            right = self._roomy(node, y, self.s.signed(self._secret(other), sign))
+            right = self._with_headroom(node, y, self.s.signed(self._secret(other), sign))
             return products.with_weight(self.s, right, x, out, shape)
         left = self._secret(x)
         if isinstance(other, Constant):
             signed = other if sign > 0 else Constant(f"{other.name}.negated", -other.value)
-            return products.with_weight(self.s, self._roomy(node, node.args[0], left), signed, out, shape)
+            return products.with_weight(self.s, self._with_headroom(node, node.args[0], left), signed, out, shape)
         right = self.s.signed(self._secret(other), sign)
-        cap = self.caps.get(node, 60.0)
+        cap = self.max_bits[node]
         left, right = self._fitting(node.args[0], left, cap), self._fitting(y, right, cap)
         return self.s.combine((left, right), *out, cap, shape)
 
-    def _roomy(self, node: fx.Node, source: Any, x: Secret) -> Secret:
+    def _with_headroom(self, node: fx.Node, source: Any, x: Secret) -> Secret:
         """The summand `source` so coarse that its sum with something public, or of the owner's, fits the ring."""
-        return self._fitting(source, x, natural(node, 1.05))
+        return self._fitting(source, x, ring_bits(node, SEEN_MARGIN))
 
     def _fitting(self, node: Any, value: Secret, cap: float) -> Secret:
         """A summand below the cap of the sum; where it is opened anyway, truncating it there is exact and free."""
         if value.bits <= cap + 1e-9:
             return value
-        return self.s.reduce(value, math.floor(cap), opened_anyway=multiplied(node))
+        return self.s.reduce(value, math.floor(cap), opened_anyway=opened_elementwise(node))
 
     def sub(self, node: fx.Node) -> Secret:
         return self.add(node, -1.0)
@@ -261,14 +265,14 @@ class Lowering:
 
     def sum(self, node: fx.Node) -> Secret:
         x = self._secret(self._value(node.args[0]))
-        x = self._fitting(node.args[0], x, natural(node, 1.05))
+        x = self._fitting(node.args[0], x, ring_bits(node, SEEN_MARGIN))
         keepdim = bool(node.args[2]) if len(node.args) > 2 else bool(node.kwargs.get("keepdim", False))
         share = self.b.on(online.total, x.node, tuple(node.args[1]), keepdim)  # type: ignore[arg-type]
         return Secret(share, x.scale, *self._out(node))
 
     def mul(self, node: fx.Node) -> Secret:
         x, y = self._value(node.args[0]), self._value(node.args[1])
-        cap = self.caps.get(node, 60.0)
+        cap = self.max_bits[node]
         if isinstance(x, Bit) and isinstance(y, Secret):
             return self._chosen(x, y, node)
         if isinstance(y, Bit) and isinstance(x, Secret):
@@ -294,7 +298,7 @@ class Lowering:
             factor *= float(node.args[1]) if node.target is mpc.scale else 1.0
             node = node.args[0]
         small = tuple(node.meta["val"].shape)[-1:] == (1,)
-        if node.target is not mpc.mul or len(node.users) > 1 or cap < THREE_FACTOR_CAP or not small:
+        if node.target is not mpc.mul or len(node.users) > 1 or cap < THREE_FACTOR_BITS or not small:
             return None
         values = [self.env[n] for n in node.args]
         if not all(isinstance(v, Secret) for v in values):
@@ -303,18 +307,18 @@ class Lowering:
 
     def square(self, node: fx.Node) -> Secret:
         x = self._secret(self._value(node.args[0]))
-        return products.square(self.s, x, self._out(node), self.caps.get(node, 60.0))
+        return products.square(self.s, x, self._out(node), self.max_bits[node])
 
     def polynomial(self, node: fx.Node) -> Secret:
         x = self._secret(self._value(node.args[0]))
         seen = node.args[0].meta["range"]  # type: ignore[union-attr]
-        pad = (float(seen.high) - float(seen.low)) * 0.15
+        pad = (float(seen.high) - float(seen.low)) * RANGE_PAD
         low, high = float(seen.low) - pad, float(seen.high) + pad
         return products.polynomial(self.s, x, [float(c) for c in node.args[1]], low, high, self._out(node))  # type: ignore[union-attr, arg-type]
 
     def matmul(self, node: fx.Node) -> Secret:
         x, y = self._value(node.args[0]), self._value(node.args[1])
-        cap = self.caps.get(node, 60.0)
+        cap = self.max_bits[node]
         if isinstance(y, Constant):
             return products.weight_product(self.s, "matmul", self._secret(x), y, self._out(node), cap)
         if isinstance(x, Constant):
@@ -322,7 +326,7 @@ class Lowering:
         left, right = self._secret(x), self._secret(y)
         early = early_operand(node, self.constants)
         if early is not None:
-            room = min(cap, natural(node, self.settings.margin)) - early_bits(rms_of(early))
+            room = min(cap, ring_bits(node, self.settings.margin)) - early_bits(rms_of(early))
             left, right = (
                 self.s.reduce(v, early_bits(v.rms), opened_anyway=True) if n is early or v.bits > room else v
                 for n, v in zip(node.args, (left, right), strict=True)
@@ -341,7 +345,7 @@ class Lowering:
         weight = self._value(node.args[1])
         if not isinstance(weight, Constant):
             raise UnsupportedOperator(f"a {kind} whose weight depends on the input must be a matmul", where=self.where[0])
-        cap = result_cap(node, weight.rms, self.caps.get(node, 60.0), self.s.local_budget)
+        cap = result_bits(node, weight.rms, self.max_bits[node], self.s.local_budget)
         result = products.weight_product(self.s, kind, x, weight, self._out(node), cap, attributes)
         bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
         if bias is None:
@@ -364,13 +368,13 @@ class Lowering:
         bit, x = self._value(node.args[0]), self._secret(self._value(node.args[1]))
         if isinstance(bit, Bit):
             return self._chosen(bit, x, node)
-        return products.multiply(self.s, self._secret(bit), x, self._out(node), self.caps.get(node, 60.0))
+        return products.multiply(self.s, self._secret(bit), x, self._out(node), self.max_bits[node])
 
     def _chosen(self, bit: Bit, x: Secret, node: fx.Node) -> Secret:
         if bit.shape != shape_of(x.node):
             flag = comparisons.number(self.s, bit)
-            return products.multiply(self.s, flag, x, self._out(node), self.caps.get(node, 60.0))
-        cap = self.caps.get(node, 60.0)
+            return products.multiply(self.s, flag, x, self._out(node), self.max_bits[node])
+        cap = self.max_bits[node]
         chosen = comparisons.select(self.s, bit, x, self._out(node), cap)
         if not bit.negated:
             return chosen
