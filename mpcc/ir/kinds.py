@@ -50,6 +50,11 @@ def text(value: Any, nodes: Nodes | None = None) -> str:
     return value
 
 
+def printable(value: str) -> str:
+    """The value as `text` takes it: cut to length, with a question mark for whatever cannot be shown."""
+    return "".join(letter if letter.isprintable() else "?" for letter in value[:LONGEST_TEXT])
+
+
 def number(value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """A finite number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:

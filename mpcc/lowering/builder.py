@@ -13,6 +13,7 @@ from torch import Tensor, fx
 
 from mpcc.ir import dealer
 from mpcc.ir.info import KEY, Info, Input, Origin, Weight
+from mpcc.ir.kinds import printable
 from mpcc.ir.nn import shape_of
 from mpcc.ir.opcodes import BY_FUNCTION, value_of
 
@@ -57,7 +58,7 @@ class Builder:
 
     def input(self, name: str, shape: Sequence[int], scale: float) -> fx.Node:
         self.inputs += 1
-        return self._placeholder(f"input_{self.inputs - 1}", shape, Input(name, scale))
+        return self._placeholder(f"input_{self.inputs - 1}", shape, Input(printable(name), scale))
 
     def weight(self, name: str, value: Tensor, scale: float) -> fx.Node:
         """The owner's integers of a constant at a scale."""

@@ -16,6 +16,7 @@ from torch import fx
 from mpcc.errors import UnsupportedOperator
 from mpcc.ir import mpc, online, verify_mpc
 from mpcc.ir.info import End, Origin, annotate, info_of
+from mpcc.ir.kinds import printable
 from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of
 from mpcc.program import structure
 from mpcc.program.program import Program
@@ -104,7 +105,7 @@ class Lowering:
                 self.b.origin = origin_of(node)
                 self.env[node] = value = self._placeholder(node) if node.op == "placeholder" else self._lower(node)
                 if node in ends and isinstance(value, Secret) and info_of(value.node).end is None:
-                    annotate(value.node, end=End(node.meta["site"], value.scale))  # for those who look into the emulation
+                    annotate(value.node, end=End(self.b.origin.site, value.scale))  # for those who look into the emulation
         return assemble(self.b, outputs, self.ledger)
 
     # -- constants: everything that depends on parameters only is known to the owner --
@@ -384,7 +385,7 @@ class Lowering:
 
 def origin_of(node: fx.Node) -> Origin:
     """Where a node of the mpc graph comes from, as its program says."""
-    layer, site, part = (str(node.meta.get(key) or "") for key in ("layer", "site", "part"))
+    layer, site, part = (printable(str(node.meta.get(key) or "")) for key in ("layer", "site", "part"))
     return Origin(layer, site, part, getattr(node.target, "__name__", str(node.target)))
 
 

@@ -10,6 +10,7 @@ from torch import fx
 
 from mpcc.errors import RangeError
 from mpcc.ir import online
+from mpcc.ir.kinds import printable
 from mpcc.ir.nn import shape_of, size_of
 
 from .builder import Builder
@@ -165,4 +166,4 @@ def encode(value: float, scale: float, where: str) -> int:
 
 def describe(node: fx.Node) -> str:
     """The user's name for where a node comes from."""
-    return str(node.meta.get("site") or node.meta.get("layer") or node.name)
+    return printable(str(node.meta.get("site") or node.meta.get("layer") or node.name))

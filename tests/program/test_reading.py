@@ -16,11 +16,12 @@ import torch
 
 from mpcc.errors import BundleError, SecurityError
 from mpcc.ir import mpc
+from mpcc.lowering import lower
 from mpcc.program.check import check_masks
 from mpcc.program.program import Program
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.runtime.engine.evaluate import Party
-from tests.models.programs import NAMES, build, program
+from tests.models.programs import NAMES, build, graph_of, program
 
 Path_ = tuple[Any, ...]
 SENTINEL = "MPCC_SENTINEL"
@@ -140,6 +141,15 @@ def test_reading_gives_what_lowering_made() -> None:
     assert [(n.name, n.args, n.meta["info"]) for n in map(str_args, again.online.graph.nodes)] == [
         (n.name, n.args, n.meta["info"]) for n in map(str_args, made.online.graph.nodes)
     ]
+
+
+def test_a_layer_of_any_name_can_be_written_and_read() -> None:
+    module = graph_of(lambda x: mpc.square(mpc.scale(x, 0.5)))
+    for node in module.graph.nodes:
+        node.meta |= {"layer": "a\nb" + "c" * 2000, "site": "\x1b[0m"}
+    made = lower(module)
+    assert Program.from_json(made.to_json(), {}).to_json() == made.to_json()
+    assert "a?b" in made.to_json()
 
 
 def str_args(node: Any) -> Any:
