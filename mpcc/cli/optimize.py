@@ -123,7 +123,7 @@ def optimize(
         given: dict[str, Any] = dict(target=target, objective=objective, calibration=calibration, progress=tell)
         if pareto:
             if dump is not None:
-                raise UsageError("--dump shows how one plan was made: it cannot be combined with --pareto")
+                raise UsageError("--dump cannot be combined with --pareto")
             from mpcc.pipeline import pareto as front
 
             from .pareto import draw
