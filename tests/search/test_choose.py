@@ -96,7 +96,7 @@ def test_the_front_rises_in_cost_and_falls_in_loss(search: Search) -> None:
 
 def test_a_plan_that_larger_inputs_break_is_barred(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     assert search.trials.loss(search.exact.picks) < 1.0
-    monkeypatch.setattr("mpcc.search.trials.STRETCH", 1e30)
+    monkeypatch.setattr("mpcc.search.trials.STRETCH", 3e5)  # just within what fixed point holds
     with pytest.raises(RangeError, match="times as large"):
         search.trials.loss(search.exact.picks)
 
