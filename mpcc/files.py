@@ -1,8 +1,8 @@
 """Writes files and folders atomically, and finds the user's cache.
 
-Everything is written inside a new folder beside its target, with a random name and mode 0700, and then renamed. A reader therefore
-sees either the old contents or the new ones, an interruption (Ctrl-C included) leaves the old ones, and nobody can plant a symbolic
-link, or a file of another mode, where the new contents are written.
+Everything is written inside a new folder beside its target, with a random name and mode 0700, and then renamed. A reader
+therefore sees either the old contents or the new ones, an interruption (Ctrl-C included) leaves the old ones, and nobody can
+plant a symbolic link, or a file of another mode, where the new contents are written.
 
     write(Path("counts.json"), text)
     with replacing(Path("weights.safetensors"), private=True) as part:      # for libraries that take a path
