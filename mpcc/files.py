@@ -37,16 +37,21 @@ def write(path: Path, content: str | bytes | memoryview, *, private: bool = Fals
 
 
 @contextmanager
-def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, private: bool = False, overwrite: bool = True) -> Iterator[Path]:
     """A path to write a file to, which then replaces `path`. It has the same name, because libraries look at the suffix.
 
-    What else is written beside it (ONNX's external weights) comes along. FileNotFoundError if the folder does not exist.
+    What else is written beside it (ONNX's external weights) comes along. With `overwrite=False`, FileExistsError if
+    something is at `path` in the end. FileNotFoundError if the folder does not exist.
     """
     with _scratch(path) as folder:
         yield folder / path.name
         for made in sorted(folder.iterdir(), key=lambda one: one.name == path.name):  # `path` last: it refers to the others
             _settle(made, private)
-            made.replace(path.with_name(made.name))
+            target = path.with_name(made.name)
+            if overwrite:
+                made.replace(target)
+            else:
+                os.link(made, target)  # a rename would overwrite
         _sync(path.parent)
 
 

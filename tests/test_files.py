@@ -68,6 +68,13 @@ def test_a_link_that_a_library_leaves_is_not_followed(tmp_path: Path) -> None:
     assert names(tmp_path) == {"theirs"} and (tmp_path / "theirs").stat().st_mode & 0o777 == 0o644
 
 
+def test_without_overwriting_the_first_of_two_wins(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError), replacing(tmp_path / "x", overwrite=False) as part:
+        part.write_text("second")
+        write(tmp_path / "x", "first")
+    assert (tmp_path / "x").read_text() == "first" and names(tmp_path) == {"x"}
+
+
 def test_what_is_written_beside_it_comes_along(tmp_path: Path) -> None:
     with replacing(tmp_path / "model.onnx", private=True) as part:
         part.write_text("graph")
