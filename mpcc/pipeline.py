@@ -27,11 +27,9 @@ from .cost import LAN, Budget, Compute, Estimate, Network, OpCounts, estimate_gr
 from .cost.machine import REFERENCE, Machine
 from .errors import BudgetError, OutsideRange, UsageError
 from .ir import nn as nn_level
-from .ir import verify_mpc
 from .lowering import Settings, lower
 from .program import Program
-from .rewrite import Observer, Pass, Rewritten, Step, settle
-from .rewrite.order import AfterPass
+from .rewrite import Observer, Pass, Step, after_each, settle
 from .runtime.engine.fidelity import check, compare
 from .runtime.executable import Executable, StockExecutable
 from .search import Scores, default_plan, layouts, load_metric, metric_of, recipe_plan
@@ -87,28 +85,13 @@ def transform(
     result = capture(graph, example_inputs, input_shapes=input_shapes)
     if observe is not None:
         observe(Step("nn", "capture", result.graph))
-    for group in [registry.pass_order("nn")] if passes is None else [(_pass(p),) for p in passes]:
-        result = settle(result, group, _after_each("nn", observe))
+    chosen = [(p if isinstance(p, Pass) else registry.pass_(p),) for p in passes or ()]
+    for group in [registry.pass_order("nn")] if passes is None else chosen:
+        result = settle(result, group, after_each("nn", observe))
     if plan is not None:
         result = apply_structural(result, plan, registry.approximations())
         nn_level.verify(result)
     return result
-
-
-def _pass(named: str | Pass) -> Pass:
-    return named if isinstance(named, Pass) else registry.pass_(named)
-
-
-def _after_each(level: str, observe: Observer | None) -> AfterPass:
-    """What happens between two passes: the graph is verified and shown to the observer."""
-
-    def after(rewrite: Pass, done: Rewritten) -> None:
-        if done.modified or level == "nn":
-            (nn_level if level == "nn" else verify_mpc).verify(done.graph_module)
-        if observe is not None:
-            observe(Step(level, rewrite.name, done.graph_module.graph, done.modified, done.layers, done.refusals))
-
-    return after
 
 
 @dataclass(frozen=True)
@@ -198,7 +181,7 @@ def mpc_graph(graph: fx.GraphModule, plan: Plan, observe: Observer | None = None
 
 
 def _rewritten(graph: fx.GraphModule, observe: Observer | None = None) -> fx.GraphModule:
-    return settle(graph, registry.pass_order("mpc"), _after_each("mpc", observe))
+    return settle(graph, registry.pass_order("mpc"), after_each("mpc", observe))
 
 
 def optimize(

@@ -25,7 +25,7 @@ from torch import Tensor, fx
 from mpcc import pipeline, registry
 from mpcc.approximate import LEVELS, Approximation, Options, SiteStatistics
 from mpcc.approximate.expand import expand
-from mpcc.ir import mpc, nn
+from mpcc.ir import mpc, nn, verify_mpc
 from mpcc.ir.trace import Recorder
 from mpcc.rewrite import Pass, ordered, settle
 
@@ -254,6 +254,7 @@ def _valid(rewrite: Pass, graph_module: fx.GraphModule) -> None:
         nn.verify(graph_module)
     else:
         _only_primitives(rewrite, graph_module.graph)
+        verify_mpc.verify(graph_module)
 
 
 def _only_primitives(plugin: Approximation | Pass, graph: fx.Graph) -> None:
