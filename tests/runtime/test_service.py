@@ -313,6 +313,17 @@ def test_notices_of_strangers_are_bounded() -> None:
     assert len(notes) == listener.NOTICES
 
 
+def test_a_broken_log_closes_nothing(service: Service) -> None:
+    def broken(text: str) -> None:
+        raise BrokenPipeError
+
+    service.start("server", notice=broken)
+    service.start("dealer")
+    for _ in range(3):
+        service.connect("server").close()
+    service.ask()
+
+
 # -- what a peer may say --
 
 
