@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import warnings
@@ -37,8 +38,37 @@ def export(module: torch.nn.Module, inputs: Inputs) -> ExportedProgram:
         with _without_gradients(module), _tensors_only(module):
             try:
                 return torch.export.export(module, inputs.positional, inputs.keyword, strict=False)
+            except CaptureError:
+                raise
             except Exception:
                 raise failure from cause
+
+
+def _outputs(value: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in what a model returns, in order; CaptureError for an object that holds tensors where nobody sees them."""
+    for leaf in torch.utils._pytree.tree_leaves(value):
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            yield from _outputs([getattr(leaf, field.name) for field in dataclasses.fields(leaf)])
+        elif _holds_tensors(leaf):
+            raise CaptureError(
+                f"the model returns a {type(leaf).__name__}, which holds tensors",
+                hint="Return tensors, in tuples, dictionaries or dataclasses.",
+            )
+
+
+def _holds_tensors(value: Any, depth: int = 4) -> bool:
+    """Whether a tensor is in the attributes of an object, or in objects, lists and mappings there."""
+    inside = [*getattr(value, "__dict__", {}).values(), *(getattr(value, name, None) for name in _slots(value))]
+    for item in torch.utils._pytree.tree_leaves(inside):
+        if isinstance(item, torch.Tensor) or depth and _holds_tensors(item, depth - 1):
+            return True
+    return False
+
+
+def _slots(value: Any) -> list[str]:
+    return [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
 
 
 @contextmanager
@@ -67,7 +97,7 @@ def _attention_spelt_out() -> Iterator[None]:
 
 @contextmanager
 def _without_gradients(module: torch.nn.Module) -> Iterator[None]:
-    wanted = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    wanted = [parameter for parameter in module.parameters() if parameter.requires_grad and parameter.is_leaf]
     for parameter in wanted:
         parameter.requires_grad_(False)
     try:
@@ -79,13 +109,12 @@ def _without_gradients(module: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _tensors_only(module: torch.nn.Module) -> Iterator[None]:
-    """The module's outputs as a flat tuple of its tensors."""
+    """The module's outputs as a flat tuple of its tensors, those of dataclasses among them."""
     forward = module.forward
 
     @functools.wraps(forward)
     def flat(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
-        leaves = torch.utils._pytree.tree_leaves(forward(*args, **kwargs))
-        return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
+        return tuple(_outputs(forward(*args, **kwargs)))
 
     module.__dict__["forward"] = flat
     try:

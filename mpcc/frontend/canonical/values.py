@@ -27,6 +27,10 @@ class Constant:
     written: bool = False
 
 
+class Complex(tuple[Any, ...]):
+    """(real part, imaginary part), each a value or a number: what a secret complex tensor is until it is real again."""
+
+
 Value = fx.Node | Constant
 Operand = Value | float | int
 Rule = Callable[..., Any]
