@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import fx
 from torch.export import ExportedProgram
+from torch.jit import ScriptFunction, ScriptModule
 from torch.nn import Module
 
 from mpcc.errors import CaptureError, ModelFileError, UsageError
@@ -31,7 +31,7 @@ def capture(
     """
     if isinstance(model, (str, Path)):
         return _from_file(Path(model), example_inputs, input_shapes, limits)
-    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+    if isinstance(model, (ScriptModule, ScriptFunction)):
         raise CaptureError(
             "mpcc does not read TorchScript",
             hint="Give the module that was traced or scripted, or its export by torch.onnx.export.",

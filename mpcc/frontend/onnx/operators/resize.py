@@ -70,7 +70,8 @@ def _places(op: Op, mode: str, size: int, count: int, factor: float) -> Tensor:
     if mode == "asymmetric":
         return at / factor
     if mode == "align_corners":
-        return at * (size - 1) / (count - 1) if count > 1 else at
+        last = size * factor - 1  # not rounded down: it need not be whole where scales are given
+        return at * (size - 1) / last if last > 0 else at
     if mode == "pytorch_half_pixel" and count == 1:
         return torch.zeros_like(at)
     places = (at + 0.5) / factor - 0.5
