@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
@@ -15,15 +16,16 @@ from torch.export import ExportedProgram
 
 from mpcc.errors import CaptureError, MpccError
 
+from .conditions import answered, public_answers
 from .examples import Inputs
-from .failures import capture_error
+from .failures import SecretCondition, capture_error
 
 
 def export(module: torch.nn.Module, inputs: Inputs) -> ExportedProgram:
     """The program of `module`, which is ours to change. Raises CaptureError, ShapeError.
 
-    The second try is for models with flex attention, which torch exports only if no parameter wants gradients, and for
-    models that return objects beside tensors (caches).
+    The second try is for models with flex attention, which torch exports only if no parameter wants gradients, for models
+    that return objects beside tensors (caches), and for conditions on buffers.
     """
     with quiet(), _attention_spelt_out():
         try:
@@ -35,7 +37,10 @@ def export(module: torch.nn.Module, inputs: Inputs) -> ExportedProgram:
             cause = error
         if not isinstance(failure, CaptureError):
             raise failure from cause
-        with _without_gradients(module), _tensors_only(module):
+        answers = public_answers(module, inputs) if isinstance(failure, SecretCondition) else []
+        if answers is None:
+            raise failure from cause
+        with _without_gradients(module), _tensors_only(module), answered(answers):
             try:
                 return torch.export.export(module, inputs.positional, inputs.keyword, strict=False)
             except CaptureError:
@@ -77,7 +82,7 @@ def quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

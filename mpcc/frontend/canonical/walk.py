@@ -144,6 +144,18 @@ class Walk:
         return result
 
 
+class ForeignOperators(UnsupportedOperator):
+    """Operators that no rule knows, or whose case no rule takes; `targets` may still have a decomposition."""
+
+    def __init__(self, nodes: Sequence[fx.Node]) -> None:
+        self.targets = {node.target for node in nodes}
+        lines = [f"{node.target}: {describe(node)}{_reason(node)}" for node in nodes]
+        super().__init__(
+            f"{len(lines)} operators have no form that works on secret values:\n    " + "\n    ".join(lines),
+            hint="Constants may be computed with any operator; only what depends on an input must use supported ones.",
+        )
+
+
 def refuse_foreign(graph: fx.Graph) -> None:
     """UnsupportedOperator that lists what no rule brought into canonical form, if there is such an operator."""
     foreign = [
@@ -153,11 +165,7 @@ def refuse_foreign(graph: fx.Graph) -> None:
     ]
     if not foreign:
         return
-    lines = [f"{node.target}: {describe(node)}{_reason(node)}" for node in foreign]
-    raise UnsupportedOperator(
-        f"{len(lines)} operators have no form that works on secret values:\n    " + "\n    ".join(lines),
-        hint="Constants may be computed with any operator; only what depends on an input must use supported ones.",
-    )
+    raise ForeignOperators(foreign)
 
 
 def _reason(node: fx.Node) -> str:
