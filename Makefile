@@ -6,9 +6,9 @@ STAMP := .venv/.mpcc-installed
 CRYPTEN := crypten==0.4.1
 
 # Two workers with one thread each: party processes that tests start would otherwise fight for the cores.
-test test-all test-spu: export OMP_NUM_THREADS := 1
+test test-all test-spu soak: export OMP_NUM_THREADS := 1
 
-.PHONY: setup demo test test-all test-spu op-counts check bench bench-large bench-mpcvit fuzz
+.PHONY: setup demo test test-all test-spu soak op-counts check bench bench-large bench-mpcvit fuzz
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -34,6 +34,10 @@ test-all: setup
 test-spu: setup
 	$(PIP) -c constraints.txt --no-build-isolation --editable ".[spu]"
 	$(PY) -m pytest -q -m spu tests/runtime/spu
+
+# 300 sessions back to back with a hostile peer beside them, then each role killed and restarted 20 times: some ten minutes.
+soak: setup
+	$(PY) -m benchmarks.soak
 
 # The committed op counts of mpcc's own models, written again: look at the difference before you commit it.
 op-counts: setup

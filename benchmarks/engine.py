@@ -100,7 +100,7 @@ def ours(program: Program, images: list[Tensor], expected: list[Tensor], link: N
 
 def check_time(program: Program, images: list[Tensor], cpu: float, priority: int) -> list[dict[str, Any]]:
     """T = CPU + rounds * RTT / 2 + one direction's bytes / bandwidth, predicted and measured on emulated networks."""
-    cost, protocol = program.cost, registry.protocol("crypten")
+    cost, protocol = program.cost, registry.protocol("mpcc")
     rows = []
     for name in NETWORKS:
         network = Network.parse(name)

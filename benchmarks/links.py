@@ -8,14 +8,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mpcc import pipeline, registry
+from mpcc import pipeline
 from mpcc.approximate import Choice, Split
 from mpcc.cost import Budget, Network
 from mpcc.search.pricing import priced
+from mpcc.search.questions import best_within_budget
 from mpcc.search.search import Search
+from mpcc.search.target import Objective
 from mpcc.show.front import tally
 
 ROOT = Path(__file__).parents[1]
@@ -26,22 +29,22 @@ LINKS = {"thin": "2ms,200kB/s", "lan": "lan", "wan": "wan", "slow": "200ms,1GB/s
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     prepared = pipeline.prepare(DIGITS / "model.onnx", calibration=DIGITS / "calibration.npz")
-    search = Search(pipeline.task_of(prepared, level="structural"))
+    search = Search.of(pipeline.task_of(prepared, objective=Objective("structural")))
     accurate = pipeline.first_plan(prepared, "bounded")
     found: dict[str, Any] = {}
     plans = {}
     tasks = {}
     for name, link in LINKS.items():
-        here = search.under(registry.protocol("crypten"), Network.parse(link))
-        tasks[name] = here.task
-        budget = Budget(float(priced(here.task, accurate).seconds) / 2, "seconds")
+        here = search.under(replace(search.trials.task, network=Network.parse(link)))
+        tasks[name] = here.trials.task
+        budget = Budget(float(priced(here.trials.task, accurate).seconds) / 2, "seconds")
         found[name] = {"link": link, "budget": budget.amount}
-        if (chosen := here.within(budget)) is None:
+        if (chosen := best_within_budget(here, budget)[0]) is None:
             continue
         cost, plans[name] = chosen.point.estimate, chosen.point.plan
         found[name] |= {
             "seconds": float(cost.seconds), "rounds": int(cost.rounds), "bytes": float(cost.bytes),
-            "damage": chosen.point.damage, "chosen": tally(plans[name].choices),
+            "damage": chosen.point.loss, "chosen": tally(plans[name].choices),
             "sites": {site: described(choice) for site, choice in plans[name].choices.items()},
         }  # fmt: skip
     for name, task in tasks.items():
@@ -61,8 +64,8 @@ def links_section(found: Mapping[str, Any]) -> list[str]:
     """The part of docs/pareto.md on links: what is chosen, where plans differ, what each costs on the others' links."""
     met = [name for name in found if "sites" in found[name]]
     lines = ["## Different links, different plans", "<!-- measured by: python -m benchmarks.links -->"]
-    lines += ["The digits ViT for `crypten`, structural, within half of the accurate plan's time on each link.", ""]
-    lines += ["| link | budget | seconds | rounds | MB | damage | chosen |", "| --- | --: | --: | --: | --: | --: | --- |"]
+    lines += ["The digits ViT for `mpcc`, structural, within half of the accurate plan's time on each link.", ""]
+    lines += ["| link | budget | seconds | rounds | MB | quality loss | chosen |", "| --- | --: | --: | --: | --: | --: | --- |"]
     for name, row in found.items():
         start = f"| {name} ({row['link']}) | {row['budget']:.3g} s |"
         if name not in met:

@@ -1,6 +1,6 @@
 """The search against published recipes, without training: damage on held-out images over predicted seconds.
 
-    python -m benchmarks.pareto [fashion] [vit_lite] [--protocol crypten ...] [--points 6]
+    python -m benchmarks.pareto [fashion] [vit_lite] [--protocol mpcc ...] [--points 6]
 
 Writes docs/pareto-<model>.json after every protocol and network, and takes up where it stopped: what stands there with
 the same numbers of images and points is kept. From all of them, and from docs/links.json (benchmarks/links.py), it
@@ -17,6 +17,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,18 @@ from mpcc.cost import Estimate, Network
 from mpcc.errors import MpccError
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.search import Sensitivity
-from mpcc.search.pareto import front
-from mpcc.search.pricing import OWN, priced
-from mpcc.search.recipes import KNOWN
+from mpcc.search.pareto import front_points
+from mpcc.search.pricing import priced
+from mpcc.search.recipes import compared
 from mpcc.search.search import Search
+from mpcc.search.target import Objective
 from mpcc.show.front import tally
 from tests.models.vit_lite import smooth_image, vit_lite_7_4_32
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 NETWORKS = ("lan", "wan")
-PROTOCOLS = ("crypten", "semi2k", "cheetah", "aby3", "crypten-stock")
+PROTOCOLS = ("mpcc", "semi2k", "cheetah", "aby3", "crypten-stock")
 CALIBRATION = {"fashion": 64, "vit_lite": 16}
 HELD_OUT = {"fashion": 64, "vit_lite": 32}
 Data = tuple[Any, Tensor, Tensor]
@@ -52,7 +54,7 @@ class Judge:
 
     def __init__(self, prepared: pipeline.Prepared, search: Search, held: Tensor) -> None:
         self.prepared, self.columns = prepared, stack_calls(prepared.graph, held)
-        self.floats = Sensitivity.of(prepared.graph, self.columns, registry.approximations(), search.task.metric)
+        self.floats = Sensitivity.of(prepared.graph, self.columns, registry.approximations(), search.trials.task.metric)
         self.known: dict[tuple[str, bool], dict[str, float | None]] = {}
 
     def __call__(self, plan: Plan, emulated: bool) -> dict[str, float | None]:
@@ -64,7 +66,7 @@ class Judge:
             else:
                 outputs = self.floats.joint(plan.choices)
             metric, reference = self.floats.metric, self.floats.reference
-            damage = metric.damage(outputs, reference)
+            damage = metric.loss(outputs, reference)
             self.known[key] = {
                 "damage": damage if math.isfinite(damage) else None,
                 "drop": metric.drop(outputs, reference),
@@ -78,29 +80,31 @@ class Comparison:
     def __init__(self, name: str) -> None:
         model, self.calibration, held = MODELS[name](CALIBRATION[name], HELD_OUT[name])
         self.prepared = pipeline.prepare(*model, calibration=self.calibration)
-        self.search = Search(pipeline.task_of(self.prepared, level="structural"))
+        self.search = Search.of(pipeline.task_of(self.prepared, objective=Objective("structural")))
         self.judge = Judge(self.prepared, self.search, held)
-        self.recipes = {recipe: self.search.recipe(recipe) for recipe in KNOWN}
+        self.recipes = {recipe: self.search.trials.judge.recipe(recipe) for recipe in compared()}
 
     def cell(self, protocol: str, network: str, points: int) -> dict[str, Any]:
         """Front and recipes for one protocol on one network."""
-        here = self.search.under(registry.protocol(protocol), Network.parse(network))
+        one = registry.protocol(protocol)
+        task = replace(self.search.trials.task, protocol=one, network=Network.parse(network), compute=one.compute)
+        here = self.search.under(task)
         others: dict[str, Any] = {}
         for recipe, plan in self.recipes.items():
             try:
-                others[recipe] = self.row(plan, priced(here.task, plan))
+                others[recipe] = self.row(plan, priced(task, plan))
             except MpccError as error:
                 others[recipe] = {"error": error.what}
         found = [
             self.row(p.plan, p.estimate) | {"chosen": tally(p.plan.choices), "recipe": p.plan.notes.get("recipe")}
-            for p in front(here, points)
+            for p in front_points(here, points)
         ]
         return {"protocol": protocol, "network": network, "front": found, "recipes": others}
 
     def row(self, plan: Plan, estimate: Estimate) -> dict[str, Any]:
         """A plan's cost, and its damage by the emulation of what would run, or in float where nothing would."""
         cost = {"seconds": float(estimate.seconds), "rounds": float(estimate.rounds), "bytes": float(estimate.bytes)}
-        return cost | self.judge(plan, estimate.protocol == OWN)
+        return cost | self.judge(plan, registry.protocol(estimate.protocol).scheduled)
 
 
 def run(name: str, points: int, protocols: list[str]) -> None:

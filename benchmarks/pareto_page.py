@@ -18,7 +18,7 @@ INTRODUCTION = """# The search against published recipes
 <!-- written by: python -m benchmarks.pareto -->
 `mpcc optimize --pareto --level structural` against the recipes of `mpcc optimize --recipe` (docs/plans.md), without
 training. Seconds are predicted, online, for one image. Damage is the Kullback-Leibler divergence of the class
-probabilities from those of the model as it was, in nats an image, on held-out images, which choose nothing: for `crypten`
+probabilities from those of the model as it was, in nats an image, on held-out images, which choose nothing: for `mpcc`
 by the fixed-point emulation of the program that would run; for the other protocols, which have prices but no program
 here, in float. Plans are chosen on calibration images, in float.
 

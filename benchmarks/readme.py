@@ -54,7 +54,7 @@ def with_results(text: str, printed: str) -> str:
         ("online bytes", "online bytes, measured"),
         ("seconds on the WAN (40 ms, 44 MB/s), predicted", "seconds on wan, predicted"),
         ("seconds on the WAN, emulated and measured", "seconds on an emulated wan, measured"),
-        ("set-up bytes, once a model", "set-up bytes, once a model, measured"),
+        ("set-up bytes, once per model", "set-up bytes, once per model, measured"),
         ("from the dealer, before the input", "from the dealer, before the input"),
     ):
         _, old, new, ratio = cells(name)

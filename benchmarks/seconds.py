@@ -1,6 +1,6 @@
 """Predicted seconds beside measured ones, on three networks: the digits model on mpcc's engine, ViT-Lite on stock CrypTen.
 
-    python -m benchmarks.seconds [--cycles 5] [--engine crypten|crypten-stock] [--json]
+    python -m benchmarks.seconds [--cycles 5] [--engine mpcc|crypten-stock] [--json]
 
 mpcc: three processes on this machine, messages delivered as late as the network would; calibrated and run by turns
 (`parties/paired.py`), because the speed of a machine that others use changes within minutes. Stock CrypTen: two
@@ -52,7 +52,7 @@ def measure(cycles: int, networks: tuple[str, ...] = NETWORKS) -> list[dict[str,
             link = Network.parse(name)
             wires = cost.rounds * link.rtt_seconds / 2 + cost.bytes / 2 / link.bandwidth
             found = paired(program, [image], link, cycles)
-            rows.append({"engine": "crypten", "network": name, "of it on the wire": wires, **found})
+            rows.append({"engine": "mpcc", "network": name, "of it on the wire": wires, **found})
             tell(name, 1, 1)
     return rows
 
@@ -107,11 +107,11 @@ def show(rows: list[dict[str, Any]]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cycles", type=int, default=CYCLES, help="of a calibration and runs, on each network (mpcc)")
-    parser.add_argument("--engine", choices=("crypten", "crypten-stock"), help="only that one")
+    parser.add_argument("--engine", choices=("mpcc", "crypten-stock"), help="only that one")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows = measure(options.cycles) if options.engine != "crypten-stock" else []
-    if options.engine != "crypten":
+    if options.engine != "mpcc":
         if reason := unavailable():
             print(f"stock CrypTen is not measured: {reason}", file=sys.stderr)
         else:

@@ -55,7 +55,7 @@ def cost(side: int) -> dict[str, Any]:
     plan = default_plan(prepared.graph, prepared.statistics, approximations(), "bounded")
     program = schedule(prepared, plan)
     stock = estimate_graph(prepared.source, protocol("crypten-stock"), LAN)
-    found = program.cost
+    found, own = program.cost, protocol("mpcc")
     return {
         "tokens": side * side + 1,
         "rounds": found.rounds,
@@ -63,8 +63,8 @@ def cost(side: int) -> dict[str, Any]:
         "dealer_bytes": found.dealer_bytes,
         "setup_bytes": found.setup_bytes,
         "failure_probability": program.failure_probability,
-        "lan_seconds": float(program_estimate(program, protocol("crypten"), LAN).seconds),
-        "wan_seconds": float(program_estimate(program, protocol("crypten"), WAN).seconds),
+        "lan_seconds": float(program_estimate(program, own, LAN, own.compute).seconds),
+        "wan_seconds": float(program_estimate(program, own, WAN, own.compute).seconds),
         "stock_rounds": int(stock.rounds),
         "stock_bytes": int(stock.bytes),
     }

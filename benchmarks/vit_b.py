@@ -28,6 +28,7 @@ from mpcc import pipeline
 from mpcc.cost import Budget
 from mpcc.search import cache, repair
 from mpcc.search.pricing import priced
+from mpcc.search.target import Target
 from tests.models.vit_lite import VisionTransformer, randomize, smooth_image
 
 PAGE = Path(__file__).parents[1] / "docs" / "vit_b.json"
@@ -80,7 +81,7 @@ def export(folder: Path, depth: int) -> Path:
 def half(path: Path) -> Budget:
     """Half the time of the accurate plan, as drafted without calibration."""
     prepared = pipeline.prepare(path)
-    task = pipeline.task_of(prepared, network="wan")
+    task = pipeline.task_of(prepared, Target(network="wan"))
     drafts = replace(task, program=task.draft)
     return Budget(float(priced(drafts, pipeline.first_plan(prepared, "bounded")).seconds) / 2, "seconds")
 

@@ -1,1 +1,1 @@
-"""Plug-ins: one file a protocol. Found by mpcc.registry."""
+"""Plug-ins, one file per protocol; found by mpcc.registry, never imported by name."""

@@ -49,7 +49,6 @@ ABY3 = Protocol(
     correlations="nobody: the three parties' shared seeds",
     source=SOURCE,
     executes=EXECUTES,
-    fraction_bits=18,
     link_share=1 / 3,
     overlap=2418 / 2858,  # whole ViT-Lite, measured, to the sum of its operators
     compute=Compute(

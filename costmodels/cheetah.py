@@ -139,7 +139,6 @@ CHEETAH = Protocol(
     correlations="nobody: the two parties by homomorphic encryption and oblivious transfer, counted online",
     source=SOURCE,
     executes=EXECUTES,
-    fraction_bits=18,
     overlap=4115 / 4196,  # whole ViT-Lite, measured, to the sum of its operators
     setup_link_share=0.5,
     fixed=Price(online=Work(bytes=CIPHERTEXT / 2), setup=KEYS),

@@ -3,6 +3,8 @@
 Exact: equal to CrypTen's counters (`crypten.cfg.communicator.verbose`), operator by operator. The operators are those
 of `mpcc.runtime.crypten_stock.operators`, so GELU is x * sigmoid(1.702 x), and weights are opened anew in every inference.
 Correlated randomness is not counted, as CrypTen does not: its default provider makes it at party 0.
+
+The name stays `crypten-stock` for this release, because `crypten` is still an alias of `mpcc`, mpcc's own engine.
 """
 
 from __future__ import annotations

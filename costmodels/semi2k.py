@@ -46,7 +46,6 @@ SEMI2K = Protocol(
     correlations="a dealer; by default party 0, for tests only. Not counted in the online bytes",
     source=SOURCE,
     executes=EXECUTES,
-    fraction_bits=18,
     compute=Compute(
         source="ViT-Lite 7/4/32: 5.09 s a party on one core of the machine of the baseline measurements",
         per_byte=1.46e-8,

@@ -16,35 +16,45 @@ if TYPE_CHECKING:
     from .approximate import Choice, Plan
     from .cost import Budget, Estimate, Network, OpCounts
     from .errors import MpccError
-    from .pipeline import Optimized, capture, compile, count, estimate, load, optimize, transform
+    from .pipeline import Front, Optimized, capture, compile, count, estimate, load, optimize, pareto, transform
     from .runtime.executable import Executable, Run
+    from .search.target import Objective, Target
+    from .training import Tuned, tune
 
 __all__ = [
     "Budget",
     "Choice",
     "Estimate",
     "Executable",
+    "Front",
     "MpccError",
     "Network",
+    "Objective",
     "OpCounts",
     "Optimized",
     "Plan",
     "Run",
+    "Target",
+    "Tuned",
     "capture",
     "compile",
     "count",
     "estimate",
     "load",
     "optimize",
+    "pareto",
     "transform",
+    "tune",
 ]
 
 _HOMES = {
     "cost": ("Budget", "Estimate", "Network", "OpCounts"),
     "errors": ("MpccError",),
     "runtime.executable": ("Executable", "Run"),
-    "pipeline": ("Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "transform"),
+    "pipeline": ("Front", "Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "pareto", "transform"),
+    "training": ("Tuned", "tune"),
     "approximate": ("Choice", "Plan"),
+    "search.target": ("Objective", "Target"),
 }
 
 

@@ -80,6 +80,10 @@ class OutsideRange(UserWarning):
     """Inputs outside the valid ranges of a plan, so that the outputs computed for them cannot be trusted."""
 
 
+class Renamed(DeprecationWarning):
+    """A former name was used, which still works; says what it is called now."""
+
+
 class MissingCost(MpccError):
     """A protocol without a price for a primitive; names protocol, primitive and site."""
 

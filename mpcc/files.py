@@ -1,8 +1,8 @@
-"""Writing files and folders whole or not at all, and where the user's cache is.
+"""Writes files and folders atomically, and finds the user's cache.
 
-Everything is written inside a new folder beside its target, named at random and open to this user alone, and then renamed.
-So a reader sees the old contents or the new ones, an interruption (Ctrl-C too) leaves the old ones, and nobody can plant a
-symbolic link or a file of another mode where the new contents go.
+Everything is written inside a new folder beside its target, with a random name and mode 0700, and then renamed. A reader
+therefore sees either the old contents or the new ones, an interruption (Ctrl-C included) leaves the old ones, and nobody can
+plant a symbolic link, or a file of another mode, where the new contents are written.
 
     write(Path("counts.json"), text)
     with replacing(Path("weights.safetensors"), private=True) as part:      # for libraries that take a path
@@ -22,11 +22,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PRIVATE = 0o600
-"""Mode of what holds weights, keys, inputs or correlated randomness; the rest gets what the umask leaves."""
+"""Mode of files that hold weights, keys, outputs or correlated randomness. Other files get what the umask leaves."""
 
 
 def write(path: Path, content: str | bytes | memoryview, *, private: bool = False) -> None:
-    """Write one file; text is UTF-8. OSError with the name of `path`, which then is as it was."""
+    """Write a file; text is UTF-8. OSError that names `path`, which is then unchanged."""
     with replacing(path, private=private) as part:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE if private else 0o666)
         try:
@@ -38,10 +38,10 @@ def write(path: Path, content: str | bytes | memoryview, *, private: bool = Fals
 
 @contextmanager
 def replacing(path: Path, *, private: bool = False, overwrite: bool = True) -> Iterator[Path]:
-    """A place to write a file to (of the same name, so that libraries see the suffix), which then becomes `path`.
+    """A path to write a file to, which then replaces `path`. It has the same name, because libraries look at the suffix.
 
-    What else is written beside it (ONNX's external weights) comes along. `overwrite=False`: FileExistsError where something
-    stands at `path`, also when it got there meanwhile. The folder must exist.
+    What else is written beside it (ONNX's external weights) comes along. With `overwrite=False`, FileExistsError if
+    something is at `path` in the end. FileNotFoundError if the folder does not exist.
     """
     with _scratch(path) as folder:
         yield folder / path.name
@@ -57,7 +57,7 @@ def replacing(path: Path, *, private: bool = False, overwrite: bool = True) -> I
 
 @contextmanager
 def replacing_folder(place: Path) -> Iterator[Path]:
-    """A new folder that takes the place of the folder `place`, whose parents are made where they are missing."""
+    """A new folder that replaces the folder `place`. Missing parents are created."""
     place.absolute().parent.mkdir(parents=True, exist_ok=True)
     with _scratch(place) as folder:
         new, old = folder / "new", folder / "old"

@@ -11,34 +11,35 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from torch import fx, nn
 
 from mpcc import registry
 
-from .approximate import LEVELS, Level, Plan, SiteStatistics
+from .approximate import Level, Plan, SiteStatistics
 from .approximate.expand import expand
 from .approximate.inline import apply_structural
 from .calibration import calibrate, load_calibration, synthetic_inputs
 from .calibration.range_check import RangeViolation, range_report
 from .calibration.ranges import record_ranges, values_a_call
-from .cost import Budget, Estimate, Network, OpCounts, estimate_graph
+from .cost import LAN, Budget, Compute, Estimate, Network, OpCounts, estimate_graph
+from .cost.machine import REFERENCE, Machine
 from .errors import BudgetError, OutsideRange, UsageError
 from .ir import nn as nn_level
 from .lowering import Settings, lower
 from .program import Program
-from .rewrite import Observer, Pass, Rewritten, Step, settle
-from .rewrite.order import AfterPass
+from .rewrite import Observer, Pass, Step, after_each, settle
 from .runtime.engine.fidelity import check, compare
 from .runtime.executable import Executable, StockExecutable
-from .search import default_plan, layouts, load_metric, metric_of
+from .search import Scores, default_plan, layouts, load_metric, metric_of, recipe_plan
+from .search.answer import searched
 from .search.pareto import POINTS, Front, front
 from .search.pricing import fastest, made, reached, stock_estimate
 from .search.program_cost import program_estimate
-from .search.recipes import Scores, recipe_plan
-from .search.search import Search, searched
-from .search.task import Chosen, LastProgram, Task, drafted, large
+from .search.search import Search
+from .search.target import PROTOCOL, Fields, Objective, Target, TargetFields, asked, target_of
+from .search.task import Chosen, LastProgram, Task, large, subset_of
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
     Model = nn.Module | fx.GraphModule | ExportedProgram | str | Path
 
 Progress = Callable[[str, int, int], None]
-UNCHECKED = Settings(tolerance=float("inf"))
-"""For programs that are only to be priced."""
 
 
 def capture(
@@ -86,28 +85,13 @@ def transform(
     result = capture(graph, example_inputs, input_shapes=input_shapes)
     if observe is not None:
         observe(Step("nn", "capture", result.graph))
-    for group in [registry.pass_order("nn")] if passes is None else [(_pass(p),) for p in passes]:
-        result = settle(result, group, _after_each("nn", observe))
+    chosen = [(p if isinstance(p, Pass) else registry.pass_(p),) for p in passes or ()]
+    for group in [registry.pass_order("nn")] if passes is None else chosen:
+        result = settle(result, group, after_each("nn", observe))
     if plan is not None:
         result = apply_structural(result, plan, registry.approximations())
         nn_level.verify(result)
     return result
-
-
-def _pass(named: str | Pass) -> Pass:
-    return named if isinstance(named, Pass) else registry.pass_(named)
-
-
-def _after_each(level: str, observe: Observer | None) -> AfterPass:
-    """What happens between two passes: the graph is verified and shown to the observer."""
-
-    def after(rewrite: Pass, done: Rewritten) -> None:
-        if level == "nn":
-            nn_level.verify(done.graph_module)
-        if observe is not None:
-            observe(Step(level, rewrite.name, done.graph_module.graph, done.modified, done.layers, done.refusals))
-
-    return after
 
 
 @dataclass(frozen=True)
@@ -199,45 +183,41 @@ def mpc_graph(graph: fx.GraphModule, plan: Plan, observe: Observer | None = None
 
 
 def _rewritten(graph: fx.GraphModule, observe: Observer | None = None) -> fx.GraphModule:
-    return settle(graph, registry.pass_order("mpc"), _after_each("mpc", observe))
+    return settle(graph, registry.pass_order("mpc"), after_each("mpc", observe))
 
 
 def optimize(
     model: Model,
     example_inputs: Sequence[Any] | None = None,
     *,
-    budget: str | Budget | None = None,
-    max_drop: float | None = None,
-    metric: str | None = None,
-    protocol: str = "crypten",
-    network: str | Network = "lan",
+    target: Target | None = None,
+    objective: Objective | None = None,
     calibration: Any = None,
-    level: Level = "bounded",
     plan: Plan | None = None,
     recipe: str | None = None,
     scores: Scores | None = None,
-    settings: Settings | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
     observe: Observer | None = None,
+    **given: Unpack[Fields],
 ) -> Optimized:
-    """The rewritten model that meets the budget at the least loss, its plan, its cost and its executable.
+    """The rewritten model that meets the objective at the least quality loss, its plan, its cost and its executable.
 
-    `budget` bounds the predicted online phase of one inference: "2s", "30MB", "150rounds". BudgetError when no plan of
-    the level meets it. `max_drop` (0.005 is half a percent) without a budget gives the fastest plan within that loss;
-    with one it must hold as well. `metric`: "module:function" that judges outputs instead of the default (see
-    `mpcc.search.metrics`). `calibration`: a tensor, an iterable of tensors, a .npy or .npz file, an image folder.
+    Fields of `target` and `objective` may be given as keywords of their own: `budget="2s", network="wan"`. BudgetError when
+    no plan of the level meets the budget. `max_drop` without a budget gives the fastest plan within that accuracy drop; with
+    one it must hold as well. `calibration`: a tensor, an iterable of tensors, a .npy or .npz file, an image folder.
     `observe` sees the graph after every step (`mpcc.show.dump.Dump` writes them to a folder).
-    `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc.search.recipes`), whose `scores` may be given.
+    `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc recipes`), whose `scores` may be given.
     """
     if plan is not None and recipe is not None:
         raise UsageError("a plan and a recipe exclude each other")
-    _check(level, protocol, network)
-    wanted = Budget.parse(budget) if isinstance(budget, str) else budget
-    given = dict(calibration=calibration, input_shapes=input_shapes, progress=progress, observe=observe)
-    prepared = prepare(model, example_inputs, **given)
-    task = task_of(prepared, metric, protocol, network, level, settings, progress)
-    baseline = stock_estimate(prepared.source, protocol, task.network)
+    target, objective = asked(target, objective, given)
+    compute_of(target)  # a machine that does not exist is refused before capture and calibration, which take long
+    wanted, max_drop = None if objective.budget is None else Budget.parse(objective.budget), objective.max_drop
+    how: Any = dict(calibration=calibration, input_shapes=input_shapes, progress=progress, observe=observe)
+    prepared = prepare(model, example_inputs, **how)
+    task = task_of(prepared, target, objective, progress)
+    baseline = stock_estimate(prepared.source, task.protocol, task.network)
     chosen = None
     if recipe is not None:
         graph, inputs, synthetic = prepared.graph, prepared.inputs, not prepared.calibrated
@@ -247,7 +227,7 @@ def optimize(
         if wanted is not None and not wanted.met_by(best.estimate):
             raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
     elif wanted is None and max_drop is None:
-        best = fastest(layouts(first_plan(prepared, level)), task)
+        best = fastest(layouts(first_plan(prepared, objective.level), registry.approximations()), task)
     else:
         chosen = searched(task, wanted, max_drop)
         best = made(task, chosen.point.plan)
@@ -261,7 +241,7 @@ def optimize(
     for one in (found for found in ranges if found.values > 0):
         warnings.warn(str(one), OutsideRange, stacklevel=2)
     task.progress("emulate", 1, 1)
-    notes = {**_notes(task), "made_by": "plan" if plan is not None else "default" if chosen is None else "search"}
+    notes = {**task.notes, "made_by": "plan" if plan is not None else "default" if chosen is None else "search"}
     notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
     return Optimized(
         prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
@@ -274,40 +254,45 @@ def pareto(
     example_inputs: Sequence[Any] | None = None,
     *,
     points: int = POINTS,
-    metric: str | None = None,
-    protocol: str = "crypten",
-    network: str | Network = "lan",
+    target: Target | None = None,
+    objective: Objective | None = None,
     calibration: Any = None,
-    level: Level = "bounded",
-    settings: Settings | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
+    **given: Unpack[Fields],
 ) -> Front:
     """The plans from the fastest to the most exact that no other plan tried beats in both, each with its exact price.
 
-    Published recipes are among the plans tried (`mpcc.search.pareto`).
+    Target and objective as in `optimize`, but for its bounds: the front shows what each bound costs. Published recipes are
+    among the plans tried (`mpcc.search.pareto`).
     """
-    _check(level, protocol, network)
+    target, objective = asked(target, objective, given)
+    if objective.budget is not None or objective.max_drop is not None:
+        raise UsageError("a front has no bounds", hint="Leave `budget` and `max_drop` out, or call `optimize`.")
+    compute_of(target)
     prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
-    task = task_of(prepared, metric, protocol, network, level, settings, progress)
-    search = Search(task)
-    notes = {**_notes(task), "made_by": "search"}
-    found = tuple(replace(p, plan=replace(p.plan, notes={**notes, **p.plan.notes})) for p in front(search, points))
-    baseline = stock_estimate(prepared.source, protocol, task.network)
-    return Front(found, baseline, task.metric.name, task.metric.drop_name, len(search.judge.columns[0]), prepared.calibrated)
+    task = task_of(prepared, target, objective, progress)
+    return front(Search.of(task), stock_estimate(prepared.source, task.protocol, task.network), points)
+
+
+def compute_of(target: Target) -> Compute:
+    """What local work takes on the target's machine. Only here and in the command line is it read."""
+    protocol = registry.protocol(target.protocol)
+    if protocol.scheduled:
+        machine = Machine.asked(target.machine)
+        return protocol.compute if machine is None else machine.compute
+    if target.machine not in (None, REFERENCE):
+        what = f"the price table of {protocol.name!r} holds for the machine on which it was measured"
+        raise UsageError(what, where="machine", hint=f'Give "{REFERENCE}", or leave it out.')
+    return protocol.compute
 
 
 def task_of(
-    prepared: Prepared,
-    metric: str | None = None,
-    protocol: str = "crypten",
-    network: str | Network = "lan",
-    level: Level = "bounded",
-    settings: Settings | None = None,
-    progress: Progress | None = None,
+    prepared: Prepared, target: Target | None = None, objective: Objective | None = None, progress: Progress | None = None
 ) -> Task:
     """What there is to choose for, as the search takes it."""
-    chosen, few = settings or Settings(), drafted(prepared.graph, prepared.inputs)
+    target, objective = target or Target(), objective or Objective()
+    chosen, few = target.settings, subset_of(prepared.graph, prepared.inputs)
     program = draft = LastProgram(lambda plan: schedule(prepared, plan, chosen))
     if large(prepared.graph, prepared.inputs):
         some, rough = replace(prepared, inputs=few), replace(chosen, tolerance=math.inf)
@@ -319,30 +304,19 @@ def task_of(
         statistics=prepared.statistics,
         inputs=prepared.inputs,
         calibrated=prepared.calibrated,
-        level=level,
-        protocol=registry.protocol(protocol),
-        network=Network.parse(network),
-        metric=metric_of(prepared.graph) if metric is None else load_metric(metric),
+        level=objective.level,
+        protocol=registry.protocol(target.protocol),
+        network=Network.parse(target.network),
+        compute=compute_of(target),
+        metric=metric_of(prepared.graph) if objective.metric is None else load_metric(objective.metric),
         passes=_rewritten,
         program=program,
-        few=few,
-        draft=draft,
+        subset=few,
+        draft_program=draft,
         expanded=lambda plan: mpc_graph(prepared.graph, plan),
         settings=chosen,
         progress=progress or (lambda stage, done, total: None),
     )
-
-
-def _notes(task: Task) -> dict[str, Any]:
-    return {"protocol": task.protocol.name, "network": task.network.name, "level": task.level, "calibrated": task.calibrated}
-
-
-def _check(level: Level, protocol: str, network: str | Network) -> None:
-    """UsageError for what can be told before capture and calibration, which take long."""
-    if level not in LEVELS:
-        raise UsageError(f"unknown level {level!r}", hint="One of: " + ", ".join(LEVELS))
-    registry.protocol(protocol)
-    Network.parse(network)
 
 
 def first_plan(prepared: Prepared, level: Level) -> Plan:
@@ -354,38 +328,44 @@ def estimate(
     model_or_graph: Model,
     example_inputs: Sequence[Any] | None = None,
     *,
-    protocol: str = "crypten",
-    network: str | Network = "lan",
+    target: Target | None = None,
     plan: Plan | None = None,
     calibration: Any = None,
+    **given: Unpack[TargetFields],
 ) -> Estimate:
-    """What one inference will cost. `crypten` is read off the scheduled program, the others off their price tables."""
-    link = Network.parse(network)
-    if protocol != "crypten":
+    """What one inference will cost: read off the scheduled program for mpcc's engine, off price tables for other protocols."""
+    target = target_of(target, given)
+    protocol, link, compute = registry.protocol(target.protocol), Network.parse(target.network), compute_of(target)
+    if not protocol.scheduled:
         graph = capture(model_or_graph, example_inputs)
-        return estimate_graph(graph if plan is None else mpc_graph(graph, plan), registry.protocol(protocol), link)
+        return estimate_graph(graph if plan is None else mpc_graph(graph, plan), protocol, link)
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
-    program = schedule(prepared, plan or first_plan(prepared, "bounded"), UNCHECKED)
-    return program_estimate(program, registry.protocol(protocol), link)
+    program = schedule(prepared, plan or first_plan(prepared, "bounded"), target.unchecked.settings)
+    return program_estimate(program, protocol, link, compute)
 
 
 def compile(  # noqa: A001  (the public name)
     model_or_graph: Model,
     example_inputs: Sequence[Any] | None = None,
     *,
+    target: Target | None = None,
     plan: Plan | None = None,
     engine: str = "mpcc",
     calibration: Any = None,
-    settings: Settings | None = None,
+    **given: Unpack[TargetFields],
 ) -> Executable | StockExecutable:
-    """An executable of a model: mpcc's engine, or CrypTen's own functions ("stock", the baseline)."""
+    """An executable of a model: mpcc's engine, or CrypTen's own functions ("stock", the baseline).
+
+    Of the target its `settings` decide; what prices a program does not change it.
+    """
+    target = target_of(target, given)
     if engine == "stock":
         return StockExecutable(capture(model_or_graph, example_inputs))
     if engine != "mpcc":
         raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
     chosen = plan or first_plan(prepared, "bounded")
-    return Executable(schedule(prepared, chosen, settings), chosen, prepared.graph)
+    return Executable(schedule(prepared, chosen, target.settings), chosen, prepared.graph)
 
 
 def load(folder: str | Path) -> Executable:
@@ -400,8 +380,9 @@ def count(model_or_executable: Any, example_inputs: Sequence[Any] | None = None)
         made = compile(model_or_executable, example_inputs)
         assert isinstance(made, Executable)
         executable = made
-    found = program_estimate(executable.program, registry.protocol("crypten"), Network.parse("lan"))
-    return OpCounts.of(found, executable.program.failure_probability)
+    protocol = registry.protocol(PROTOCOL)
+    found = program_estimate(executable.program, protocol, LAN, protocol.compute)  # no count depends on either
+    return OpCounts.of(found, executable.program.failure_probability, protocol.aliases)
 
 
 __all__ = (

@@ -1,10 +1,11 @@
-"""Finds plug-ins: approximations, passes and protocols, each one frozen dataclass bound to a module-level constant.
+"""Finds plug-ins: approximations, passes, recipes and protocols, each one frozen dataclass bound to a module-level constant.
 
 Every module of the packages `mpcc.passes` and `mpcc.costmodels` is looked into, and every module named by an entry
 point of the groups of the same names. A module whose name begins with `_` holds shared code and is skipped.
 
     approximations()          -> {"softmax_exact": Approximation(...), ...}      sorted by name
     approximation("softmx")   -> UsageError: did you mean "softmax_exact"?
+    protocol("crypten")       -> Protocol("mpcc", ...), with a Renamed warning: a former name, declared as an alias
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import difflib
 import importlib
 import importlib.metadata
 import pkgutil
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import UsageError
+from .errors import Renamed, UsageError
 
 if TYPE_CHECKING:
     from .approximate import Approximation
+    from .approximate.recipe import Recipe
     from .cost import Protocol
     from .rewrite import Pass
 
@@ -63,6 +66,14 @@ def protocols() -> Mapping[str, Protocol]:
     return collect(plugin_modules(COSTMODELS), Protocol, "protocol")
 
 
+@cache
+def recipes() -> Mapping[str, Recipe]:
+    """All recipes by name, without their aliases."""
+    from .approximate.recipe import Recipe
+
+    return collect(plugin_modules(PASSES), Recipe, "recipe")
+
+
 def approximation(name: str) -> Approximation:
     """The approximation of that name, or a UsageError that lists what there is."""
     return lookup(approximations(), name, "approximation")
@@ -73,9 +84,26 @@ def pass_(name: str) -> Pass:
     return lookup(passes(), name, "pass")
 
 
+def recipe(name: str) -> Recipe:
+    """The recipe of that name or alias, or a UsageError that lists what there is."""
+    aliases = {alias: one for one in recipes().values() for alias in one.aliases}
+    return aliases[name] if name in aliases else lookup(recipes(), name, "recipe")
+
+
 def protocol(name: str) -> Protocol:
-    """The protocol of that name, or a UsageError that lists what there is."""
-    return lookup(protocols(), name, "protocol")
+    """The protocol of that name or of that former name, or a UsageError that lists what there is."""
+    known = protocols()
+    renamed = {} if name in known else {alias: one for one in known.values() for alias in one.aliases}
+    if name in renamed:
+        _say_renamed("protocol", name, renamed[name].name)
+        return renamed[name]
+    return lookup(known, name, "protocol")
+
+
+@cache
+def _say_renamed(word: str, former: str, name: str) -> None:
+    """Once a process."""
+    warnings.warn(f"the {word} {former!r} is now called {name!r}; the former name will be removed", Renamed, stacklevel=4)
 
 
 @cache

@@ -1,1 +1,1 @@
-"""Plug-ins: one file an approximation, a fusion, a fold. Found by mpcc.registry."""
+"""Plug-ins, one file per approximation or pass; found by mpcc.registry, never imported by name."""

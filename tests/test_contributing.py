@@ -1,8 +1,11 @@
-"""The plug-ins that CONTRIBUTING.md shows are complete: each runs as it stands, alone in a file."""
+"""The snippets of CONTRIBUTING.md, followed to the letter: each plug-in stands alone in a file and keeps its contract."""
 
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -11,28 +14,55 @@ import torch
 
 from mpcc import registry
 from mpcc.approximate import Approximation
-from mpcc.cost import Protocol
+from mpcc.approximate.recipe import Recipe
+from mpcc.rewrite import Pass
+from mpcc.testing.recipes import check_recipe
+from tests.models.uneven_heads import DIM, TOKENS, Block
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+KINDS = (Approximation, Pass, Recipe)
 
 
-def written(index: int) -> ModuleType:
-    module = ModuleType(f"snippet_{index}")
-    exec(compile(SNIPPETS[index], module.__name__, "exec", dont_inherit=True), vars(module))
+def run(text: str, name: str) -> ModuleType:
+    module = ModuleType(name)
+    exec(compile(text, name, "exec", dont_inherit=True), vars(module))
     return module
 
 
-def test_the_approximation_is_found_and_computes_what_it_says() -> None:
-    (approximation,) = registry.collect([written(0)], Approximation, "approximation").values()
-    x = torch.linspace(-3, 3, 13)
-    torch.testing.assert_close(approximation.function(x, approximate="none"), x * x / 8 + x / 4 + 0.5)
+PLUGINS = [text for text in SNIPPETS if "def test_" not in text]
+TESTS = [text for text in SNIPPETS if "def test_" in text]
 
 
-def test_the_protocol_is_found_and_prices_a_product() -> None:
-    (protocol,) = registry.collect([written(1)], Protocol, "protocol").values()
-    price = protocol.price("mul", [(3, 5), (3, 5)])
-    assert (price.online.rounds, price.online.bytes) == (1, 2 * 8 * 30)
+@pytest.fixture
+def my_package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The plug-ins as modules of a package, named as the tests of CONTRIBUTING.md import them."""
+    monkeypatch.setitem(sys.modules, "my_package", ModuleType("my_package"))
+    for text in PLUGINS:
+        module = run(text, "plugin")
+        (plugin,) = (value for value in vars(module).values() if is_dataclass(value) and hasattr(value, "source"))
+        monkeypatch.setitem(sys.modules, f"my_package.{plugin.name}", module)
+    yield
+
+
+@pytest.mark.parametrize("index", range(len(TESTS)))
+def test_a_plugin_keeps_its_contract(index: int, my_package: None) -> None:
+    tests = {name: test for name, test in vars(run(TESTS[index], "its_test")).items() if name.startswith("test_")}
+    assert tests
+    for test in tests.values():
+        test()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_is_one_of_each_kind(kind: type) -> None:
+    found = registry.collect([run(text, f"snippet_{index}") for index, text in enumerate(PLUGINS)], kind, "plug-in")
+    assert len(found) == 1
+
+
+def test_the_recipe_is_found_and_keeps_the_contract() -> None:
+    modules = [run(text, f"snippet_{index}") for index, text in enumerate(PLUGINS)]
+    (recipe,) = registry.collect(modules, Recipe, "recipe").values()
+    check_recipe(recipe, Block().eval(), (torch.randn(1, TOKENS, DIM),))
 
 
 @pytest.mark.parametrize("index", range(len(SNIPPETS)))

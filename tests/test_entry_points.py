@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-SNIPPETS = re.findall(
+PROTOCOL, *_ = re.findall(
     r"^```python\n(.*?)^```",
-    (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8"),
+    (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8"),
     flags=re.MULTILINE | re.DOTALL,
 )
 MODEL = """
@@ -34,7 +34,7 @@ def curved():
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
     """A folder with an installed package `beaver` (module and metadata, as pip leaves them) and a model."""
-    (tmp_path / "beaver.py").write_text(SNIPPETS[1])
+    (tmp_path / "beaver.py").write_text(PROTOCOL)
     metadata = tmp_path / "beaver-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: beaver\nVersion: 1.0\n")
@@ -51,11 +51,11 @@ def mpcc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_protocol_of_another_package_is_listed_and_priced(elsewhere: Path) -> None:
     listed = json.loads(mpcc(elsewhere, "protocols", "--json").stdout)
-    assert [one["source"] for one in listed if one["name"] == "my_beaver"] == ["Beaver, CRYPTO 1991"]
+    assert [one["title"] for one in listed if one["name"] == "my_beaver"] == ["Beaver triples, GMW comparisons"]
     answer = mpcc(elsewhere, "profile", "model.py:product", "--protocol", "my_beaver,semi2k", "--json")
     assert answer.returncode == 0, answer.stderr
     ours = json.loads(answer.stdout)[0]["online"]
-    assert (ours["rounds"], ours["bytes"]) == (1 + 1, 2 * 8 * (15 + 15) + 2 * 8 * 9)
+    assert (ours["rounds"], ours["bytes"]) == (1, 2 * 8 * (15 + 15))
 
 
 def test_what_it_does_not_price_is_named_with_protocol_primitive_and_site(elsewhere: Path) -> None:

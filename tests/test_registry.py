@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import FrozenInstanceError, dataclass
 from importlib.metadata import EntryPoint
 from types import ModuleType
@@ -9,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from mpcc import registry
-from mpcc.errors import UsageError
+from mpcc.errors import Renamed, UsageError
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,20 @@ def test_every_plugin_is_a_frozen_dataclass_constant() -> None:
     for plugin in [*registry.approximations().values(), *registry.passes().values(), *registry.protocols().values()]:
         with pytest.raises(FrozenInstanceError):
             plugin.name = "another"  # type: ignore[misc, union-attr]
+
+
+def test_a_former_name_still_works_and_says_the_new_one_once() -> None:
+    registry._say_renamed.cache_clear()
+    with pytest.warns(Renamed, match="'crypten' is now called 'mpcc'"):
+        found = registry.protocol("crypten")
+    assert found is registry.protocol("mpcc") and found.scheduled
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert registry.protocol("crypten") is found
+
+
+def test_no_former_name_is_a_name() -> None:
+    protocols = registry.protocols()
+    former = [alias for one in protocols.values() for alias in one.aliases]
+    assert len(former) == len(set(former)) and not set(former) & set(protocols)
+    assert {one.baseline for one in protocols.values()} - {None} <= set(protocols)

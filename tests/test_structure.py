@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -14,6 +15,7 @@ import pytest
 
 from mpcc import registry
 from mpcc.approximate import Approximation
+from mpcc.approximate.recipe import Recipe
 from mpcc.cost import Protocol
 from mpcc.rewrite import Pass
 
@@ -40,7 +42,7 @@ MAY_SEE = {
     "passes": {"ir", "fitting", "rewrite", "approximate"},
     "costmodels": {"ir", "cost"},
     "frontend": {"ir"},
-    "calibration": {"ir", "approximate"},
+    "calibration": {"ir", "approximate", "registry"},
     "lowering": {"ir", "program"},
     "search": {"ir", "rewrite", "approximate", "cost", "program", "lowering", "calibration", "registry"},
     "bundle": {"ir", "approximate", "program", "frontend"},
@@ -54,12 +56,14 @@ MAY_SEE = {
     "training": {
         "ir", "approximate", "cost", "program", "lowering", "calibration", "search", "registry", "runtime", "pipeline",
     },  # fmt: skip
-    "testing": {"cost", "runtime", "pipeline"},
-    "__main__": {"cli"},
+    "testing": {
+        "ir", "rewrite", "approximate", "cost", "calibration", "search", "registry", "runtime", "pipeline", "training",
+    },  # fmt: skip
     "cli": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",
         "bundle", "show", "runtime", "pipeline", "verify", "training",
     },  # fmt: skip
+    "__main__": {"cli"},
 }
 # A foreign package, and the only places that import it.
 HOMES: dict[str, tuple[str, ...]] = {
@@ -87,7 +91,7 @@ OTHER_TESTS = {"models", "golden", "guard"}
 UNSAFE_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "torch.load"}
 # Ways to import a file past its package.
-PATH_TRICKS = ("sys.path", "runpy", "spec_from_file_location", "SourceFileLoader")
+PATH_TRICKS = re.compile(r"\bsys\.path\b|\brunpy\b|\bspec_from_file_location\b|\bSourceFileLoader\b")
 
 
 def files(*folders: str) -> list[Path]:
@@ -213,7 +217,7 @@ def trick_faults(path: Path) -> Iterator[str]:
     if path == Path(__file__):
         return
     for number, line in enumerate(text(path).splitlines(), 1):
-        yield from (f"{name(path)}:{number}: {trick} (import it by its package)" for trick in PATH_TRICKS if trick in line)
+        yield from (f"{name(path)}:{number}: {trick} (import it by its package)" for trick in PATH_TRICKS.findall(line))
 
 
 def helper_faults(path: Path) -> Iterator[str]:
@@ -223,9 +227,9 @@ def helper_faults(path: Path) -> Iterator[str]:
 
 def offered_faults(module: ModuleType) -> Iterator[str]:
     """A plug-in's module binds one plug-in, which is called as the file is."""
-    kinds = (Approximation, Pass, Protocol)
+    kinds = (Approximation, Pass, Protocol, Recipe)
     own = [value.name for value in {id(v): v for v in vars(module).values() if isinstance(v, kinds)}.values()]
-    if [plugin.replace("-", "_") for plugin in own] != [module.__name__.rpartition(".")[2]]:
+    if [plugin.replace("-", "_").replace("+", "_plus") for plugin in own] != [module.__name__.rpartition(".")[2]]:
         yield f"{module.__name__}: holds {', '.join(own) or 'no plug-in'}, not one plug-in with the file's name"
 
 
@@ -236,6 +240,15 @@ def unsafe_faults(path: Path) -> Iterator[str]:
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in UNSAFE_CALLS:
             yield f"{name(path)}:{node.lineno}: calls {ast.unparse(node.func)}"
+
+
+def machine_faults(path: Path) -> Iterator[str]:
+    """Prices depend on what they are given: only the command line and the pipeline look up a machine's figures."""
+    if room(path) in {"cli", "pipeline"} or name(path) == "mpcc/cost/machine.py":
+        return
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in {"Machine.read", "Machine.asked"}:
+            yield f"{name(path)}:{node.lineno}: {ast.unparse(node)} (take a Compute as an argument)"
 
 
 def size_faults(path: Path) -> Iterator[str]:
@@ -256,6 +269,7 @@ RULES: list[tuple[Callable[[Path], Iterator[str]], tuple[str, ...]]] = [
     (plugin_faults, ("mpcc",)),
     (home_faults, SHIPPED),
     (unsafe_faults, SHIPPED),
+    (machine_faults, SHIPPED),
     (size_faults, ALL),
     (first_line_faults, ALL),
     (helper_faults, tuple(sorted(PLUGINS))),
@@ -317,6 +331,7 @@ def test_every_plug_in_has_a_file_of_its_name() -> None:
         ("passes/gelu/_x.py", "", helper_faults),
         ("tests/ir/x.py", "sys.path.insert(0, 'x')", trick_faults),
         ("benchmarks/x.py", "from importlib.util import spec_from_file_location", trick_faults),
+        ("mpcc/search/x.py", "Machine.read().compute", machine_faults),
     ],
 )
 def test_a_breach_is_found(

@@ -189,8 +189,8 @@ def _own(document: Mapping[str, Any], by: Mapping[str, Line]) -> list[str]:
         )
     again = (
         "Run again: `python -m benchmarks.mpcvit.run --setting fashion-full --device cuda --jobs 16` (9 minutes on one H100 with "
-        "16 cores), then `measure.py` and `page.py` beside it. `make bench-mpcvit` trains on a ninth of the images, in hours on "
-        "two cores."
+        "16 cores), then `python -m benchmarks.mpcvit.measure` and `.page`. `make bench-mpcvit` trains on a ninth of the "
+        "images, in hours on two cores."
     )
     return [*found, "", again]
 

@@ -1,11 +1,11 @@
-"""MPCViT's comparison: trains every row for every seed and writes a JSON file for each; goes on where it was stopped.
+"""MPCViT's comparison: trains every row for every seed and writes a JSON file for each; resumes where it was interrupted.
 
     python -m benchmarks.mpcvit.run                              Fashion-MNIST, three seeds
     python -m benchmarks.mpcvit.run --setting mnist --seeds 1
     python -m benchmarks.mpcvit.run --setting fashion-full --device cuda --jobs 16      all its images, on a GPU
-    python -m benchmarks.mpcvit.run --setting cifar-10 --data photos/     the paper's model and recipe, on your images
+    python -m benchmarks.mpcvit.run --setting cifar-10 --data photos/     the paper's model and epochs, on your images
 
-What is trained lies in `work/` (checkpoints, bundles), what was found in `results/`.
+Checkpoints and bundles are written to `work/`, results to `results/`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,22 @@ from safetensors.torch import load_file, save_file
 import mpcc
 from benchmarks.mpcvit.model import Vit, example
 from benchmarks.mpcvit.settings import SETTINGS, Row, Setting, rows
-from mpcc.cost import Budget, Network
+from mpcc.approximate.recipe import LABELS_ONLY
 from mpcc.errors import MpccError
-from mpcc.training import NONE, Checkpoint, Data, Group, Recipe, Stage, Trainer, device_of, load_data, method, replaced, taps
-from mpcc.training.tune import Tuning, Wanted
+from mpcc.training import (
+    Checkpoint,
+    Data,
+    Group,
+    Hyperparameters,
+    Request,
+    Stage,
+    Trainer,
+    Tuning,
+    device_of,
+    load_data,
+    replaced,
+    taps,
+)
 
 HERE = Path(__file__).parent
 NETWORK = "wan"
@@ -94,10 +106,10 @@ def teacher(setting: Setting, data: Data, seed: int, members: Group) -> torch.fx
     if not place.exists():
         graph = mpcc.capture(model, example(setting.size))
         student = replaced(graph, {})
-        recipe = Recipe(epochs=setting.teacher_epochs, batch=setting.batch, rate=setting.teacher_rate, seed=seed)
-        stage = Stage("teacher", student, student, NONE, taps(graph, NONE))
+        hyper = Hyperparameters(epochs=setting.teacher_epochs, batch=setting.batch, rate=setting.teacher_rate, seed=seed)
+        stage = Stage("teacher", student, student, LABELS_ONLY, taps(graph, LABELS_ONLY))
         checkpoint = Checkpoint(place.with_suffix(".checkpoint"), f"teacher {setting} {seed}")
-        trainer = Trainer(stage, data, recipe, 1, members, checkpoint, {}, _silent, _silent)
+        trainer = Trainer(stage, data, hyper, 1, members, checkpoint, {}, _silent, _silent)
         trainer.run(checkpoint.read())
         place.parent.mkdir(exist_ok=True)
         save_file(trainer.best, place.with_suffix(".part"))
@@ -112,20 +124,17 @@ def found(
 ) -> dict[str, object]:
     """One row of one seed. What mpcc refuses to make is a row with its reason."""
     name = f"{setting.name}-{row.key}-{seed}"
-    budget = None if row.budget is None else Budget.parse(row.budget)
-    wanted = Wanted(
-        method(row.method), budget, network=Network.parse(NETWORK), mu=row.mu, distil=row.distil, search_epochs=setting.search
+    request = Request.of(
+        row.method, budget=row.budget, network=NETWORK, mu=row.mu, distil=row.distil, search_epochs=setting.search
     )
-    recipe = Recipe(epochs=row.epochs or setting.train, batch=setting.batch, rate=setting.rate, seed=seed)
-    work = HERE / "work" / f"{name}.checkpoint"
-    tuning = Tuning(graph, data, wanted, recipe, lambda identity: Checkpoint(work, identity), group=members)
+    hyper = Hyperparameters(epochs=row.epochs or setting.train, batch=setting.batch, rate=setting.rate, seed=seed)
+    tuning = Tuning(graph, data, request, hyper, HERE / "work" / f"{name}.checkpoint", group=members)
     document = {"setting": setting.name, "row": row.title, "key": row.key, "seed": seed, "arguments": row.arguments}
     try:
         made = tuning.run()
     except MpccError as error:
         return document | {"refused": str(error)}
-    made.optimized.save(HERE / "work" / f"{name}.mpcc")
-    tuning.checkpoint.remove()
+    made.save(HERE / "work" / f"{name}.mpcc")
     estimate, baseline = made.optimized.estimate, made.optimized.baseline
     return document | {
         "top1": made.accuracy, "original_top1": made.original_accuracy, "test_images": made.test_images,

@@ -1,4 +1,4 @@
-"""The comparison's settings and rows: models, data, recipes, and one row for each method of MPCViT's table."""
+"""The comparison's settings and rows: models, data, hyperparameters, and one row for each entry of MPCViT's table."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ SETTINGS = {
             ("1.8s", "1.1s", "0.8s", "0.6s", "1.2s"), teacher_rate=3e-3, twice="1.2s",
         ),  # fmt: skip
         Setting("mnist", SMALL, "mnist-5k", None, 30, 3, 6, 100, 1e-3, ("1.8s", "1.1s", "0.8s", "0.6s")),
-        # The paper's models and recipe (300 epochs of search, 600 of training). They run when --data names the images;
-        # nobody has trained them here.
+        # The paper's models and epochs (300 of search, 600 of training). They run when --data names the images; their
+        # results have not been reproduced here.
         Setting("cifar-10", VIT_7_4_32, "cifar-10/", None, 600, 300, 600, 128, 5.5e-4, ("20s", "10s", "6s"), 5.5e-4),
         Setting("cifar-100", VIT_7_4_32_100, "cifar-100/", None, 600, 300, 600, 128, 6e-4, ("20s", "10s", "6s"), 6e-4),
         Setting("tiny-imagenet", VIT_9_12_64, "tiny-imagenet/", None, 600, 300, 600, 128, 5e-4, ("60s", "30s", "15s"), 5e-4),
@@ -48,7 +48,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One row: a method of `mpcc tune` and its options. `epochs`: of training after the search, if not the setting's."""
+    """One row: a recipe of `mpcc tune --method` and its options. `epochs`: of training after the search, if not the setting's."""
 
     title: str
     method: str

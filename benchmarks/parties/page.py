@@ -174,7 +174,7 @@ of |v| 2^-64 over its local truncations, and its error is that of one image.
 ## Seconds: predicted and measured
 
 T = local work + rounds * RTT / 2 + one direction's bytes / bandwidth, on networks that the transport emulates.
-Predictions are those of `mpcc.estimate` after `mpcc calibrate`. The speed of a machine that others use changes within
+Predictions are those of `mpcc.estimate` after `mpcc benchmark`. The speed of a machine that others use changes within
 minutes, so calibrations and runs take turns: in each of five cycles the machine is calibrated, then eight inferences
 run; of both the quarter that went best counts, and the table gives medians over the cycles and the range of their
 ratios.

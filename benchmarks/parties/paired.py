@@ -3,7 +3,7 @@
     found = paired(program, images, Network.parse("lan"))
     found["predicted"], found["measured"], found["off"]
 
-A cycle is one calibration of this machine (`mpcc calibrate`) and then a few inferences; of each, the quarter that went
+A cycle is one calibration of this machine (`mpcc benchmark`) and then a few inferences; of each, the quarter that went
 best counts. Each inference starts when all processes are idle, so that none of the dealer's work, which is done ahead of
 the input and on a machine of its own, falls into it.
 """
@@ -33,7 +33,7 @@ def paired(
     program: Program, inputs: Sequence[Tensor], network: Network, cycles: int = CYCLES, priority: int = 0
 ) -> dict[str, float]:
     """Medians over the cycles, in seconds; `off` is that of predicted / measured - 1, with its least and most."""
-    protocol, link = registry.protocol("crypten"), LinkModel(network.rtt_seconds, network.bandwidth)
+    protocol, link = registry.protocol("mpcc"), LinkModel(network.rtt_seconds, network.bandwidth)
     predicted, measured = [], []
     with Session(program, "benchmark", link) as session:
         go_first(priority, *(process.pid for process in session.processes.values()))
@@ -41,7 +41,7 @@ def paired(
             session.run(inputs[number % len(inputs)])
         for _ in range(cycles):
             compute = measure().compute
-            predicted.append(float(program_estimate(program, protocol, network, compute=compute).seconds))
+            predicted.append(float(program_estimate(program, protocol, network, compute).seconds))
             took = []
             for number in range(RUNS):
                 settle(session)

@@ -1,4 +1,4 @@
-"""What your repository's test looks like: it fails when private inference of your model becomes dearer.
+"""An example for your repository: a test that fails when private inference of your model becomes more expensive.
 
 pytest examples/ci --update-op-counts      writes mlp.op-counts.json; commit it
 pytest examples/ci                         compares
@@ -15,7 +15,7 @@ from mpcc.cost import OpCounts
 
 
 def model() -> nn.Module:
-    """Stands for yours. [1, 16] -> [1, 4]"""
+    """Stands in for your model. [1, 16] -> [1, 4]"""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 4)).eval()
 

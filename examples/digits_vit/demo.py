@@ -1,9 +1,9 @@
-"""The digits ViT, from its ONNX file to private answers, beside stock CrypTen. This is what `make demo` runs.
+"""The digits ViT, from its ONNX file to private answers, compared with stock CrypTen. This is what `make demo` runs.
 
     python examples/digits_vit/demo.py [--images 20] [--network wan] [--output out/digits_vit.mpcc]
 
-Optimises model.onnx, writes the bundle, loads it, and classifies held-out images with an owner's, a client's and a
-dealer's process on this machine. The exit code is 1 when a measured count differs from the predicted one.
+Optimises model.onnx, writes the bundle, loads it, and classifies held-out images with a server, a client and a dealer process on
+this machine. The exit code is 1 if a measured count differs from the predicted one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Tell = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Counted:
-    """What a phase was predicted to take, and what it took."""
+    """The predicted and the measured count of a phase."""
 
     what: str
     predicted: int
@@ -45,13 +45,13 @@ class Answers:
 
 
 def held_out(images: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images that were not trained on, and their labels."""
+    """Images that were not used for training, and their labels."""
     stored = np.load(FOLDER / "heldout.npz", allow_pickle=False)
     return torch.from_numpy(stored["images"][:images]), torch.from_numpy(stored["labels"][:images])
 
 
 def classify(bundle: Path, images: torch.Tensor, network: str, tell: Tell) -> Answers:
-    """All images in one session: the set-up is paid once."""
+    """Classify all images in one session, with one set-up."""
     executable = mpcc.load(bundle)
     cost = executable.program.cost
     logits, seconds, counted = [], [], []
@@ -101,15 +101,15 @@ def main() -> int:
     show_cost(made, private, stock, options.network)
     wrong = [one for one in counted if one.predicted != one.measured]
     for one in wrong:
-        print(f"NOT AS PREDICTED: {one.what}: {one.predicted} predicted, {one.measured} measured", file=sys.stderr)
+        print(f"NOT AS PREDICTED: {one.what}: predicted {one.predicted}, measured {one.measured}", file=sys.stderr)
     if not wrong:
-        print(f"All {len(counted)} counts measured are as predicted.")
-    print(f"\nBundle: {options.output}; what was changed, with pictures: {options.output / 'report.html'}")
+        print(f"All {len(counted)} measured counts are as predicted.")
+    print(f"\nBundle: {options.output}; report: {options.output / 'report.html'}")
     return 1 if wrong else 0
 
 
 def show_answers(plain: torch.Tensor, private: torch.Tensor, labels: torch.Tensor) -> None:
-    """Top-1 of both, and how far the logits are apart."""
+    """Print top-1 of both, and the largest difference of logits."""
     total = len(labels)
     right = [int((logits.argmax(1) == labels).sum()) for logits in (plain, private)]
     same = int((plain.argmax(1) == private.argmax(1)).sum())
@@ -120,7 +120,7 @@ def show_answers(plain: torch.Tensor, private: torch.Tensor, labels: torch.Tenso
 
 
 def show_cost(made: mpcc.Optimized, private: Answers, stock: mpcc.Run, network: str) -> None:
-    """Stock beside optimised, predicted beside measured."""
+    """Print stock CrypTen and mpcc side by side, predicted and measured."""
     before, after = made.baseline, made.estimate
     online = {one.what: one.measured for one in private.counted}
     middle = sorted(private.seconds)[len(private.seconds) // 2]
@@ -141,8 +141,8 @@ def show_cost(made: mpcc.Optimized, private: Answers, stock: mpcc.Run, network: 
     table.add_row(f"seconds on an emulated {network}, measured", "", duration(middle), "")
     table.add_row("seconds on this machine, measured", duration(stock.seconds), "", "")
     table.add_section()
-    table.add_row("set-up bytes, once a model, predicted", "", size(cost.setup_bytes), "")
-    table.add_row("set-up bytes, once a model, measured", "", size(online["set-up bytes"]), "")
+    table.add_row("set-up bytes, once per model, predicted", "", size(cost.setup_bytes), "")
+    table.add_row("set-up bytes, once per model, measured", "", size(online["set-up bytes"]), "")
     table.add_row("from the dealer, before the input", "not counted", size(cost.dealer_bytes), "")
     console().print(table)
 

@@ -13,7 +13,7 @@ from mpcc.ir.public_mask import row_weights
 aten = torch.ops.aten
 
 Stages = Sequence[Sequence[Sequence[float]]]
-Keep = tuple[tuple[int, ...], str]
+RowMask = tuple[tuple[int, ...], str]
 """A public mask of what each row of a softmax sees: its shape, broadcast, and its bits (mpcc.ir.public_mask)."""
 
 
@@ -83,16 +83,16 @@ def power(y: Any, exponents: Sequence[int]) -> Any:
     return y
 
 
-def row_mean(x: Any, dims: tuple[int, ...], keep: Keep | None = None) -> Any:
+def row_mean(x: Any, dims: tuple[int, ...], mask: RowMask | None = None) -> Any:
     """The mean along `dims`, of what a row sees if there is a mask (then nearly: see `row_weights`)."""
-    if keep is None:
+    if mask is None:
         return mpc.mean(x, dims, keepdim=True)
-    k, shape, weights = row_weights(*keep, dims[0])
-    return mpc.scale(mpc.scale_rows(mpc.sum(mpc.apply_mask(x, *keep), dims, True), shape, weights), 2.0**-k)
+    k, shape, weights = row_weights(*mask, dims[0])
+    return mpc.scale(mpc.scale_rows(mpc.sum(mpc.apply_mask(x, *mask), dims, True), shape, weights), 2.0**-k)
 
 
 def share(
-    e: Any, dims: tuple[int, ...], stages: Stages | None, *, joined: bool, floor: float = 0.0, keep: Keep | None = None
+    e: Any, dims: tuple[int, ...], stages: Stages | None, *, joined: bool, floor: float = 0.0, mask: RowMask | None = None
 ) -> Any:
     """e over its sum along `dims`: e (1/d) / N with d = mean(e) + floor in the domain of the chain.
 
@@ -100,11 +100,11 @@ def share(
     only nearly what the row sees cancels. Without `stages` 1/d is exact, which only tensors can do: what a model is
     trained with, before there is a range.
     """
-    mean = row_mean(e, dims, keep)
+    mean = row_mean(e, dims, mask)
     d = mpc.add(mean, floor) if floor else mean
     terms = [d.reciprocal()] if stages is None else factors(d, stages)
-    if keep is not None:
-        k, shape, weights = row_weights(*keep, dims[0])
+    if mask is not None:
+        k, shape, weights = row_weights(*mask, dims[0])
         terms[0] = mpc.scale(mpc.scale_rows(terms[0], shape, weights), 2.0**-k)
         return product(e, terms, joined=joined)
     y = product(e, terms, joined=joined)

@@ -26,14 +26,14 @@ CURVES: dict[str, tuple[Function, tuple[float, ...], tuple[float, ...]]] = {
 }
 """Name -> function, and the pieces (coefficients of powers) that hold far below and far above."""
 
-MEMBERS = (
+FORMS = (
     (2, 8), (2, 16), (2, 11), (2, 6), (2, 5), (2, 4), (2, 3), (2, 2),
     (1, 16), (1, 12), (1, 10), (1, 8), (1, 6), (1, 5), (1, 4), (1, 3),
 )  # fmt: skip
-"""(degree, thresholds) of each member, the accurate default first."""
+"""(degree, thresholds) of each candidate, the accurate default first."""
 
 
-def spline_members(name: str) -> tuple[Options, ...]:
+def spline_candidates(name: str) -> tuple[Options, ...]:
     """Options of the splines of a curve, the accurate default first."""
     return tuple(_kept()[name])
 
@@ -46,13 +46,13 @@ def _kept() -> dict[str, list[Options]]:
 def fitted(name: str) -> list[Options]:
     """The splines of a curve, fitted now."""
     function, below, above = CURVES[name]
-    splines = [spline_of(function, below, above, degree, count) for degree, count in MEMBERS]
+    splines = [spline_of(function, below, above, degree, count) for degree, count in FORMS]
     return [{"thresholds": list(s.thresholds), "pieces": [list(piece) for piece in s.pieces]} for s in splines]
 
 
 def main() -> None:
     """Write the file."""
-    lines = [f'"{name}": [\n' + ",\n".join(json.dumps(member) for member in fitted(name)) + "\n]" for name in CURVES]
+    lines = [f'"{name}": [\n' + ",\n".join(json.dumps(one) for one in fitted(name)) + "\n]" for name in CURVES]
     FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 

@@ -21,6 +21,7 @@ from mpcc.ir.public_mask import part_of
 from mpcc.ir.trace import Recorder
 
 from .approximation import Approximation
+from .blocks import RowMask
 from .masks import mask_at, takes_mask
 from .plan import Choice, Plan, Split
 from .split import bind, split_dim, split_function
@@ -101,20 +102,20 @@ def site_function(
     node: fx.Node, choice: Choice | Split, approximations: Mapping[str, Approximation]
 ) -> Callable[..., Any]:
     """What a site becomes under a choice: a function of the operator's own arguments. A softmax keeps its mask."""
-    mask = mask_at(node)
-    return _masked_function(node, choice, approximations, (mask.shape, mask.bits) if mask else None)
+    found = mask_at(node)
+    return _masked_function(node, choice, approximations, (found.shape, found.bits) if found else None)
 
 
 def _masked_function(
     node: fx.Node,
     choice: Choice | Split,
     approximations: Mapping[str, Approximation],
-    keep: tuple[tuple[int, ...], str] | None,
+    mask: RowMask | None,
 ) -> Callable[..., Any]:
     if isinstance(choice, Split):
         dim = split_dim(node, choice)
-        kept = [part_of(*keep, dim, part.index) if keep else None for part in choice.parts]
-        choices = zip(choice.choices, kept, strict=True)
+        masks = [part_of(*mask, dim, part.index) if mask else None for part in choice.parts]
+        choices = zip(choice.choices, masks, strict=True)
         return split_function(node, choice, [_masked_function(node, part, approximations, own) for part, own in choices])
     site = node.meta.get("site")
     approximation = approximations.get(choice.approximation)
@@ -124,9 +125,9 @@ def _masked_function(
     if approximation.operator != name:
         raise PlanError(f"{approximation.name} replaces {approximation.operator}, not {name}", where=f"site {site}")
     attributes = ATTRIBUTES.get(name, ())
-    if keep and not takes_mask(approximation):
+    if mask and not takes_mask(approximation):
         raise PlanError(f"{approximation.name} has no form for masked rows", where=f"site {site}")
-    masked = {"keep": keep} if keep else {}
+    masked = {"mask": mask} if mask else {}
 
     def call(*args: Any, **kwargs: Any) -> Any:
         bound = bind(node.target, args, kwargs)

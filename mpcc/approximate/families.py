@@ -1,4 +1,4 @@
-"""Members and error bounds that several softmaxes and norms share. Shared code, not a plug-in."""
+"""Candidates and error bounds that several softmaxes and norms share. Shared code, not a plug-in."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mpcc.fitting.minimax import chebyshev_grid
 
 from . import Domain, Options, SiteStatistics
 
-ROUGHEST = 0.05  # a member further off than this is not worth its rounds
-EXPONENTIAL_TOLERANCE, RECIPROCAL_TOLERANCE = 7e-3, 1e-3  # of the default member
+ROUGHEST = 0.05  # a candidate further off than this is not worth its rounds
+EXPONENTIAL_TOLERANCE, RECIPROCAL_TOLERANCE = 7e-3, 1e-3  # of the default candidate
 POINTS = 4001
 NORM_MARGIN = 1.25
 NORM_TOLERANCE, NORM_ROUGHEST = 1e-3, 0.15
-FINEST = 1e-5  # a norm's finest member: for where an error of 1e-4 is still too large
+FINEST = 1e-5  # a norm's finest candidate: for where an error of 1e-4 is still too large
 FEW, FEW_BELOW, FEW_ABOVE = 64, 15.0, 0.9  # an extreme seen among so few rows says little about the next ones
 NOTHING = 1.01  # times eps: rows below that are nothing but zeros, to which eps was added
 SMALL = 2.0**-6  # of a root's argument: below, a chain works on the argument times a power of four
@@ -37,35 +37,29 @@ def between(quantity: str) -> Callable[[Options], Domain]:
     return lambda options: {quantity: (0.0 if options.get("zeros") else float(options["low"]), float(options["high"]))}
 
 
-def signed_input(options: Options) -> Domain:
-    """The domain of a fit on [low, high] of `sign` times the input."""
-    low, high = sorted(float(options["sign"] * options[end]) for end in ("low", "high"))
-    return {"input": (low, high)}
+Fitted = TypeVar("Fitted", Exponential, Chain)
 
 
-Member = TypeVar("Member", Exponential, Chain)
-
-
-def softmax_members(
+def softmax_candidates(
     exps: Sequence[Exponential], recips: Sequence[Chain], recorded: Mapping[str, Any]
 ) -> tuple[Options, ...]:
     """Every pair of an exponential and a reciprocal; first the shortest of each within the default tolerance."""
-    exps = [member for member in exps if member.error < ROUGHEST]
+    exps = [one for one in exps if one.error < ROUGHEST]
     recips = [chain for chain in recips if chain.error < ROUGHEST]
     if not exps or not recips:
         return ()
     first = (first_within(exps, EXPONENTIAL_TOLERANCE)[0], first_within(recips, RECIPROCAL_TOLERANCE)[0])
     pairs = [first, *((e, r) for e in exps for r in recips if (e, r) != first)]
-    members = [{**exponential_options(e), **chain_options(r), **recorded} for e, r in pairs]
-    return tuple({**member, "joined": joined} for member in members for joined in (True, False))
+    found = [{**exponential_options(e), **chain_options(r), **recorded} for e, r in pairs]
+    return tuple({**options, "joined": joined} for options in found for joined in (True, False))
 
 
-def first_within(members: Sequence[Member], tolerance: float) -> list[Member]:
-    """The members, shortest first as given, but before all the shortest one within the tolerance (else the last)."""
-    if not members:
+def first_within(fits: Sequence[Fitted], tolerance: float) -> list[Fitted]:
+    """The fits, shortest first as given, but before all the shortest one within the tolerance (else the last)."""
+    if not fits:
         return []
-    first = next((member for member in members if member.fixed_error <= tolerance), members[-1])
-    return [first] + [member for member in members if member != first]
+    first = next((one for one in fits if one.fixed_error <= tolerance), fits[-1])
+    return [first] + [one for one in fits if one != first]
 
 
 def softmax_error(options: Options, floor: float) -> float:
@@ -82,8 +76,8 @@ def exponential_error(options: Options, powers: Sequence[int], floor: float, rel
     return 1.0 if delta >= 0.25 else (1 + relative) * (1 + 2 * delta / (1 - 2 * delta)) - 1
 
 
-def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ...]:
-    """Members that differ in their chain for 1/sqrt of the named quantity, the shortest accurate one first; then corrected
+def norm_candidates(statistics: SiteStatistics, quantity: str) -> tuple[Options, ...]:
+    """Candidates that differ in their chain for 1/sqrt of the named quantity, the shortest accurate one first; then corrected
     chains (mpcc.fitting.corrections), which are finer: these come first where the range is too wide for plain ones.
 
     The range is the calibrated one widened by the factor NORM_MARGIN, further where few rows were seen: variances have
@@ -116,7 +110,7 @@ def norm_members(statistics: SiteStatistics, quantity: str) -> tuple[Options, ..
     recorded: dict[str, Any] = {"low": low, "high": high, "margin": NORM_MARGIN}
     recorded |= ({"gain": gain} if gain != 1.0 else {}) | ({"zeros": True} if zeros else {})
     rough = not chains or min(chain.error for chain in chains) > ROUGHEST
-    return tuple({**member, **recorded} for member in ((*reversed(fine), *plain) if rough else (*plain, *fine)))
+    return tuple({**options, **recorded} for options in ((*reversed(fine), *plain) if rough else (*plain, *fine)))
 
 
 def _eps(statistics: SiteStatistics) -> float:

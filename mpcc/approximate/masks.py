@@ -54,5 +54,5 @@ def mask_at(node: fx.Node) -> Mask | None:
 
 
 def takes_mask(approximation: Approximation) -> bool:
-    """Whether an approximation of softmax can drop keys: its function has an argument `keep`."""
-    return "keep" in inspect.signature(approximation.function).parameters
+    """Whether an approximation of softmax can drop keys: its function has a parameter `mask`."""
+    return "mask" in inspect.signature(approximation.function).parameters

@@ -23,7 +23,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Choice:
-    """The approximation chosen at a site and the options of the member that was chosen."""
+    """The approximation chosen at a site and the options chosen for it."""
 
     approximation: str
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -47,7 +47,7 @@ def open_bundle(folder: str | Path, *, weights: bool = True) -> Bundle:
     manifest = read_manifest(place)
     check_files(place, manifest, public_only=not weights)
     constants = read_weights(place / names.WEIGHTS) if weights else {}
-    program = Program.from_json((place / names.PROGRAM).read_text(encoding="utf-8"), constants, where=str(place / names.PROGRAM))
+    program = Program.from_json((place / names.PROGRAM).read_bytes(), constants, where=str(place / names.PROGRAM))
     if program.digest != manifest.program_digest:
         what = f"{names.PROGRAM} does not match the digest in {names.MANIFEST}"
         raise BundleError(what, where=str(place), hint=AGAIN)
@@ -58,7 +58,8 @@ def open_bundle(folder: str | Path, *, weights: bool = True) -> Bundle:
 
 
 def _check_weights(place: Path, program: Program, constants: dict[str, Tensor]) -> None:
-    wanted = {str(node.meta["constant"]) for node in program.online.graph.nodes if node.meta.get("kind") == "weight"}
-    missing = sorted(wanted - set(constants))
-    if missing:
-        raise BundleError(f"{names.WEIGHTS} lacks {missing[0]!r}", where=str(place), hint=AGAIN)
+    for name, shape in program.shapes.items():
+        if name not in constants:
+            raise BundleError(f"{names.WEIGHTS} lacks {name!r}", where=str(place), hint=AGAIN)
+        if (found := tuple(constants[name].shape)) != shape:
+            raise BundleError(f"{name!r} in {names.WEIGHTS} has shape {found}, not {shape}", where=str(place), hint=AGAIN)

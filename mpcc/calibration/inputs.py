@@ -31,7 +31,7 @@ IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".
 MOST_IMAGES = 256
 SYNTHETIC_EXAMPLES, FEWEST_EXAMPLES = 16, 2
 SYNTHETIC_VALUES = 1 << 27
-"""Values of a graph's nodes in all: noise is not worth more time."""
+"""Values of all nodes over all calls: noise is not worth more time."""
 SEED = 0
 KINDS = "Give a .npy or .npz file, a folder of images, or `package.module:function`."
 
@@ -63,7 +63,7 @@ def load_calibration(
     if not isinstance(source, (str, Path)):
         if isinstance(source, Iterable):
             return list(source)
-        raise UsageError(f"a {type(source).__name__} holds no calibration inputs", hint=KINDS)
+        raise UsageError(f"cannot read calibration inputs from an object of type {type(source).__name__}", hint=KINDS)
     path = Path(source)
     if len(names) > 1 and "=" in str(source) and not path.exists():
         return _by_name(str(source), shapes, names, preprocessing or Preprocessing())
@@ -75,13 +75,13 @@ def load_calibration(
         return _function(str(source), shapes, preprocessing)
     if not path.exists():
         raise UsageError("the calibration file does not exist", where=str(source), hint=KINDS)
-    raise UsageError(f"a {path.suffix or 'nameless'} file holds no calibration inputs", where=path.name, hint=KINDS)
+    raise UsageError(f"cannot read calibration inputs from a {path.suffix or 'suffixless'} file", where=path.name, hint=KINDS)
 
 
 def synthetic_inputs(shapes: Sequence[Shape], values: int = 0) -> Inputs:
-    """Normal noise, as wide as normalised images, one tuple a call. What is calibrated on it must say so.
+    """Normal noise with the spread of normalised images, one tuple per call. What is calibrated on it must say so.
 
-    `values` that a call has in all, at every node of the graph: the larger, the fewer calls.
+    `values`: how many one call computes, over all nodes of the graph; the more, the fewer calls.
     """
     examples = max(FEWEST_EXAMPLES, min(SYNTHETIC_EXAMPLES, SYNTHETIC_VALUES // max(1, values)))
     generator = torch.Generator().manual_seed(SEED)
@@ -163,7 +163,7 @@ def _function(name: str, shapes: Sequence[Shape], preprocessing: Preprocessing |
         return load_calibration(made, shapes, preprocessing)
     if isinstance(made, (Tensor, np.ndarray)) or (isinstance(made, Iterable) and not isinstance(made, str)):
         return load_calibration(made, shapes, preprocessing)
-    raise UsageError(f"gave a {type(made).__name__}, not tensors", where=name, hint=KINDS)
+    raise UsageError(f"returned a {type(made).__name__}, not tensors", where=name, hint=KINDS)
 
 
 def _folder(path: Path, shapes: Sequence[Shape], preprocessing: Preprocessing) -> Tensor:
@@ -186,7 +186,7 @@ def read_image(path: Path, shape: Shape, preprocessing: Preprocessing) -> Tensor
         with Image.open(path) as opened:
             picture = opened.convert("RGB" if channels == 3 else "L")
     except (UnidentifiedImageError, OSError) as error:
-        raise UsageError(f"not a readable image ({error})", where=path.name) from None
+        raise UsageError(f"cannot be read as an image ({error})", where=path.name) from None
     ratio = max(height / picture.height, width / picture.width) / preprocessing.crop
     size = (max(width, round(picture.width * ratio)), max(height, round(picture.height * ratio)))
     left, top = (size[0] - width) // 2, (size[1] - height) // 2

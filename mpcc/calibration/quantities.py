@@ -5,28 +5,28 @@
                  masked one, with the mask off, and over what each row sees
     norms        variance (or mean_square), with eps, as it stands under the root
     two operands difference
-    every site   input
+    every site   input, and what the approximations of its operator declare (`Approximation.quantities`)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from mpcc.approximate import Site
+from mpcc import registry
+from mpcc.approximate import Approximation, Site
 from mpcc.approximate.expand import ATTRIBUTES
 from mpcc.approximate.logit_margin import STRETCH
 from mpcc.approximate.masks import MASKED, mask_at
 from mpcc.approximate.split import bind
+from mpcc.errors import UsageError
 from mpcc.ir.nn import operator_of, shape_of
 
-QUAD_SHIFT = 5.0
-"""The c of 2Quad's (x + c)^2 (MPCFormer, arXiv 2211.01452)."""
 MOST_EXPONENT = 85.0
-"""Of the exponentials that are averaged: above e^88 float32 ends, and long before that no member takes such a row."""
+"""Of the exponentials that are averaged: above e^88 float32 ends, and long before that no candidate takes such a row."""
 
 Arguments = Mapping[str, Any]
 Quantities = dict[str, Tensor]
@@ -44,15 +44,33 @@ def site_of(node: fx.Node) -> Site:
 
 
 def quantities(
-    node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], stretch: float = STRETCH
+    node: fx.Node,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    stretch: float = STRETCH,
+    approximations: Iterable[Approximation] | None = None,
 ) -> Quantities:
-    """The quantities at the site `node` for one call's arguments; with `stretch` 1 as they are."""
+    """The quantities at the site `node` for one call's arguments; with `stretch` 1 as they are.
+
+    `approximations` (default: all installed ones) may declare further ones. UsageError if two declare one of one name.
+    """
     bound = bind(node.target, args, kwargs)
     operator = operator_of(node)
     assert operator is not None
     first = next(value for value in bound.values() if isinstance(value, Tensor))
     bound["masked"] = mask_at(node) is not None
-    return {"input": first, **MEASURES.get(operator.name, _nothing)(first, bound, stretch)}
+    found = {"input": first, **MEASURES.get(operator.name, _nothing)(first, bound, stretch)}
+    attributes = {name: bound[name] for name in ATTRIBUTES.get(operator.name, ()) if name in bound}
+    for one in registry.approximations().values() if approximations is None else approximations:
+        if one.operator == operator.name:
+            declared = one.quantities(found["input"], **attributes)
+            if taken := found.keys() & declared.keys():
+                raise UsageError(
+                    f"the quantity {min(taken)!r} of {one.operator} is measured already",
+                    where=f"approximation {one.name}", hint="give it another name",
+                )  # fmt: skip
+            found |= declared
+    return found
 
 
 def _nothing(x: Tensor, bound: Arguments, stretch: float) -> Quantities:
@@ -80,9 +98,6 @@ def _softmax(x: Tensor, bound: Arguments, stretch: float) -> Quantities:
         "quarter_denominator": mean((grown / 4).exp()),
         "sharpness": whole / half.square(),
         "gap": (x - x.amax(dim, keepdim=True)) * stretch,
-        "relu_mean": x.relu().mean(dim),
-        "quad_mean": (x + QUAD_SHIFT).square().mean(dim),
-        "ramp_mean": (x / 2 + 1).relu().pow(3).mean(dim),
     }
 
 

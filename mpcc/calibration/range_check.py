@@ -1,10 +1,10 @@
-"""Which inputs leave the range on which a plan's approximations hold: seen in a float run, site by site.
+"""Which inputs leave the ranges on which a plan's approximations are valid: observed in a float run, site by site.
 
     for found in outside(graph, plan, approximations, images):
-        print(found)           blocks.2.attn.softmax (softmax_mean_shift): denominator reaches 131, the plan holds in [1, 90] ...
+        print(found)           blocks.2.attn.softmax (softmax_mean_shift): denominator: observed [1, 131], valid range [1, 90] ...
 
-Values are secret when parties run, so nobody can look then: an input outside the range gives a wrong answer that looks
-like any other. It can be looked at here, on inputs that one has: the share of those outside is what to expect of others.
+When parties run, values are secret, so an input outside a valid range gives a wrong answer that looks like any other. Here
+ranges are checked in the clear, on inputs at hand; expect the same share of other inputs to be outside.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from .quantities import quantities
 from .ranges import Inputs, observe
 
 ROUNDING = 1e-3
-"""How far outside is none: of the interval's width, for numbers that were rounded when they were written down."""
+"""Slack on either side, relative to the width of the valid range, whose ends were rounded when they were written down."""
 
 
 @dataclass(frozen=True)
 class RangeViolation:
-    """A quantity of a site against the interval in which the chosen approximation holds; shares of values and of calls."""
+    """A quantity of a site against the valid range of the chosen approximation; shares of values and of calls outside."""
 
     site: str
     approximation: str
@@ -44,25 +44,24 @@ class RangeViolation:
 
     @property
     def holds(self) -> str:
-        """The interval of the plan."""
+        """The valid range."""
         return f"[{self.low:.4g}, {self.high:.4g}]"
 
     @property
     def seen(self) -> str:
-        """The interval that was seen."""
+        """The observed range."""
         return f"[{self.seen_low:.4g}, {self.seen_high:.4g}]"
 
     def __str__(self) -> str:
         return (
-            f"{self.site} ({self.approximation}): {self.quantity} lies in {self.seen}, "
-            f"the plan holds in {self.holds}: {self.values:.2%} of the values "
-            f"and {self.calls:.2%} of the inputs are outside"
+            f"{self.site} ({self.approximation}): {self.quantity}: observed {self.seen}, valid range {self.holds}; "
+            f"{self.values:.2%} of the values and {self.calls:.2%} of the inputs are outside"
         )
 
 
 @dataclass(frozen=True)
-class Held:
-    """Where one choice holds: the whole site, or the positions `index` along `dim` of its input."""
+class ValidRange:
+    """Where one choice is valid, for the whole site or for the positions `index` along `dim` of its input."""
 
     label: str
     approximation: str
@@ -75,9 +74,9 @@ class Held:
         return x if self.index is None else x.index_select(self.dim, torch.tensor(self.index))
 
 
-def held(plan: Plan, approximations: Mapping[str, Approximation]) -> dict[str, list[Held]]:
-    """Site -> where its choices hold, for those that do not hold everywhere."""
-    found: dict[str, list[Held]] = {}
+def valid_ranges(plan: Plan, approximations: Mapping[str, Approximation]) -> dict[str, list[ValidRange]]:
+    """Site -> the ranges of its choices, for those that are not valid everywhere."""
+    found: dict[str, list[ValidRange]] = {}
     for site, choice in plan.choices.items():
         parts: list[tuple[str, Choice, int, tuple[int, ...] | None]]
         if isinstance(choice, Split):
@@ -87,7 +86,7 @@ def held(plan: Plan, approximations: Mapping[str, Approximation]) -> dict[str, l
         for label, one, dim, index in parts:
             domain = approximations[one.approximation].domain(one.options) if one.approximation in approximations else {}
             if domain:
-                found.setdefault(site, []).append(Held(label, one.approximation, domain, dim, index))
+                found.setdefault(site, []).append(ValidRange(label, one.approximation, domain, dim, index))
     return found
 
 
@@ -98,7 +97,7 @@ def range_report(
 
     Structural choices are in place: what comes after them was fitted to what it sees then.
     """
-    wanted = held(plan, approximations)
+    wanted = valid_ranges(plan, approximations)
     functions = {
         node: site_function(node, plan.choices[site], approximations)
         for site, node in sites(graph_module).items()
@@ -142,7 +141,7 @@ def _counted(value: Tensor, low: float, high: float) -> Tensor:
     return torch.stack([value.amin().double(), value.amax().double(), out.double().mean()])
 
 
-def _found(one: Held, name: str, rows: Tensor) -> RangeViolation:
+def _found(one: ValidRange, name: str, rows: Tensor) -> RangeViolation:
     rows = rows.reshape(-1, 3)
     return RangeViolation(
         one.label, one.approximation, name, *one.domain[name], float(rows[:, 0].min()), float(rows[:, 1].max()),
@@ -151,12 +150,12 @@ def _found(one: Held, name: str, rows: Tensor) -> RangeViolation:
 
 
 def named_like(graph_module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
-    """The graph with the plan's names at its sites, which an exchange format may have shortened: matched by their order."""
+    """The graph with the plan's names at its sites, matched by their order: an exchange format may have shortened them."""
     own = sites(graph_module)
     wanted = list(plan.choices)
     operators = [getattr(operator_of(node), "name", "") for node in own.values()]
     if [site_operator(name) for name in wanted] != operators:
-        raise PlanError("the plan's sites are not those of the model", hint="Make the bundle again with `mpcc optimize`.")
+        raise PlanError("the plan's sites do not match those of the model", hint="Make the bundle again with `mpcc optimize`.")
     for name, node in zip(wanted, own.values(), strict=True):
         node.meta["site"] = name
     return graph_module

@@ -30,8 +30,8 @@ Inputs = Tensor | Iterable[Any]
 def stack_calls(graph_module: fx.GraphModule, inputs: Inputs) -> tuple[Tensor, ...]:
     """Calibration inputs as one tensor [calls, *static shape] for each placeholder.
 
-    For a graph of one input, tensors [examples, ...] are cut into calls of its static batch; a rest that fills no call
-    is left out.
+    For a graph of one input, tensors [examples, ...] are cut into calls of its static batch; what does not fill
+    a call is left out.
     """
     placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     shapes = [tuple(node.meta["val"].shape) for node in placeholders]
@@ -179,6 +179,6 @@ def record_ranges(graph_module: fx.GraphModule, inputs: Inputs, stretch: float =
         plain, wide = seen[node.name]
         if not (torch.isfinite(plain).all() and torch.isfinite(wide).all()):
             place = f"{node.meta.get('site') or node.meta.get('layer') or '?'} ({node.name})"
-            raise RangeError("a value is infinite or not a number on the calibration inputs", where=place)
+            raise RangeError("a value is NaN or infinite on the calibration inputs", where=place)
         usual, extreme = merged(plain), merged(wide)
         node.meta["range"] = Range(min(usual.low, extreme.low), max(usual.high, extreme.high), usual.rms)

@@ -35,7 +35,7 @@ def fit_sequentially(
     approximations: Mapping[str, Approximation],
     synthetic: bool = False,
 ) -> Plan:
-    """What `choose` gives for every site. RangeError where a choice leads to values out of all proportion."""
+    """What `choose` gives for every site. RangeError where the choices so far make values overflow the fixed-point range."""
     columns = iter(stack_calls(graph_module, inputs))
     last = _last_readers(graph_module.graph)
     values: dict[fx.Node, Tensor] = {}  # [calls, ...], or as it is for parameters
@@ -61,9 +61,9 @@ def fit_sequentially(
                 choices[node.meta["site"]] = choice
                 function = site_function(node, choice, approximations)
             values[node] = _mapped(node, function, values, secret)
-            if is_site(node) and not values[node].abs().max() < LARGEST:  # nor where it is no number
+            if is_site(node) and not values[node].abs().max() < LARGEST:  # also false for NaN
                 where = f"site {node.meta['site']}"
-                raise RangeError("the choices up to here give values that no fixed point holds", where=where)
+                raise RangeError("the choices up to here make values overflow the fixed-point range", where=where)
             for done in last.get(node, ()):
                 del values[done]
     return Plan(choices)

@@ -17,9 +17,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from mpcc.errors import MpccError
+from mpcc.errors import MpccError, Renamed
 
-from . import benchmark, count, keys, networks, optimize, passes, profile, protocols, run, tune, verify
+from . import benchmark, count, keys, networks, optimize, passes, profile, protocols, recipes, run, tune, verify
 from .screen import emit, say
 
 INTERRUPTED, BUG, BAD_INPUT = 130, 70, 2
@@ -88,7 +88,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with: mpcc optimize model.onnx --calibration images.npy && mpcc run model.mpcc --input image.npy",
 )
-for command in (optimize, tune, run, profile, count, verify, passes, protocols, networks, benchmark, keys):
+for command in (optimize, tune, run, profile, count, verify, passes, recipes, protocols, networks, benchmark, keys):
     command.register(app)
 for registered in app.registered_commands:
     registered.cls = Command
@@ -114,8 +114,17 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' deprecation warnings are for developers
+        warnings.simplefilter("default", Renamed)
+        warnings.showwarning = _say_warning
     app()
     sys.exit(0)
+
+
+def _say_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None
+) -> None:
+    """One line, without the place in mpcc's own source."""
+    say(f"mpcc: {message}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

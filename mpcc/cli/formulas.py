@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 TIMES = (1, 2, 4, 8)
 """Token counts of the growth table, as multiples of the model's own."""
-PROGRAM = "crypten"
 
 
 def formulas(model: str, protocols: list[str] | None, input_shape: list[str] | None, *, as_json: bool) -> None:
@@ -24,13 +23,14 @@ def formulas(model: str, protocols: list[str] | None, input_shape: list[str] | N
 
     from .model import graph, source
 
-    names = protocols or [name for name in registry.protocols() if name != PROGRAM]
-    if PROGRAM in names:
-        raise UsageError(
-            f"{PROGRAM} has no formulas: its cost is read off the scheduled program",
-            hint="Omit --symbolic, or name another protocol (see `mpcc protocols`).",
-        )
-    chosen = [registry.protocol(name) for name in names]
+    known = [one for one in registry.protocols().values() if not one.scheduled]
+    chosen = [registry.protocol(name) for name in protocols] if protocols else known
+    for protocol in chosen:
+        if protocol.scheduled:
+            raise UsageError(
+                f"{protocol.name} has no formulas: its cost is read off the scheduled program",
+                hint="Omit --symbolic, or name another protocol (see `mpcc protocols`).",
+            )
     with progress() as tell:
         tell("capture", 0, 1)
         found = uses(graph(source(model), input_shape))

@@ -1,29 +1,24 @@
-"""mpcc keys: certificates with which server, client and dealer know each other over TLS.
-
-    keys/server/  authority.pem  certificate.pem  key.pem        one folder a role, for that role's machine alone
-    keys/client/  ...
-    keys/dealer/  ...
-
-The authority signs the three certificates and is then forgotten: nobody can add a fourth.
-"""
+"""mpcc keys: certificates with which server, clients and dealer prove their roles to each other over TLS."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options
-from .screen import emit
+from .screen import emit, say
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-    from cryptography.x509 import Certificate, Name
+    from mpcc.runtime.net.authority import Authority
 
-EPILOG = "Example: mpcc keys keys      (then give each party its own folder: keys/server, keys/client, keys/dealer)"
-AUTHORITY, CERTIFICATE, KEY = "authority.pem", "certificate.pem", "key.pem"
+EPILOG = (
+    "mpcc keys keys      (then give each party its own folder: keys/server, keys/client, keys/dealer)\n\n"
+    "mpcc keys keys --authority ca      (the same, and keep the authority in ca, offline, to make or revoke clients later)\n\n"
+    "mpcc keys --authority ca --client alice      (one more client, with a key of its own, in the folder alice)\n\n"
+    "mpcc keys --authority ca --revoke alice      (then copy ca/revoked.txt into the folders of server and dealer)"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -32,79 +27,59 @@ def register(app: typer.Typer) -> None:
 
 
 def keys(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the three sets of files.")],
-    days: Annotated[int, typer.Option(metavar="N", min=1, help="How long the certificates are good.")] = 365,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="A new folder; with --client the name is the default.")
+    ] = None,
+    days: Annotated[int, typer.Option(metavar="N", min=1, max=3650, help="How long the certificates are valid.")] = 365,
+    authority: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the authority is kept; made if it is not there.")
+    ] = None,
+    client: Annotated[str | None, typer.Option(metavar="NAME", help="Make a certificate of one more client.")] = None,
+    revoke: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Put this client, or a serial number, on the list of the revoked.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make a certificate for each of server, client and dealer."""
+    """Make certificates for server, client and dealer, or for one more client; or revoke one."""
     from mpcc.errors import UsageError
+    from mpcc.runtime.net.authority import Authority, make, make_client
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError("something is there already; keys are never overwritten", where=str(folder))
-    made = make(folder, days)
+    if authority is None and (client is not None or revoke is not None):
+        raise UsageError("--client and --revoke need the authority", hint="--authority FOLDER, as given to `mpcc keys` before")
+    if revoke is not None:
+        if folder is not None or client is not None:
+            raise UsageError("--revoke makes no certificates: leave FOLDER and --client out")
+        assert authority is not None
+        _revoke(Authority.read(authority), revoke, as_json)
+        return
+    if client is not None:
+        assert authority is not None
+        made = make_client(folder or Path(client), client, days, Authority.read(authority))
+    else:
+        if folder is None:
+            raise UsageError("no folder given", hint="mpcc keys FOLDER")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError("something is there already; keys are never overwritten", where=str(folder))
+        made = make(folder, days, None if authority is None else _kept(authority))
     if as_json:
         emit({role: str(place) for role, place in made.items()})
         return
     for role, place in made.items():
-        typer.echo(f"{role}: {place}   (give it to the {role}'s machine alone)")
+        typer.echo(f"{role}: {place}   (for the {role}'s machine alone)")
+    if authority is not None:
+        typer.echo(f"authority: {authority}   (keep it offline: its key makes certificates of any role)")
 
 
-def make(folder: Path, days: int) -> dict[str, Path]:
-    """Role -> its folder. Private keys are readable by the owner of the file alone."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    from mpcc.files import write
-    from mpcc.runtime.net.handshake import CLIENT, DEALER, SERVER
-
-    def pem(certificate: Certificate) -> bytes:
-        return certificate.public_bytes(serialization.Encoding.PEM)
-
-    issuer, signer = _name("mpcc authority"), ec.generate_private_key(ec.SECP256R1())
-    authority = pem(_certificate(issuer, issuer, signer, signer, days, authority=True))
-    made: dict[str, Path] = {}
-    for role in (SERVER, CLIENT, DEALER):
-        place = made[role] = folder / role
-        place.mkdir(parents=True, mode=0o700)
-        key = ec.generate_private_key(ec.SECP256R1())
-        write(place / AUTHORITY, authority)
-        write(place / CERTIFICATE, pem(_certificate(_name(role), issuer, key, signer, days)))
-        secret = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        write(place / KEY, secret, private=True)
-    return made
+def _revoke(authority: Authority, which: str, as_json: bool) -> None:
+    path = authority.revoke(which)
+    if as_json:
+        emit({"revoked": which, "list": str(path)})
+    else:
+        say(f"{path}: copy it into the folders of the server and the dealer; they read it at every handshake")
 
 
-def _name(text: str) -> Name:
-    from cryptography import x509
+def _kept(folder: Path) -> Authority:
+    """The authority of a folder, made where there is none."""
+    from mpcc.runtime.net.authority import Authority
 
-    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
-
-
-def _certificate(
-    subject: Name,
-    issuer: Name,
-    key: EllipticCurvePrivateKey,
-    signer: EllipticCurvePrivateKey,
-    days: int,
-    *,
-    authority: bool = False,
-) -> Certificate:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))  # clocks differ
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-    )
-    return builder.sign(signer, hashes.SHA256())
+    return Authority.read(folder) if folder.exists() else Authority.made(folder)

@@ -50,8 +50,9 @@ def optimize(
     pareto: Annotated[
         bool, typer.Option("--pareto", help="Write plans from the fastest to the most accurate, instead of a bundle.")
     ] = False,
-    protocol: options.Protocol = "crypten",
+    protocol: options.Protocol = "mpcc",
     network: options.Network = "lan",
+    machine: options.Machine = None,
     calibration: options.Calibration = None,
     level: Annotated[
         str, typer.Option(
@@ -63,8 +64,8 @@ def optimize(
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="A published recipe: stock, mpcformer, the-x, relu-softmax, scaling, mpcvit:0.5, mpcvit+:0.5.",
+            metavar="RECIPE",
+            help="A plan by name, such as mpcformer or mpcvit:0.5: see `mpcc recipes`.",
         ),
     ] = None,
     input_shape: options.InputShape = None,
@@ -84,27 +85,26 @@ def optimize(
     as_json: options.AsJson = False,
 ) -> None:
     """Rewrite a trained model for private inference within a budget, and write a bundle."""
-    from mpcc import registry
-    from mpcc.cost import Budget, Network
     from mpcc.errors import UsageError
     from mpcc.lowering import Settings
+    from mpcc.pipeline import compute_of
     from mpcc.search.recipes import parse
+    from mpcc.search.target import Objective, Target
 
     from .model import graph, source
     from .rewrites import Rewrites
 
     if not tolerance > 0:
         raise UsageError(f"invalid tolerance {tolerance:g}", where="--tolerance", hint="Give a positive number or inf.")
-    wanted = None if budget is None else Budget.parse(budget)
-    allowed = None if max_drop is None else _fraction(max_drop)
-    if pareto and (wanted or allowed is not None or plan):
+    objective = Objective(cast("Level", level), metric, budget, None if max_drop is None else _fraction(max_drop))
+    if pareto and (budget or max_drop or plan):
         raise UsageError("--pareto cannot be combined with --budget, --max-drop or --plan")
     if recipe is not None:
         parse(recipe)
         if pareto or plan:
             raise UsageError("--recipe cannot be combined with --plan or --pareto")
-    link = Network.parse(network)
-    registry.protocol(protocol)
+    target = Target(protocol, network, machine, Settings(tolerance=tolerance))
+    compute_of(target)
     chosen = _plan(plan)
     found = source(model, size_limit)
     place = output or Path(f"{found.stem}.pareto" if pareto else f"{found.stem}.mpcc")
@@ -120,20 +120,17 @@ def optimize(
         tell("capture", 0, 1)
         captured = graph(found, input_shape)
         tell("capture", 1, 1)
-        given: dict[str, Any] = dict(
-            metric=metric, protocol=protocol, network=link, calibration=calibration, level=cast("Level", level),
-            settings=Settings(tolerance=tolerance), progress=tell,
-        )  # fmt: skip
+        given: dict[str, Any] = dict(target=target, objective=objective, calibration=calibration, progress=tell)
         if pareto:
             if dump is not None:
-                raise UsageError("--dump shows how one plan was made: it cannot be combined with --pareto")
+                raise UsageError("--dump cannot be combined with --pareto")
             from mpcc.pipeline import pareto as front
 
             from .pareto import draw
 
             draw(front(captured, **given), place, as_json)
             return
-        made = run(captured, budget=wanted, max_drop=allowed, plan=chosen, recipe=recipe, observe=observe, **given)
+        made = run(captured, plan=chosen, recipe=recipe, observe=observe, **given)
         tell("write", 0, 1)
         made.save(place)
         tell("write", 1, 1)
@@ -187,6 +184,7 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "baseline": json.loads(made.baseline.to_json()),
         "errors": dict(made.errors),
         "calibrated": made.calibrated,
+        "machine": dict(made.estimate.machine),
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
         "security": security.statement(),
@@ -196,7 +194,9 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
 def _search(chosen: Chosen) -> dict[str, Any]:
     point = chosen.point
     return {
-        "damage": point.damage, "predicted_damage": point.predicted_damage, "metric": chosen.metric.name,
+        "quality_loss": point.loss, "predicted_quality_loss": point.predicted_loss,
+        "damage": point.loss, "predicted_damage": point.predicted_loss,  # former names, for one more release
+        "metric": chosen.metric.name,
         "images": chosen.images, "drop": point.drop, "drop_of": chosen.metric.drop_name, "judged_on": chosen.judged,
         "programs_priced": chosen.tried,
     }  # fmt: skip
@@ -207,11 +207,12 @@ def show(made: Optimized, place: Path) -> None:
     from mpcc import security
 
     from .search import gains
-    from .tables import comparison, errors, phases
+    from .tables import comparison, errors, machine, phases
 
     out = console()
     out.print(comparison(made))
     out.print(phases(made.estimate), highlight=False)
+    out.print(machine(made.estimate), highlight=False)
     out.print(errors(made), highlight=False)
     for line in gains(made):
         out.print(line, highlight=False)

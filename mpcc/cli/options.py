@@ -31,4 +31,12 @@ SizeLimit = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 NETWORK_HELP = "lan, wan, or RTT,BANDWIDTH, e.g. 20ms,100MB/s."
 Network = Annotated[str, typer.Option(metavar="NETWORK", help=NETWORK_HELP)]
+Machine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MACHINE",
+        help="Whose speed predicted seconds assume: reference, this, or a file of `mpcc benchmark`. "
+        "Default: this machine if it was measured, else reference.",
+    ),
+]
 Protocol = Annotated[str, typer.Option(metavar="PROTOCOL", help="One of those that `mpcc protocols` lists.")]

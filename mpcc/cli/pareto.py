@@ -37,15 +37,15 @@ def table(front: Front) -> Table:
     """One row per plan, the fastest first."""
     first = front.points[0].estimate
     made = Table(title=f"Pareto-optimal plans for {first.protocol} on {first.network}", title_justify="left")
-    for name in ("plan", "seconds", "rounds", "bytes", front.damage, front.drop, "chosen"):
+    for name in ("plan", "seconds", "rounds", "bytes", front.loss, front.drop, "chosen"):
         made.add_column(name, justify="left" if name in ("plan", "chosen") else "right", overflow="fold")
     for number, point in enumerate(front.points, 1):
         estimate = point.estimate
         made.add_row(
             f"{number:02}", duration(float(estimate.seconds)), count(float(estimate.rounds)), size(float(estimate.bytes)),
-            small(point.damage), small(point.drop), named(point.plan),
+            small(point.loss), small(point.drop), named(point.plan),
         )  # fmt: skip
-    made.caption = f"{front.damage} and {front.drop}: on {front.images} calibration input(s)"
+    made.caption = f"{front.loss} and {front.drop}: on {front.images} calibration input(s)"
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpcc.errors import UsageError
+from mpcc.errors import SecurityError, UsageError
 
 from .screen import say
 
@@ -39,7 +39,7 @@ def configuration(
 ) -> PartyConfig:
     """What the options of the command line say of this party."""
     from mpcc.runtime.net.connect import PeerConfig, parse_peers
-    from mpcc.runtime.net.wire import Identity
+    from mpcc.runtime.net.identity import Identity
     from mpcc.runtime.session.standalone import PartyConfig
 
     if peers is None:
@@ -53,6 +53,19 @@ def configuration(
         report=_served,
         notice=say,
     )
+
+
+def check_public(bundle: Path, role: str) -> None:
+    """SecurityError where a client or a dealer was given more of a bundle than it may have."""
+    from mpcc.bundle.manifest import MODEL, MODEL_WEIGHTS, WEIGHTS
+
+    found = [name for name in (WEIGHTS, MODEL, MODEL_WEIGHTS) if (bundle / name).exists()]
+    if role != SERVER and found:
+        raise SecurityError(
+            f"this folder holds the weights, which belong to the server alone ({', '.join(found)})",
+            where=str(bundle),
+            hint=f"The {role} needs manifest.json, plan.json and program.json only. For trials: --allow-weights.",
+        )
 
 
 def take_part(bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1) -> tuple[list[Outcome], Cost]:

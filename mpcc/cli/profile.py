@@ -12,18 +12,17 @@ from .screen import Tell, console, emit, progress, say
 
 if TYPE_CHECKING:
     from mpcc.cost import Estimate, Network
+    from mpcc.cost.machine import Machine
     from mpcc.runtime.executable import Executable
 
     from .model import Source
 
 EPILOG = (
     "Examples: mpcc profile model.onnx --network wan\n\n"
-    "mpcc profile model.onnx --protocol crypten,crypten-stock,cheetah --network lan,wan,20ms,100MB/s -o profile.png\n\n"
+    "mpcc profile model.onnx --protocol mpcc,crypten-stock,cheetah --network lan,wan,20ms,100MB/s -o profile.png\n\n"
     "mpcc profile model.onnx --symbolic --protocol semi2k      (formulas, and their growth with tokens)"
     "\n\nmpcc profile model.onnx --rounds      (the schedule round by round, and the dealer's work)"
 )
-PROGRAM = "crypten"
-"""The protocol whose cost is read off the scheduled program; the others have price tables."""
 PHASES = {"online": "online", "setup": "set-up, once per model", "offline": "before the input"}
 
 
@@ -36,12 +35,13 @@ def profile(
     model: options.Model,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(metavar="P,P...", help="Protocols to compare, from `mpcc protocols`. [default: crypten]"),
+        typer.Option(metavar="P,P...", help="Protocols to compare, from `mpcc protocols`. [default: mpcc]"),
     ] = None,
     network: Annotated[
         list[str] | None,
         typer.Option(metavar="N,N...", help=f"Networks to compare: {options.NETWORK_HELP} [default: lan]"),
     ] = None,
+    machine: options.Machine = None,
     by: Annotated[str, typer.Option(metavar="site|kind|layer", help="What the rows of the first table stand for.")] = "site",
     picture: Annotated[
         Path | None,
@@ -61,8 +61,11 @@ def profile(
     as_json: options.AsJson = False,
 ) -> None:
     """Predict what one private inference costs, and where the time goes."""
+    from mpcc import registry
     from mpcc.cost import Network
+    from mpcc.cost.machine import Machine
     from mpcc.errors import UsageError
+    from mpcc.search.target import PROTOCOL
 
     from .model import source
 
@@ -80,8 +83,8 @@ def profile(
     if rounds:
         from .rounds import rounds as schedule
 
-        if names not in ([], [PROGRAM]):
-            raise UsageError(f"only {PROGRAM} has a schedule", where="--rounds", hint="Omit --protocol.")
+        if not all(registry.protocol(name).scheduled for name in names):
+            raise UsageError(f"only {PROTOCOL} has a schedule", where="--rounds", hint="Omit --protocol.")
         if picture is not None:
             raise UsageError("--picture cannot be combined with --rounds")
         schedule(executable_of(source(model, size_limit), calibration, input_shape), as_json=as_json)
@@ -92,7 +95,7 @@ def profile(
         drawable(picture)
     with progress() as tell:
         given = source(model, size_limit)
-        found = estimates(given, names or [PROGRAM], links, calibration, input_shape, tell)
+        found = estimates(given, names or [PROTOCOL], links, Machine.asked(machine), calibration, input_shape, tell)
         if picture is not None:
             _draw(found, given, names, links[0], input_shape, picture)
     if as_json:
@@ -111,7 +114,7 @@ def _draw(
 
     from .model import graph
 
-    tables = [registry.protocol(name) for name in names if name != PROGRAM]
+    tables = [one for one in map(registry.protocol, names) if not one.scheduled]
     draw(found, curves(graph(given, input_shape), tables, link) if tables else [], picture)
 
 
@@ -126,6 +129,7 @@ def estimates(
     given: Source,
     protocols: list[str],
     links: list[Network],
+    machine: Machine | None,
     calibration: Any,
     input_shape: list[str] | None,
     tell: Tell,
@@ -137,15 +141,16 @@ def estimates(
 
     from .model import graph
 
-    chosen = [registry.protocol(name) for name in protocols]
+    chosen = list({one.name: one for one in map(registry.protocol, protocols)}.values())  # a former name is the same protocol
     used: list[Use] | None = None
     executable: Executable | None = None
     found: list[Estimate] = []
     for step, one in enumerate(chosen):
         tell("estimate", step, len(chosen))
-        if one.name == PROGRAM:
+        if one.scheduled:
             executable = executable or executable_of(given, calibration, input_shape)
-            found += [program_estimate(executable.program, one, link) for link in links]
+            compute = one.compute if machine is None else machine.compute
+            found += [program_estimate(executable.program, one, link, compute) for link in links]
         else:
             used = used or uses(graph(given, input_shape))
             found += [estimate_uses(used, one, link) for link in links]
@@ -180,6 +185,8 @@ def show(found: list[Estimate], by: str) -> None:
     from mpcc import registry
     from mpcc.show.units import count, duration, size
 
+    from .tables import machine as machine_line
+
     out = console()
     out.print(found[0].table(by))
     if by == "site":
@@ -200,6 +207,8 @@ def show(found: list[Estimate], by: str) -> None:
         )
         table.add_row(estimate.protocol, estimate.network, *("\n".join(column) for column in columns))
     out.print(table)
+    for line in _unique([f"{one.protocol}: {machine_line(one)}" if many else machine_line(one) for one in found]):
+        out.print(line, highlight=False)
     if not many:
         return
     trust = Table.grid(padding=(0, 2))

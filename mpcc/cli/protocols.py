@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def protocols(as_json: options.AsJson = False) -> None:
-    """List the protocols that `profile` can price. `run` executes `crypten`."""
+    """List the protocols that `profile` can price. `run` executes `mpcc`."""
     from mpcc import registry
 
     found = registry.protocols().values()

@@ -81,6 +81,9 @@ def run(
     insecure_dealer: Annotated[
         bool, typer.Option("--insecure-dealer", help="Let the server act as the dealer: it can then read the INPUT.")
     ] = False,
+    allow_weights: Annotated[
+        bool, typer.Option("--allow-weights", help="Let client or dealer run from a folder that holds the weights.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Run a bundle privately and open the answer to the client."""
@@ -103,6 +106,8 @@ def run(
         if insecure_dealer:
             say(f"NOT PRIVATE: {security.INSECURE_DEALER}")
         asked = _given(inputs) if role == remote.CLIENT else _none(inputs, role)
+        if not allow_weights:
+            remote.check_public(bundle, role)
         if role == remote.DEALER and material is not None:
             remote.deal(bundle, material, repeat)
             return

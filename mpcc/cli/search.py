@@ -37,7 +37,7 @@ def loss(chosen: Chosen) -> str:
     share = f"{point.drop:.1%}" if chosen.metric.drop_name.startswith("images") else small(point.drop)
     text = (
         f"Chosen from {sum(len(e.members) for e in chosen.candidates.values())} candidates at {len(chosen.candidates)} site(s); "
-        f"{chosen.tried} program(s) priced. In float: {chosen.metric.name} {small(point.damage)} on {chosen.images} calibration "
+        f"{chosen.tried} program(s) priced. In float: {chosen.metric.name} {small(point.loss)} on {chosen.images} calibration "
         f"input(s); {chosen.metric.drop_name}: {share}"
     )
     if chosen.metric.drop_name.startswith("images"):
@@ -76,7 +76,7 @@ def _table(entry: Candidates, chosen: Choice | Split) -> Table:
     for place, member in enumerate(entry.members):
         table.add_row(
             f"{ticks.get(place, ' ')} {member.choice.approximation}{_words(member.choice)}", count(float(member.work.rounds)),
-            size(float(member.work.bytes)), small(member.error), small(member.damage), _instead(member, ours),
+            size(float(member.work.bytes)), small(member.error), small(member.loss), _instead(member, ours),
         )  # fmt: skip
     return table
 
@@ -105,7 +105,7 @@ def _instead(member: Candidate, ours: Candidate | None) -> str:
     if ours is None or member is ours:
         return ""
     rounds, amount = float(member.work.rounds - ours.work.rounds), float(member.work.bytes - ours.work.bytes)
-    return f"{rounds:+,.0f} rounds, {'+' if amount >= 0 else '-'}{size(abs(amount))}, loss {member.damage - ours.damage:+.1e}"
+    return f"{rounds:+,.0f} rounds, {'+' if amount >= 0 else '-'}{size(abs(amount))}, loss {member.loss - ours.loss:+.1e}"
 
 
 def _words(choice: Choice) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mpcc.cost import Estimate
     from mpcc.pipeline import Optimized
 
+MACHINES = {"reference": "the reference machine", "this machine": "this machine", "a file": "the machine in the file"}
+
 
 def comparison(made: Optimized) -> Table:
     """What was chosen at each site, and its rounds, bytes and seconds: stock CrypTen -> mpcc."""
@@ -55,6 +57,11 @@ def phases(estimate: Estimate) -> str:
         f"Set-up, once per model: {count(setup.rounds)} round(s), {size(setup.bytes)}. "
         f"From the dealer, per inference: {size(offline.bytes)}, before the input arrives."
     )
+
+
+def machine(estimate: Estimate) -> str:
+    """Whose local work the predicted seconds contain."""
+    return f"Predicted seconds are those of {MACHINES[estimate.machine['name']]}: {estimate.machine['source']}."
 
 
 def errors(made: Optimized) -> str:

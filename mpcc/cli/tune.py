@@ -11,14 +11,13 @@ from . import options
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
-    from mpcc.training import Row
-    from mpcc.training.tune import Tuned
+    from mpcc.training import Row, Tuned
 
 EPILOG = (
     "Examples: mpcc tune model.onnx --data digits --budget 2s --network wan\n\n"
-    "mpcc tune vit.py:make_model --data photos/ --method mpcvit --mu 0.5 -o private.mpcc\n\n"
+    "mpcc tune vit.py:make_model --data photos/ --method mpcvit:0.5 -o private.mpcc\n\n"
     "torchrun --nproc-per-node 2 --no-python mpcc tune model.onnx --data my_data:training --budget 30MB\n\n"
-    "A training that was stopped goes on when the same command is given again."
+    "To resume an interrupted training, run the same command again."
 )
 
 
@@ -33,85 +32,73 @@ def tune(
         str,
         typer.Option(
             metavar="SPEC",
-            help="Labelled images: digits, fashion-mnist, mnist-5k, a folder with one of images for each class, an .npz "
-            "with `images` and `labels`, or package.module:function that gives a torch Dataset.",
+            help="Labelled images: digits, fashion-mnist, mnist-5k, a folder with a subfolder per class, an .npz file with "
+            "`images` and `labels`, or package.module:function that returns a torch Dataset.",
         ),
     ],
     budget: Annotated[
-        str | None, typer.Option(metavar="2s", help="Most online seconds, bytes or rounds: 2s, 30MB, 150rounds.")
+        str | None, typer.Option(metavar="2s", help="Limit of the online phase in seconds, bytes or rounds: 2s, 30MB, 150rounds.")
     ] = None,
-    protocol: options.Protocol = "crypten",
+    protocol: options.Protocol = "mpcc",
     network: options.Network = "lan",
+    machine: options.Machine = None,
     method: Annotated[
-        str,
-        typer.Option(
-            metavar="M", help="mpcc, mpcvit, mpcvit+, mpcformer, the-x, relu-softmax, scaling, or softmax (nothing replaced)."
-        ),
+        str, typer.Option(metavar="RECIPE", help="What may replace which operator: see `mpcc recipes`.")
     ] = "mpcc",
-    mu: Annotated[float | None, typer.Option(metavar="0.5", help="mpcvit's share of heads that keep a ReLU-softmax.")] = None,
-    granularity: Annotated[
-        str | None, typer.Option(metavar="G", help="Choose for each head, token or layer (default: as the method does).")
+    mu: Annotated[
+        float | None,
+        typer.Option(metavar="0.5", help="The share of heads (or tokens) with a recipe's first alternative: MPCViT's mu."),
     ] = None,
-    distil: Annotated[bool, typer.Option(help="Distil from the original model; without, train on the labels.")] = True,
+    granularity: Annotated[
+        str | None, typer.Option(metavar="G", help="Choose per head, token or layer (default: what the recipe says).")
+    ] = None,
+    distil: Annotated[bool, typer.Option(help="Distil from the original model, instead of training on labels alone.")] = True,
     attention_maps: Annotated[bool, typer.Option("--attention-maps", help="Distil the attention maps as well.")] = False,
     search_epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Epochs of the search.")] = 5,
-    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Epochs of training after it.")] = 10,
-    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Images a step, over all processes.")] = 128,
+    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Epochs of training after the search.")] = 10,
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="Images per step, over all processes.")] = 128,
     rate: Annotated[float, typer.Option(metavar="1e-3", min=0, help="Learning rate of the weights.")] = 1e-3,
-    images: Annotated[int | None, typer.Option(metavar="N", min=1, help="Use so many training images at most.")] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the split, the order and the augmentation.")] = 0,
+    images: Annotated[int | None, typer.Option(metavar="N", min=1, help="Train on at most N images.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the split, the order and the augmentation.")] = 0,
     device: Annotated[
-        str | None, typer.Option(metavar="D", help="What to train on: cpu, cuda, cuda:1 (default: a GPU if there is one).")
+        str | None, typer.Option(metavar="D", help="Device to train on: cpu, cuda, cuda:1 (default: a GPU if there is one).")
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to keep the checkpoint (BUNDLE.checkpoint).")
+        Path | None, typer.Option(metavar="FILE", help="Checkpoint file (default: BUNDLE.checkpoint).")
     ] = None,
     input_shape: options.InputShape = None,
     size_limit: options.SizeLimit = 1.0,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (MODEL.mpcc).")
+        Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write (default: MODEL.mpcc).")
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Search a model's attention and activations with training, under a budget, distil, and write a bundle."""
-    from mpcc import registry
+    """Choose replacements for a model's attention and activations with training, under a budget, and write a bundle."""
     from mpcc.bundle.write import check_place
-    from mpcc.cost import Budget, Network
-    from mpcc.errors import UsageError
     from mpcc.ir.nn import inputs_of
-    from mpcc.training import GRANULARITIES, Checkpoint, Recipe, group, load_data
-    from mpcc.training import method as method_of
-    from mpcc.training.tune import Tuning, Wanted
+    from mpcc.training import Hyperparameters, Request, Tuning, group, load_data
 
     from .model import graph, source
 
-    if granularity is not None and granularity not in GRANULARITIES:
-        raise UsageError(f"there is no granularity {granularity!r}", hint="One of: " + ", ".join(GRANULARITIES))
-    registry.protocol(protocol)
-    wanted = Wanted(
-        method_of(method), None if budget is None else Budget.parse(budget), protocol, Network.parse(network), mu,
-        granularity, distil, attention_maps, search_epochs,
+    request = Request.of(
+        method, mu=mu, budget=budget, protocol=protocol, network=network, granularity=granularity, distil=distil,
+        attention_maps=attention_maps, search_epochs=search_epochs, machine=machine,
     )  # fmt: skip
-    wanted.check()
     found = source(model, size_limit)
     place = output or Path(f"{found.stem}.mpcc")
     check_place(place)
-    kept = checkpoint or place.with_name(f"{place.name}.checkpoint")
     captured = graph(found, input_shape)
     loaded = load_data(data, tuple(inputs_of(captured)[0].meta["val"].shape), seed, images)
+    hyper = Hyperparameters(epochs=epochs, batch=batch, rate=rate, seed=seed)
+    kept = checkpoint or place.with_name(f"{place.name}.checkpoint")
     with group(device) as members, progress() as tell:
-        tuning = Tuning(
-            captured, loaded, wanted, Recipe(epochs=epochs, batch=batch, rate=rate, seed=seed),
-            lambda identity: Checkpoint(kept, identity),
-            group=members, report=_report if members.first else _silent, tell=tell if members.first else _nothing,
-        )  # fmt: skip
-        made = tuning.run()
+        shown: dict[str, Any] = {"report": _report, "progress": tell} if members.first else {}
+        made = Tuning(captured, loaded, request, hyper, kept, group=members, **shown).run()
         if members.first:
-            made.optimized.save(place)
-            tuning.checkpoint.remove()
+            made.save(place)
         members.wait()
-        if not members.first:
-            return
+    if not members.first:
+        return
     if as_json:
         emit(document(made, place))
     else:
@@ -123,16 +110,8 @@ def _report(row: Row) -> None:
     say(f"{row.stage} epoch {row.epoch:3d}  loss {row.loss:.4f}  validation top-1 {100 * row.accuracy:.2f} %{cost}")
 
 
-def _silent(row: Row) -> None:
-    pass
-
-
-def _nothing(stage: str, done: int, total: int) -> None:
-    pass
-
-
 def document(made: Tuned, place: Path) -> dict[str, Any]:
-    """The answer as JSON: that of `mpcc optimize`, and accuracy, history and picks."""
+    """What `mpcc optimize --json` prints, and accuracy, history and picks."""
     from dataclasses import asdict
 
     from .optimize import document as optimized
@@ -150,7 +129,7 @@ def document(made: Tuned, place: Path) -> dict[str, Any]:
 
 
 def show(made: Tuned, place: Path) -> None:
-    """What `mpcc optimize` shows, and the accuracy."""
+    """What `mpcc optimize` prints, and the accuracy."""
     from .optimize import show as optimized
 
     optimized(made.optimized, place)

@@ -55,10 +55,10 @@ class Budget:
             return text
         match = _FORM.fullmatch(text)
         if match is None:
-            raise UsageError(f"{text!r} is no budget", hint=_HINT)
+            raise UsageError(f"invalid budget {text!r}", hint=_HINT)
         if match[2] not in _UNITS:
-            what = f"there is no unit {match[2]!r}" if match[2] else "the unit is missing"
-            raise UsageError(f"{text!r} is no budget: {what} (units: {', '.join(_UNITS)})", hint=_HINT)
+            what = f"unknown unit {match[2]!r}" if match[2] else "the unit is missing"
+            raise UsageError(f"invalid budget {text!r}: {what} (units: {', '.join(_UNITS)})", hint=_HINT)
         factor, unit = _UNITS[match[2]]
         amount = float(match[1]) * factor
         if not (0 < amount < math.inf):

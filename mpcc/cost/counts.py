@@ -56,9 +56,11 @@ class OpCounts:
     primitives: Mapping[str, int]
     sites: Mapping[str, SiteCount] = field(default_factory=dict)
     failure_probability: float = 0.0
+    aliases: tuple[str, ...] = field(default=(), compare=False)
+    """Former names of the protocol: counts that were written with one of them can still be compared with."""
 
     @staticmethod
-    def of(estimate: Estimate, failure_probability: float = 0.0) -> OpCounts:
+    def of(estimate: Estimate, failure_probability: float = 0.0, aliases: tuple[str, ...] = ()) -> OpCounts:
         """The counts of an estimate, whose rows must be numbers."""
         sites: dict[str, SiteCount] = {}
         for row in estimate.grouped("site"):
@@ -71,15 +73,16 @@ class OpCounts:
             dict(calls),
             sites,
             float(f"{failure_probability:.2g}"),
+            aliases,
         )
 
     def compare(self, other: OpCounts, tolerance: Mapping[str, float] | float = 0.0) -> list[Rise]:
-        """What is higher here than in `other` (the committed counts), dearest first within totals, primitives, sites.
+        """What is higher here than in `other` (the committed counts): totals, primitives, then sites by the size of the rise.
 
-        `tolerance` is the relative rise that is let pass, one for all measures or by measure ("rounds", "bytes", ...).
+        `tolerance` is the relative rise that is accepted, one for all measures or by measure ("rounds", "bytes", ...).
         UsageError when the two cannot be compared: other protocols, or less than half of the sites in common.
         """
-        if self.protocol != other.protocol:
+        if other.protocol not in (self.protocol, *self.aliases):
             raise UsageError(
                 f"these op counts are of the protocol {other.protocol!r}, not {self.protocol!r}",
                 hint="write them again with `mpcc count MODEL --write FILE`",
@@ -142,13 +145,13 @@ class OpCounts:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(
-                "this is no file of op counts", where=where, hint="write one with `mpcc count MODEL --write FILE`"
+                "not a file of op counts", where=where, hint="write one with `mpcc count MODEL --write FILE`"
             ) from error
 
 
 def table_of_rises(rises: list[Rise]) -> Table:
-    """A rich table: what rose, where, from what to what."""
-    table = Table(title="What rose", title_justify="left")
+    """A rich table: what rose, where, and from what to what."""
+    table = Table(title="Cost regressions", title_justify="left")
     for name in ("what", "name", "measure"):
         table.add_column(name)
     for name in ("before", "after", "change"):

@@ -7,7 +7,7 @@ print(estimate.table())                           -> rich table, rows (site, kin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -43,7 +43,10 @@ class PhaseCost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Predicted cost of one inference. `rounds`, `bytes` and `seconds` are the online phase."""
+    """Predicted cost of one inference. `rounds`, `bytes` and `seconds` are the online phase.
+
+    `machine` says whose local work the seconds contain (`Compute.note`).
+    """
 
     protocol: str
     network: str
@@ -53,6 +56,7 @@ class Estimate:
     setup: PhaseCost = PhaseCost()
     offline: PhaseCost = PhaseCost()
     sites: Sequence[SiteCost] = field(default_factory=tuple)
+    machine: Mapping[str, str] = field(default_factory=dict)
 
     def grouped(self, by: str) -> list[SiteCost]:
         """The rows added up by "site", "kind" or "layer", in order of first appearance."""
@@ -107,6 +111,7 @@ class Estimate:
             {
                 "protocol": self.protocol,
                 "network": self.network,
+                "machine": dict(self.machine),
                 **{name: {key: _plain(value) for key, value in vars(cost).items()} for name, cost in self.phases().items()},
                 "kinds": [self._row(row, "kind") for row in self.grouped("kind")],
                 "layers": [self._row(row, "layer") for row in self.grouped("layer")],
@@ -193,6 +198,7 @@ def estimate_of(total: Price, rows: Sequence[SiteCost], protocol: Protocol, netw
         setup=phase(total.setup, "setup"),
         offline=phase(total.offline, "offline"),
         sites=tuple(rows),
+        machine=protocol.compute.note,
     )
 
 

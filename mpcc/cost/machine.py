@@ -1,6 +1,10 @@
-"""What local work takes on this machine, as `mpcc calibrate` found it, kept in the user's cache.
+"""What local work takes on one machine, as `mpcc benchmark` measured it, kept in the user's cache or in any file.
 
-Machine.read()      -> Machine(date="2026-01-31", processor="...", compute=Compute(per_call=2e-06, ...)) or None
+Machine.read()               -> Machine(date="2026-01-31", processor="...", compute=Compute(per_call=2e-06, ...)) or None
+Machine.asked("reference")   -> None: the protocol's own figures
+
+Only the command line and the pipeline read it; everything below takes the constants (`Compute`) as an argument, so that a
+price depends on what it is given and on nothing else.
 """
 
 from __future__ import annotations
@@ -13,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from mpcc import files
+from mpcc.errors import UsageError
 
 from .protocol import Compute
 
 FORMAT = "mpcc machine 2"
 CONSTANTS = ("per_kernel", "per_call", "per_element", "per_mac", "per_round", "per_byte")
+REFERENCE, THIS = "reference", "this"
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,12 @@ class Machine:
 
     @staticmethod
     def file() -> Path:
-        """Where it is kept: machine.json in the user's cache."""
+        """Where this machine's figures are kept: machine.json in the user's cache."""
         return files.cache_folder() / "machine.json"
 
     @staticmethod
     def read(path: Path | None = None) -> Machine | None:
-        """What was kept; None where there is nothing, or nothing that can be read: defaults serve then."""
+        """The figures in a file, by default this machine's; None where there are none that can be read."""
         try:
             found: Any = json.loads((path or Machine.file()).read_text(encoding="utf-8"))
             if found["format"] != FORMAT:
@@ -55,8 +61,31 @@ class Machine:
             errors = {str(name): float(value) for name, value in found["errors"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
             return None
-        source = f"mpcc calibrate, {date}: {processor}, {sharing(alone)}, torch {torch}"
-        return Machine(date, processor, torch, Compute(source, **constants), errors, alone)
+        source = f"mpcc benchmark: {processor}, {sharing(alone)}, torch {torch}"  # no date: bundles name it
+        name = "this machine" if path is None else "a file"
+        return Machine(date, processor, torch, Compute(source, **constants, name=name), errors, alone)
+
+    @staticmethod
+    def asked(choice: str | Path | Machine | None) -> Machine | None:
+        """The machine that `--machine` names; None is the reference, which every protocol brings along.
+
+        "reference"; "this", which must have been measured; the file of another machine; by default this machine where it
+        was measured, else the reference.
+        """
+        if choice is None or isinstance(choice, Machine):
+            return choice or Machine.read()
+        if choice == REFERENCE:
+            return None
+        found = Machine.read(None if choice == THIS else Path(choice))
+        if found is None and choice == THIS:
+            raise UsageError("this machine has not been measured", where="--machine", hint="Run `mpcc benchmark`.")
+        if found is None:
+            raise UsageError(
+                f"invalid machine {str(choice)!r}: not a file that `mpcc benchmark` wrote",
+                where="--machine",
+                hint=f"One of: {REFERENCE}, {THIS}, or the path of such a file.",
+            )
+        return found
 
     def write(self, path: Path | None = None) -> Path:
         """Keep it, whole or not at all."""

@@ -45,16 +45,16 @@ class Network:
             return NETWORKS[text.strip()]
         parts = text.split(",")
         if len(parts) != 2:
-            raise UsageError(f"{text!r} is no network", hint=_HINT)
+            raise UsageError(f"invalid network {text!r}", hint=_HINT)
         rtt = _quantity(parts[0], _SECONDS, "a round-trip time", text)
         bandwidth = _quantity(parts[1], _BYTES_PER_SECOND, "a bandwidth", text)
         if bandwidth <= 0:
-            raise UsageError(f"the bandwidth of {text!r} must be more than zero", hint=_HINT)
+            raise UsageError(f"invalid network {text!r}: the bandwidth must be above zero", hint=_HINT)
         return Network(text.strip(), rtt, bandwidth, "given by the user")
 
     @staticmethod
     def parse_list(text: str) -> list[Network]:
-        """Networks with commas between them; the comma within `RTT,BANDWIDTH` is one too, and is told apart."""
+        """Networks with commas between them; the comma within `RTT,BANDWIDTH` does not separate two."""
         parts = text.split(",")
         found: list[Network] = []
         while parts:

@@ -10,8 +10,10 @@ A primitive that has no formula, or a formula that does not know a case, is `Mis
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mpcc.errors import MissingCost
@@ -28,7 +30,8 @@ class Compute:
 
     Price tables count rounds, bytes and multiply-adds; a scheduled program also counts its kernels, the calls of torch
     operations that they make, and the elements that these write. What a round and a byte cost here is the transport's
-    own work; latency and bandwidth are the network's.
+    own work; latency and bandwidth are the network's. `name` says whose figures these are: "reference" (a protocol's own),
+    "this machine", or "a file".
     """
 
     source: str
@@ -38,6 +41,14 @@ class Compute:
     per_kernel: float = 0.0
     per_call: float = 0.0
     per_element: float = 0.0
+    name: str = "reference"
+
+    @property
+    def note(self) -> dict[str, str]:
+        """What plans, reports and --json say of these figures. The fingerprint is equal for equal constants."""
+        constants = {name: value for name, value in asdict(self).items() if name.startswith("per_")}
+        digest = hashlib.sha256(json.dumps(constants, sort_keys=True).encode()).hexdigest()
+        return {"name": self.name, "source": self.source, "fingerprint": digest[:12]}
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,9 @@ class Protocol:
     the part of the added-up rounds that whole programs were measured to take. `fixed`: paid once a program.
     `concurrent`: whether parts that do not wait for one another share their messages; else a program's rounds add up
     operator by operator, and `executes` says how that is known. `opens`: primitives that open their operands where a
-    value is opened once for all of them; empty where each opens its own.
+    value is opened once for all of them; empty where each opens its own. `scheduled`: mpcc's engine runs it, so costs are
+    read off the scheduled program and `prices` serve only where there is none. `baseline` names the protocol by which
+    the model as it was is priced, where that is another one. `aliases` are former names, understood for one more release.
     """
 
     name: str
@@ -62,7 +75,6 @@ class Protocol:
     prices: Mapping[str, Formula]
     compute: Compute
     ring_bits: int = 64
-    fraction_bits: int = 16
     rtt_per_round: float = 0.5
     overlap: float = 1.0
     fixed: Price = FREE
@@ -71,6 +83,9 @@ class Protocol:
     concurrent: bool = False
     executes: str = "one operator after the other"
     opens: frozenset[str] = frozenset()
+    scheduled: bool = False
+    baseline: str | None = None
+    aliases: tuple[str, ...] = ()
 
     def price(
         self,

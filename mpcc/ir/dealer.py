@@ -86,3 +86,6 @@ def packed(bits: Tensor) -> Tensor:
 
 RANDOM = frozenset({mask, weight_mask, random_bits, plane_masks})
 """What the dealer draws; everything else is computed from these."""
+
+PACKED = frozenset({tables, packed, plane_masks, mask_products})
+"""What is shared by xor, as packed bits; everything else is shared by addition modulo 2^64."""

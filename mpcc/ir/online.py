@@ -63,10 +63,6 @@ def mask_bits(share: Tensor, mask: Share) -> Tensor:
     return share if mask is None else share ^ mask
 
 
-def add(x: Tensor, y: Tensor) -> Tensor:
-    return x + y
-
-
 def times(x: Tensor, factor: int) -> Tensor:
     """The share times a public integer."""
     return x * factor

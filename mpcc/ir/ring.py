@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 RING_BITS = 64
+BILINEAR = ("mul", "matmul", "rmatmul", "linear", "conv")
+"""The bilinear maps that `bilinear` knows by name."""
 
 
 def wrap(value: int) -> int:

@@ -1,6 +1,7 @@
 """Lowering: mpc graph -> online program. Scales, truncations, masks, openings."""
 
-from .lower import Settings, lower
+from .lower import lower
+from .settings import Settings
 
 __all__ = [
     "Settings",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mpcc.ir import online
-from mpcc.program.program import Program, Uncompiled
-from mpcc.program.rounds import annotate, fixed_for_model
+from mpcc.ir.info import input_of, weight_of
+from mpcc.ir.uncompiled import Uncompiled
+from mpcc.program.program import Program
+from mpcc.program.rounds import fixed_for_model, schedule
 
 from .builder import Builder
 from .scales import Ledger
@@ -18,18 +20,18 @@ def assemble(b: Builder, outputs: Sequence[tuple[str, Secret]], ledger: Ledger) 
     revealed = [(b.on(online.reveal, s.node), s.scale) for _, s in outputs]
     b.online.output(tuple(n for n, _ in revealed))
     b.online.eliminate_dead_code()
-    used = {n for n in b.online.nodes}
-    for node in [n for n in b.online.nodes if n.op == "placeholder" and not n.users and n.meta["kind"] != "input"]:
+    for node in [n for n in b.online.nodes if n.op == "placeholder" and not n.users and input_of(n) is None]:
         b.online.erase_node(node)
-        used.discard(node)
-    kept = [(source, share) for source, share in b.correlations.items() if share in used]
+    sources = {share: source for source, share in b.correlations.items()}
+    kept = [(sources[share], share) for share in b.online.nodes if share in sources]
     b.dealer.output(tuple(source for source, _ in kept))
     b.dealer.eliminate_dead_code(lambda n: n.op in ("output",))
-    annotate(b.online, {share for source, share in kept if fixed_for_model(source)})
-    names = {str(n.meta["constant"]) for n in b.online.nodes if n.meta.get("kind") == "weight"}
+    fixed = fixed_for_model(b.dealer)
+    schedule(b.online, {share for source, share in kept if source in fixed})
+    names = {weight.constant for n in b.online.nodes if (weight := weight_of(n)) is not None}
     return Program(
-        Uncompiled({}, b.online),
-        Uncompiled({}, b.dealer),
+        Uncompiled(b.online),
+        Uncompiled(b.dealer),
         tuple((share.name, source.name) for source, share in kept),
         tuple((node.name, scale) for node, scale in revealed),
         {name: value for name, value in b.constants.items() if name in names},

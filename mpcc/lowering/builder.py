@@ -6,25 +6,16 @@ So a value that is masked twice is opened once, and a correlation that two produ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from mpcc.ir import dealer
+from mpcc.ir.info import KEY, Info, Input, Origin, Weight
+from mpcc.ir.kinds import printable
 from mpcc.ir.nn import shape_of
-from mpcc.ir.ring import words
-from mpcc.ir.trace import infer
-from mpcc.program.shapes import known_shape
-
-
-@dataclass(frozen=True)
-class WeightUse:
-    """One encoding of one constant: integers round(value * scale)."""
-
-    constant: str
-    scale: float
+from mpcc.ir.opcodes import BY_FUNCTION, value_of
 
 
 class Builder:
@@ -34,33 +25,29 @@ class Builder:
         self.online, self.dealer = fx.Graph(), fx.Graph()
         self.seen: dict[tuple[Any, ...], fx.Node] = {}
         self.correlations: dict[fx.Node, fx.Node] = {}  # dealer node -> online placeholder
-        self.weights: dict[WeightUse, fx.Node] = {}
+        self.weights: dict[Weight, fx.Node] = {}
         self.weight_masks: dict[fx.Node, fx.Node] = {}
         self.constants: dict[str, Tensor] = {}
-        self.meta: dict[str, Any] = {}
+        self.inputs = 0
+        self.origin = Origin()
+        """Of the nodes that are made next."""
 
-    def on(self, target: Callable[..., Any], *args: Any, shape: Sequence[int] | None = None, **kwargs: Any) -> fx.Node:
-        """A node of the online graph. `shape` where it cannot be inferred by running the kernel on meta tensors."""
-        return self._append(self.online, target, args, kwargs, shape)
+    def on(self, target: Callable[..., Any], *args: Any) -> fx.Node:
+        """A node of the online graph."""
+        return self._append(self.online, target, args)
 
-    def deal(self, target: Callable[..., Any], *args: Any, shape: Sequence[int] | None = None, **kwargs: Any) -> fx.Node:
+    def deal(self, target: Callable[..., Any], *args: Any) -> fx.Node:
         """A node of the dealer graph."""
-        return self._append(self.dealer, target, args, kwargs, shape)
+        return self._append(self.dealer, target, args)
 
-    def fresh(self, target: Callable[..., Any], shape: Sequence[int]) -> fx.Node:
+    def fresh(self, target: Callable[..., Any], size: Any) -> fx.Node:
         """A random node of the dealer graph: never merged with another one."""
-        node = self.dealer.call_function(target, (tuple(shape) if target is not dealer.plane_masks else shape[1],))
-        node.meta["val"] = _meta(shape)
-        node.meta.update(self.meta)
-        return node
+        return self._call(self.dealer, target, (size,))
 
-    def correlation(self, source: fx.Node, *, boolean: bool = False) -> fx.Node:
+    def correlation(self, source: fx.Node) -> fx.Node:
         """The party's share of a dealer value."""
         if source not in self.correlations:
-            node = self.online.placeholder(f"correlation_{len(self.correlations)}")
-            owned = source.target is dealer.weight_mask
-            node.meta.update(self.meta, val=_meta(shape_of(source)), kind="correlation", boolean=boolean, owned=owned)
-            self.correlations[source] = node
+            self.correlations[source] = self._placeholder(f"correlation_{len(self.correlations)}", shape_of(source), None)
         return self.correlations[source]
 
     def weight_mask(self, weight: fx.Node) -> fx.Node:
@@ -70,49 +57,35 @@ class Builder:
         return self.weight_masks[weight]
 
     def input(self, name: str, shape: Sequence[int], scale: float) -> fx.Node:
-        node = self.online.placeholder(f"input_{name}")
-        node.meta.update(val=_meta(shape), kind="input", scale=scale, input=name)
-        return node
+        self.inputs += 1
+        return self._placeholder(f"input_{self.inputs - 1}", shape, Input(printable(name), scale))
 
     def weight(self, name: str, value: Tensor, scale: float) -> fx.Node:
         """The owner's integers of a constant at a scale."""
-        use = WeightUse(name, scale)
+        use = Weight(name, scale)
         if use not in self.weights:
             self.constants[name] = value
-            node = self.online.placeholder(f"weight_{len(self.weights)}")
-            node.meta.update(val=_meta(value.shape), kind="weight", scale=scale, constant=name)
-            self.weights[use] = node
+            self.weights[use] = self._placeholder(f"weight_{len(self.weights)}", value.shape, use)
         return self.weights[use]
 
-    def _append(self, graph: fx.Graph, target: Callable[..., Any], args: Any, kwargs: Any, shape: Any) -> fx.Node:
-        key = (id(graph), target, _key(args), _key(kwargs))
-        if key in self.seen:
-            return self.seen[key]
-        node = graph.call_function(target, args, kwargs)
-        known = known_shape(target, args) if shape is None else shape
-        node.meta["val"] = infer(node) if known is None else _meta(known)
-        node.meta.update(self.meta)
-        self.seen[key] = node
+    def _placeholder(self, name: str, shape: Sequence[int], given: Input | Weight | None) -> fx.Node:
+        node = self.online.placeholder(name)
+        node.meta.update({"val": torch.empty(tuple(shape), dtype=torch.int64, device="meta"), KEY: Info(self.origin, given)})
         return node
 
+    def _append(self, graph: fx.Graph, target: Callable[..., Any], args: Any) -> fx.Node:
+        key = (id(graph), target, _key(args))
+        if key not in self.seen:
+            self.seen[key] = self._call(graph, target, args)
+        return self.seen[key]
 
-def packed_words(shape: Sequence[int]) -> int:
-    """How many words hold one bit per element of `shape`."""
-    count = 1
-    for s in shape:
-        count *= s
-    return words(count)
-
-
-def _meta(shape: Sequence[int]) -> Tensor:
-    return torch.empty(tuple(shape), dtype=torch.int64, device="meta")
+    def _call(self, graph: fx.Graph, target: Callable[..., Any], args: Any) -> fx.Node:
+        node = graph.call_function(target, args)
+        node.meta.update({"val": value_of(BY_FUNCTION[target], node), KEY: Info(self.origin)})
+        return node
 
 
 def _key(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(_key(v) for v in value)
-    if isinstance(value, dict):
-        return tuple(sorted((k, _key(v)) for k, v in value.items()))
     return (type(value).__name__, value)
-
-

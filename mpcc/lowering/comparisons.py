@@ -6,8 +6,8 @@ import math
 
 from mpcc.ir import comparison_circuit, dealer, online
 from mpcc.ir.nn import shape_of
+from mpcc.ir.ring import words
 
-from .builder import packed_words
 from .scales import MOST_SHIFT, Scaler, encode
 from .values import LIMIT, Bit, Secret
 
@@ -22,28 +22,20 @@ def less(s: Scaler, x: Secret, threshold: float) -> Bit:
     reach = (x.bound + abs(threshold)) * x.scale
     low = max(0, math.ceil(math.log2(reach)) - comparison_circuit.WINDOW_BITS)
     opening = s.openings.open(x.node, x.magnitude)
-    base = opening.mask
-    count = packed_words(shape)
-    n = math.prod(shape)
-    tables = s.b.correlation(s.b.deal(dealer.tables, base, low, shape=(comparison_circuit.CHUNKS // 2, n)), boolean=True)
-    sign = s.b.correlation(s.b.deal(dealer.packed, s.b.deal(dealer.sign, base, low, shape=(n,)), shape=(count,)), boolean=True)
-    leaf = s.b.on(
-        online.leaves, opening.c, encode(threshold, x.scale, s.where[0]), low, tables, sign,
-        shape=(comparison_circuit.AND_PLANES + 1, count),
-    )  # fmt: skip
-    a = s.b.fresh(dealer.plane_masks, (comparison_circuit.AND_PLANES, count))
-    a_share = s.b.correlation(a, boolean=True)
-    products = s.b.correlation(s.b.deal(dealer.mask_products, a, shape=(len(comparison_circuit.SUBSETS), count)), boolean=True)
-    planes = s.b.on(online.planes, leaf, shape=(comparison_circuit.AND_PLANES, count))
-    e = s.b.on(online.open_bits, s.b.on(online.mask_bits, planes, a_share, shape=(comparison_circuit.AND_PLANES, count)),
-               shape=(comparison_circuit.AND_PLANES, count))  # fmt: skip
-    return Bit(s.b.on(online.and_planes, e, leaf, a_share, products, shape=(count,)), shape)
+    tables = s.b.correlation(s.b.deal(dealer.tables, opening.mask, low))
+    sign = s.b.correlation(s.b.deal(dealer.packed, s.b.deal(dealer.sign, opening.mask, low)))
+    leaf = s.b.on(online.leaves, opening.c, encode(threshold, x.scale, s.where[0]), low, tables, sign)
+    a = s.b.fresh(dealer.plane_masks, words(math.prod(shape)))
+    a_share = s.b.correlation(a)
+    products = s.b.correlation(s.b.deal(dealer.mask_products, a))
+    e = s.b.on(online.open_bits, s.b.on(online.mask_bits, s.b.on(online.planes, leaf), a_share))
+    return Bit(s.b.on(online.and_planes, e, leaf, a_share, products), shape)
 
 
 def number(s: Scaler, bit: Bit) -> Secret:
     """A bit as 0 or 1 (scale 1)."""
     opened, beta = s.openings.open_bit(bit.node, bit.shape)
-    node = s.b.on(online.bit_number, opened, s.b.correlation(beta), bit.shape, shape=bit.shape)
+    node = s.b.on(online.bit_number, opened, s.b.correlation(beta), bit.shape)
     if bit.negated:
         return s.signed(Secret(s.b.on(online.add_public, node, -1), 1.0, 1.0, 0.5), -1.0)
     return Secret(node, 1.0, 1.0, 0.5)
@@ -60,6 +52,6 @@ def select(s: Scaler, bit: Bit, x: Secret, out: tuple[float, float], cap: float)
     beta_b = s.b.correlation(s.b.deal(dealer.multiply, beta, o.bit(opening))) if f else None
     node = s.b.on(
         online.select, opened, s.b.correlation(beta), opening.c, f, o.high(opening, f), o.top(opening) if f else None,
-        beta_rho, beta_b, opening.ring, shape=shape_of(x.node),
+        beta_rho, beta_b, opening.ring,
     )  # fmt: skip
     return Secret(node, x.scale / 2**f, *out)

@@ -7,48 +7,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import fx
 
-from mpcc.errors import RangeError, UnsupportedOperator
-from mpcc.ir import mpc, online
+from mpcc.errors import UnsupportedOperator
+from mpcc.ir import mpc, online, verify_mpc
+from mpcc.ir.info import End, Origin, annotate, info_of
+from mpcc.ir.kinds import printable
 from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of
+from mpcc.program import structure
 from mpcc.program.program import Program
 
 from . import comparisons, gathers, products
 from .assemble import assemble
 from .builder import Builder
-from .caps import bound_of, caps, early_bits, early_operand, fitting, multiplied, multiplied_whole, natural, result_cap, rms_of
+from .max_scale_bits import (
+    SEEN_MARGIN,
+    bound_of,
+    early_bits,
+    early_operand,
+    fitting_bits,
+    max_scale_bits,
+    opened_elementwise,
+    result_bits,
+    ring_bits,
+    rms_of,
+    used_untruncated,
+)
 from .openings import Openings
+from .products import LEAST_OPERAND
 from .scales import Ledger, Scaler, describe, encode
+from .settings import Settings
 from .values import Bit, Constant, Secret, Value
 from .widths import widths
 
 aten = torch.ops.aten
 
-
-@dataclass(frozen=True)
-class Settings:
-    """Precision and safety of a program.
-
-    `input_bits` are the fraction bits of the inputs, `fraction_bits` those of element-wise operands, `margin` widens the
-    calibrated extremes, `failure_budget` bounds the probability per inference that a local truncation goes wrong.
-    `tolerance`: a program whose outputs are off by more than this share of their spread is refused (PrecisionError).
-    """
-
-    input_bits: int = 16
-    fraction_bits: int = 14
-    margin: float = 2.0
-    failure_budget: float = 1e-6
-    tolerance: float = 0.05
-
-
-LOCAL_PARTS = (1 / 16, 1 / 128, 0.0)  # of the failure budget: what one local truncation may take
-THREE_FACTOR_CAP = 36.0
-"""Bits that a product of three operands needs."""
+LOCAL_PARTS = (1 / 16, 1 / 128, 0.0)
+"""What one local truncation may take of the failure budget, tried in turn until all of them together keep it: a layer has a
+few, so that 1/16 serves small models, 1/128 deep ones; with nothing allowed, every cut goes through an opening."""
+THREE_FACTOR_BITS = 3 * LEAST_OPERAND
+"""The scale that a product of three operands has at least."""
+RANGE_PAD = 0.15
+"""How far beyond the calibrated range, as a part of its width, a polynomial's variable keeps its precision on either side. It
+decides only where the variable's bits are spent: 30 % more width costs log2(1.3) = 0.4 of them, and values further out stay
+right, since the ring has room for `margin` times the extremes."""
 
 
 def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Program:
@@ -56,12 +62,16 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
 
     What may be cut locally is cut so; where that is too often for the budget together, less of it, at last nothing.
     """
+    verify_mpc.verify(graph_module, ranges=True)
     chosen = settings or Settings()
     for part in LOCAL_PARTS:
-        whole = Lowering(graph_module, chosen, part).run()
+        first = Lowering(graph_module, chosen, part)
+        whole = first.run()
         if whole.failure_probability <= chosen.failure_budget:
             break
-    return Lowering(graph_module, chosen, part, widths(whole.online.graph)).run()
+    program = Lowering(graph_module, chosen, part, widths(whole.online.graph, first.openings.magnitudes)).run()
+    structure.verify(program)
+    return program
 
 
 class Lowering:
@@ -76,12 +86,13 @@ class Lowering:
         local = settings.failure_budget * part
         self.s = Scaler(self.b, self.openings, self.ledger, settings.fraction_bits, local, self.where)
         self.env: dict[fx.Node, Value] = {}
-        self.caps: dict[fx.Node, float] = {}
+        self.max_bits: dict[fx.Node, float] = {}
         self.constants: frozenset[fx.Node] = frozenset()
 
     def run(self) -> Program:
         constants = self._constants()
-        self.caps = caps(self.source.graph, {n: c.rms for n, c in constants.items()}, self.settings.margin, self.s.local_budget)
+        sizes = {n: c.rms for n, c in constants.items()}
+        self.max_bits = max_scale_bits(self.source.graph, sizes, self.settings.margin, self.s.local_budget)
         self.env.update(constants)
         self.constants = frozenset(constants)
         outputs: list[tuple[str, Secret]] = []
@@ -91,10 +102,10 @@ class Lowering:
                 outputs = self._outputs(node)
             elif node not in self.env:
                 self.where[0] = describe(node)
-                self.b.meta = {k: node.meta.get(k) for k in ("layer", "site", "part", "made_by")} | {"primitive": _name(node)}
+                self.b.origin = origin_of(node)
                 self.env[node] = value = self._placeholder(node) if node.op == "placeholder" else self._lower(node)
-                if node in ends and isinstance(value, Secret):  # for those who look into the emulation
-                    value.node.meta.setdefault("ends", (node.meta["site"], value.scale))
+                if node in ends and isinstance(value, Secret) and info_of(value.node).end is None:
+                    annotate(value.node, end=End(self.b.origin.site, value.scale))  # for those who look into the emulation
         return assemble(self.b, outputs, self.ledger)
 
     # -- constants: everything that depends on parameters only is known to the owner --
@@ -121,13 +132,11 @@ class Lowering:
         values = node.args[0] if isinstance(node.args[0], (tuple, list)) else (node.args[0],)
         outputs = []
         for position, source in enumerate(values):
-            self.where[0] = self.b.meta["layer"] = "output"
+            self.where[0], self.b.origin = "output", replace(self.b.origin, layer="output")
             outputs.append((f"output_{position}", self._secret(self.env[source])))  # the owner's, if it is a constant
         return outputs
 
     def _out(self, node: fx.Node) -> tuple[float, float]:
-        if "range" not in node.meta:
-            raise RangeError("no calibrated range", where=describe(node), hint="Run record_ranges on the mpc graph first.")
         return bound_of(node, self.settings.margin), rms_of(node)
 
     def _secret(self, value: Value) -> Secret:
@@ -146,10 +155,7 @@ class Lowering:
     def _lower(self, node: fx.Node) -> Value:
         if node.target in mpc.VIEWS:
             return self._view(node)
-        rule = RULES.get(node.target)
-        if rule is None:
-            raise UnsupportedOperator(f"{node.target} is not a primitive of the mpc level", where=describe(node))
-        value = rule(self, node)
+        value = RULES[node.target](self, node)
         if isinstance(value, Secret) and node.target not in (mpc.scale, mpc.sum):
             value = self._capped(node, value)
         if isinstance(value, Secret) and shape_of(value.node) != tuple(node.meta["val"].shape):
@@ -158,8 +164,8 @@ class Lowering:
 
     def _capped(self, node: fx.Node, value: Secret) -> Secret:
         """The value at a scale that the products which use it whole can take. Sums and element-wise uses cut for themselves."""
-        most = fitting(node, 1.05)  # what calibration saw must fit; the margin is for choosing scales
-        cap = self.caps.get(node, most) if multiplied_whole(node) else most
+        most = fitting_bits(node, SEEN_MARGIN)  # what calibration saw must fit; the margin is for choosing scales
+        cap = self.max_bits[node] if used_untruncated(node) else most
         if value.bits <= cap + 1e-9:
             return value
         return self.s.reduce(value, math.floor(cap), opened_anyway=False)
@@ -184,7 +190,7 @@ class Lowering:
         if target is mpc.apply_mask:
             target = online.apply_mask
         if target is mpc.scale_rows:
-            target, value = online.scale_rows, self._fitting(source, value, natural(node, 1.05))
+            target, value = online.scale_rows, self._fitting(source, value, ring_bits(node, SEEN_MARGIN))
         if target is aten.constant_pad_nd.default:
             rest = (rest[0], 0)  # other numbers were subtracted before, and are added after
         rest = (*rest, *(node.kwargs[k] for k in node.kwargs))
@@ -196,7 +202,7 @@ class Lowering:
     def _cat(self, node: fx.Node) -> Secret:
         parts = [self._value(n) for n in node.args[0]]  # type: ignore[union-attr]
         secrets = [p for p in parts if isinstance(p, Secret)]
-        fitted, factors, scale, _ = self.s.aligned(secrets, self._out(node)[0], self.caps.get(node, 60.0))
+        fitted, factors, scale, _ = self.s.aligned(secrets, self._out(node)[0], self.max_bits[node])
         aligned = iter(
             s.node if f == 1 else self.b.on(online.times, s.node, f) for s, f in zip(fitted, factors, strict=True)
         )
@@ -222,31 +228,31 @@ class Lowering:
         out = self._out(node)
         shape = tuple(node.meta["val"].shape)
         if not isinstance(y, fx.Node):
-            x = self._roomy(node, node.args[0], self._secret(x))
+            x = self._with_headroom(node, node.args[0], self._secret(x))
             value = encode(sign * float(y), x.scale, self.where[0])  # type: ignore[arg-type]
             return Secret(self.b.on(online.add_public, x.node, value) if value else x.node, x.scale, *out)
         other = self._value(y)
         if isinstance(x, Constant):
-            right = self._roomy(node, y, self.s.signed(self._secret(other), sign))
+            right = self._with_headroom(node, y, self.s.signed(self._secret(other), sign))
             return products.with_weight(self.s, right, x, out, shape)
         left = self._secret(x)
         if isinstance(other, Constant):
             signed = other if sign > 0 else Constant(f"{other.name}.negated", -other.value)
-            return products.with_weight(self.s, self._roomy(node, node.args[0], left), signed, out, shape)
+            return products.with_weight(self.s, self._with_headroom(node, node.args[0], left), signed, out, shape)
         right = self.s.signed(self._secret(other), sign)
-        cap = self.caps.get(node, 60.0)
+        cap = self.max_bits[node]
         left, right = self._fitting(node.args[0], left, cap), self._fitting(y, right, cap)
         return self.s.combine((left, right), *out, cap, shape)
 
-    def _roomy(self, node: fx.Node, source: Any, x: Secret) -> Secret:
+    def _with_headroom(self, node: fx.Node, source: Any, x: Secret) -> Secret:
         """The summand `source` so coarse that its sum with something public, or of the owner's, fits the ring."""
-        return self._fitting(source, x, natural(node, 1.05))
+        return self._fitting(source, x, ring_bits(node, SEEN_MARGIN))
 
     def _fitting(self, node: Any, value: Secret, cap: float) -> Secret:
         """A summand below the cap of the sum; where it is opened anyway, truncating it there is exact and free."""
         if value.bits <= cap + 1e-9:
             return value
-        return self.s.reduce(value, math.floor(cap), opened_anyway=multiplied(node))
+        return self.s.reduce(value, math.floor(cap), opened_anyway=opened_elementwise(node))
 
     def sub(self, node: fx.Node) -> Secret:
         return self.add(node, -1.0)
@@ -260,14 +266,14 @@ class Lowering:
 
     def sum(self, node: fx.Node) -> Secret:
         x = self._secret(self._value(node.args[0]))
-        x = self._fitting(node.args[0], x, natural(node, 1.05))
+        x = self._fitting(node.args[0], x, ring_bits(node, SEEN_MARGIN))
         keepdim = bool(node.args[2]) if len(node.args) > 2 else bool(node.kwargs.get("keepdim", False))
         share = self.b.on(online.total, x.node, tuple(node.args[1]), keepdim)  # type: ignore[arg-type]
         return Secret(share, x.scale, *self._out(node))
 
     def mul(self, node: fx.Node) -> Secret:
         x, y = self._value(node.args[0]), self._value(node.args[1])
-        cap = self.caps.get(node, 60.0)
+        cap = self.max_bits[node]
         if isinstance(x, Bit) and isinstance(y, Secret):
             return self._chosen(x, y, node)
         if isinstance(y, Bit) and isinstance(x, Secret):
@@ -293,7 +299,7 @@ class Lowering:
             factor *= float(node.args[1]) if node.target is mpc.scale else 1.0
             node = node.args[0]
         small = tuple(node.meta["val"].shape)[-1:] == (1,)
-        if node.target is not mpc.mul or len(node.users) > 1 or cap < THREE_FACTOR_CAP or not small:
+        if node.target is not mpc.mul or len(node.users) > 1 or cap < THREE_FACTOR_BITS or not small:
             return None
         values = [self.env[n] for n in node.args]
         if not all(isinstance(v, Secret) for v in values):
@@ -302,18 +308,18 @@ class Lowering:
 
     def square(self, node: fx.Node) -> Secret:
         x = self._secret(self._value(node.args[0]))
-        return products.square(self.s, x, self._out(node), self.caps.get(node, 60.0))
+        return products.square(self.s, x, self._out(node), self.max_bits[node])
 
     def polynomial(self, node: fx.Node) -> Secret:
         x = self._secret(self._value(node.args[0]))
         seen = node.args[0].meta["range"]  # type: ignore[union-attr]
-        pad = (float(seen.high) - float(seen.low)) * 0.15
+        pad = (float(seen.high) - float(seen.low)) * RANGE_PAD
         low, high = float(seen.low) - pad, float(seen.high) + pad
         return products.polynomial(self.s, x, [float(c) for c in node.args[1]], low, high, self._out(node))  # type: ignore[union-attr, arg-type]
 
     def matmul(self, node: fx.Node) -> Secret:
         x, y = self._value(node.args[0]), self._value(node.args[1])
-        cap = self.caps.get(node, 60.0)
+        cap = self.max_bits[node]
         if isinstance(y, Constant):
             return products.weight_product(self.s, "matmul", self._secret(x), y, self._out(node), cap)
         if isinstance(x, Constant):
@@ -321,7 +327,7 @@ class Lowering:
         left, right = self._secret(x), self._secret(y)
         early = early_operand(node, self.constants)
         if early is not None:
-            room = min(cap, natural(node, self.settings.margin)) - early_bits(rms_of(early))
+            room = min(cap, ring_bits(node, self.settings.margin)) - early_bits(rms_of(early))
             left, right = (
                 self.s.reduce(v, early_bits(v.rms), opened_anyway=True) if n is early or v.bits > room else v
                 for n, v in zip(node.args, (left, right), strict=True)
@@ -340,7 +346,7 @@ class Lowering:
         weight = self._value(node.args[1])
         if not isinstance(weight, Constant):
             raise UnsupportedOperator(f"a {kind} whose weight depends on the input must be a matmul", where=self.where[0])
-        cap = result_cap(node, weight.rms, self.caps.get(node, 60.0), self.s.local_budget)
+        cap = result_bits(node, weight.rms, self.max_bits[node], self.s.local_budget)
         result = products.weight_product(self.s, kind, x, weight, self._out(node), cap, attributes)
         bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
         if bias is None:
@@ -363,13 +369,13 @@ class Lowering:
         bit, x = self._value(node.args[0]), self._secret(self._value(node.args[1]))
         if isinstance(bit, Bit):
             return self._chosen(bit, x, node)
-        return products.multiply(self.s, self._secret(bit), x, self._out(node), self.caps.get(node, 60.0))
+        return products.multiply(self.s, self._secret(bit), x, self._out(node), self.max_bits[node])
 
     def _chosen(self, bit: Bit, x: Secret, node: fx.Node) -> Secret:
         if bit.shape != shape_of(x.node):
             flag = comparisons.number(self.s, bit)
-            return products.multiply(self.s, flag, x, self._out(node), self.caps.get(node, 60.0))
-        cap = self.caps.get(node, 60.0)
+            return products.multiply(self.s, flag, x, self._out(node), self.max_bits[node])
+        cap = self.max_bits[node]
         chosen = comparisons.select(self.s, bit, x, self._out(node), cap)
         if not bit.negated:
             return chosen
@@ -377,8 +383,10 @@ class Lowering:
         return self.s.combine((whole, self.s.signed(chosen, -1.0)), *self._out(node), cap, shape_of(x.node))
 
 
-def _name(node: fx.Node) -> str:
-    return getattr(node.target, "__name__", str(node.target))
+def origin_of(node: fx.Node) -> Origin:
+    """Where a node of the mpc graph comes from, as its program says."""
+    layer, site, part = (printable(str(node.meta.get(key) or "")) for key in ("layer", "site", "part"))
+    return Origin(layer, site, part, getattr(node.target, "__name__", str(node.target)))
 
 
 RULES: dict[Any, Callable[[Lowering, fx.Node], Value]] = {

@@ -16,7 +16,7 @@ from mpcc.ir import dealer, online
 from mpcc.ir.nn import shape_of
 from mpcc.ir.ring import RING_BITS
 
-from .builder import Builder, packed_words
+from .builder import Builder
 from .values import LIMIT
 
 
@@ -44,7 +44,8 @@ class Openings:
 
     def __init__(self, builder: Builder, rings: Mapping[int, int] | None = None) -> None:
         self.b, self.rings = builder, rings or {}
-        self.count = 0
+        self.magnitudes: dict[fx.Node, float] = {}
+        """log2 of the largest |X| of each opening, in the order in which they were made."""
         self.views: dict[fx.Node, View] = {}
         self.opened: dict[fx.Node, Opening] = {}
         self.bits: dict[fx.Node, tuple[fx.Node, fx.Node]] = {}
@@ -59,7 +60,7 @@ class Openings:
         base = opening
         while base.view is not None:
             base = base.view[0]
-        base.c.meta["magnitude"] = max(magnitude, base.c.meta["magnitude"])
+        self.magnitudes[base.c] = max(magnitude, self.magnitudes[base.c])
         return opening
 
     def _opened(self, node: fx.Node) -> Opening:
@@ -71,12 +72,11 @@ class Openings:
             c = self.b.on(view.target, base.c, *view.args)
             opening = Opening(c, self.b.deal(view.target, base.mask, *view.args), base.ring, (base, view))
         else:
-            ring = self.rings.get(self.count, RING_BITS)
+            ring = self.rings.get(len(self.magnitudes), RING_BITS)
             mask = self.b.fresh(dealer.mask, shape_of(node))
             masked = self.b.on(online.mask_with, node, self.b.correlation(mask))
             opening = Opening(self.b.on(online.open_, masked, ring), mask, ring)
-            opening.c.meta.update(opening=self.count, magnitude=0.0)
-            self.count += 1
+            self.magnitudes[opening.c] = 0.0
         self.opened[node] = opening
         return opening
 
@@ -124,9 +124,7 @@ class Openings:
     def open_bit(self, bit: fx.Node, shape: tuple[int, ...]) -> tuple[fx.Node, fx.Node]:
         """(bit xor beta packed and public, beta in the dealer graph) of a boolean share, opened once."""
         if bit not in self.bits:
-            count = packed_words(shape)
             beta = self.b.fresh(dealer.random_bits, shape)
-            mask = self.b.correlation(self.b.deal(dealer.packed, beta, shape=(count,)), boolean=True)
-            masked = self.b.on(online.mask_bits, bit, mask, shape=(count,))
-            self.bits[bit] = self.b.on(online.open_bits, masked, shape=(count,)), beta
+            mask = self.b.correlation(self.b.deal(dealer.packed, beta))
+            self.bits[bit] = self.b.on(online.open_bits, self.b.on(online.mask_bits, bit, mask)), beta
         return self.bits[bit]

@@ -10,19 +10,35 @@ from typing import Any
 from mpcc.ir import dealer, online
 from mpcc.ir.ring import RING_BITS, wrap
 
-from .caps import least_cap, least_weight_bits
+from .max_scale_bits import least_weight_bits, min_scale_bits
 from .openings import Opening
 from .scales import Scaler
 from .values import LIMIT, Constant, Secret
 
 WEIGHT_BITS = 13
-"""Significant bits of a weight at its root mean square, where there is room."""
+"""Significant bits of a weight at its root mean square, where there is room: rounded by 2^-13 / sqrt(12) = 3.5e-5 of itself, as
+an input of size 1 is at its fewest bits (`LEAST_INPUT`), and averaged out over a row. More would take room from the input."""
+MOST_WEIGHT_BITS = 24.0
+"""Fraction bits of a weight: a float32 of size 1 has no more."""
 COEFFICIENT_BITS = 11
-"""Bits by which the result of a polynomial is finer than its highest power, so that rounded coefficients do not show."""
+"""Bits by which the result of a polynomial is finer than its highest power. A rounded coefficient is off by half a unit, so each
+term by at most 2^-12 of the variable's range to its power."""
+SPARE_COEFFICIENT_BITS = 4
+"""Finer still where there is room: 2^-16 a term, below the rounding of the variable (2^-15)."""
 MOST_POWER_BITS = 15
+"""Bits of a polynomial's variable, over its radius: one more than a result keeps as the next operand (14)."""
 ROOM_TO_SPARE = 3.0
+"""Bits that a weight gives up where it has more than it needs: values 8 times the allowed bound then still fit the ring."""
 LEAST_OPERAND = 12.0
-"""Fraction bits that an operand of an element-wise product keeps at least."""
+"""Fraction bits that an operand of an element-wise product keeps at least: two fewer than usual (14), four times the
+rounding, for a product that needs no further opening."""
+MOST_OPERAND = 17.0
+"""Fraction bits an operand of a product that is cut keeps at most, on average: 3 more than usual. Beyond that the product grows
+past where each party may cut its share alone, for bits that the cut drops."""
+LEAST_SQUARED = LEAST_OPERAND - 1.0
+"""As for a product, one bit fewer: both factors are rounded the same way, once."""
+MOST_SQUARE = 40.0
+"""Fraction bits of a square: 20 for the operand, 6 more than usual, which small values (variances) need."""
 
 
 def multiply(s: Scaler, x: Secret, y: Secret, out: tuple[float, float], cap: float) -> Secret:
@@ -52,7 +68,7 @@ def operand_bits(s: Scaler, factors: Sequence[Secret], cap: float) -> list[float
     wanted = [min(float(s.precision(x)), x.bits) for x in factors]
     least = [min(w, LEAST_OPERAND + s.precision(x) - s.fraction_bits) for w, x in zip(wanted, factors, strict=True)]
     room = cap - 0.5 * len(factors)  # shifts are whole bits: half a bit each may be gained by rounding
-    excess = sum(wanted) - max(min(room, 17.0 * len(factors)), sum(least))
+    excess = sum(wanted) - max(min(room, MOST_OPERAND * len(factors)), sum(least))
     if excess > 0:
         slack = [w - k for w, k in zip(wanted, least, strict=True)]
         share = min(1.0, excess / sum(slack)) if sum(slack) else 0.0
@@ -92,7 +108,7 @@ def multilinear(s: Scaler, openings: Sequence[Opening], shifts: Sequence[int]) -
 
 def square(s: Scaler, x: Secret, out: tuple[float, float], cap: float) -> Secret:
     """x^2 from one opening."""
-    bits = min(s.precision(x), x.bits, max(11.0, min(cap, 40) / 2))
+    bits = min(s.precision(x), x.bits, max(LEAST_SQUARED, min(cap, MOST_SQUARE) / 2))
     f = s.shift_to(x, bits)
     scale = (x.scale / 2**f) ** 2
     return Secret(_power_sum(s, x, 0, f, [0, 0, 1]), scale, *out)
@@ -114,7 +130,7 @@ def polynomial(s: Scaler, x: Secret, coefficients: Sequence[float], low: float, 
     f = s.shift_to(x, power_bits - math.log2(radius))
     unit = x.scale / 2**f
     used = degree * math.log2(radius * abs(unit))
-    target = 2.0 ** math.floor(min(room, used + COEFFICIENT_BITS + 4))
+    target = 2.0 ** math.floor(min(room, used + COEFFICIENT_BITS + SPARE_COEFFICIENT_BITS))
     integers = [round(a * target / unit**k) for k, a in enumerate(moved)]
     node = _power_sum(s, x, round(middle * x.scale), f, integers)
     return Secret(node, target, *out)
@@ -162,9 +178,9 @@ def weight_product(
     room = min(cap, ring)
     least = least_weight_bits(weight.rms)
     if x.bits + least > room:
-        x = s.reduce(x, max(room - least, min(least_cap(x.rms), ring - least)), opened_anyway=False)
+        x = s.reduce(x, max(room - least, min(min_scale_bits(x.rms), ring - least)), opened_anyway=False)
         room = min(max(room, x.bits + least), ring)
-    wanted = min(WEIGHT_BITS - math.log2(weight.rms), room - x.bits, 24.0)
+    wanted = min(WEIGHT_BITS - math.log2(weight.rms), room - x.bits, MOST_WEIGHT_BITS)
     spared = room - ROOM_TO_SPARE - x.bits  # where there is room, leave some for values that calibration did not see
     wanted = min(wanted, max(least, spared))
     bits = math.floor(x.bits + wanted + 1e-9)  # the result's scale is a power of two, so that residual sums align

@@ -11,6 +11,7 @@ import math
 from torch import fx
 
 from mpcc.ir import online
+from mpcc.ir.info import Origin
 from mpcc.ir.nn import shape_of
 from mpcc.program.program import Program
 
@@ -68,7 +69,7 @@ def _cut(b: Builder, openings: Openings, share: fx.Node, drop: int) -> fx.Node:
     """share >> drop, never off by more than a unit."""
     if drop == 0:
         return share
-    b.meta = {"layer": "output", "kind": None, "primitive": "truncate"}
+    b.origin = Origin("output", primitive="truncate")
     opening = openings.open(share)
     rho, top = openings.high(opening, drop), openings.top(opening)
     node = b.on(online.truncated, opening.c, drop, rho, top, opening.ring)

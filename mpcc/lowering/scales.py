@@ -10,13 +10,27 @@ from torch import fx
 
 from mpcc.errors import RangeError
 from mpcc.ir import online
+from mpcc.ir.kinds import printable
 from mpcc.ir.nn import shape_of, size_of
 
 from .builder import Builder
 from .openings import Openings
-from .values import LIMIT, Secret
+from .values import LEAST_SIZE, LIMIT, Secret
 
 MOST_SHIFT = 60
+"""A truncation through an opening needs 3 bits of the ring above its shift (see `widths`): 61 is the limit, and one to spare."""
+MOST_EXTRA_BITS = 12
+"""By how much an operand smaller than 1 gets more fraction bits. With 14 + 12 each, a product of two has 10 of 62 bits left for
+its magnitude, more than anything that was made of values below 2^-12 needs."""
+ALIGNED_BITS = 18
+"""Precision of factors that align scales whose ratio is not an integer: 4 bits finer than the 14 of an operand, so that the
+error is a sixteenth of an operand's last bit at size 1."""
+LEAST_ALIGNED_BITS = 11
+"""The same where there is no room for more: about the relative error of a weight at its fewest bits (2^-10.8, see
+`least_weight_bits`), which the result has to bear anyway."""
+GIVEN_UP = LEAST_ALIGNED_BITS + 3
+"""Bits that the finest summand loses where scales cannot be aligned otherwise: factors of LEAST_ALIGNED_BITS need that many bits
+above the finest scale, which may be at the ring's limit, and 3 bits are for the sum's own growth."""
 
 
 @dataclass
@@ -43,7 +57,7 @@ class Scaler:
 
     def precision(self, x: Secret) -> int:
         """Fraction bits of an element-wise operand: more where values are small."""
-        return self.fraction_bits + max(0, min(12, math.ceil(-math.log2(x.rms))))
+        return self.fraction_bits + max(0, min(MOST_EXTRA_BITS, math.ceil(-math.log2(x.rms))))
 
     def shift_to(self, x: Secret, bits: float) -> int:
         """How many bits to drop so that about `bits` fraction bits are left (0 when there are no more)."""
@@ -72,6 +86,11 @@ class Scaler:
         return Secret(node, x.scale / 2**drop, x.bound, x.rms)
 
     def _failure(self, x: Secret) -> float:
+        """Probability that a local truncation goes wrong at some element: n E|X| / 2^64, E|X| <= rms, and twice that for safety.
+
+        Each party cuts its own share, which is wrong if the random share is so close to the ring's end that adding X wraps:
+        |X| of 2^64 cases. The factor of 2 is for inputs whose values are larger than those of calibration.
+        """
         return size_of(x.node) * (x.rms * abs(x.scale) + 1) * 2.0**-63
 
     def _check(self, x: Secret) -> None:
@@ -85,19 +104,21 @@ class Scaler:
     def align(self, values: Sequence[Secret], cap: float) -> tuple[list[int], float]:
         """Integer factors that bring the values to one scale, and that scale.
 
-        Exact where the ratios are integers; else the factors are chosen so that the relative error is below 2^-18.
+        Exact where the ratios are integers; else the relative error is below 2^-ALIGNED_BITS, or 2^-LEAST_ALIGNED_BITS where
+        `cap` leaves no room. A ratio r is rounded with a relative error of at most 1 / 2r, and no ratio is below 2^extra:
+        ALIGNED_BITS extra bits are always enough.
         """
         top = max(values, key=lambda v: abs(v.scale))
-        for extra in range(0, 24):
+        for extra in range(ALIGNED_BITS + 1):
             scale = top.scale * 2**extra
             ratios = [scale / v.scale for v in values]
             factors = [round(r) for r in ratios]
             worst = max(abs(f / r - 1) for f, r in zip(factors, ratios, strict=True))
-            if worst < 2.0**-18:
+            if worst < 2.0**-ALIGNED_BITS:
                 return factors, scale
             if math.log2(abs(scale)) + 1 > cap:
                 break
-        if worst < 2.0**-11:
+        if worst < 2.0**-LEAST_ALIGNED_BITS:
             return factors, scale
         raise RangeError("values of very different scales meet and there is no room to align them", where=self.where[0])
 
@@ -127,12 +148,12 @@ class Scaler:
             return values, *self.align(values, ring), True
         except RangeError:
             finest = max(values, key=lambda v: abs(v.scale))
-            values = [self.reduce(v, v.bits - 14, opened_anyway=False) if v is finest else v for v in values]
+            values = [self.reduce(v, v.bits - GIVEN_UP, opened_anyway=False) if v is finest else v for v in values]
             return values, *self.align(values, ring), True
 
     def signed(self, x: Secret, factor: float) -> Secret:
         """factor * x: only the scale changes."""
-        return Secret(x.node, x.scale / factor, x.bound * abs(factor), max(x.rms * abs(factor), 2.0**-20))
+        return Secret(x.node, x.scale / factor, x.bound * abs(factor), max(x.rms * abs(factor), LEAST_SIZE))
 
 
 def encode(value: float, scale: float, where: str) -> int:
@@ -145,4 +166,4 @@ def encode(value: float, scale: float, where: str) -> int:
 
 def describe(node: fx.Node) -> str:
     """The user's name for where a node comes from."""
-    return str(node.meta.get("site") or node.meta.get("layer") or node.name)
+    return printable(str(node.meta.get("site") or node.meta.get("layer") or node.name))

@@ -12,6 +12,11 @@ LIMIT = 62
 """A value X must stay below 2^62 in magnitude, else its truncation wraps."""
 
 
+LEAST_SIZE = 2.0**-20
+"""What a value counts as that calibration saw as (nearly) zero: four bits below the unit of an input at 16 fraction bits, so that
+nothing with any content is touched, and logarithms are finite."""
+
+
 @dataclass(frozen=True)
 class Secret:
     """Shares of the integer X = x * scale. `scale` may be negative; `bound` and `rms` describe x (reals)."""

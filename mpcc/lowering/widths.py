@@ -11,7 +11,7 @@ A program is lowered twice: with all bits, and once more with these. Whole bytes
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import fx
@@ -22,27 +22,26 @@ from mpcc.ir.ring import RING_BITS
 SPARE = 1
 """Bits for values beyond the bound, which is the calibrated extreme times the margin of the settings already."""
 PASSES_ON = frozenset(
-    {online.mask_with, online.moved, online.add, online.times, online.combine, online.add_public, online.add_weight,
+    {online.mask_with, online.moved, online.times, online.combine, online.add_public, online.add_weight,
      online.total, online.gather, online.apply_mask, online.scale_rows, online.product, online.weight_product}
 ) | frozenset(mpc.VIEWS)  # fmt: skip
 """What is right modulo 2^k wherever its operands are."""
 
 
-def widths(graph: fx.Graph) -> dict[int, int]:
-    """The ring of each opening, by the number that it was given when it was made."""
+def widths(graph: fx.Graph, magnitudes: Mapping[fx.Node, float]) -> dict[int, int]:
+    """The ring of each opening, by its number. `magnitudes`: log2 of the largest |X| of each, in order (see `Openings`)."""
     needed: dict[fx.Node, int] = {}
-    found: dict[int, int] = {}
     for node in reversed(graph.nodes):
         if node.op == "output":
             continue
-        bits = max((bits for user in node.users for bits in _asked(node, user, needed)), default=8)
+        bits = max((bits for user in node.users for bits in _asked(node, user, needed, magnitudes)), default=8)
         needed[node] = min(RING_BITS, -(-bits // 8) * 8 if node.target is online.open_ else bits)
-        if node.target is online.open_ and "opening" in node.meta:
-            found[node.meta["opening"]] = needed[node]
-    return found
+    return {number: needed[opening] for number, opening in enumerate(magnitudes) if opening in needed}
 
 
-def _asked(node: fx.Node, user: fx.Node, needed: dict[fx.Node, int]) -> Iterator[int]:
+def _asked(
+    node: fx.Node, user: fx.Node, needed: Mapping[fx.Node, int], magnitudes: Mapping[fx.Node, float]
+) -> Iterator[int]:
     """How many low bits of a node its user needs, for each operand that it is."""
     if user.target in PASSES_ON or user.target is online.open_:
         yield needed[user]
@@ -54,7 +53,7 @@ def _asked(node: fx.Node, user: fx.Node, needed: dict[fx.Node, int]) -> Iterator
     if not shifts:
         yield RING_BITS
     for shift in shifts:
-        yield max(math.ceil(_magnitude(node)) + 2 + SPARE, shift + 3) if shift else needed[user]
+        yield max(math.ceil(_magnitude(node, magnitudes)) + 2 + SPARE, shift + 3) if shift else needed[user]
 
 
 def _truncations(node: fx.Node, user: fx.Node) -> Iterable[int]:
@@ -70,11 +69,11 @@ def _truncations(node: fx.Node, user: fx.Node) -> Iterable[int]:
     return []
 
 
-def _magnitude(c: fx.Node) -> float:
+def _magnitude(c: fx.Node, magnitudes: Mapping[fx.Node, float]) -> float:
     """log2 of the largest |X| of an opening, or of what is derived from one."""
-    while "magnitude" not in c.meta:
+    while c not in magnitudes:
         c = c.all_input_nodes[0]
-    return float(c.meta["magnitude"])
+    return magnitudes[c]
 
 
 def _number(argument: Any) -> int:

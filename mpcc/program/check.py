@@ -15,6 +15,7 @@ from torch import fx
 
 from mpcc.errors import SecurityError
 from mpcc.ir import dealer, online
+from mpcc.ir.info import info_of, weight_of
 from mpcc.ir.nn import size_of
 from mpcc.ir.ring import RING_BITS
 
@@ -96,18 +97,18 @@ def _uniform(source: fx.Node, target: Any) -> fx.Node | None:
 
 def _phases(program: Program) -> Iterator[str]:
     """What comes from the seed of the set-up is that which depends on weight masks only."""
-    nodes = program.nodes
+    nodes, fixed = program.nodes, fixed_for_model(program.dealer.graph)
     for share, source in _sources(program).items():
         if share not in nodes:
-            yield f"{share} is no value of the program"
-        elif (nodes[share].meta.get("phase") == "setup") != fixed_for_model(source):
-            yield f"{share} is dealt in the phase {nodes[share].meta.get('phase')!r}, which is not its own"
+            yield f"{share} is not a value of the program"
+        elif (info_of(nodes[share]).phase == "setup") != (source in fixed):
+            yield f"{share} is dealt in the phase {info_of(nodes[share]).phase!r}, which is not its own"
         elif _count(nodes[share]) != _count(source):
             yield f"{share} has {_count(nodes[share])} values, {source.name} {_count(source)}"
     known = _sources(program)
     for node in program.online.graph.nodes:
-        if node.op == "placeholder" and node.meta.get("kind") not in ("input", "weight") and node.name not in known:
-            yield f"{node.name} comes from nowhere"
+        if node.op == "placeholder" and info_of(node).given is None and node.name not in known:
+            yield f"{node.name} has no source"
     if len(dict(program.correlations)) != len(program.correlations):
         yield "a correlation is listed twice"
 
@@ -124,7 +125,7 @@ def _revealed(program: Program) -> Iterator[str]:
 
 
 def _is_weight(node: Any) -> bool:
-    return isinstance(node, fx.Node) and node.meta.get("kind") == "weight"
+    return isinstance(node, fx.Node) and weight_of(node) is not None
 
 
 def _count(node: Any) -> int:

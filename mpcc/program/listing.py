@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpcc.ir import dealer, online
+from mpcc.ir.info import info_of
 from mpcc.ir.nn import size_of
 
 from .layout import Place
@@ -62,7 +63,7 @@ def dealt(program: Program) -> list[Dealt]:
     seeded: Counter[tuple[str, str]] = Counter()
     travelling: Counter[tuple[str, str]] = Counter()
     for share, name in program.correlations:
-        source, phase = sources[name], str(program.nodes[share].meta["phase"])
+        source, phase = sources[name], str(info_of(program.nodes[share]).phase)
         key = KINDS.get(source.target, str(getattr(source.target, "__name__", source.target))), phase
         tensors[key] += 1
         (seeded if from_seed(source) else travelling)[key] += size_of(source)
@@ -88,11 +89,11 @@ KINDS = {
 
 def _sent(program: Program, place: Place) -> Sent:
     node = program.nodes[place.name]
-    site = str(node.meta.get("site") or node.meta.get("layer") or "")
+    origin = info_of(node).origin
     bits = node.target is online.open_bits
     width = 1 if bits else 8 * sum(plane.size for plane in place.planes)
     values = size_of(node) * (64 if bits else 1)
-    return Sent(site, str(node.meta.get("primitive") or ""), width, values, place.bytes)
+    return Sent(origin.site or origin.layer, origin.primitive, width, values, place.bytes)
 
 
 def _joined(sent: Sequence[Sent]) -> tuple[Sent, ...]:

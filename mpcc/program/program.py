@@ -7,29 +7,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from mpcc.errors import BundleError
 from mpcc.ir import dealer, online
-from mpcc.ir.nn import size_of
+from mpcc.ir.info import info_of, input_of, weight_of
+from mpcc.ir.nn import shape_of, size_of
+from mpcc.ir.uncompiled import Uncompiled
 
+from .document import AGAIN, VERSION, read
 from .rounds import Message, messages, one_way_words
-from .serialize import graph_of, rows_of
+from .serialize import rows_of
 
-VERSION = 1
-"""Of program.json."""
 WORD = 8
 """Bytes of a ring element on the wire."""
-
-
-class Uncompiled(fx.GraphModule):
-    """A graph of which no Python text is written, as that takes long: programs are run node by node."""
-
-    def recompile(self) -> Any:
-        """Nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +45,8 @@ class Cost:
 class Program:
     """What the parties and the dealer run. `constants` are the owner's float tensors, encoded when loaded."""
 
-    online: fx.GraphModule
-    dealer: fx.GraphModule
+    online: Uncompiled
+    dealer: Uncompiled
     correlations: tuple[tuple[str, str], ...]
     """(online placeholder, dealer node), in the order in which the dealer provides them."""
     outputs: tuple[tuple[str, float], ...]
@@ -64,6 +57,12 @@ class Program:
     @cached_property
     def nodes(self) -> Mapping[str, fx.Node]:
         return {n.name: n for n in self.online.graph.nodes}
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The owner's tensors that the program encodes, by name."""
+        weights = ((weight_of(node), node) for node in self.online.graph.nodes)
+        return {weight.constant: shape_of(node) for weight, node in weights if weight is not None}
 
     @cached_property
     def messages(self) -> list[Message]:
@@ -83,7 +82,7 @@ class Program:
         for share, source in self.correlations:
             if not from_seed(sources[source]):
                 node = self.nodes[share]
-                derived[node.meta["phase"] == "setup"] += size_of(node) * WORD
+                derived[info_of(node).phase == "setup"] += size_of(node) * WORD
         return Cost(
             rounds=len(self.messages) + 1,
             bytes=2 * WORD * sum(m.words for m in self.messages) + WORD * one_way_words(graph, online.reveal),
@@ -102,35 +101,35 @@ class Program:
         """The program as JSON text, without the weights. The same program gives the same text."""
         document = {
             "version": VERSION,
-            "online": rows_of(self.online.graph),
-            "dealer": rows_of(self.dealer.graph),
-            "correlations": self.correlations,
+            "dealer": rows_of(self.dealer.graph, {}),
+            "online": rows_of(self.online.graph, dict(self.correlations)),
             "outputs": self.outputs,
-            "constants": {name: list(value.shape) for name, value in sorted(self.constants.items())},
             "failures": self.failures,
         }
-        return json.dumps(document, separators=(",", ":")) + "\n"
+        return json.dumps(document, separators=(",", ":"), allow_nan=False) + "\n"
 
     @staticmethod
-    def from_json(text: str, constants: Mapping[str, Tensor], *, where: str = "program.json") -> Program:
-        """The program of a JSON text, with the owner's constants (empty for the other party and for the dealer)."""
+    def from_json(text: str | bytes, constants: Mapping[str, Tensor], *, where: str = "program.json") -> Program:
+        """The program of a JSON text, with the owner's constants (empty for the other party and for the dealer).
+
+        Every field is checked, and nothing of the text is ever executed. BundleError says what is wrong and where.
+        """
         try:
-            document = json.loads(text)
-            if document["version"] != VERSION:
-                raise BundleError(f"version {document['version']}, this mpcc reads {VERSION}", where=where)
-            return Program(
-                fx.GraphModule({}, graph_of(document["online"])),
-                fx.GraphModule({}, graph_of(document["dealer"])),
-                tuple((a, b) for a, b in document["correlations"]),
-                tuple((name, float(scale)) for name, scale in document["outputs"]),
-                dict(constants) or {name: torch.empty(shape, device="meta") for name, shape in document["constants"].items()},
-                tuple((layer, int(n), float(p)) for layer, n, p in document["failures"]),
-            )
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError, AssertionError) as error:
-            raise BundleError(f"damaged: {error}", where=where, hint="Make the bundle again with `mpcc optimize`.") from None
+            found = read(text)
+        except BundleError as error:
+            place = where if error.where is None else f"{where}, {error.where}"
+            raise BundleError(error.what, where=place, hint=error.hint or AGAIN) from None
+        return Program(
+            Uncompiled(found.online),
+            Uncompiled(found.dealer),
+            found.correlations,
+            found.outputs,
+            dict(constants) or {name: torch.empty(shape, device="meta") for name, shape in found.shapes.items()},
+            found.failures,
+        )
 
     def inputs(self) -> list[fx.Node]:
-        return [n for n in self.online.graph.nodes if n.meta.get("kind") == "input"]
+        return [n for n in self.online.graph.nodes if input_of(n) is not None]
 
 
 def from_seed(source: fx.Node) -> bool:

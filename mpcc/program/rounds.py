@@ -6,18 +6,19 @@ opening is its depth: all openings of one depth travel in one message.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import fx
 
 from mpcc.ir import dealer, online
+from mpcc.ir.info import Phase, annotate, info_of, input_of, weight_of
 from mpcc.ir.nn import size_of
 
 from .layout import Place, places
 
-Phase = Literal["setup", "offline", "online"]
-ORDER: dict[str, int] = {"setup": 0, "offline": 1, "online": 2}
+ORDER: dict[Phase, int] = {"setup": 0, "offline": 1, "online": 2}
 MUTUAL = frozenset({online.open_, online.open_bits})
 """Openings to both parties: they make the rounds."""
 
@@ -43,36 +44,43 @@ class Message:
         return -(-self.bytes // 8)
 
 
-def fixed_for_model(source: fx.Node) -> bool:
-    """Whether a dealer value depends on weight masks only."""
-    if source.target in dealer.RANDOM:
-        return source.target is dealer.weight_mask
-    return all(fixed_for_model(n) for n in source.all_input_nodes)
-
-
-def annotate(graph: fx.Graph, fixed: set[fx.Node]) -> None:
-    """Set `meta["phase"]` and `meta["level"]` on every node. `fixed`: correlations that live as long as the set-up."""
+def fixed_for_model(graph: fx.Graph) -> set[fx.Node]:
+    """The values of a dealer graph that depend on masks of weights only: they live as long as the set-up."""
+    fixed: set[fx.Node] = set()
     for node in graph.nodes:
-        if node.op == "output":
-            continue
-        if node.op == "placeholder":
-            kind = node.meta["kind"]
-            phase = "online" if kind == "input" else "setup" if kind == "weight" or node in fixed else "offline"
-            node.meta.update(phase=phase, level=0)
-            continue
-        inputs = node.all_input_nodes
-        phase = max((n.meta["phase"] for n in inputs), key=ORDER.__getitem__, default="setup")
-        level = max((n.meta["level"] for n in inputs), default=0)
-        node.meta.update(phase=phase, level=level + (1 if node.target in MUTUAL else 0))
+        if node.op == "call_function" and (
+            node.target is dealer.weight_mask if node.target in dealer.RANDOM else all(n in fixed for n in node.all_input_nodes)
+        ):
+            fixed.add(node)
+    return fixed
+
+
+def schedule(graph: fx.Graph, fixed: Container[fx.Node]) -> None:
+    """Set phase and level of every node of an online graph. `fixed`: correlations that live as long as the set-up."""
+    for node in graph.nodes:
+        if node.op != "output":
+            phase, level = placed(node, fixed)
+            annotate(node, phase=phase, level=level)
+
+
+def placed(node: fx.Node, fixed: Container[fx.Node]) -> tuple[Phase, int]:
+    """(phase, level) of a node, from those of what it reads."""
+    if node.op == "placeholder":
+        setup = weight_of(node) is not None or node in fixed
+        return ("online" if input_of(node) is not None else "setup" if setup else "offline"), 0
+    inputs = [info_of(n) for n in node.all_input_nodes]
+    phases: list[Phase] = [info.phase or "setup" for info in inputs]
+    phase: Phase = max(phases, key=ORDER.__getitem__, default="setup")
+    return phase, max((info.level for info in inputs), default=0) + (node.target in MUTUAL)
 
 
 def messages(graph: fx.Graph) -> list[Message]:
     """The exchanges of the online phase, in order. Arithmetic openings come before bits in each."""
-    depth = max((n.meta["level"] for n in graph.nodes if n.op != "output"), default=0)
+    depth = max((info_of(n).level for n in graph.nodes if n.op != "output"), default=0)
     opens: list[list[fx.Node]] = [[] for _ in range(depth)]
     for node in graph.nodes:
         if node.target in MUTUAL:
-            opens[node.meta["level"] - 1].append(node)
+            opens[info_of(node).level - 1].append(node)
     ordered = [sorted(group, key=lambda n: n.target is online.open_bits) for group in opens]
     return [Message(places(group)) for group in ordered]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from torch import fx
-
 from mpcc.ir import online
+from mpcc.ir.info import info_of
 from mpcc.ir.nn import size_of
 
 from .local import Local, exchange_work, local_work
@@ -37,14 +36,11 @@ def rows(program: Program) -> list[Row]:
     for node in program.online.graph.nodes:
         if node.target in MUTUAL or node.target is online.reveal:
             mutual = node.target in MUTUAL
-            key = (_site(node), str(node.meta.get("layer") or ""), str(node.meta.get("primitive") or "reveal"))
+            origin = info_of(node).origin
+            key = (origin.site or origin.layer or "output", origin.layer, origin.primitive or "reveal")
             sizes[key] += travels[node.name] if mutual else WORD * size_of(node)
-            depths[key].add(node.meta["level"] - 1 if mutual else last)
+            depths[key].add(info_of(node).level - 1 if mutual else last)
     return [Row(*key, sizes[key], frozenset(depths[key])) for key in sizes]
-
-
-def _site(node: fx.Node) -> str:
-    return str(node.meta.get("site") or node.meta.get("layer") or "output")
 
 
 def attributed_rounds(found: list[Row]) -> list[int]:
@@ -65,7 +61,7 @@ def work(program: Program, phase: str, party: int) -> Local:
     """The local work of a party in a phase. The owner (party 0) has the weights' products online."""
     total = Local()
     for node in program.online.graph.nodes:
-        if node.op != "call_function" or node.meta.get("phase") != phase or node.target in online.COMMUNICATION:
+        if node.op != "call_function" or info_of(node).phase != phase or node.target in online.COMMUNICATION:
             continue
         total += local_work(node, party == 0)
     if phase == "online":

@@ -2,7 +2,7 @@
 
 from .order import ordered, settle
 from .passes import LEVELS, Level, Pass, Rewritten
-from .step import Observer, Step, observers
+from .step import Observer, Step, after_each, observers
 
 __all__ = [
     "LEVELS",
@@ -11,6 +11,7 @@ __all__ = [
     "Pass",
     "Rewritten",
     "Step",
+    "after_each",
     "observers",
     "ordered",
     "settle",

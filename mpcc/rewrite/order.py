@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
-from graphlib import CycleError, TopologicalSorter
-from heapq import heapify, heappop, heappush
 
+import networkx as nx
 from torch.fx import GraphModule
 
 from mpcc.errors import InvalidGraph, UsageError
@@ -38,22 +37,14 @@ def ordered(passes: Iterable[Pass]) -> list[Pass]:
                     f"it runs after {name!r}, but there is no such pass of its graph level",
                     where=f"pass {one.name}", hint=f"{hint}known: {', '.join(sorted(known))}",
                 )  # fmt: skip
-    sorter = TopologicalSorter({one.name: one.after for one in known.values()})
+    waits = nx.DiGraph((name, one.name) for one in known.values() for name in one.after)
+    waits.add_nodes_from(known)
     try:
-        sorter.prepare()
-    except CycleError as error:
-        cycle = " after ".join(reversed(error.args[1]))
+        return [known[name] for name in nx.lexicographical_topological_sort(waits)]
+    except nx.NetworkXUnfeasible:
+        circle = [before for before, _ in nx.find_cycle(waits)]
+        cycle = " after ".join(reversed([*circle, circle[0]]))
         raise UsageError(f"these passes wait for each other: {cycle}", hint="remove one of the names from its `after`") from None
-    found: list[Pass] = []
-    ready = list(sorter.get_ready())
-    heapify(ready)
-    while ready:
-        name = heappop(ready)
-        found.append(known[name])
-        sorter.done(name)
-        for other in sorter.get_ready():
-            heappush(ready, other)
-    return found
 
 
 def settle(

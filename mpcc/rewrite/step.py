@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from mpcc.ir import nn, verify_mpc
+
 from .edit import Refusal
+from .order import AfterPass
+from .passes import Pass, Rewritten
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,16 @@ def observers(*given: Observer | None) -> Observer | None:
             one(step)
 
     return each if found else None
+
+
+def after_each(level: str, observe: Observer | None) -> AfterPass:
+    """What happens between two passes of a level: the graph is verified and shown to the observer."""
+    verify = nn.verify if level == "nn" else verify_mpc.verify
+
+    def after(rewrite: Pass, done: Rewritten) -> None:
+        if done.modified or level == "nn":
+            verify(done.graph_module)
+        if observe is not None:
+            observe(Step(level, rewrite.name, done.graph_module.graph, done.modified, done.layers, done.refusals))
+
+    return after

@@ -1,11 +1,11 @@
 """Times the online kernels and the transport on this machine, and fits what estimates need.
 
-    measure().compute.per_call      -> 2.1e-06 s a call of a torch operation
+    measure().compute.per_call      -> 2.1e-06 s per call of a torch operation
 
 The kernels run as a party runs them, on shares and masks drawn at random, and in step with another process that runs the
 same: two parties on one machine share its caches, and on many machines the processors are two threads of one core, each
-then slower than alone. Robust where others use the machine too: CPU time of one thread instead of wall time where
-work is local, the best quarter of many repeats everywhere.
+then slower than alone. Other users of the machine disturb little: local work is measured in CPU time of one thread
+instead of wall time, and only the best quarter of many repeats counts.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def cases(n: int) -> Iterator[Case]:
 def thread_seconds(
     found: Sequence[Case], repeats: int, tell: Progress, meet: Callable[[int], float] | None = None
 ) -> list[float]:
-    """CPU seconds of one call of each, in turn as in a program: a kernel that is called again and again is quicker than
-    one that comes after others. The quarter that went best counts: what else runs on the machine only adds.
+    """CPU seconds of one call of each, in turn as in a program: a kernel that is called repeatedly is faster than
+    one that comes after others. The best quarter counts: what else runs on the machine only adds.
 
     `meet`: an exchange with the other party, every few kernels.
     """
@@ -139,7 +139,7 @@ def thread_seconds(
 
 
 def fit(rows: Sequence[Local], seconds: Sequence[float]) -> Local:
-    """Seconds a kernel, a call, an element, a multiply-add: none below zero, least squares of the relative errors."""
+    """Seconds per kernel, call, element and multiply-add: non-negative least squares of the relative errors."""
     from scipy.optimize import nnls
 
     took = np.asarray(seconds)
@@ -238,8 +238,8 @@ class Exchange:
 
 
 def transport_seconds(channel: Channel) -> tuple[float, float]:
-    """Both ends: seconds of an exchange by itself, and of each byte (both directions) of a large one; the quarter that
-    went best counts."""
+    """Both ends: seconds of an exchange by itself, and of each byte (both directions) of a large one; the best quarter
+    counts."""
     took = {}
     for number, count in enumerate(MESSAGES):
         exchange = Exchange(channel, number, count)

@@ -83,13 +83,13 @@ class Executable:
         from mpcc.calibration import outside
 
         if self.reference is None:
-            raise BundleError("without the model it cannot be seen whether inputs stay in the plan's ranges")
+            raise BundleError("without the model, inputs cannot be checked against the ranges of the plan")
         return outside(self.reference, self.plan, registry.approximations(), list(self._calls(inputs)))
 
     def emulate(self, *inputs: Tensor, check: bool = True) -> Tensor | tuple[Tensor, ...]:
         """The outputs in the engine's fixed point, without parties; a longer first dimension is cut into calls.
 
-        Calls are run by the dozen, in as many threads as torch has: thousands of images cost little more than their
+        Calls are batched, in as many threads as torch has, so thousands of images cost little more than their
         arithmetic. An OutsideRange warning says where inputs leave the range on which the plan holds (`check`, where the
         float model is at hand).
         """
@@ -117,7 +117,7 @@ class Executable:
         `network` emulates a link between them (default: the machine's own loopback).
 
         CrypTensors, in both parties of a CrypTen run: CrypTensors come back, nothing is opened. Party 0 then makes the
-        correlated randomness, as CrypTen's own default does, and can read everything: ask for it by `insecure_dealer`.
+        correlated randomness, as CrypTen does by default, and can read everything, so `insecure_dealer` must be given.
         With a dealer of its own: `mpcc.runtime.crypten.inside`.
         """
         if any(not isinstance(value, Tensor) for value in inputs):
@@ -131,7 +131,7 @@ class Executable:
             kinds = ", ".join(sorted({type(value).__name__ for value in inputs}))
             raise UsageError(f"inputs of type {kinds}", hint="all of them plain tensors, or all of them CrypTensors")
         if network is not None:
-            raise UsageError("CrypTensors travel over CrypTen's own network, none is emulated", hint="leave `network` out")
+            raise UsageError("CrypTensors travel over CrypTen's own network, which is not emulated", hint="leave `network` out")
         from .crypten.inside import run_in_party
 
         return run_in_party(self._shared_party(insecure_dealer), *inputs)
@@ -211,7 +211,7 @@ class Executable:
 
 
 class RunningSession:
-    """A session of an executable: `run` as often as you like."""
+    """A session of an executable: `run` any number of times."""
 
     def __init__(self, executable: Executable, opened: Any) -> None:
         self.executable, self.opened = executable, opened

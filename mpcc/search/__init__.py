@@ -6,6 +6,7 @@ from .layouts import layouts
 from .metrics import Metric, load_metric, metric_of
 from .problem import Edge, Limit, Option, Problem, Slot, Weights
 from .recipes import recipe_plan
+from .scores import Scores
 from .sensitivity import Sensitivity
 from .solver import solve
 
@@ -17,6 +18,7 @@ __all__ = [
     "Metric",
     "Option",
     "Problem",
+    "Scores",
     "Sensitivity",
     "Slot",
     "Weights",

@@ -1,6 +1,6 @@
-"""Measured damages, kept in the user's cache under a hash of all that they depend on, so that a second search is quick.
+"""Measured losses, kept in the user's cache under a hash of all that they depend on, so that a second search is quick.
 
-    <cache>/mpcc/sensitivity/<hash of graph, weights, inputs, metric>.json : {hash of site and function: damage}
+    <cache>/mpcc/sensitivity/<hash of graph, weights, inputs, metric>.json : {hash of site and function: loss}
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def folder() -> Path:
 
 
 def key_of(graph_module: fx.GraphModule, columns: Sequence[Tensor], metric: str) -> str:
-    """Hash of a graph with its weights, of the inputs, and of how damage is measured."""
+    """Hash of a graph with its weights, of the inputs, and of how loss is measured."""
     found = hashlib.sha256(FORMAT.encode())
     for node in graph_module.graph.nodes:
         found.update(repr((node.op, str(node.target), node.args, node.kwargs, node.meta.get("site"))).encode())
@@ -69,10 +69,10 @@ def read(key: str) -> dict[str, float]:
         return {}
 
 
-def write(key: str, damages: Mapping[str, float]) -> None:
+def write(key: str, losses: Mapping[str, float]) -> None:
     """Keep them, whole or not at all. A cache that cannot be written is no error."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
-        files.write(folder() / f"{key}.json", json.dumps(dict(damages), sort_keys=True))
+        files.write(folder() / f"{key}.json", json.dumps(dict(losses), sort_keys=True))
     except OSError:
         return

@@ -11,11 +11,6 @@ from mpcc.approximate.masks import takes_mask
 from mpcc.errors import UnsupportedOperator
 from mpcc.ir.nn import sites
 
-PREFERRED = {
-    "softmax": ("softmax_mean_shift", "softmax_tempered", "softmax_max"),
-    "gelu": ("gelu_spline", "gelu_even"),
-}
-"""Where several approximations of an operator keep the function: the cheapest first."""
 GOOD = 0.05
 """The declared error up to which a preferred approximation is taken."""
 
@@ -61,11 +56,10 @@ def applicable(
 
 def preferred(seen: SiteStatistics, approximations: Mapping[str, Approximation], level: Level) -> Choice | None:
     """The first preferred one that is accurate enough there, else the most accurate of all."""
-    for name in PREFERRED.get(seen.site.operator, ()):
-        found = applicable(seen, [approximations[name]] if name in approximations else [], level)
-        for approximation, members in found.values():
+    for approximation in _by_preference(seen.site.operator, approximations):
+        for _, members in applicable(seen, [approximation], level).values():
             if declared(approximation, members[0]) <= GOOD:
-                return Choice(name, dict(members[0]))
+                return Choice(approximation.name, dict(members[0]))
     found = applicable(seen, approximations.values(), level)
     if not found:
         return None
@@ -76,6 +70,12 @@ def preferred(seen: SiteStatistics, approximations: Mapping[str, Approximation],
 
     best = min(found, key=order)
     return Choice(best, dict(found[best][1][0]))
+
+
+def _by_preference(operator: str, approximations: Mapping[str, Approximation]) -> list[Approximation]:
+    """Those of an operator that declare a preference, the first to try first."""
+    found = [(one.preference, one.name) for one in approximations.values() if one.operator == operator and one.preference]
+    return [approximations[name] for _, name in sorted(found)]
 
 
 def declared(approximation: Approximation, options: Options) -> float:

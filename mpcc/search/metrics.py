@@ -30,10 +30,10 @@ HINT = "Give `package.module:function`, called with the outputs and those of the
 
 @dataclass(frozen=True)
 class Metric:
-    """`damage` adds up and is minimised, `drop` is bounded; `source` tells apart what may be cached."""
+    """`loss` adds up and is minimised, `drop` is bounded; `source` tells apart what may be cached."""
 
     name: str
-    damage: Measure
+    loss: Measure
     drop: Measure
     drop_name: str
     source: str

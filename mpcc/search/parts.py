@@ -2,7 +2,7 @@
 
 A softmax is cut by heads, a GELU by tokens, into at most four parts: one each, or groups of those at which the cheapest
 structural member errs alike. Only where a structural member and another one are left, since only such members differ
-enough. A part's damage is its share of the site's: measured with that part alone replaced, scaled so that all parts
+enough. A part's loss is its share of the site's: measured with that part alone replaced, scaled so that all parts
 together do what the whole site does. So a sweep has at most four more runs for every structural member.
 
 What a member costs in a part is its price at the site times the part of the positions, but for the work of its kernels that
@@ -20,6 +20,7 @@ from torch import fx
 from mpcc.approximate import Approximation, Choice, Split
 from mpcc.approximate.expand import site_function
 from mpcc.approximate.plan import Part
+from mpcc.approximate.recipe import positions
 from mpcc.approximate.split import split_function
 from mpcc.cost import Work
 from mpcc.ir.nn import shape_of, sites, target_name
@@ -27,7 +28,6 @@ from mpcc.ir.nn import shape_of, sites, target_name
 from .candidates import Candidate, Candidates
 from .prices import Prices
 from .problem import Option, Slot
-from .recipes import part_dimension
 from .replay import Function, Replay
 
 CUT = ("softmax", "gelu")
@@ -89,7 +89,7 @@ def cut(node: fx.Node, entry: Candidates, approximations: Mapping[str, Approxima
     cheap = structural(entry, approximations)
     if operator not in CUT or not cheap or len(entry.members) < 2:
         return WHOLE
-    dim, count = part_dimension(operator, shape_of(node))
+    dim, count = positions(operator, "head" if operator == "softmax" else "token", shape_of(node))
     if count == 1:
         return WHOLE
     cheapest = min(cheap, key=lambda member: (member.work.bytes, member.work.rounds))
@@ -131,9 +131,9 @@ def alone(
 
 
 def with_shares(
-    entry: Candidates, parts: Parts, damages: Sequence[float], approximations: Mapping[str, Approximation]
+    entry: Candidates, parts: Parts, losses: Sequence[float], approximations: Mapping[str, Approximation]
 ) -> Candidates:
-    """Members with the share of each part in their damage; `damages` in the order of `alone`.
+    """Members with the share of each part in their loss; `losses` in the order of `alone`.
 
     Without any, what parts were too many to be measured: by their errors at the site.
     """
@@ -142,7 +142,7 @@ def with_shares(
     for member in entry.members:
         shares = parts.shares
         if approximations[member.choice.approximation].level == "structural":
-            shares = _normal(damages[done * count : (done + 1) * count]) or parts.wrong or shares
+            shares = _normal(losses[done * count : (done + 1) * count]) or parts.wrong or shares
             done += 1
         members.append(replace(member, shares=shares))
     return replace(entry, members=tuple(members))
@@ -151,13 +151,13 @@ def with_shares(
 def slots_of(entry: Candidates, parts: Parts, prices: Prices) -> tuple[Slot, ...]:
     """The slots of a site: one for each part, with the members as options in each."""
     if len(parts.groups) == 1:
-        return (Slot(entry.site, tuple(Option(member.work, member.damage) for member in entry.members)),)
+        return (Slot(entry.site, tuple(Option(member.work, member.loss) for member in entry.members)),)
     each = [_priced(entry.site, member, prices) for member in entry.members]
     return tuple(
         Slot(
             entry.site,
             tuple(
-                Option(Work(of.rounds, of.bytes * share, of.local_seconds * share), m.damage * m.shares[part], True, form, once)
+                Option(Work(of.rounds, of.bytes * share, of.local_seconds * share), m.loss * m.shares[part], True, form, once)
                 for form, (m, (of, once)) in enumerate(zip(entry.members, each, strict=True))
             ),
         )

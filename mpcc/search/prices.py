@@ -19,8 +19,8 @@ from mpcc.cost import Work
 from mpcc.ir import mpc
 from mpcc.ir.nn import WHOLE_VIEWS, sites, size_of
 
+from .expansion import OPENS, expansion
 from .neighbourhood import Neighbourhood, neighbourhood
-from .openings import OPENS, expansion
 from .replay import Replay
 
 aten = torch.ops.aten

@@ -16,14 +16,14 @@ from mpcc.cost import Work
 
 @dataclass(frozen=True)
 class Option:
-    """One way to fill a slot: its own work, and the damage that it does to the outputs when it stands alone.
+    """One way to fill a slot: its own work, and the loss that it does to the outputs when it stands alone.
 
     `once` is paid once by all the slots of a site whose options have the same `form`; nothing of it may be negative, and
     its rounds count only where operators run one after the other.
     """
 
     work: Work
-    damage: float
+    loss: float
     usable: bool = True
     form: int | None = None
     once: Work = Work()
@@ -48,17 +48,17 @@ class Edge:
 
 @dataclass(frozen=True)
 class Weights:
-    """A linear measure of a plan: rounds, bytes, local seconds, damage, each times a number that is not negative."""
+    """A linear measure of a plan: rounds, bytes, local seconds, loss, each times a number that is not negative."""
 
     rounds: float = 0.0
     bytes: float = 0.0
     local_seconds: float = 0.0
-    damage: float = 0.0
+    loss: float = 0.0
 
-    def of(self, work: Work, damage: float) -> float:
-        """The measure of a plan of that work and damage."""
+    def of(self, work: Work, loss: float) -> float:
+        """The measure of a plan of that work and loss."""
         spent = self.rounds * work.rounds + self.bytes * work.bytes + self.local_seconds * work.local_seconds
-        return float(spent) + self.damage * damage
+        return float(spent) + self.loss * loss
 
     def __add__(self, other: Weights) -> Weights:
         return Weights(*(a + b for a, b in zip(self.tuple, other.tuple, strict=True)))
@@ -68,7 +68,7 @@ class Weights:
 
     @property
     def tuple(self) -> tuple[float, float, float, float]:
-        return self.rounds, self.bytes, self.local_seconds, self.damage
+        return self.rounds, self.bytes, self.local_seconds, self.loss
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Problem:
     slots: tuple[Slot, ...]
     edges: tuple[Edge, ...] = ()
     fixed: Work = Work()
-    fixed_damage: float = 0.0
+    fixed_loss: float = 0.0
     parallel: bool = True
 
     @property
@@ -133,7 +133,7 @@ class Problem:
         works, once = [option.work for option in options], options[0].once
         own = max(w.rounds for w in works) if self.parallel else sum(w.rounds for w in works) + once.rounds
         size, local = (sum(getattr(w, name) for w in (*works, once)) for name in ("bytes", "local_seconds"))
-        return Option(Work(own, size, local), sum(o.damage for o in options), all(o.usable for o in options))
+        return Option(Work(own, size, local), sum(o.loss for o in options), all(o.usable for o in options))
 
     def in_parts(self, picks: Sequence[int]) -> Picks:
         """Picks of `whole`, one a site, as picks of this problem."""
@@ -146,12 +146,12 @@ class Problem:
         every = ((slot.site, option) for slot in self.slots for option in slot.options)
         return {(site, option.form): option.once for site, option in every if option.form is not None}
 
-    def damage(self, picks: Sequence[int]) -> float:
+    def loss(self, picks: Sequence[int]) -> float:
         """What the plan loses, if the slots did not act on one another."""
-        return self.fixed_damage + sum(s.options[p].damage for s, p in zip(self.slots, picks, strict=True))
+        return self.fixed_loss + sum(s.options[p].loss for s, p in zip(self.slots, picks, strict=True))
 
     def measure(self, weights: Weights, picks: Sequence[int]) -> float:
-        return weights.of(self.work(picks), self.damage(picks))
+        return weights.of(self.work(picks), self.loss(picks))
 
     def corrected_to(self, picks: Sequence[int], exact: Work) -> Problem:
         """The same problem, corrected so that it prices these picks as the whole program that was really made."""

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from mpcc.cost import Compute, Estimate, Network, PhaseCost, Protocol, SiteCost
-from mpcc.cost.machine import Machine
 from mpcc.program import Program
 from mpcc.program.local import Local
 from mpcc.program.traffic import attributed_rounds, rows, work
 
 
-def program_estimate(
-    program: Program, protocol: Protocol, network: Network, *, compute: Compute | None = None
-) -> Estimate:
-    """What one inference of this very program costs.
+def program_estimate(program: Program, protocol: Protocol, network: Network, compute: Compute) -> Estimate:
+    """What one inference of this very program costs, where local work takes what `compute` says.
 
     seconds = local work of the busier party + rounds * rtt_per_round * RTT + bytes of one direction / bandwidth.
-    `compute`: what local work takes; by default what `mpcc calibrate` found here, or else the protocol's own figures.
     """
-    cost, compute = program.cost, compute or _compute(protocol)
-    found = rows(program)
+    cost, found = program.cost, rows(program)
     shares = attributed_rounds(found)
     local = max(_seconds(work(program, "online", party), compute) for party in (0, 1))
     local += cost.rounds * compute.per_round + cost.bytes * compute.per_byte
@@ -46,19 +41,14 @@ def program_estimate(
         setup=PhaseCost(cost.setup_rounds, cost.setup_bytes, setup),
         offline=PhaseCost(1, cost.dealer_bytes, offline + latency + cost.dealer_bytes / network.bandwidth),
         sites=sites,
+        machine=compute.note,
     )
 
 
-def sizeless_seconds(program: Program, protocol: Protocol) -> float:
+def sizeless_seconds(program: Program, compute: Compute) -> float:
     """Of the local work, what kernels and calls take whatever the size of their operands."""
-    compute = _compute(protocol)
     amounts = [work(program, "online", party) for party in (0, 1)]
     return max(amount.kernels * compute.per_kernel + amount.calls * compute.per_call for amount in amounts)
-
-
-def _compute(protocol: Protocol) -> Compute:
-    machine = Machine.read()
-    return machine.compute if machine else protocol.compute
 
 
 def _seconds(amount: Local, compute: Compute) -> float:

@@ -1,6 +1,6 @@
 """From predictions to a plan that holds: solve, make the whole program, run the joint choice, correct, solve again.
 
-Prices of sites do not know what whole programs share, and damages of sites do not know one another. So every plan that
+Prices of sites do not know what whole programs share, and losses of sites do not know one another. So every plan that
 the solver offers is priced as a program and run with all its choices in place. Where that differs from the prediction,
 the problem is corrected and solved again, until a plan comes back that is known already.
 """
@@ -18,43 +18,52 @@ from .problem import Limit, Picks, Problem, Weights
 from .runaway import Runaway
 from .solver import solve
 
-DAMAGE = Weights(damage=1.0)
+LOSS = Weights(loss=1.0)
 NEGLIGIBLE = 1e-6
-"""Damage that is given up for all the time that could be saved: of two plans that are equally good the faster one."""
+"""Loss that is given up for all the time that could be saved: of two plans that are equally good the faster one."""
 CLOSE, SMALL = 0.1, 1e-5
-"""A measured damage this near to the predicted one confirms it."""
+"""A measured loss this near to the predicted one confirms it."""
 MOST_TRIALS = 8
+"""Whole programs made for one question. The loop ends by itself when a plan comes back; this holds where corrections of the
+problem alternate between plans, and bounds the time on large models, where a program takes a minute."""
 MOST_BANS = 40
-NOT_FINITE = "infinite"
+"""Options that turn out not to be usable; each costs one run of the graph and no program."""
 GAP, PART_GAP = 1e-3, 1e-2
+"""Relative distance from the optimum at which the solver may stop: well below `CLOSE`, to which its predictions hold. Parts of
+sites are interchangeable to a percent, and to prove which of them is best would take most of the time."""
+MOST_CORRECTION = 10.0
+"""How far one measurement of a joint choice scales the losses of a single site. They enter the sum with all others, so that such
+a factor is already more likely the share of another site; without a bound, a site whose own loss is tiny would be barred."""
+TIE_SPEED, TIE_LOSS = 1e-9, 1e-12
+"""Of two plans equal in what is asked for, the better one in the other measure: less than any difference that was measured."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A plan that was tried: its exact work as a program and the measured damage of the joint choice."""
+    """A plan that was tried: its exact work as a program and the measured loss of the joint choice."""
 
     picks: Picks
     work: Work
-    damage: float
+    loss: float
     predicted: float
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What the loop may ask: the work of the whole program, the damage of a joint choice, and that with each site exact.
+    """What the loop may ask: the work of the whole program, the loss of a joint choice, and that with each site exact.
 
     `without` is empty where it would take too long.
     """
 
     work: Callable[[Picks], Work]
-    damage: Callable[[Picks], float]
+    loss: Callable[[Picks], float]
     without: Callable[[Picks], Mapping[str, float]]
 
 
-def least_damage(
+def least_loss(
     problem: Problem, speed: Weights, limits: Sequence[Limit], tools: Tools, known: Sequence[Trial] = (), most: int = MOST_TRIALS
 ) -> tuple[list[Trial], Problem]:
-    """Plans of the least damage within the limits, each tried, and the problem as corrected by them.
+    """Plans of the least loss within the limits, each tried, and the problem as corrected by them.
 
     Sites are chosen as wholes first; then their parts may differ, for half as many trials: so many more choices let the
     solver pick out what is predicted too well, and only near a plan that was tried are its predictions worth that.
@@ -62,7 +71,7 @@ def least_damage(
     """
     tried = {trial.picks: trial for trial in known}
     found: list[Trial] = []
-    objective = DAMAGE + speed * (NEGLIGIBLE / span(problem, speed))
+    objective = LOSS + speed * (NEGLIGIBLE / span(problem, speed))
     for in_parts in (False, True) if len(problem.slots) > len(problem.sites) else (False,):
         until = most + most // 2 if in_parts else most
         for _ in range(most + MOST_BANS):
@@ -75,8 +84,8 @@ def least_damage(
                 continue
             found.append(trial)
             problem = problem.corrected_to(picks, trial.work)
-            if abs(trial.damage - problem.damage(picks)) > CLOSE * trial.damage + SMALL:
-                problem = corrected(problem, picks, trial.damage, tools.without(picks))
+            if abs(trial.loss - problem.loss(picks)) > CLOSE * trial.loss + SMALL:
+                problem = corrected(problem, picks, trial.loss, tools.without(picks))
     return found, problem
 
 
@@ -101,27 +110,27 @@ def settled(problem: Problem, objective: Weights, tools: Tools) -> tuple[Trial, 
 
 def cheapest(problem: Problem, weights: Weights, tools: Tools) -> tuple[Trial, Problem]:
     """The plan that costs least, whatever it does."""
-    return settled(problem, weights + DAMAGE * 1e-12, tools)
+    return settled(problem, weights + LOSS * TIE_LOSS, tools)
 
 
 def most_exact(problem: Problem, speed: Weights, tools: Tools) -> tuple[Trial, Problem]:
-    """The plan that does least damage, whatever it costs."""
-    return settled(problem, DAMAGE + speed * 1e-9, tools)
+    """The plan that does least loss, whatever it costs."""
+    return settled(problem, LOSS + speed * TIE_SPEED, tools)
 
 
 def attempt(problem: Problem, picks: Picks, tools: Tools) -> Trial | Problem:
     """A plan made and run; where that fails, the problem without the option that is to blame."""
     try:
-        damage = tools.damage(picks)
-        if not math.isfinite(damage):
-            return banned(problem, picks, RangeError(f"values are {NOT_FINITE}"))
-        return Trial(picks, tools.work(picks), damage, problem.damage(picks))
+        loss = tools.loss(picks)
+        if not math.isfinite(loss):
+            return banned(problem, picks, RangeError("values are infinite"))
+        return Trial(picks, tools.work(picks), loss, problem.loss(picks))
     except RangeError as error:
         return banned(problem, picks, error)
 
 
 def span(problem: Problem, speed: Weights) -> float:
-    """How far the cheapest and the dearest plan can lie apart."""
+    """How far the cheapest and the most expensive plan can lie apart."""
     total = 0.0
     for slot in problem.slots:
         costs = [speed.of(option.work, 0.0) for option in slot.options]
@@ -130,29 +139,30 @@ def span(problem: Problem, speed: Weights) -> float:
 
 
 def corrected(problem: Problem, picks: Picks, measured: float, without: Mapping[str, float]) -> Problem:
-    """Damages scaled, site by site, so that they add up to what was measured for these picks.
+    """Losses scaled, site by site, so that they add up to what was measured for these picks.
 
-    A site's share lies halfway between its damage alone and what is left undone when it is made exact: to second order
-    these shares add up to the joint damage. What remains is shared out in proportion; all of it where `without` is empty.
+    A site's share lies halfway between its loss alone and what is left undone when it is made exact: to second order
+    these shares add up to the joint loss. What remains is shared out in proportion; all of it where `without` is empty.
     Parts of a site are scaled alike.
     """
     alone = dict.fromkeys(problem.sites, 0.0)
     for slot, pick in zip(problem.slots, picks, strict=True):
-        alone[slot.site] += slot.options[pick].damage
+        alone[slot.site] += slot.options[pick].loss
     shares = {site: max(0.0, (own + measured - without.get(site, measured - own)) / 2) for site, own in alone.items()}
     total = sum(shares.values())
     factor = measured / total if total > 0 else 1.0
     slots = []
     for slot in problem.slots:
         own = alone[slot.site]
-        ratio = min(max(shares[slot.site] * factor / own, 0.1), 10.0) if own > 0 else 1.0
-        slots.append(replace(slot, options=tuple(replace(o, damage=o.damage * ratio) for o in slot.options)))
+        ratio = shares[slot.site] * factor / own if own > 0 else 1.0
+        ratio = min(max(ratio, 1 / MOST_CORRECTION), MOST_CORRECTION)
+        slots.append(replace(slot, options=tuple(replace(o, loss=o.loss * ratio) for o in slot.options)))
     made = replace(problem, slots=tuple(slots))
-    return replace(made, fixed_damage=made.fixed_damage + measured - made.damage(picks))
+    return replace(made, fixed_loss=made.fixed_loss + measured - made.loss(picks))
 
 
 def banned(problem: Problem, picks: Picks, error: RangeError) -> Problem:
-    """Without the most damaging choice up to there, which made values leave the ranges of what follows.
+    """Without the choice of most loss up to there, which made values leave the ranges of what follows.
 
     What the error names is where that shows, seldom where it comes from; where it knows that, without what is to blame.
     The error itself where no choice is left.
@@ -168,17 +178,17 @@ def banned(problem: Problem, picks: Picks, error: RangeError) -> Problem:
 def _to_blame(problem: Problem, picks: Picks, error: RangeError, open_: Sequence[int]) -> list[int]:
     """Of the slots that have a choice left those whose picks are to blame."""
 
-    def most_damaging(places: Sequence[int]) -> int:
-        return max(places, key=lambda p: problem.slots[p].options[picks[p]].damage)
+    def worst(places: Sequence[int]) -> int:
+        return max(places, key=lambda p: problem.slots[p].options[picks[p]].loss)
 
     known = error.causes if isinstance(error, Runaway) else ()
     own = {problem.slots[p].site: [q for q in open_ if problem.slots[q].site == problem.slots[p].site] for p in open_}
     causes = dict.fromkeys(next((site for site in cause if site in own), None) for cause in known)
-    found = [most_damaging(own[site]) for site in causes if site is not None]
+    found = [worst(own[site]) for site in causes if site is not None]
     if found:
         return found
     named = [p for p, slot in enumerate(problem.slots) if slot.site in (error.where or "")]
-    return [most_damaging([p for p in open_ if named and p <= named[-1]] or open_)]
+    return [worst([p for p in open_ if named and p <= named[-1]] or open_)]
 
 
 def _barred(problem: Problem, picks: Picks, position: int, open_: Sequence[int]) -> Problem:

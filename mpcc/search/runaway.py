@@ -1,4 +1,4 @@
-"""Which choices are to blame where inputs that are somewhat larger give values that are no numbers.
+"""Which choices are to blame where inputs that are somewhat larger give NaN or infinite values.
 
 A polynomial is soon lost beyond its range, and what it then gives is further beyond the range of the next. So each choice
 is tried on what its site sees when those before it are exact, or structural and not lost themselves: what is far off
@@ -16,17 +16,23 @@ from torch import Tensor, fx
 
 from mpcc.approximate import Approximation, Choice, Split
 from mpcc.approximate.expand import site_function
+from mpcc.approximate.logit_margin import STRETCH
 from mpcc.calibration.ranges import Inputs, observe
 from mpcc.errors import RangeError
 from mpcc.ir.nn import operator_of, sites
 
-LOST, LOST_STRUCTURAL, PASSED_ON = 1.0, 30.0, 0.15
-"""Root mean square of the error, relative to that of the exact values: a structural choice is another function."""
+LOST, LOST_STRUCTURAL = 1.0, 30.0
+"""Root mean square of the error, relative to that of the exact values. At 1 a choice says no more than zero would. A structural
+choice is another function of another scale, often several times off where it works; a polynomial outside its range is off by
+powers of ten within one site."""
+PASSED_ON = 0.6 * (STRETCH - 1)
+"""Error of a norm that passes the larger scale of its inputs on. Divided by a constant, all of the stretch is left (STRETCH - 1);
+exactly normalised, none. Somewhat above the middle, as structural norms have an error of their own."""
 NORMS = ("layer_norm", "rms_norm", "group_norm")
 
 
 class Runaway(RangeError):
-    """Values are no numbers. `causes`: for each the sites where another choice may mend it, the likeliest first."""
+    """Values are NaN or infinite. `causes`: for each the sites where another choice may mend it, the likeliest first."""
 
     def __init__(self, what: str, causes: Sequence[tuple[str, ...]]) -> None:
         super().__init__(what)
@@ -78,6 +84,6 @@ def _exact(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T
 
 
 def _off(found: Tensor, exact: Tensor) -> Tensor:
-    """The relative error, infinite where it is no number."""
+    """The relative error, infinite where it is NaN."""
     wrong, size = (found - exact).double().square().mean(), exact.double().square().mean()
     return torch.nan_to_num((wrong / size.clamp(min=1e-30)).sqrt(), nan=torch.inf, posinf=torch.inf)

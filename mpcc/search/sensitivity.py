@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.approximate import Approximation, Choice, Split
-from mpcc.approximate.approximation import function_key
 from mpcc.approximate.expand import site_function
 from mpcc.calibration.ranges import values_a_call
 from mpcc.cost import uses
@@ -43,7 +42,7 @@ def _silent(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Measures damages of a graph on `columns` [calls, ...]; `reference` are its own outputs there."""
+    """Measures losses of a graph on `columns` [calls, ...]; `reference` are its own outputs there."""
 
     module: fx.GraphModule
     columns: Columns
@@ -66,7 +65,7 @@ class Sensitivity:
         return site_function(node, choice, self.approximations)
 
     def sweep(self, members: Mapping[str, Sequence[Choice | Partly]], tell: Tell = _silent) -> dict[str, list[float]]:
-        """Site -> damage of each member alone, at the whole site or in some part of it. Cached by content."""
+        """Site -> loss of each member alone, at the whole site or in some part of it. Cached by content."""
         key = cache.key_of(self.module, self.columns, self.metric.source)
         known = cache.read(key)
         names = {site: [self._entry(site, choice) for choice in row] for site, row in members.items()}
@@ -74,7 +73,7 @@ class Sensitivity:
         if todo:
             functions = [{site: self.function(site, members[site][i])} for site, i in todo.values()]
             for name, outputs in zip(todo, self._outputs(functions, {}, tell), strict=True):
-                known[name] = self.metric.damage(outputs, self.reference)
+                known[name] = self.metric.loss(outputs, self.reference)
             cache.write(key, known)
         return {site: [known[name] for name in row] for site, row in names.items()}
 
@@ -84,12 +83,12 @@ class Sensitivity:
         return _joined([Replay(self.module, part, functions).outputs({}) for part in batches(self.module, self.columns)])
 
     def without(self, choices: Mapping[str, Choice | Split], tell: Tell = _silent) -> dict[str, float]:
-        """Site -> damage of all these choices with that one site exact."""
+        """Site -> loss of all these choices with that one site exact."""
         functions = {site: self.function(site, choice) for site, choice in choices.items()}
         nodes = sites(self.module)
         exact: list[Mapping[str, Function]] = [{site: nodes[site].target} for site in choices]  # type: ignore[dict-item]
         found = self._outputs(exact, functions, tell)
-        return {site: self.metric.damage(outputs, self.reference) for site, outputs in zip(choices, found, strict=True)}
+        return {site: self.metric.loss(outputs, self.reference) for site, outputs in zip(choices, found, strict=True)}
 
     def _outputs(
         self, variants: Sequence[Mapping[str, Function]], base: Mapping[str, Function], tell: Tell
@@ -106,10 +105,11 @@ class Sensitivity:
 
     def _entry(self, site: str, member: Choice | Partly) -> str:
         choice = member.choice if isinstance(member, Partly) else member
-        content: Any = [choice.approximation, function_key(choice.options)]
+        approximation = self.approximations[choice.approximation]
+        content: Any = [approximation.name, approximation.function_key(choice.options)]
         if isinstance(member, Partly):
             content += [member.dim, list(member.index)]
-        return cache.entry_of(site, content, [self.approximations[choice.approximation]])
+        return cache.entry_of(site, content, [approximation])
 
 
 def batches(module: fx.GraphModule, columns: Columns, kept: int = ELEMENTS_KEPT) -> list[Columns]:

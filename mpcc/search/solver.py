@@ -1,6 +1,6 @@
-"""The best plan as a mixed-integer programme, solved exactly by HiGHS.
+"""The best plan as a mixed-integer linear program (MILP), solved exactly by HiGHS.
 
-    minimise   objective(rounds, bytes, local, damage)          all measures are linear: see `Weights`
+    minimise   objective(rounds, bytes, local, loss)          all measures are linear: see `Weights`
     so that    each limit holds                                 such as rounds * latency + bytes / bandwidth + local <= 2 s
     x[slot, option] is 0 or 1, one option a slot
     used[site, form] >= x of each option of that form at the site                 (what a form costs once)
@@ -29,6 +29,7 @@ Array = np.ndarray[Any, Any]
 SLACK = 1e-9
 """Relative: how far above a limit counts as rounding."""
 MOST_CUTS = 50
+"""Solutions that may lie within the solver's tolerance of a limit but above it; each is excluded by a row."""
 MOST_NODES = 1000
 """Of a search within a gap: when as many did not close it, what was found so far is as good (and a count, unlike a time, gives
 the same plan everywhere)."""
@@ -39,14 +40,14 @@ def solve(problem: Problem, objective: Weights, limits: Sequence[Limit] = (), ga
     """The picks of least objective within the limits; None if there are none. `gap`: relative, that is close enough."""
     if not problem.slots:
         return () if all(holds(problem, limit, ()) for limit in limits) else None
-    programme = Milp.of(problem)
+    milp = Milp.of(problem)
     for limit in limits:
-        programme.limit(problem, limit)
+        milp.limit(problem, limit)
     for _ in range(MOST_CUTS):
-        picks = programme.run(problem, objective, gap)
+        picks = milp.run(problem, objective, gap)
         if picks is None or all(holds(problem, limit, picks) for limit in limits):
             return picks
-        programme.exclude(picks)  # within the solver's tolerance of a limit, but above it
+        milp.exclude(picks)  # within the solver's tolerance of a limit, but above it
     return None
 
 
@@ -115,7 +116,7 @@ class Milp:
                 found[self.first[position] + index] = (
                     weights.bytes * float(work.bytes)
                     + weights.local_seconds * float(work.local_seconds)
-                    + weights.damage * option.damage
+                    + weights.loss * option.loss
                 )
         for key, once in problem.forms.items():
             found[self.used[key]] = weights.bytes * float(once.bytes) + weights.local_seconds * float(once.local_seconds)
@@ -125,7 +126,7 @@ class Milp:
     def limit(self, problem: Problem, limit: Limit) -> None:
         """Add a limit, divided by its right side so that tolerances are relative."""
         costs = self.costs(problem, limit.weights)
-        left = limit.most - limit.weights.of(problem.fixed, problem.fixed_damage)
+        left = limit.most - limit.weights.of(problem.fixed, problem.fixed_loss)
         scale = abs(left) or float(np.abs(costs).max()) or 1.0
         row = {int(column): costs[column] / scale for column in np.flatnonzero(costs)}
         self.rows.append((row, -np.inf, left / scale))

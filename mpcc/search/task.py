@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from mpcc.approximate import Level, Plan, SiteStatistics
 from mpcc.calibration.ranges import Inputs, stack_calls, values_a_call
-from mpcc.cost import Estimate, Network, Protocol
+from mpcc.cost import Compute, Estimate, Network, Protocol
 from mpcc.lowering import Settings
 from mpcc.program import Program
 
 from .candidates import Candidates
 from .metrics import Metric
-from .parts import Parts
-from .sensitivity import Sensitivity
 
 Progress = Callable[[str, int, int], None]
 
@@ -30,8 +30,8 @@ def large(graph: fx.GraphModule, inputs: Inputs) -> bool:
     return values_a_call(graph) * len(stack_calls(graph, inputs)[0]) > DRAFT_VALUES
 
 
-def drafted(graph: fx.GraphModule, inputs: Inputs) -> Inputs:
-    """The calibration inputs, or the first of them where they are too many for a search."""
+def subset_of(graph: fx.GraphModule, inputs: Inputs) -> Inputs:
+    """The calibration inputs, or the first of them where they are too many for drafts."""
     columns = stack_calls(graph, inputs)
     few = max(FEWEST_DRAFTED, DRAFT_VALUES // max(1, values_a_call(graph)))
     return inputs if few >= len(columns[0]) else list(zip(*(column[:few] for column in columns), strict=True))
@@ -56,8 +56,9 @@ class LastProgram:
 class Task:
     """What is to be chosen for, and with what: the graph with what calibration saw, the protocol, the network, the metric.
 
-    `passes` are the mpc-level rewrites, `program` makes the whole program of a plan. Of a large model `few` are some of
-    the inputs, and `draft` makes a program with the ranges that these have, unchecked; else it is `program` itself.
+    `passes` are the mpc-level rewrites, `program` makes the whole program of a plan. Of a large model `subset` are some of
+    the inputs, and `draft_program` makes a program with the ranges that these have, unchecked; else it is `program` itself.
+    `compute` says what local work takes: predicted seconds depend on it.
     """
 
     graph: fx.GraphModule
@@ -67,30 +68,44 @@ class Task:
     level: Level
     protocol: Protocol
     network: Network
+    compute: Compute
     metric: Metric
     passes: Callable[[fx.GraphModule], fx.GraphModule]
     program: Callable[[Plan], Program]
-    few: Inputs
-    draft: Callable[[Plan], Program]
+    subset: Inputs
+    draft_program: Callable[[Plan], Program]
     expanded: Callable[[Plan], fx.GraphModule]
     settings: Settings
     progress: Progress = field(default=lambda stage, done, total: None)
 
+    @cached_property
+    def columns(self) -> tuple[Tensor, ...]:
+        """The calibration inputs, one tensor [calls, ...] for each input of the graph."""
+        return stack_calls(self.graph, self.inputs)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What a plan says it was made for."""
+        return {
+            "protocol": self.protocol.name, "network": self.network.name, "machine": self.compute.note, "level": self.level,
+            "calibrated": self.calibrated,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Point:
-    """A plan with its predicted cost, its damage and what it drops, on `images` calibration inputs."""
+    """A plan with its predicted cost, its quality loss (measured and predicted) and its accuracy drop."""
 
     plan: Plan
     estimate: Estimate
-    damage: float
+    loss: float
     drop: float
-    predicted_damage: float
+    predicted_loss: float
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The point that was chosen, out of what, and how the drop was counted."""
+    """The point that was chosen and out of what; its loss was measured on `images` inputs, its drop on `judged`."""
 
     point: Point
     candidates: Mapping[str, Candidates]
@@ -98,24 +113,3 @@ class Chosen:
     images: int
     judged: int
     tried: int
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """What no price decides: roughly pruned members, their damages, the inputs that these were measured on, sites' parts.
-
-    Not `swept`, damages are the errors at the sites, for lack of time; where that is `scarce`, those of parts are shared out
-    by their errors, and damages of joint choices in proportion. `judged` keeps what plans do (plan.json
-    -> damage, drop), `recipes` what published ones are on these inputs, `sound` the plans that a program
-    was made of.
-    """
-
-    found: Mapping[str, Candidates]
-    damages: Mapping[str, Sequence[float]]
-    sensitivity: Sensitivity
-    parts: Mapping[str, Parts]
-    swept: bool = True
-    scarce: bool = False
-    judged: dict[str, tuple[float, float]] = field(default_factory=dict)
-    recipes: dict[str, Plan] = field(default_factory=dict)
-    sound: set[str] = field(default_factory=set)

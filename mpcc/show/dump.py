@@ -20,6 +20,7 @@ from torch import Tensor, fx
 
 from mpcc.errors import UsageError
 from mpcc.files import write
+from mpcc.ir.info import KEY, Info
 from mpcc.rewrite import Step
 
 INDEX = "00-index.txt"
@@ -88,9 +89,10 @@ def _value(value: Any) -> str:
 
 
 def _note(meta: Mapping[str, Any]) -> str:
-    place = meta.get("site") or meta.get("layer")
-    part = [f"part {meta['part']}"] if meta.get("part") else []
-    phase = [f"{meta['phase']} {meta.get('level', '')}".strip()] if meta.get("phase") else []
-    made_by = [f"by {' then '.join(meta['made_by'])}"] if meta.get("made_by") else []
-    notes = [*([str(place)] if place else []), *part, *phase, *made_by]
+    info: Info | None = meta.get(KEY)
+    found = {key: str(meta.get(key) or "") for key in ("layer", "site", "part")} if info is None else vars(info.origin)
+    phase = "" if info is None or info.phase is None else f"{info.phase} {info.level}"
+    part = f"part {found['part']}" if found["part"] else ""
+    made_by = f"by {' then '.join(meta['made_by'])}" if meta.get("made_by") else ""
+    notes = [note for note in (found["site"] or found["layer"], part, phase, made_by) if note]
     return f"  # {', '.join(notes)}" if notes else ""

@@ -25,7 +25,7 @@ def write_front(front: Front, place: Path) -> Path:
         for number, point in enumerate(front.points, 1):
             write(new / f"{number:02}.plan.json", point.plan.to_json())
         write(new / FRONT, json.dumps(document(front), indent=2) + "\n")
-        figure = picture({"this search": _curve(front)}, front.damage)
+        figure = picture({"this search": _curve(front)}, front.loss)
         figure.savefig(new / "front.svg", metadata={"Date": None})
         figure.savefig(new / "front.png", dpi=120)
     return place
@@ -37,10 +37,12 @@ def document(front: Front) -> dict[str, Any]:
     return {
         "protocol": first.protocol,
         "network": first.network,
-        "damage": front.damage,
+        "quality_loss": front.loss,
+        "damage": front.loss,  # here and below the former name, for one more release
         "drop": front.drop,
         "images": front.images,
         "calibrated": front.calibrated,
+        "machine": dict(first.machine),
         "baseline_seconds": float(front.baseline.seconds),
         "points": [
             {
@@ -48,8 +50,10 @@ def document(front: Front) -> dict[str, Any]:
                 "seconds": float(point.estimate.seconds),
                 "rounds": float(point.estimate.rounds),
                 "bytes": float(point.estimate.bytes),
-                "damage": point.damage,
-                "predicted_damage": point.predicted_damage,
+                "quality_loss": point.loss,
+                "predicted_quality_loss": point.predicted_loss,
+                "damage": point.loss,
+                "predicted_damage": point.predicted_loss,
                 "drop": point.drop,
                 "chosen": tally(point.plan.choices),
                 "recipe": point.plan.notes.get("recipe"),
@@ -65,7 +69,7 @@ def tally(choices: Mapping[str, Choice | Split]) -> dict[str, int]:
 
 
 def _curve(front: Front) -> list[tuple[float, float]]:
-    return [(float(point.estimate.seconds), point.damage) for point in front.points]
+    return [(float(point.estimate.seconds), point.loss) for point in front.points]
 
 
 def picture(

@@ -1,52 +1,40 @@
-"""Search with training: sites as mixtures, latency in the loss, picks, distillation, checkpoints, data."""
+"""Search with training: sites as mixtures, cost in the loss, picks, distillation, checkpoints, data."""
 
-from .checkpoint import Checkpoint, Snapshot
-from .data import Data, Part, load_data
-from .discretise import Picks, by_milp, by_ratio
-from .distil import NONE, Distillation, taps
-from .fitting import fitted_plan, provisional_plan, untrained
+from .checkpoint import Checkpoint
+from .data import Data, load_data
+from .discretise import by_milp, by_ratio
+from .distil import taps
+from .finish import Tuned
 from .group import Group, device_of, group
-from .latency import Prices, measured
-from .methods import METHODS, Method, method
-from .mixture import EXACT, GRANULARITIES, Candidate, Gate, Granularity, Mixture, Picked, gate, replaced, weights_of
-from .trainer import Recipe, Row, Stage, Trainer, accuracy
+from .latency import Prices
+from .mixture import Candidate, Gate, Mixture, Picked, gate, replaced
+from .request import Request
+from .trainer import Hyperparameters, Row, Stage, Trainer
+from .tuning import Tuning, tune
 
 __all__ = [
-    "EXACT",
-    "GRANULARITIES",
-    "METHODS",
-    "NONE",
     "Candidate",
     "Checkpoint",
     "Data",
-    "Distillation",
     "Gate",
-    "Granularity",
     "Group",
-    "Method",
+    "Hyperparameters",
     "Mixture",
-    "Part",
     "Picked",
-    "Picks",
     "Prices",
-    "Recipe",
+    "Request",
     "Row",
-    "Snapshot",
     "Stage",
     "Trainer",
-    "accuracy",
+    "Tuned",
+    "Tuning",
     "by_milp",
     "by_ratio",
     "device_of",
-    "fitted_plan",
     "gate",
     "group",
     "load_data",
-    "measured",
-    "method",
-    "provisional_plan",
     "replaced",
     "taps",
-    "untrained",
-    "weights_of",
+    "tune",
 ]

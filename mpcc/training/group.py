@@ -1,4 +1,4 @@
-"""The processes that train together, as torchrun starts them: batches are shared out, gradients averaged."""
+"""Data-parallel training under torchrun: batches are divided among the processes, gradients averaged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Group:
-    """This process's number among `size`, and what it trains on. The first one writes files."""
+    """This process's rank among `size` processes, and the device that it trains on. The first one writes files."""
 
     rank: int = 0
     size: int = 1
@@ -43,13 +43,13 @@ class Group:
             grad.copy_(part.view_as(grad))
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Block until every process has arrived here."""
         if self.size > 1:
             distributed.barrier()
 
 
 def device_of(name: str | None) -> torch.device:
-    """The device by name; without one this process's GPU if there is one, else the CPU. UsageError if it cannot be used."""
+    """The device of that name; without a name this process's GPU if there is one, else the CPU. UsageError if unusable."""
     if name is None:
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     try:

@@ -1,11 +1,11 @@
-"""What a mixture is predicted to cost, as a differentiable function of its weights.
+"""The predicted cost of a mixture as a differentiable function of its weights.
 
     cost = base + sum over sites of  smoothmax over positions (sum over k of w[p, k] rounds[k]) * latency
                                    + mean over positions   (sum over k of w[p, k] rest[k])
 
-`rounds[k]` and `rest[k]` (bytes and local work) are those of a whole program in which one of the sites alike takes
-candidate k, less those of the base program. Parts of a site run side by side, so a site takes the rounds of its slowest
-part: a choice a head saves none until the last head has made it. Bytes add up.
+`rounds[k]` and `rest[k]` (bytes and local work) are those of a whole program in which one of a group of similar sites takes
+candidate k, minus those of the base program. Parts of a site run in parallel, so a site takes the rounds of its slowest
+part: a cheaper head saves no round until the last head is as cheap. Bytes add up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SHARPNESS = 2.0  # per round: how near the smooth maximum is to the maximum
 
 @dataclass(frozen=True)
 class SitePrice:
-    """One site, for each candidate: what it adds to the base program, in rounds and in the budget's unit besides."""
+    """One site, for each candidate: the rounds that it adds to the base program, and the rest in the budget's unit."""
 
     rounds: tuple[float, ...]
     rest: tuple[float, ...]
@@ -64,18 +64,18 @@ class Prices:
 def measured(
     gates: Sequence[Gate], estimate: Callable[[Mapping[str, int]], Estimate], unit: Budget, per_round: float
 ) -> Prices:
-    """Prices from whole programs: the base, and one for each candidate at one site of each group of sites alike.
+    """Prices from whole programs: the base program, and one for each candidate at one site of each group of similar sites.
 
-    `estimate` prices the program in which the named sites take the named candidates, all others their first.
-    `per_round`: seconds of a round. Nothing is trained for the candidate yet: the last site is priced, behind which the least
-    can leave its range; if that cannot be made, the one before it.
+    `estimate` prices the program in which the given sites take the given candidates and all others their first.
+    `per_round`: seconds of a round. The model is not trained for the candidate yet, so values behind it may leave their range:
+    the last site of a group is tried first, since the least comes after it, then the one before.
     """
     each = {"seconds": per_round, "rounds": 1.0, "bytes": 0.0}[unit.unit]
     base = estimate({})
     groups: dict[object, list[Gate]] = {}
     for gate in gates:
-        alike = (gate.operator, shape_of(gate.node), tuple(c.name for c in gate.candidates))
-        groups.setdefault(alike, []).append(gate)
+        similar = (gate.operator, shape_of(gate.node), tuple(c.name for c in gate.candidates))
+        groups.setdefault(similar, []).append(gate)
     sites: dict[str, SitePrice] = {}
     for group in groups.values():
         rounds, rest = [0.0], [0.0]

@@ -1,43 +1,44 @@
-"""Sites as mixtures of their candidates, and sites as what was picked: both as trainable graphs.
+"""Trainable graphs: sites as mixtures of their candidates while searching, and as what was picked afterwards.
 
     softmax(x)  ->  sum over k of w[h, k] f_k(x),    w[h, :] = softmax(scores[h, :] / temperature)      h: head, token or 1
     softmax(x)  ->  f_0 on heads 0 and 2, f_1 on heads 1 and 3                                          once picked
 
-A candidate's f is `Approximation.function` with exact reciprocals, or the operator itself ("exact").
-MPCViT (arXiv 2211.13955, section 4.2) has two candidates a head and w = (alpha, 1 - alpha), alpha from 1.
+A candidate's f is `Approximation.function` in its exact form, or the operator itself. MPCViT (arXiv 2211.13955,
+section 4.2) has two candidates for each head and w = (alpha, 1 - alpha), where alpha starts at 1.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from mpcc.approximate import Approximation, Choice, Options, Split
 from mpcc.approximate.expand import site_function
+from mpcc.approximate.recipe import EXACT, Granularity, Use, positions
 from mpcc.approximate.split import split_function
 from mpcc.ir.nn import attribute, operator_of, shape_of
-
-EXACT = "exact"
-Granularity = Literal["head", "token", "layer"]
-GRANULARITIES: tuple[Granularity, ...] = ("head", "token", "layer")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An approximation by name, with the options that training keeps fixed; `exact` is the operator itself."""
+    """A recipe's alternative at a site, and the options that it is trained with."""
 
-    name: str
-    options: Options
+    use: Use
+    options: Options = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.use.approximation
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A site that is chosen for: `positions` along `dim` of its input, one by one, or the whole site (None, 1)."""
+    """A site with a choice: one for each of the `positions` along `dim` of its input, or one for the site (None, 1)."""
 
     node: fx.Node
     dim: int | None
@@ -63,29 +64,27 @@ class Gate:
 
 
 def gate(node: fx.Node, granularity: Granularity, candidates: Sequence[Candidate]) -> Gate:
-    """The gate of a site. Heads are the third dimension from the end of a softmax, tokens the second; of a GELU
-    [..., tokens, channels] the second. What has no such dimension is chosen for as a whole."""
-    shape, found = shape_of(node.args[0]), operator_of(node)  # type: ignore[arg-type]
+    """The gate of a site. A site without the dimension that `granularity` names is chosen for as a whole."""
+    found = operator_of(node)
     assert found is not None
-    back = {"head": 3 if found.name == "softmax" else None, "token": 2, "layer": None}[granularity]
-    dim = None if back is None or len(shape) < 3 or shape[-back] == 1 else len(shape) - back
-    return Gate(node, dim, 1 if dim is None else shape[dim], tuple(candidates))
+    dim, count = positions(found.name, granularity, shape_of(node.args[0]))  # type: ignore[arg-type]
+    return Gate(node, dim if count > 1 else None, count, tuple(candidates))
 
 
-def ideal(node: fx.Node, candidate: Candidate, approximations: Mapping[str, Approximation]) -> Callable[..., Any]:
-    """A candidate as a function of the operator's arguments, with exact reciprocals."""
+def function_of(node: fx.Node, candidate: Candidate, approximations: Mapping[str, Approximation]) -> Callable[..., Any]:
+    """A candidate as a function of the operator's arguments, as it is trained."""
     if candidate.name == EXACT:
         return node.target  # type: ignore[return-value]
     return site_function(node, Choice(candidate.name, candidate.options), approximations)
 
 
 class Mixture(nn.Module):
-    """The weighted sum of a gate's candidates. `paired`: one score a position, weights (score, 1 - score)."""
+    """The weighted sum of a gate's candidates. `paired`: one score per position, weights (score, 1 - score)."""
 
     def __init__(self, gate: Gate, approximations: Mapping[str, Approximation], *, paired: bool) -> None:
         super().__init__()
         self.gate, self.paired, self.temperature = gate, paired, 1.0
-        self.functions = [ideal(gate.node, candidate, approximations) for candidate in gate.candidates]
+        self.functions = [function_of(gate.node, candidate, approximations) for candidate in gate.candidates]
         start = torch.ones(gate.positions, 1) if paired else torch.zeros(gate.positions, len(gate.candidates))
         self.scores = nn.Parameter(start)
 
@@ -106,7 +105,7 @@ class Picked(nn.Module):
 
     def __init__(self, gate: Gate, picks: Sequence[int], approximations: Mapping[str, Approximation]) -> None:
         super().__init__()
-        functions = {index: ideal(gate.node, gate.candidates[index], approximations) for index in set(picks)}
+        functions = {index: function_of(gate.node, gate.candidates[index], approximations) for index in set(picks)}
         if len(functions) == 1:
             (self.function,) = functions.values()
             return
@@ -125,7 +124,7 @@ def replaced(
     base: fx.GraphModule, sites: Mapping[str, nn.Module], taps: Sequence[fx.Node] = ()
 ) -> fx.GraphModule:
     """A copy of `base` with its own weights, in which `sites` are calls of modules; `taps` (nodes of `base`) are further
-    outputs. A replaced node keeps its name, and `meta["site_node"]` is the node that it stands for."""
+    outputs. A replaced node keeps its name; `meta["site_node"]` is the node it replaces."""
     own = copy.deepcopy({name: value for name, value in _constants(base).items()})
     graph = fx.Graph()
     env: dict[fx.Node, fx.Node] = {}
@@ -152,12 +151,12 @@ def _constants(base: fx.GraphModule) -> dict[str, Any]:
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
-    """The parameters that are the model's own, by name: what a plan's model is trained in."""
+    """The model's own parameters by name, without the scores of mixtures."""
     return {name: value for name, value in module.named_parameters() if not name.endswith(".scores")}
 
 
 def batched(module: nn.Module, images: Tensor, batch: int) -> tuple[Tensor, ...]:
-    """The graph's outputs for images [count, ...]: calls of its static batch side by side; [count, ...] each."""
+    """The graph's outputs, [count, ...] each, for images [count, ...]: calls of its static batch, run together."""
     calls = images.reshape(-1, batch, *images.shape[1:])
     outputs = torch.func.vmap(module)(calls)
     return tuple(value.flatten(0, 1) for value in outputs)

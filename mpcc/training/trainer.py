@@ -1,7 +1,7 @@
 """One stage of training in plain PyTorch: AdamW, warm-up and cosine, resumable at every step.
 
-What a step does follows from the seed, the stage's name and the step's number alone, so that a training that was killed
-and resumed ends with the numbers of an unbroken one.
+A step depends on the seed, the stage's name and the step's number alone, so that a training that was interrupted and resumed
+ends with the same numbers as one that was not.
 """
 
 from __future__ import annotations
@@ -16,19 +16,28 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from mpcc.approximate.recipe import Distillation
+
 from .checkpoint import Checkpoint, Snapshot
 from .data import Data, Part, augmented
-from .distil import Distillation, Taps, loss_of
+from .distil import Taps, loss_of
 from .group import CPU, Group
 from .mixture import Mixture, batched
 
 AT_ONCE = 256
-"""Images evaluated together."""
+"""Images that are evaluated together: bounds memory, changes no result."""
+Progress = Callable[[str, int, int], None]
+"""progress(stage, steps done, steps in all)"""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How fast and how long. `gate_rate`: the learning rate of the scores; `patience`: seconds between checkpoints."""
+class Hyperparameters:
+    """How a model is trained; a batch is counted over all processes.
+
+    `gate_rate`: learning rate of the scores; `warmup`: share of the steps; `smoothing`: of the labels; `clip`: norm of the
+    gradients; `pressure`: step of the multiplier of the budget; `coldest`: temperature of the mixtures at the end of the
+    search, from 1; `checkpoint_seconds`: between checkpoints.
+    """
 
     epochs: int = 10
     batch: int = 128
@@ -41,12 +50,12 @@ class Recipe:
     pressure: float = 0.05
     coldest: float = 0.3
     seed: int = 0
-    patience: float = 60.0
+    checkpoint_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """An epoch: mean loss, validation accuracy, predicted cost at its end (None in a stage without a prediction)."""
+    """An epoch: mean loss; validation accuracy and predicted cost at its end (None in a stage without a prediction)."""
 
     stage: str
     epoch: int
@@ -57,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Stage:
-    """A graph to train. `predicted` gives its cost, to be brought below `budget`; `penalty` on the absolute scores."""
+    """A graph to train. `predicted` gives its cost, which is driven below `budget`; `penalty` weighs the absolute scores."""
 
     name: str
     student: fx.GraphModule
@@ -71,24 +80,25 @@ class Stage:
 
 
 class Trainer:
-    """Runs a stage; `best` are the weights with the best validation accuracy, scores those of the end.
+    """Runs a stage. `best` holds the weights with the best validation accuracy, `top`; scores are those of the last step.
 
-    The graphs are on the group's device while it runs, and on the CPU again afterwards.
+    The graphs are on the group's device while it runs, and on the CPU again afterwards. `static`: images per call of the
+    graph; `extra`: what checkpoints hold besides the state of the stage.
     """
 
     def __init__(
-        self, stage: Stage, data: Data, recipe: Recipe, static: int, group: Group, checkpoint: Checkpoint,
-        kept: Mapping[str, Any], report: Callable[[Row], None], tell: Callable[[str, int, int], None],
+        self, stage: Stage, data: Data, hyper: Hyperparameters, static: int, group: Group, checkpoint: Checkpoint,
+        extra: Mapping[str, Any], report: Callable[[Row], None], progress: Progress,
     ) -> None:  # fmt: skip
         self.device = group.device
         stage.student.to(self.device)
         stage.teacher.to(self.device)
-        self.stage, self.data, self.recipe, self.static, self.group = stage, data, recipe, static, group
-        self.checkpoint, self.kept, self.report, self.tell = checkpoint, kept, report, tell
+        self.stage, self.data, self.hyper, self.static, self.group = stage, data, hyper, static, group
+        self.checkpoint, self.extra, self.report, self.progress = checkpoint, extra, report, progress
         self.parameters = {n: p for n, p in stage.student.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=recipe.rate, betas=(0.9, 0.99))
-        self.each = len(data.training) // recipe.batch
-        self.steps = self.each * recipe.epochs
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=hyper.rate, betas=(0.9, 0.99))
+        self.steps_per_epoch = len(data.training) // hyper.batch
+        self.steps = self.steps_per_epoch * hyper.epochs
         self.step, self.total, self.multiplier, self.top = 0, 0.0, 0.0, -1.0
         self.best: dict[str, Tensor] = {}
         self.rows: list[Row] = []
@@ -98,67 +108,68 @@ class Trainer:
         scores = [p for n, p in named if n.endswith(".scores")]
         matrices = [p for n, p in named if not n.endswith(".scores") and p.ndim > 1]
         vectors = [p for n, p in named if not n.endswith(".scores") and p.ndim <= 1]
-        recipe = self.recipe
+        hyper = self.hyper
         return [
-            {"params": matrices, "weight_decay": recipe.weight_decay, "base": recipe.rate},
-            {"params": vectors, "weight_decay": 0.0, "base": recipe.rate},
-            {"params": scores, "weight_decay": 0.0, "base": recipe.gate_rate},
+            {"params": matrices, "weight_decay": hyper.weight_decay, "base": hyper.rate},
+            {"params": vectors, "weight_decay": 0.0, "base": hyper.rate},
+            {"params": scores, "weight_decay": 0.0, "base": hyper.gate_rate},
         ]
 
     # -- the loop --
 
     def run(self, snapshot: Snapshot | None) -> None:
-        """Train to the end, from the snapshot if it is of this stage."""
+        """Train to the end, from the snapshot if it belongs to this stage."""
         if snapshot is not None and snapshot.state["stage"] == self.stage.name:
             self._restore(snapshot)
         saved = time.monotonic()
         while self.step < self.steps:
-            self.tell(self.stage.name, self.step, self.steps)
+            self.progress(self.stage.name, self.step, self.steps)
             self._one()
             self.step += 1
-            if self.step % self.each == 0:
+            if self.step % self.steps_per_epoch == 0:
                 self._epoch()
-            if self.step % self.each == 0 or time.monotonic() - saved > self.recipe.patience:
+            if self.step % self.steps_per_epoch == 0 or time.monotonic() - saved > self.hyper.checkpoint_seconds:
                 self.save()
                 saved = time.monotonic()
-        self.tell(self.stage.name, self.steps, self.steps)
+        self.progress(self.stage.name, self.steps, self.steps)
         self.best = {name: value.cpu() for name, value in self.best.items()}
         self.stage.student.to(CPU)
         self.stage.teacher.to(CPU)
 
     def _one(self) -> None:
-        recipe, epoch, place = self.recipe, self.step // self.each, self.step % self.each
+        hyper, epoch, place = self.hyper, self.step // self.steps_per_epoch, self.step % self.steps_per_epoch
         order = torch.randperm(len(self.data.training), generator=self._generator("order", epoch))
-        chosen = order[place * recipe.batch : (place + 1) * recipe.batch]
+        chosen = order[place * hyper.batch : (place + 1) * hyper.batch]
         images = augmented(self.data.training.images[chosen], self.data.augmentation, self._generator("images", self.step))
-        done = self.step / self.steps
+        progress = self.step / self.steps
         for mixture in self.stage.mixtures.values():
-            mixture.temperature = recipe.coldest**done
+            mixture.temperature = hyper.coldest**progress
         for entry in self.optimizer.param_groups:
-            entry["lr"] = entry["base"] * min(1.0, (done + 1e-9) / recipe.warmup + 1e-3) * (0.5 + 0.5 * math.cos(math.pi * done))
+            warmup = min(1.0, (progress + 1e-9) / hyper.warmup + 1e-3)
+            entry["lr"] = entry["base"] * warmup * (0.5 + 0.5 * math.cos(math.pi * progress))
         images, labels = (self.group.share(part).to(self.device) for part in (images, self.data.training.labels[chosen]))
-        loss = self._loss(images, labels, done)
+        loss = self._loss(images, labels, progress)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.group.average(self.parameters.values())
-        nn.utils.clip_grad_norm_([p for n, p in self.parameters.items() if not n.endswith(".scores")], recipe.clip)
+        nn.utils.clip_grad_norm_([p for n, p in self.parameters.items() if not n.endswith(".scores")], hyper.clip)
         self.optimizer.step()
         self.total += float(loss.detach())
 
-    def _loss(self, images: Tensor, labels: Tensor, done: float) -> Tensor:
+    def _loss(self, images: Tensor, labels: Tensor, progress: float) -> Tensor:
         stage = self.stage
         student = batched(stage.student, images, self.static)
         teacher: Sequence[Tensor] = ()
         if stage.distillation.teacher:
             with torch.no_grad():
                 teacher = batched(stage.teacher, images, self.static)
-        loss = loss_of(stage.distillation, stage.taps, student, teacher, labels, done, self.recipe.smoothing)
+        loss = loss_of(stage.distillation, stage.taps, student, teacher, labels, progress, self.hyper.smoothing)
         if stage.penalty:
             loss = loss + stage.penalty * torch.stack([m.scores.abs().sum() for m in stage.mixtures.values()]).sum()
         if stage.predicted is None or stage.budget is None:
             return loss
         over = stage.predicted(self._weights()).to(self.device) / stage.budget - 1
-        self.multiplier = max(0.0, self.multiplier + self.recipe.pressure * float(over.detach()))
+        self.multiplier = max(0.0, self.multiplier + self.hyper.pressure * float(over.detach()))
         return loss + self.multiplier * over
 
     def _weights(self) -> dict[str, Tensor]:
@@ -168,7 +179,7 @@ class Trainer:
         found = accuracy(self.stage.student, self.data.validation, self.static)
         with torch.no_grad():
             cost = None if self.stage.predicted is None else float(self.stage.predicted(self._weights()))
-        row = Row(self.stage.name, self.step // self.each, self.total / self.each, found, cost)
+        row = Row(self.stage.name, self.step // self.steps_per_epoch, self.total / self.steps_per_epoch, found, cost)
         self.total = 0.0
         self.rows.append(row)
         self.report(row)
@@ -177,14 +188,14 @@ class Trainer:
             self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
 
     def _generator(self, use: str, number: int) -> torch.Generator:
-        """One for each use: `zlib.crc32` mixes the numbers the same on every machine."""
-        text = f"{self.recipe.seed} {self.stage.name} {use} {number}"
+        """A generator for each use. `zlib.crc32` gives the same seed on every machine."""
+        text = f"{self.hyper.seed} {self.stage.name} {use} {number}"
         return torch.Generator().manual_seed(zlib.crc32(text.encode()))
 
     # -- checkpoints --
 
     def save(self) -> None:
-        """Write the checkpoint, by the first process."""
+        """Write the checkpoint, in the first process only."""
         if not self.group.first:
             return
         moments = self.optimizer.state
@@ -192,7 +203,7 @@ class Trainer:
         for key in ("exp_avg", "exp_avg_sq"):
             groups[key] = {n: moments[p][key] for n, p in self.parameters.items() if p in moments}
         state = {
-            **self.kept,
+            **self.extra,
             "stage": self.stage.name,
             "step": self.step,
             "total": self.total,
@@ -219,7 +230,7 @@ class Trainer:
 
 @torch.no_grad()
 def accuracy(module: nn.Module, part: Part, static: int) -> float:
-    """Top-1 share; images that do not fill the graph's static batch are left out."""
+    """Top-1 accuracy as a share; images that do not fill the graph's static batch are left out."""
     device = next((p.device for p in module.parameters()), CPU)
     count = len(part) // static * static
     size = max(1, AT_ONCE // static) * static

@@ -36,7 +36,7 @@ from mpcc.ir import mpc
 from mpcc.ir.nn import attribute, sites
 from mpcc.ir.value_range import Range
 from mpcc.lowering import Settings
-from mpcc.lowering.caps import caps, least_weight_bits, natural
+from mpcc.lowering.max_scale_bits import SEEN_MARGIN, least_weight_bits, max_scale_bits, ring_bits
 
 LEAST_BITS = 6.0
 """Fraction bits that a value should keep."""
@@ -83,7 +83,7 @@ def findings(
         remedy = "Find the input that makes it, or rescale the layers before it."
         return [*found, Finding("overflow", error.where or "?", error.what, remedy)]
     constants = _constants(graph)
-    cap = caps(graph.graph, {n: _rms(value) for n, value in constants.items()}, margin)
+    cap = max_scale_bits(graph.graph, {n: _rms(value) for n, value in constants.items()}, margin)
     usual = _typical(graph, inputs)
     for node in graph.graph.nodes:
         if node.op == "call_function" and "range" in node.meta and node not in constants:
@@ -99,7 +99,7 @@ def _of_node(
     margin: float,
 ) -> Iterator[Finding]:
     seen: Range = node.meta["range"]
-    bits = natural(node, 1.05)
+    bits = ring_bits(node, SEEN_MARGIN)
     if bits < LEAST_BITS:
         what = f"values up to {seen.bound:.3g} leave {bits:.0f} fraction bits in the ring of 64"
         yield Finding("overflow", _where(node), what, "rescale the layer before it, or look for unusual calibration inputs")
@@ -114,7 +114,7 @@ def _of_node(
 
 
 def _product(node: fx.Node, constants: Mapping[fx.Node, Tensor], margin: float) -> Iterator[Finding]:
-    room = natural(node, margin)
+    room = ring_bits(node, margin)
     weights = [constants[n] for n in node.all_input_nodes[:2] if n in constants]
     need = OPERAND_BITS + (least_weight_bits(_rms(weights[0])) if weights else OPERAND_BITS)
     if need > room:

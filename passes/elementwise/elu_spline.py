@@ -8,51 +8,23 @@ The spline is that of exp(min(x, 0)) - 1: -1 far below, 0 above; the ramp max(x,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 
-from mpcc.approximate import Approximation, Options, SiteStatistics
-from mpcc.approximate.curves import spline_members
-from mpcc.approximate.piecewise import largest_error, piecewise
+from mpcc.approximate.elementwise import spline
+from mpcc.approximate.piecewise import Pieces, piecewise
 from mpcc.ir import mpc
-
-REACH = 30.0
 
 
 def elu_spline(
-    x: Any,
-    *,
-    thresholds: Sequence[float],
-    pieces: Sequence[Sequence[float]],
-    alpha: float = 1.0,
-    scale: float = 1.0,
-    input_scale: float = 1.0,
+    x: Any, *, thresholds: Sequence[float], pieces: Pieces, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0
 ) -> Any:
-    """elu(x), any shape."""
+    """elu(x), any shape. The declared error is that for alpha = scale = 1."""
     below = piecewise(mpc.scale(x, input_scale), thresholds, pieces)
     return mpc.add(mpc.scale(mpc.relu(x), scale), mpc.scale(below, alpha * scale))
 
 
-def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
-    """Quadratic splines, then straight ones; the finer first."""
-    return spline_members("elu")
-
-
-def error(options: Options) -> float:
-    """Largest absolute error over all x, for alpha = scale = 1."""
-    curve = partial(elu_spline, **options)
-    return largest_error(curve, torch.nn.functional.elu, -REACH, REACH, options["thresholds"])
-
-
-ELU_SPLINE = Approximation(
-    name="elu_spline",
-    operator="elu",
-    level="bounded",
-    source="fitted: a spline with free knots",
-    function=elu_spline,
-    candidates=candidates,
-    error=error,
-    summary="pieces of degree 1 or 2 below 0 on one opening, x above",
+ELU_SPLINE = spline(
+    "elu", torch.nn.functional.elu, function=elu_spline, summary="pieces of degree 1 or 2 below 0 on one opening, x above"
 )

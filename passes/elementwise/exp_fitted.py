@@ -2,7 +2,7 @@
 
     p(x)^m, p fitted to exp(x / m) for the least relative error;  one round for p and one for each power
 
-RangeViolation [`low`, `high`] (calibrated, widened by `margin`): flat below, growing more slowly than exp above.
+Outside [`low`, `high`] (calibrated, widened by `margin`): flat below, growing more slowly than exp above.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     T = 4 is 1.7e-2 off, 5 8.6e-3, 6 4.3e-3, 7 2.1e-3, 8 1.1e-3
 
 It is an even function around -2^T: right above -2^T, growing again below. Sites whose widened range reaches above
-2 or below -2^T get no such member.
+2 or below -2^T have no such candidate.
 Source: Knott et al., CrypTen, NeurIPS 2021, arXiv 2109.00984.
 """
 
@@ -34,8 +34,8 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """T = 8 as published, then 7 to 4."""
     seen = statistics.ranges["input"].widened(MARGIN)
     low, high = rounded_up(seen.low), rounded_up(seen.high)
-    members = [{"squarings": t, "low": low, "high": high, "margin": MARGIN} for t in (8, 7, 6, 5, 4)]
-    return tuple(m for m in members if high <= HIGHEST and low > -(2.0 ** int(str(m["squarings"]))))
+    found = [{"squarings": t, "low": low, "high": high, "margin": MARGIN} for t in (8, 7, 6, 5, 4)]
+    return tuple(m for m in found if high <= HIGHEST and low > -(2.0 ** int(str(m["squarings"]))))
 
 
 def error(options: Options) -> float:

@@ -39,10 +39,10 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     if seen.low <= 0:
         return ()
     low, high = float(f"{seen.low / MARGIN:.3g}"), float(f"{seen.high * MARGIN:.3g}")
-    members = [{"eta": high, "steps": k, "low": low, "high": high, "margin": MARGIN} for k in range(1, STEPS + 1)]
+    found = [{"eta": high, "steps": k, "low": low, "high": high, "margin": MARGIN} for k in range(1, STEPS + 1)]
     residual = 1 - low / high
-    enough = [member for member in members if residual ** (2 ** int(str(member["steps"]))) < 1e-3]
-    return tuple({str(m["steps"]): m for m in (members[-1], *enough[:1])}.values())
+    enough = [member for member in found if residual ** (2 ** int(str(member["steps"]))) < 1e-3]
+    return tuple({str(m["steps"]): m for m in (found[-1], *enough[:1])}.values())
 
 
 def error(options: Options) -> float:

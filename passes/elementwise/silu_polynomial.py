@@ -3,7 +3,7 @@
     x sigmoid(x) = x/2 + x tanh(x/2) / 2, whose second term is even; E of degree 2 or 1 in x^2
 
 Only where that is as near on the calibrated range as a spline is, whose error of a few thousandths is much of a small
-value. RangeViolation the range (`low`, `high`, the calibrated one widened by `margin`) it leaves SiLU like its highest power.
+value. Outside the range (`low`, `high`, the calibrated one widened by `margin`) it leaves SiLU like its highest power.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def silu_polynomial(x: Any, *, coefficients: Sequence[float], **recorded: Any) -
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """The quartic, then the quadratic."""
     bound = float(f"{statistics.ranges['input'].widened(MARGIN).bound:.3g}")
-    members: list[Options] = []
+    found: list[Options] = []
     for degree in (2, 1):
         fit = fit_polynomial(lambda u: silu(np.sqrt(u)) - np.sqrt(u) / 2, 0.0, bound**2, degree)
         member = {"coefficients": list(fit.coefficients), "low": -bound, "high": bound, "margin": MARGIN}
         if error(member) < ROUGHEST:
-            members.append(member)
-    return tuple(members)
+            found.append(member)
+    return tuple(found)
 
 
 def error(options: Options) -> float:

@@ -1,58 +1,18 @@
-"""sqrt(x) as x / sqrt(x), by a chain of polynomials for 1/sqrt(x) (mpcc.fitting.factor_chains).
-
-Fitted to the calibrated range (`low`, `high`, widened by the factor `margin` on both sides), which must not touch 0.
-RangeViolation it a chain of one stage degrades gently; of several stages it is wrong far beyond the range.
-"""
+"""sqrt(x) as x / sqrt(x), with 1/sqrt(x) by a chain of polynomials on the calibrated range (`fitted_chain`)."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 
-from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, factors, product
-from mpcc.approximate.families import first_within, signed_input
-from mpcc.approximate.piecewise import largest_error
-from mpcc.fitting.factor_chains import options_of, plan_chains
-
-MARGIN = 1.25
-TOLERANCE, ROUGHEST = 1e-3, 0.1
+from mpcc.approximate.elementwise import fitted_chain
 
 
-def sqrt_fitted(x: Any, *, chain: Stages, sign: float = 1.0, **recorded: Any) -> Any:
+def sqrt_fitted(x: Any, *, chain: Stages, **recorded: Any) -> Any:
     """sqrt(x), any shape."""
     return product(x, factors(x, chain), joined=False)
 
 
-def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
-    """By the number of stages, the accurate default first; none where the range touches 0."""
-    seen = statistics.ranges["input"]
-    sign = 1.0 if seen.low > 0 else -1.0
-    ends = sorted((sign * seen.low, sign * seen.high))
-    if ends[0] <= 0 or sign < 0:
-        return ()
-    low, high = float(f"{ends[0] / MARGIN:.3g}"), float(f"{ends[1] * MARGIN:.3g}")
-    chains = [chain for chain in plan_chains("rsqrt", low, high) if chain.error < ROUGHEST]
-    recorded = {"sign": sign, "low": low, "high": high, "margin": MARGIN}
-    return tuple({**options_of(chain), **recorded} for chain in first_within(chains, TOLERANCE))
-
-
-def error(options: Options) -> float:
-    """Largest absolute error on the fitted range."""
-    curve = partial(sqrt_fitted, **{**options, "sign": 1.0})
-    return largest_error(curve, torch.sqrt, options["low"], options["high"])
-
-
-SQRT_FITTED = Approximation(
-    name="sqrt_fitted",
-    operator="sqrt",
-    level="bounded",
-    source="fitted to the site",
-    function=sqrt_fitted,
-    candidates=candidates,
-    error=error,
-    domain=signed_input,
-    summary="a chain of polynomials on the calibrated range",
-)
+SQRT_FITTED = fitted_chain("sqrt", torch.sqrt, function=sqrt_fitted)

@@ -7,39 +7,12 @@ Source: Lu et al., BumbleBee, NDSS 2025 (there on a ring of 32 bits with 12 frac
 
 from __future__ import annotations
 
-from typing import Any
+from mpcc.approximate.elementwise import quartic_gelu
 
-import torch
-
-from mpcc.approximate import Approximation, Options
-from mpcc.approximate.piecewise import largest_error, piecewise
-
-THRESHOLDS = (-3.0, 0.0, 3.0)
-PIECES = (
-    (0.0,),
-    (0.0016208, 0.5379816, 0.541055, 0.1835251, 0.0208486),
-    (0.0016208, 0.4620184, 0.541055, -0.1835251, 0.0208486),
-    (0.0, 1.0),
-)
-REACH = 30.0
-
-
-def gelu_bumblebee(x: Any) -> Any:
-    """gelu(x), any shape."""
-    return piecewise(x, THRESHOLDS, PIECES)
-
-
-def error(options: Options) -> float:
-    """Largest absolute error over all x."""
-    return largest_error(gelu_bumblebee, torch.nn.functional.gelu, -REACH, REACH, THRESHOLDS)
-
-
-GELU_BUMBLEBEE = Approximation(
-    name="gelu_bumblebee",
-    operator="gelu",
-    level="bounded",
+GELU_BUMBLEBEE = quartic_gelu(
+    "gelu_bumblebee",
+    3.0,
+    (0.0016208, -0.0379816, 0.541055, -0.1835251, 0.0208486),
     source="BumbleBee, NDSS 2025",
-    function=gelu_bumblebee,
-    error=error,
     summary="BOLT's quartic between thresholds at 3",
 )

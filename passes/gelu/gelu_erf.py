@@ -37,7 +37,7 @@ def gelu_erf(x: Any, *, chain: Sequence[Sequence[Sequence[float]]]) -> Any:
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
-    """One member: the reciprocal to 1e-3."""
+    """One candidate: the reciprocal to 1e-3."""
     top = float(evaluate(COEFFICIENTS, torch.tensor([CUT], dtype=torch.float64).numpy())[0])
     return ({"chain": choose_chain("reciprocal", 1.0, round(top + 0.05, 1), 1e-3).to_json()},)
 

@@ -79,11 +79,11 @@ def plain(options: Options, x: Array) -> Array:
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """Degrees 4, 3 and 2: each by minimax, then fitted to the site's distribution."""
-    members: list[Options] = []
+    found: list[Options] = []
     for degree in (4, 3, 2):
         threshold = best_threshold(degree)
-        members += [member(threshold, fitted(threshold, degree)), weighted(statistics, degree)]
-    return tuple(members)
+        found += [member(threshold, fitted(threshold, degree)), weighted(statistics, degree)]
+    return tuple(found)
 
 
 def error(options: Options) -> float:
@@ -101,5 +101,6 @@ GELU_EVEN = Approximation(
     function=gelu_even,
     candidates=candidates,
     error=error,
+    preference=2,
     summary="x/2 + E(x^2) between two thresholds",
 )

@@ -2,8 +2,8 @@
 
     E of degree 1 to 4 in x^2: a polynomial of degree 2 to 8; one round where it is of degree 2 or 4
 
-RangeViolation the range it leaves GELU like its highest power: `low` and `high` are the calibrated range widened by `margin`.
-For narrow sites; wide ones are several tenths off and get no such member.
+Outside the range it leaves GELU like its highest power: `low` and `high` are the calibrated range widened by `margin`.
+For narrow sites; wide ones are several tenths off and have no such candidate.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     def weight(u: Array) -> Array:
         return spread(np.sqrt(u))
 
-    members: list[Options] = []
+    found: list[Options] = []
     for degree in (4, 3, 2, 1):
         fit = fit_polynomial(
             lambda u: gelu(np.sqrt(u)) - np.sqrt(u) / 2, 0.0, bound**2, degree, weight=weight, iterations=4
         )
         member = {"coefficients": list(fit.coefficients), "low": -bound, "high": bound, "margin": MARGIN}
         if error(member) < ROUGHEST:
-            members.append(member)
-    return tuple(members)
+            found.append(member)
+    return tuple(found)
 
 
 def error(options: Options) -> float:

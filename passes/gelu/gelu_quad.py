@@ -1,4 +1,4 @@
-"""GELU replaced by a parabola ("Quad"), as in MPCFormer. No comparison, one round; wants training.
+"""GELU replaced by a parabola ("Quad"), as in MPCFormer. No comparison, one round; needs training.
 
     .125 x^2 + .5 x + .25      as in its benchmark code; nearer to GELU (.25 off on [-3, 3])
     .125 x^2 + .25 x + .5      as in its model code
@@ -42,5 +42,5 @@ GELU_QUAD = Approximation(
     function=gelu_quad,
     candidates=candidates,
     summary="a parabola, published or fitted to the site",
-    trainable=("coefficients",),
+    trained=("coefficients",),
 )

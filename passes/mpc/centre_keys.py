@@ -5,7 +5,7 @@
 since the mean over the keys of q . k is q . (mean of k). A sum is local in secure computation, so rounds and bytes
 stay; but the sums run over a key's few values a token instead of all pairs of tokens, and the scores are opened
 centred, in fewer bits. An added constant (a position bias, a mask) is centred beside it; scales and views of the
-other dimensions may stand between. Runs first on the mpc level.
+other dimensions may stand between.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def uncentrable(x: fx.Node) -> Refusal | None:
         if other is None or shape_of(other) != shape_of(x):
             return Refusal(x, "a sum of constants, or with broadcasting")
         return uncentrable(other)
-    return Refusal(x, "no product of queries and keys")
+    return Refusal(x, "not a product of queries and keys")
 
 
 def centred(edit: Edit, anchor: fx.Node, x: Any) -> fx.Node:

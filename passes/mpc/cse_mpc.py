@@ -3,7 +3,7 @@
     mul(exp(x), y), mul(exp(x), z)   with two expansions of exp   ->   with one
 
 Approximations are expanded site by site; what two of them compute alike (the centred input of a norm, its square)
-meets here. Runs after expansion and before `fold_constants_mpc`.
+meets here.
 """
 
 from __future__ import annotations

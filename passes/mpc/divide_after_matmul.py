@@ -6,13 +6,12 @@
 Softmax divides its exponentials by their sum: e * r would be opened, N values a row, to be multiplied by v. Now e
 meets v while r is still being computed, and D values a row are opened: fewer bytes and one round less. Scales and
 views of leading dimensions may stand between. A product moves only with all its readers, when what they give is
-together no bigger than it is. Runs after `centre_keys`, before `cse_mpc`.
+together no bigger than it is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -38,12 +37,12 @@ class Reader:
 
 def rewrite(graph_module: fx.GraphModule) -> list[str]:
     edit = Edit(graph_module, NAME)
-    while divide_once(edit, allowed=smaller):
+    while divide_once(edit):
         pass
     return edit.finish()
 
 
-def divide_once(edit: Edit, allowed: Callable[[fx.Node, list[Reader]], Refusal | None]) -> bool:
+def divide_once(edit: Edit) -> bool:
     """Move the factors of one sweep; whether there were any. Each may free another (as in e * r1 * r2)."""
     moved = False
     for node in list(edit.graph.nodes):
@@ -51,7 +50,7 @@ def divide_once(edit: Edit, allowed: Callable[[fx.Node, list[Reader]], Refusal |
         if operands is None:
             continue
         found = readers(node, node, ())
-        refusal = found if isinstance(found, Refusal) else whole(operands[0], found) or allowed(node, found)
+        refusal = found if isinstance(found, Refusal) else whole(operands[0], found) or smaller(node, found)
         if isinstance(found, Refusal) or refusal is not None:
             edit.refuse(refusal)  # type: ignore[arg-type]
             continue

@@ -3,7 +3,6 @@
     mul(x, add(mul(w, g), b))  ->  mul(x, w_add)
 
 Views and `scale` of a weight are free and stay: a factor folded into a weight would cost it bits of its fixed point.
-Runs last.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 The scores [M, N] would be opened to be multiplied by v; now kT v [D, E] is opened. Only scaling attention (a
 structural choice of the plan) leaves nothing but scales between the products. Fires where D E < M N and the
-multiplications do not become more. Runs after expansion, before `cse_mpc`.
+number of multiplications does not grow.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def rewrite(graph_module: fx.GraphModule) -> list[str]:
         if node.target is not mpc.matmul:
             continue
         found = LINEAR_ATTENTION.match(node)
-        refusal = found if isinstance(found, Refusal) else dearer(found)
+        refusal = found if isinstance(found, Refusal) else more_expensive(found)
         if isinstance(found, Refusal) or refusal is not None:
             edit.refuse(refusal)  # type: ignore[arg-type]
             continue
@@ -37,7 +37,7 @@ def rewrite(graph_module: fx.GraphModule) -> list[str]:
     return edit.finish()
 
 
-def dearer(found: Match) -> Refusal | None:
+def more_expensive(found: Match) -> Refusal | None:
     """Why the other order opens or multiplies more; None if it does not."""
     outer, scores = found.inner
     shapes = [shape_of(found[name]) for name in "qkv"]

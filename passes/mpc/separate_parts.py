@@ -6,7 +6,7 @@ Heads of attention: each part computes its own scores and meets its own values, 
 scores where `reassociate_attention` finds q (k^T v) cheaper, and each other part divides after its own product.
 Queries: the keys and values are shared, and opened once. Tokens of an MLP: the tokens whose activation is the identity
 have two linear layers in a row, one after `fuse_linear_mpc`; where no part has, nothing is gained and nothing moves.
-Parts are disjoint, so as many values are opened as before; no round is added. Runs before `centre_keys`.
+Parts are disjoint, so as many values are opened as before; no round is added.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     linear(x[:, 0:1]), norm(x[:, 0:1])   with two slices   ->   with one slice
 
-The first of the equal nodes stays, with its layer and site. Runs after `fold_constants`; may run again at any time.
+The first of the equal nodes stays, with its layer and site.
 """
 
 from __future__ import annotations

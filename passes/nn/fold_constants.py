@@ -6,7 +6,7 @@
 
 A secure product of two weights would cost two openings. What is only moved about stays unless it gets no bigger (a
 relative position table that is gathered into all pairs, a class token repeated for the batch: free views of a
-weight). The new parameter trains if one that it was made from does. Wants to run first.
+weight). The new parameter is trainable if one that it was made from is.
 """
 
 from __future__ import annotations

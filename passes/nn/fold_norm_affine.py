@@ -8,8 +8,7 @@ W: one round and 16 bytes a value more than this.
 
 Where something else reads the norm too (the residual of a post-norm block, or of MPCViT, whose blocks add the
 normalised value), it gets `layer_norm(x) * w + b` as two nodes of its own: they share the opening of `layer_norm(x)`
-with the products. A norm that no product reads stays as it is. Runs after `split_projection` and `slice_early`,
-before expansion.
+with the products. A norm that no product reads stays as it is.
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@
 
 A secure product by a parameter opens the value once more: a round and 16 bytes a value. Factors that are plain
 numbers are free and stay where they are (`scale` keeps their bits). Between the two there may be views and plain
-factors that only one reader sees. Runs after `fold_constants` (which makes x / c into x * (1 / c)) and before
-`fuse_linear`.
+factors that only one reader sees. `fold_constants` has made x / c into x * (1 / c) before.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 Saves the round and the opening of what lies between. Fires only where W2 W1 is no bigger than W1 and W2 together (a
 narrow bottleneck stays), where nothing else reads the first layer, and where the views between keep the channels
-last. Makes one layer of an MLP whose activation became the identity. Runs after `fold_scale`.
+last. Makes one layer of an MLP whose activation became the identity.
 """
 
 from __future__ import annotations

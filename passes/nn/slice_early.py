@@ -4,8 +4,8 @@
     (softmax(q k^T) v)[:, :, 0] -> softmax(q[:, :, 0:1] k^T) v        the keys and values stay whole
 
 After the last attention only the class token is left, in its softmax only the class token's row. A node is cut only
-when *all* its readers are slices of one dimension; then it computes the part that spans them. Runs after
-`split_projection`, without which query, key and value are one product and nothing of it can be left out.
+when *all* its readers are slices of one dimension; then it computes the part that spans them. Without `split_projection`,
+query, key and value are one product and nothing of it can be left out.
 
 Source: CrypTen prototype of this project (docs, "only the class token after the last attention"); PoWER-BERT (arXiv
 2001.08950) drops tokens by a learned score, here nothing is dropped that is read.

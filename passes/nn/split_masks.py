@@ -5,7 +5,7 @@
 B is constant, with entries of -100, -1e9, -inf ... where a key is not to be seen (shifted windows, causal and padded
 attention). B' has 0 there, and is not added at all if nothing else is left of it; K is 0 or MASKED, broadcast. So the
 secure form can drop those keys (see mpcc.approximate.masks), and calibration sees the logits that there are. Refuses rows
-that see nothing. Runs last.
+that see nothing.
 """
 
 from __future__ import annotations

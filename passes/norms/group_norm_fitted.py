@@ -14,7 +14,7 @@ import torch
 
 from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, scaled, times_rsqrt
-from mpcc.approximate.families import between, norm_error, norm_members
+from mpcc.approximate.families import between, norm_candidates, norm_error
 from mpcc.ir import mpc
 
 aten = torch.ops.aten
@@ -46,7 +46,7 @@ def group_norm_fitted(
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """By the number of stages, the accurate default first."""
-    return norm_members(statistics, "variance")
+    return norm_candidates(statistics, "variance")
 
 
 GROUP_NORM_FITTED = Approximation(
@@ -57,6 +57,7 @@ GROUP_NORM_FITTED = Approximation(
     function=group_norm_fitted,
     candidates=candidates,
     error=norm_error,
+    layout="joined",
     domain=between("variance"),
     summary="1/sqrt(variance) by polynomials on the calibrated range",
 )

@@ -8,7 +8,7 @@ With a `correction` a short chain is tried on v itself and what is left is fitte
 chain, in no more rounds than one of three stages.
 Where variances are small, c is taken times `gain` (a power of two, which only changes a scale), as y does not depend on it.
 
-RangeViolation the fitted range of v (`low`, `high`, the calibrated one widened by the factor `margin` on both sides): a chain
+Outside the fitted range of v (`low`, `high`, the calibrated one widened by the factor `margin` on both sides): a chain
 of one stage degrades gently; of several stages, or corrected, it is wrong far beyond the range.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, scaled, times_rsqrt
-from mpcc.approximate.families import between, norm_error, norm_members
+from mpcc.approximate.families import between, norm_candidates, norm_error
 from mpcc.ir import mpc
 
 
@@ -49,7 +49,7 @@ def layer_norm_fitted(
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """By the number of stages, the accurate default first; each with the stages joined and applied one by one; then
     corrected ones by their rounds."""
-    return norm_members(statistics, "variance")
+    return norm_candidates(statistics, "variance")
 
 
 LAYER_NORM_FITTED = Approximation(
@@ -60,6 +60,7 @@ LAYER_NORM_FITTED = Approximation(
     function=layer_norm_fitted,
     candidates=candidates,
     error=norm_error,
+    layout="joined",
     domain=between("variance"),
     summary="1/sqrt(variance) by polynomials on the calibrated range",
 )

@@ -1,4 +1,4 @@
-"""LayerNorm with a public number for the inverse standard deviation: no variance, no inverse root. Free; wants training.
+"""LayerNorm with a public number for the inverse standard deviation: no variance, no inverse root. Free; needs training.
 
     y = factor * (x - mean(x)) * weight + bias          factor = mean(sqrt v) / mean(v),  v = mean((x - mean(x))^2) + eps
 
@@ -37,5 +37,5 @@ LAYER_NORM_STATIC = Approximation(
     function=layer_norm_static,
     candidates=lambda statistics: static_norm(statistics, "variance"),
     summary="(x - mean) times a public number",
-    trainable=("factor",),
+    trained=("factor",),
 )

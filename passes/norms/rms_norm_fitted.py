@@ -14,7 +14,7 @@ import torch
 
 from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, scaled, times_rsqrt
-from mpcc.approximate.families import between, norm_error, norm_members
+from mpcc.approximate.families import between, norm_candidates, norm_error
 from mpcc.ir import mpc
 
 
@@ -42,7 +42,7 @@ def rms_norm_fitted(
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """By the number of stages, the accurate default first."""
-    return norm_members(statistics, "mean_square")
+    return norm_candidates(statistics, "mean_square")
 
 
 RMS_NORM_FITTED = Approximation(
@@ -53,6 +53,7 @@ RMS_NORM_FITTED = Approximation(
     function=rms_norm_fitted,
     candidates=candidates,
     error=norm_error,
+    layout="joined",
     domain=between("mean_square"),
     summary="1/sqrt(mean square) by polynomials on the calibrated range",
 )

@@ -1,4 +1,4 @@
-"""RMSNorm with a public number for the inverse root mean square. Free; wants training.
+"""RMSNorm with a public number for the inverse root mean square. Free; needs training.
 
     y = factor * x * weight          factor = mean(sqrt m) / mean(m),  m = mean(x^2) + eps
 
@@ -31,5 +31,5 @@ RMS_NORM_STATIC = Approximation(
     function=rms_norm_static,
     candidates=lambda statistics: static_norm(statistics, "mean_square"),
     summary="x times a public number",
-    trainable=("factor",),
+    trained=("factor",),
 )

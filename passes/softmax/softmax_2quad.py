@@ -1,4 +1,4 @@
-"""Softmax replaced by a normalised parabola ("2Quad"), as in MPCFormer. Wants training.
+"""Softmax replaced by a normalised parabola ("2Quad"), as in MPCFormer. Needs training.
 
     y = (x + c)^2 / sum (x + c)^2,   c = 5 in the paper
 
@@ -9,6 +9,8 @@ Source: Li et al., MPCFormer, arXiv 2211.01452. MPCViT's code uses c = 0 and an 
 from __future__ import annotations
 
 from typing import Any
+
+from torch import Tensor
 
 from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, positive_dim, share
@@ -44,6 +46,11 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     )
 
 
+def quantities(x: Tensor, *, dim: int) -> dict[str, Tensor]:
+    """quad_mean: the mean of (x + c)^2 along `dim`, which is divided by."""
+    return {"quad_mean": (x + SHIFT).square().mean(dim)}
+
+
 SOFTMAX_2QUAD = Approximation(
     name="softmax_2quad",
     operator="softmax",
@@ -52,6 +59,8 @@ SOFTMAX_2QUAD = Approximation(
     function=softmax_2quad,
     candidates=candidates,
     domain=between("quad_mean"),
+    quantities=quantities,
+    layout="joined",
     summary="(x + 5)^2 over its sum",
-    ideal={"chain": None},
+    exact_form=lambda options: {**options, "chain": None},
 )

@@ -14,7 +14,7 @@ from typing import Any
 
 from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, factors, largest, poly, positive_dim, power, product
-from mpcc.approximate.families import softmax_error, softmax_members
+from mpcc.approximate.families import softmax_candidates, softmax_error
 from mpcc.fitting.exponentials import plan_exponentials
 from mpcc.fitting.factor_chains import plan_chains
 from mpcc.ir import mpc
@@ -50,7 +50,7 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
         return ()
     recorded = {"low": CLIP, "high": 0.0, "ratio": float(count)}
     exps = plan_exponentials(CLIP, 0.0, 1.0 / count)
-    return softmax_members(exps, plan_chains("reciprocal", 1.0, float(count)), recorded)
+    return softmax_candidates(exps, plan_chains("reciprocal", 1.0, float(count)), recorded)
 
 
 def error(options: Options) -> float:
@@ -67,5 +67,6 @@ SOFTMAX_CLIP = Approximation(
     function=softmax_clip,
     candidates=candidates,
     error=error,
+    layout="joined",
     summary="row maximum by a tree, exp clipped at -14, fitted reciprocal on [1, N]",
 )

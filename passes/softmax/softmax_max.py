@@ -15,7 +15,7 @@ from typing import Any
 
 from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, factors, largest, poly, positive_dim, power, product
-from mpcc.approximate.families import between, softmax_error, softmax_members
+from mpcc.approximate.families import between, softmax_candidates, softmax_error
 from mpcc.approximate.logit_margin import STRETCH
 from mpcc.fitting.exponentials import plan_exponentials
 from mpcc.fitting.factor_chains import plan_chains
@@ -49,7 +49,7 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
         return ()
     recorded = {"low": low, "high": 0.0, "ratio": float(count), "margin": STRETCH}
     exps = plan_exponentials(low, 0.0, 1.0 / count)
-    return softmax_members(exps, plan_chains("reciprocal", 1.0, float(count)), recorded)
+    return softmax_candidates(exps, plan_chains("reciprocal", 1.0, float(count)), recorded)
 
 
 def error(options: Options) -> float:
@@ -65,6 +65,8 @@ SOFTMAX_MAX = Approximation(
     function=softmax_max,
     candidates=candidates,
     error=error,
+    preference=3,
+    layout="joined",
     domain=between("gap"),
     summary="row maximum by a tree, p(x)^m for exp, fitted reciprocal on [1, N]",
 )

@@ -5,9 +5,9 @@
     d = mean(e)   in [1, R]             R calibrated
     y = e (1/d) / N                     1/d as a chain of polynomials (mpcc.fitting.factor_chains), one reciprocal a row
 
-A masked softmax takes both means over what the row sees, and drops the exponentials of the rest (`keep`).
+A masked softmax takes both means over what the row sees, and drops the exponentials of the rest (`mask`).
 
-RangeViolation the fitted range: p^m stays positive and flat for lower c and grows more slowly than exp for higher c, so the
+Outside the fitted range: p^m stays positive and flat for lower c and grows more slowly than exp for higher c, so the
 ratios degrade first; d above R leaves the reciprocal's domain and the row is wrong. `low`, `high` and `ratio` in the
 options are the fitted ranges, calibrated on logits that are stretched by `margin`.
 
@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpcc.approximate import Approximation, Domain, Options, SiteStatistics
-from mpcc.approximate.blocks import Keep, Stages, poly, positive_dim, power, row_mean, share
-from mpcc.approximate.families import softmax_error, softmax_members
+from mpcc.approximate.blocks import RowMask, Stages, poly, positive_dim, power, row_mean, share
+from mpcc.approximate.families import softmax_candidates, softmax_error
 from mpcc.approximate.logit_margin import STRETCH
 from mpcc.fitting.exponentials import plan_exponentials
 from mpcc.fitting.factor_chains import plan_chains
@@ -40,14 +40,14 @@ def softmax_mean_shift(
     powers: Sequence[int],
     chain: Stages,
     joined: bool = True,
-    keep: Keep | None = None,
+    mask: RowMask | None = None,
     **recorded: Any,
 ) -> Any:
-    """softmax(x) over `dim`, any shape; `keep` is the mask (shape, bits) of what each row sees."""
+    """softmax(x) over `dim`, any shape; `mask` is the mask (shape, bits) of what each row sees."""
     dims = (positive_dim(x, dim),)
-    centred = mpc.sub(x, row_mean(x, dims, keep))
-    e = power(poly(mpc.apply_mask(centred, *keep) if keep else centred, start), powers)
-    return share(mpc.apply_mask(e, *keep) if keep else e, dims, chain, joined=joined, keep=keep)
+    centred = mpc.sub(x, row_mean(x, dims, mask))
+    e = power(poly(mpc.apply_mask(centred, *mask) if mask else centred, start), powers)
+    return share(mpc.apply_mask(e, *mask) if mask else e, dims, chain, joined=joined, mask=mask)
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
@@ -57,7 +57,7 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
         return ()
     low, high, ratio = rounded_up(centred.low), rounded_up(centred.high), rounded_up(ratio)
     ranges = {"low": low, "high": high, "ratio": ratio, "margin": STRETCH}
-    return softmax_members(plan_exponentials(low, high), plan_chains("reciprocal", 1.0, ratio), ranges)
+    return softmax_candidates(plan_exponentials(low, high), plan_chains("reciprocal", 1.0, ratio), ranges)
 
 
 def error(options: Options) -> float:
@@ -78,6 +78,8 @@ SOFTMAX_MEAN_SHIFT = Approximation(
     function=softmax_mean_shift,
     candidates=candidates,
     error=error,
+    preference=1,
+    layout="joined",
     domain=domain,
     summary="row mean instead of row maximum, p(x)^m for exp, fitted reciprocal",
 )

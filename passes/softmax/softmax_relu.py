@@ -1,4 +1,4 @@
-"""Softmax replaced by ReLU over its sum ("RSAttn", "2ReLU"), with a floor under the sum. Wants training.
+"""Softmax replaced by ReLU over its sum ("RSAttn", "2ReLU"), with a floor under the sum. Needs training.
 
     y = relu(x) / (sum relu(x) + floor N)
 
@@ -10,6 +10,8 @@ Source: MPCViT, arXiv 2211.13955 ("ReLU softmax attention"); MPCFormer, arXiv 22
 from __future__ import annotations
 
 from typing import Any
+
+from torch import Tensor
 
 from mpcc.approximate import Approximation, Domain, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, positive_dim, share
@@ -31,14 +33,19 @@ def softmax_relu(x: Any, dim: int, *, chain: Stages | None, floor: float, joined
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """A low floor and a high one."""
     seen = statistics.ranges["relu_mean"]
-    members: list[Options] = []
+    found: list[Options] = []
     floors = [float(f"{max(fraction * seen.rms, 1e-3):.3g}") for fraction in FLOORS]
     for floor in [statistics.fixed["floor"]] if "floor" in statistics.fixed else floors:
         high = float(f"{seen.high * MARGIN + floor:.3g}")
         chains = [chain for chain in plan_chains("reciprocal", floor, high) if chain.error < ROUGHEST]
         recorded = {"floor": floor, "high": high, "margin": MARGIN}
-        members += [{**options_of(chain), **recorded} for chain in first_within(chains, TOLERANCE)[:1]]
-    return tuple({**member, "joined": joined} for member in members for joined in (True, False))
+        found += [{**options_of(chain), **recorded} for chain in first_within(chains, TOLERANCE)[:1]]
+    return tuple({**member, "joined": joined} for member in found for joined in (True, False))
+
+
+def quantities(x: Tensor, *, dim: int) -> dict[str, Tensor]:
+    """relu_mean: the mean of relu(x) along `dim`, which is divided by."""
+    return {"relu_mean": x.relu().mean(dim)}
 
 
 def domain(options: Options) -> Domain:
@@ -54,7 +61,9 @@ SOFTMAX_RELU = Approximation(
     function=softmax_relu,
     candidates=candidates,
     domain=domain,
+    quantities=quantities,
+    layout="joined",
     summary="relu(x) over its sum, with a floor",
-    trainable=("floor",),
-    ideal={"chain": None},
+    trained=("floor",),
+    exact_form=lambda options: {**options, "chain": None},
 )

@@ -51,16 +51,16 @@ def _normalised(q: Any, dims: tuple[int, ...], chain: Stages) -> Any:
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
-    """Per number of halvings and roughness of the first reciprocals one member, fewest rounds first."""
+    """Per number of halvings and roughness of the first reciprocals one candidate, fewest rounds first."""
     centred = statistics.ranges["centred"].widened(MARGIN)
     shape, dim = statistics.site.shape, int(str(statistics.site.attributes.get("dim", -1)))
     ratio = statistics.ranges["denominator"].high
-    members = [_member(centred.low, centred.high, ratio, shape[dim], t, rough) for t in (1, 2, 3, 4) for rough in ROUGH]
-    usable = sorted((m for m in members if m is not None), key=lambda m: (m[1] > 2 * EXP_TOLERANCE, m[0]))
-    return tuple({str(m[2]): m[2] for m in usable}.values())  # two roughnesses may give one member
+    found = [_candidate(centred.low, centred.high, ratio, shape[dim], t, rough) for t in (1, 2, 3, 4) for rough in ROUGH]
+    usable = sorted((m for m in found if m is not None), key=lambda m: (m[1] > 2 * EXP_TOLERANCE, m[0]))
+    return tuple({str(m[2]): m[2] for m in usable}.values())  # two roughnesses may give one candidate
 
 
-def _member(
+def _candidate(
     low: float, high: float, ratio: float, tokens: int, t: int, rough: float
 ) -> tuple[int, float, Options] | None:
     """(rounds, error of exp, options) with t halvings; None when the first denominator is out of reach."""

@@ -1,4 +1,4 @@
-"""Softmax left out: the logits divided by their number ("scaling attention"). Free; wants training.
+"""Softmax left out: the logits divided by their number ("scaling attention"). Free; needs training.
 
     y = x / N
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from mpcc.approximate import Approximation, Domain, Options, SiteStatistics
-from mpcc.approximate.blocks import Keep, Stages, factors, poly, positive_dim, power, product, row_mean, share
+from mpcc.approximate.blocks import RowMask, Stages, factors, poly, positive_dim, power, product, row_mean, share
 from mpcc.approximate.families import RECIPROCAL_TOLERANCE, exponential_error
 from mpcc.approximate.logit_margin import STRETCH
 from mpcc.approximate.piecewise import Sum
@@ -42,7 +42,7 @@ MOST_CHAINED = 100.0  # beyond it the first factor's slope is too small beside i
 MOST_OCTAVES = 13  # a comparison tells apart 2^16 steps of its range: enough for h near 1
 FRONTS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 2), (3, 2))
 EXPONENTIAL_TOLERANCE = 3e-3
-MOST_MEMBERS, WIDEST = 8, 100.0
+MOST_CANDIDATES, WIDEST = 8, 100.0
 
 
 def softmax_tempered(
@@ -57,23 +57,23 @@ def softmax_tempered(
     octaves: int = 0,
     first_octaves: int = 0,
     joined: bool = True,
-    keep: Keep | None = None,
+    mask: RowMask | None = None,
     **recorded: Any,
 ) -> Any:
     """softmax(x) over `dim`, any shape; `front` are the powers that lead to w, s is `rough` or a table of `octaves`.
 
-    With a mask (`keep`), means are those of what a row sees, and the rest is dropped.
+    With a mask (`mask`), means are those of what a row sees, and the rest is dropped.
     """
     dims = (positive_dim(x, dim),)
-    centred = mpc.sub(x, row_mean(x, dims, keep))
-    w = power(poly(mpc.apply_mask(centred, *keep) if keep else centred, start), front)
+    centred = mpc.sub(x, row_mean(x, dims, mask))
+    w = power(poly(mpc.apply_mask(centred, *mask) if mask else centred, start), front)
     q = mpc.square(w)
     if first_octaves:
-        q = mpc.mul(q, _table(row_mean(q, dims, keep), steps(first_octaves, 1.0)))
-    half = row_mean(mpc.square(q) if first_octaves else power(w, (4,)), dims, keep)
+        q = mpc.mul(q, _table(row_mean(q, dims, mask), steps(first_octaves, 1.0)))
+    half = row_mean(mpc.square(q) if first_octaves else power(w, (4,)), dims, mask)
     z = product(q, factors(half, rough), joined=joined) if rough else mpc.mul(q, _table(half, steps(octaves, 0.5)))
     e = power(z, last)
-    return share(mpc.apply_mask(e, *keep) if keep else e, dims, chain, joined=joined, keep=keep)
+    return share(mpc.apply_mask(e, *mask) if mask else e, dims, chain, joined=joined, mask=mask)
 
 
 def steps(octaves: int, power: float) -> list[float]:
@@ -116,7 +116,7 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
                 if chain.error < 0.05:
                     found.append((rank, {**own, **rough, "bottom": bottom, "top": top, **recorded}))
     found.sort(key=lambda member: member[0])
-    members = [options for _, options in found[:MOST_MEMBERS]]
+    members = [options for _, options in found[:MOST_CANDIDATES]]
     finer = [{**options, "last": [2, 2]} for options in members[:2]]
     return tuple({**options, "joined": joined} for options in (*members, *finer) for joined in (True, False))
 
@@ -168,6 +168,8 @@ SOFTMAX_TEMPERED = Approximation(
     function=softmax_tempered,
     candidates=candidates,
     error=error,
+    preference=2,
+    layout="joined",
     domain=domain,
     summary="for sharp rows: roughly normalised at a higher temperature, then raised to the power and divided",
 )

@@ -1,4 +1,4 @@
-"""Softmax as in THE-X: a cubed ramp in place of exp, a learned reciprocal of its sum. Wants training.
+"""Softmax as in THE-X: a cubed ramp in place of exp, a learned reciprocal of its sum. Needs training.
 
     e = relu(x / 2 + 1)^3;   y = e / (sum e + floor N)
 
@@ -10,6 +10,8 @@ Source: Chen et al., THE-X, arXiv 2206.00216, section 3.2.
 from __future__ import annotations
 
 from typing import Any
+
+from torch import Tensor
 
 from mpcc.approximate import Approximation, Domain, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, positive_dim, power, share
@@ -39,6 +41,11 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     return tuple({**options_of(chain), **recorded} for chain in first_within(chains, TOLERANCE)[:1])
 
 
+def quantities(x: Tensor, *, dim: int) -> dict[str, Tensor]:
+    """ramp_mean: the mean of the cubed ramps along `dim`, which is divided by."""
+    return {"ramp_mean": (x / 2 + 1).relu().pow(3).mean(dim)}
+
+
 def domain(options: Options) -> Domain:
     """The mean of the ramps below what the reciprocal was fitted to; the floor guards it from below."""
     return {"ramp_mean": (0.0, options["high"] - options["floor"])}
@@ -52,7 +59,8 @@ SOFTMAX_THE_X = Approximation(
     function=softmax_the_x,
     candidates=candidates,
     domain=domain,
+    quantities=quantities,
     summary="relu(x / 2 + 1)^3 over its sum, with a floor",
-    trainable=("floor",),
-    ideal={"chain": None},
+    trained=("floor",),
+    exact_form=lambda options: {**options, "chain": None},
 )

@@ -16,31 +16,32 @@ from mpcc.program import Program
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.runtime.net.transport import Phase
 from mpcc.search.program_cost import program_estimate
-from tests.approximate.test_contract import BIAS, CASES, NAMES, WEIGHT, attributes_of, graph_of, members_of
+from mpcc.testing.cases import Case, cases_of
+from mpcc.testing.contracts import candidates_of, run
 from tests.models.programs import Threads
 
-MOST_MEMBERS = 2
+NAMES = sorted(registry.approximations())
+MOST_CANDIDATES = 2
 FIXED = 2.0**-7
 """What fixed point adds to a declared error: of the largest output, or of 1 if that is smaller."""
 AMPLIFIES = {"exp_limit": 4.0}
 """Eight squarings turn a unit of the first value into 256 units of the last."""
 
 
-def first_case(name: str) -> int:
-    """The first case of its operator in which an approximation applies."""
-    operator = registry.approximation(name).operator
-    return next(i for i, case in enumerate(CASES) if case.operator == operator and members_of(name, i))
+def first_case(name: str) -> tuple[Case, tuple[Options, ...]]:
+    """The first case of its operator in which an approximation applies, and its candidates there."""
+    approximation = registry.approximation(name)
+    return next((case, found) for case in cases_of(approximation.operator) if (found := candidates_of(approximation, case)))
 
 
-def chosen(members: tuple[Options, ...]) -> tuple[Options, ...]:
-    """The first members and the last."""
-    return members if len(members) <= MOST_MEMBERS else (*members[: MOST_MEMBERS - 1], members[-1])
+def chosen(found: tuple[Options, ...]) -> tuple[Options, ...]:
+    """The first candidates and the last."""
+    return found if len(found) <= MOST_CANDIDATES else (*found[: MOST_CANDIDATES - 1], found[-1])
 
 
-def scheduled(name: str, index: int, options: Options) -> tuple[Program, tuple[Tensor, ...]]:
-    """The program of one operator under one member, calibrated on the case; all of the case's tensors are inputs."""
-    case = CASES[index]
-    graph = expand(graph_of(case), Plan({f"layer.{case.operator}": Choice(name, options)}), registry.approximations())
+def scheduled(name: str, case: Case, options: Options) -> tuple[Program, tuple[Tensor, ...]]:
+    """The program of one operator under one candidate, calibrated on the case; all of the case's tensors are inputs."""
+    graph = expand(case.graph(), Plan({case.site: Choice(name, options)}), registry.approximations())
     tensors = tuple(tensor.float() for tensor in case.tensors)
     record_ranges(graph, [tensors])
     return lower(graph), tensors
@@ -48,25 +49,24 @@ def scheduled(name: str, index: int, options: Options) -> tuple[Program, tuple[T
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_declared_error_holds_in_fixed_point(name: str) -> None:
-    """For structural members, which declare none, fixed point is held against the float function."""
-    index, approximation = first_case(name), registry.approximation(name)
-    case = CASES[index]
-    expected = case.reference(*case.tensors)
-    for options in chosen(members_of(name, index)):
-        program, tensors = scheduled(name, index, options)
-        found, declared = Emulator(program)(*tensors)[0].double(), approximation.error(options)
+    """For structural ones, which declare none, fixed point is held against the float function."""
+    approximation, (case, found) = registry.approximation(name), first_case(name)
+    for options in chosen(found):
+        expected, declared = case.reference(*case.tensors), approximation.error(options)
+        program, tensors = scheduled(name, case, options)
+        emulated = Emulator(program)(*tensors)[0].double()
         if declared is None:
-            expected, declared = approximation.function(*case.tensors, **attributes_of(index), **options), 0.0
-        weights = float(WEIGHT.abs().max()) if any(t is WEIGHT or t is BIAS for t in case.tensors) else 1.0
-        allowed = declared * weights + FIXED * max(1.0, float(expected.abs().max()))
-        assert float((found - expected).abs().max()) <= allowed, options
+            expected, declared = run(approximation, case, options), 0.0
+        allowed = declared * case.weight + FIXED * max(1.0, float(expected.abs().max()))
+        assert float((emulated - expected).abs().max()) <= allowed, options
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_parties_compute_the_emulation_at_the_stated_cost(name: str) -> None:
-    index = first_case(name)
-    program, tensors = scheduled(name, index, members_of(name, index)[0])
-    estimate = program_estimate(program, registry.protocol("crypten"), Network.parse("lan"))
+    case, found = first_case(name)
+    program, tensors = scheduled(name, case, found[0])
+    protocol = registry.protocol("mpcc")
+    estimate = program_estimate(program, protocol, Network.parse("lan"), protocol.compute)
     assert (int(estimate.rounds), int(estimate.bytes)) == (program.cost.rounds, program.cost.bytes)
     emulated = Emulator(program)(*tensors)[0]
     with Threads(program) as session:

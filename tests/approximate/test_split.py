@@ -16,6 +16,7 @@ from mpcc.approximate.expand import expand
 from mpcc.calibration.ranges import record_ranges
 from mpcc.errors import PlanError
 from mpcc.ir import mpc
+from mpcc.ir.info import info_of
 from mpcc.ir.nn import meta_tensor, name_sites
 from mpcc.ir.trace import Recorder
 from mpcc.lowering import lower
@@ -110,7 +111,8 @@ def test_a_part_says_where_it_comes_from() -> None:
     parts = {n.meta.get("part") for n in graph.graph.nodes if n.target in (mpc.less, mpc.polynomial)}
     assert parts == {"0,2", "1"}
     made = program(graph, torch.randn(4, 1, 3, 4))
-    opened = {(n.meta["site"], n.meta.get("part")) for n in made.online.graph.nodes if n.meta.get("primitive") == "less"}
+    origins = [info_of(n).origin for n in made.online.graph.nodes if n.op == "call_function"]
+    opened = {(origin.site, origin.part) for origin in origins if origin.primitive == "less"}
     assert opened == {("layer.gelu", "0,2")}
 
 

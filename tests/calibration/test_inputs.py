@@ -85,11 +85,11 @@ def not_an_image(folder: Path) -> Path:
         (lambda folder: folder / "none", UsageError, "does not exist|no such file"),
         (lambda folder: folder, UsageError, "no images"),
         (lambda folder: "no_such_module:f", UsageError, "cannot be imported"),
-        (lambda folder: 3, UsageError, "holds no calibration inputs"),
+        (lambda folder: 3, UsageError, "of type int"),
         (broken_npy, UsageError, "not a readable NumPy file"),
         (words, UsageError, "not numbers"),
         (no_fit, ShapeError, "no array fits"),
-        (not_an_image, UsageError, "not a readable image"),
+        (not_an_image, UsageError, "cannot be read as an image"),
     ],
 )
 def test_bad_sources_are_one_message(make, error, message, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

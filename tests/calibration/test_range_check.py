@@ -51,7 +51,7 @@ def test_nothing_is_outside_where_the_plan_was_calibrated(executable: Executable
 
 def test_emulation_warns_of_what_is_outside_and_says_how_much(executable: Executable) -> None:
     wide = torch.cat([rows(1.0, 18), rows(30.0, 6)])
-    with pytest.warns(OutsideRange, match=r"norm\.layer_norm \(layer_norm_fitted\): variance lies in .* outside"):
+    with pytest.warns(OutsideRange, match=r"norm\.layer_norm \(layer_norm_fitted\): variance: observed .* outside"):
         executable.emulate(wide)
     (found,) = [one for one in executable.outside(wide) if one.quantity == "variance"]
     assert found.calls == pytest.approx(6 / 24) and found.values == pytest.approx(6 / 24)
@@ -89,7 +89,7 @@ def test_a_part_of_a_site_is_held_against_its_own_choice(executable: Executable)
 
 def test_a_plan_of_another_model_is_refused(executable: Executable) -> None:
     assert executable.module is not None
-    with pytest.raises(PlanError, match="not those of the model"):
+    with pytest.raises(PlanError, match="do not match those of the model"):
         named_like(executable.module, Plan({"blocks.0.gelu": Choice("gelu_relu")}))
 
 
@@ -114,4 +114,4 @@ def test_what_optimise_made_says_where_each_choice_holds(tmp_path: Path) -> None
     assert all(one.values == 0 and one.low <= one.seen_low <= one.seen_high <= one.high for one in made.ranges)
     assert ranges(made).row_count == len(made.ranges)
     report = (made.save(tmp_path / "b.mpcc") / "report.html").read_text(encoding="utf-8")
-    assert "Where it holds" in report and all(one.holds in report and one.seen in report for one in made.ranges)
+    assert "Valid ranges" in report and all(one.holds in report and one.seen in report for one in made.ranges)

@@ -96,7 +96,7 @@ def test_a_network_that_is_none(mpcc: Mpcc, model: Path, tmp_path: Path) -> None
 
 
 def test_an_unknown_protocol_gets_a_suggestion(mpcc: Mpcc, model: Path, tmp_path: Path) -> None:
-    refused(mpcc("optimize", model, "--protocol", "cryptem"), tmp_path, set(), "did you mean 'crypten'")
+    refused(mpcc("optimize", model, "--protocol", "mpc"), tmp_path, set(), "did you mean 'mpcc'")
 
 
 def test_an_unknown_level(mpcc: Mpcc, model: Path, tmp_path: Path) -> None:

@@ -184,17 +184,19 @@ def test_count_write_then_check(mpcc: Mpcc, bundle: Path, tmp_path: Path) -> Non
     assert mpcc("count", bundle, "--write", "counts.json").code == 0
     assert mpcc("count", bundle, "--check", "counts.json").code == 0
     counts = json.loads((tmp_path / "counts.json").read_text())
+    (tmp_path / "former.json").write_text(json.dumps(counts | {"protocol": "crypten"}))
+    assert mpcc("count", bundle, "--check", "former.json").code == 0
     counts["rounds"] -= 1
     (tmp_path / "counts.json").write_text(json.dumps(counts))
     risen = mpcc("count", bundle, "--check", "counts.json")
-    assert risen.code == 1 and "What rose" in risen.out and "rounds 5 -> 6" in risen.err and "--write" in risen.err
+    assert risen.code == 1 and "Cost regressions" in risen.out and "rounds 5 -> 6" in risen.err and "--write" in risen.err
     assert mpcc("count", bundle, "--check", "counts.json", "--tolerance", "0.5").code == 0
     assert mpcc("count", bundle, "--check", "none.json").code == 2
     assert mpcc("count", bundle, "--check", "counts.json", "--write", "counts.json").code == 2
 
 
 def test_profile_puts_protocols_side_by_side(mpcc: Mpcc, model: Path) -> None:
-    names = ("crypten", "crypten-stock", "cheetah")
+    names = ("mpcc", "crypten-stock", "cheetah")
     options = [part for name in names for part in ("--protocol", name)]
     answer = mpcc("profile", model, *options, "--network", "lan", "--network", "wan", "--json")
     found = json.loads(answer.out)
@@ -226,7 +228,7 @@ def test_the_lists(mpcc: Mpcc, command: str, word: str) -> None:
 
 def test_keys(mpcc: Mpcc, tmp_path: Path) -> None:
     """Three folders, private keys for their owner only, never overwritten; TLS takes them."""
-    from mpcc.runtime.net.wire import Identity
+    from mpcc.runtime.net.identity import Identity
 
     assert mpcc("keys", "keys").code == 0
     for role in ("server", "client", "dealer"):

@@ -37,7 +37,7 @@ def test_formulas_and_their_growth(mpcc: Mpcc, vit: str) -> None:
 
 
 def test_the_scheduled_program_has_no_formulas(mpcc: Mpcc, vit: str) -> None:
-    answer = mpcc("profile", vit, "--symbolic", "--protocol", "crypten")
+    answer = mpcc("profile", vit, "--symbolic", "--protocol", "mpcc")
     assert answer.code == 2 and "has no formulas" in answer.err
 
 

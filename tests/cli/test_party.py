@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 
+from mpcc.runtime.dealer import used
+
 Mpcc = Callable[..., Any]
 COMMAND = [sys.executable, "-c", "from mpcc.cli import main; main()"]
 
@@ -74,49 +76,62 @@ def test_three_commands_meet(mpcc: Mpcc, bundle: Path, public: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_material_from_files(mpcc: Mpcc, bundle: Path, public: Path, image: Path, tmp_path: Path) -> None:
-    """The dealer writes beforehand and is gone; each party uses its file, once."""
+    """The dealer writes beforehand and is gone; each party uses its file, once, whatever the environment says."""
     made = mpcc("run", public, "--party", "dealer", "--material", "dealt", "--repeat", "2")
     assert made.code == 0 and "server.material: for the server alone" in made.err
 
-    def both() -> dict[str, tuple[int, str]]:
+    def both(home: str) -> dict[str, tuple[int, str]]:
         peers = ["--peers", free_ports()]
         started = {
             role: subprocess.Popen(
                 [*COMMAND, "run", *arguments, "--material", f"dealt/{role}.material", *peers],
                 cwd=tmp_path,
-                env=os.environ | {"XDG_STATE_HOME": str(tmp_path / "state" / role)},
+                env=os.environ | {"XDG_STATE_HOME": str(tmp_path / home), "HOME": str(tmp_path / home)},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
             )
             for role, arguments in {
-                "server": [str(bundle), "--party", "0"],
-                "client": [str(public), "--party", "1", "--input", str(image), "--output", "y.npy"],
+                "server": [str(bundle), "--party", "server"],
+                "client": [str(public), "--party", "client", "--input", str(image), "--output", "y.npy"],
             }.items()
         }
         said = {role: process.communicate(timeout=120)[1] for role, process in started.items()}
         return {role: (process.returncode, said[role]) for role, process in started.items()}
 
-    ended = both()
-    assert {role: code for role, (code, _) in ended.items()} == {"server": 0, "client": 0}, ended
-    assert np.load(tmp_path / "y.npy").shape == (1, 3)
-    for code, text in both().values():
-        assert code == 2 and "used already" in text and "Traceback" not in text
+    copies = {name: (tmp_path / "dealt" / name).read_bytes() for name in ("server.material", "client.material")}
+    session = json.loads(copies["server.material"].partition(b"\n")[0])["session"]
+    try:
+        ended = both("one")
+        assert {role: code for role, (code, _) in ended.items()} == {"server": 0, "client": 0}, ended
+        assert np.load(tmp_path / "y.npy").shape == (1, 3)
+        for name, data in copies.items():
+            (tmp_path / "dealt" / name).write_bytes(data)
+        for code, text in both("another").values():
+            assert code == 2 and "used already" in text and "Traceback" not in text
+    finally:  # what is noted in the home of who runs the tests
+        for party in (0, 1):
+            used.note(session, party).unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--party", "2", "--peers", "a:1,b:2,c:3"], ["unknown party '2'", "dealer"]),
+        (["--party", "2", "--peers", "a:1,b:2,c:3"], ["unknown party '2'", "server, client or dealer"]),
         (["--party", "0"], ["--peers"]),
         (["--party", "0", "--peers", "a:1"], ["host:port"]),
         (["--party", "0", "--peers", "a,b,c"], ["host:port"]),
-        (["--party", "1", "--peers", "a:1,b:2,c:3"], ["--input"]),
+        (["--party", "client", "--peers", "a:1,b:2,c:3"], ["--input"]),
+        (["--party", "client", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["weights.safetensors", "--allow-weights"]),
+        (["--party", "1", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["weights.safetensors", "program.json only"]),
+        (["--party", "dealer", "--peers", "a:1,b:2,c:3"], ["belong to the server alone"]),
+        (["--party", "dealer", "--material", "dealt"], ["belong to the server alone"]),
+        (["--party", "client", "--peers", "a:1,b,c", "--input", "x.npy", "--allow-weights"], ["host:port"]),
         (["--party", "0", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["--party client"]),
         (["--party", "0", "--peers", "a:1,b:2,c:3", "--network", "wan"], ["--network"]),
         (["--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["--party"]),
         (["--material", "dealt", "--input", "x.npy"], ["--material", "--party"]),
-        (["--party", "0", "--peers", "127.0.0.1:1,127.0.0.1:2", "--material", "none"], ["no material"]),
+        (["--party", "0", "--peers", "127.0.0.1:1,127.0.0.1:2", "--material", "none"], ["the material cannot be read"]),
         (["--party", "0", "--peers", "10.0.0.1:1,10.0.0.2:2,10.0.0.3:3"], ["TLS", "mpcc keys"]),
         (["--party", "0", "--peers", "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", "--tls", "none"], ["certificate"]),
     ],

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from mpcc.cost import Compute
+from mpcc.cost.machine import Machine
+
 Mpcc = Callable[..., Any]
 TABLES = "crypten-stock,semi2k,cheetah"
 
@@ -22,7 +25,7 @@ def test_lists_of_protocols_and_networks_are_compared(mpcc: Mpcc, model: Path) -
 
 
 def test_sites_kinds_and_layers_add_up(mpcc: Mpcc, model: Path) -> None:
-    for one in json.loads(mpcc("profile", model, "--protocol", f"crypten,{TABLES}", "--json").out):
+    for one in json.loads(mpcc("profile", model, "--protocol", f"mpcc,{TABLES}", "--json").out):
         for rows in ("sites", "kinds", "layers"):
             for measure in ("rounds", "bytes") if one["protocol"] != "cheetah" else ("rounds",):
                 assert sum(row[measure] for row in one[rows]) == pytest.approx(one["online"][measure])
@@ -31,9 +34,9 @@ def test_sites_kinds_and_layers_add_up(mpcc: Mpcc, model: Path) -> None:
 
 
 def test_phases_are_told_apart(mpcc: Mpcc, model: Path) -> None:
-    text = mpcc("profile", model, "--protocol", "crypten").out
+    text = mpcc("profile", model, "--protocol", "mpcc").out
     assert "By phase" in text and "set-up, once per model" in text and "before the input" in text
-    (found,) = json.loads(mpcc("profile", model, "--protocol", "crypten", "--json").out)
+    (found,) = json.loads(mpcc("profile", model, "--protocol", "mpcc", "--json").out)
     assert all(found[phase]["bytes"] > 0 for phase in ("online", "setup", "offline"))
 
 
@@ -54,8 +57,8 @@ def test_a_picture_is_written(mpcc: Mpcc, model: Path, tmp_path: Path, suffix: s
         (("-o", "cost.txt"), "unsupported image format '.txt'"),
         (("-o", "absent/cost.png"), "no such folder"),
         (("--symbolic", "-o", "cost.png"), "--picture cannot be combined with --symbolic"),
-        (("--network", "lan,20ms"), "'20ms' is no network"),
-        (("--network", "lan,"), "is no network"),
+        (("--network", "lan,20ms"), "invalid network '20ms'"),
+        (("--network", "lan,"), "invalid network"),
         (("--protocol", "semi2k,"), "there is no protocol called ''"),
         (("--protocol", "semi3k"), "did you mean 'semi2k'?"),
     ],
@@ -67,3 +70,18 @@ def test_what_cannot_be_drawn_or_is_unknown_is_refused(
     answer = mpcc("profile", model, *options)
     assert answer.code == 2 and said in answer.err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_machine_is_chosen_and_named(mpcc: Mpcc, model: Path, tmp_path: Path) -> None:
+    file = Machine("2026-01-31", "a slow processor", "2.13", Compute("", per_kernel=1.0)).write(tmp_path / "slow.json")
+    found = [
+        json.loads(mpcc("profile", model, "--machine", machine, "--json").out)[0] for machine in ("reference", file)
+    ]
+    assert [one["machine"]["name"] for one in found] == ["reference", "a file"]
+    assert found[0]["online"]["rounds"] == found[1]["online"]["rounds"]
+    assert found[1]["online"]["seconds"] > 1 > found[0]["online"]["seconds"]
+    assert "a slow processor" in mpcc("profile", model, "--machine", file).out
+    refused = mpcc("profile", model, "--machine", "absent.json")
+    assert refused.code == 2 and "invalid machine 'absent.json'" in refused.err
+    made = json.loads(mpcc("optimize", model, "--machine", file, "--json").out)
+    assert made["machine"] == made["plan"]["notes"]["machine"] == found[1]["machine"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,15 @@ def test_a_recipe_by_name_and_what_was_rewritten(mpcc: Mpcc, model: Path, calibr
 @pytest.mark.parametrize("recipe", ["mpcwhat", "mpcvit", "mpcvit:2"])
 def test_a_wrong_recipe_is_one_clear_error(mpcc: Mpcc, model: Path, recipe: str) -> None:
     answer = mpcc("optimize", model, "--recipe", recipe, "-o", "out.mpcc")
-    assert answer.code == 2 and "recipe" in answer.err + answer.out or "fraction" in answer.err
+    assert answer.code == 2 and ("recipe" in answer.err or "share" in answer.err)
     assert not Path("out.mpcc").exists()
+
+
+def test_recipes_are_listed(mpcc: Mpcc) -> None:
+    found = {one["name"]: one for one in json.loads(mpcc("recipes", "--json").out)}
+    assert found["mpcvit"]["choice"] == "share" and found["stock"]["aliases"] == ["softmax"]
+    assert [use["approximation"] for use in found["mpcformer"]["operators"]["gelu"]] == ["gelu_quad"]
+    assert set(found) <= set(re.findall(r"[\w+-]+", mpcc("recipes").out))
 
 
 def test_a_plan_edited_by_hand(mpcc: Mpcc, model: Path, calibration: Path) -> None:

@@ -76,5 +76,12 @@ def test_counts_of_another_model_or_protocol_are_not_compared() -> None:
     "text", ["", "[]", "{}", '{"format": "other"}', GOLDEN.replace('"bytes": 20', '"bytes": "many"')]
 )
 def test_another_file_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="this is no file of op counts"):
+    with pytest.raises(UsageError, match="not a file of op counts"):
         OpCounts.from_json(text, where="op-counts.json")
+
+
+def test_counts_under_a_former_name_of_the_protocol_can_be_compared_with() -> None:
+    committed = OpCounts.of(replace(estimate(a=20), protocol="former"))
+    assert OpCounts.of(estimate(a=20), aliases=("former",)).compare(OpCounts.from_json(committed.to_json())) == []
+    with pytest.raises(UsageError, match="'former'"):
+        OpCounts.of(estimate(a=20)).compare(committed)

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mpcc.cost import Compute
 from mpcc.cost.machine import Machine
+from mpcc.errors import UsageError
 from mpcc.program.local import Local, local_work
 from mpcc.runtime.benchmark import Case, cases, fit, measure
 
@@ -76,7 +77,7 @@ def test_what_was_found_comes_back(tmp_path: Path) -> None:
     path = Machine("2026-01-31", "a processor", "2.13", compute, {"select": 0.1}).write(tmp_path / "a" / "machine.json")
     found = Machine.read(path)
     assert found is not None and found.compute.per_call == 2e-6 and found.errors == {"select": 0.1}
-    assert "2026-01-31" in found.compute.source
+    assert found.compute.name == "a file" and "a processor" in found.compute.source
     assert [p.name for p in path.parent.iterdir()] == ["machine.json"]
 
 
@@ -97,3 +98,22 @@ def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert Machine.file() == tmp_path / "mpcc" / "machine.json"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert Machine.file() == Path.home() / ".cache" / "mpcc" / "machine.json"
+
+
+def test_a_machine_is_asked_for_by_name_or_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert Machine.asked(None) is None and Machine.asked("reference") is None
+    with pytest.raises(UsageError, match="not been measured"):
+        Machine.asked("this")
+    with pytest.raises(UsageError, match="invalid machine 'absent.json'"):
+        Machine.asked("absent.json")
+    here = Machine("d", "this one", "t", Compute("x")).write()
+    other = Machine("d", "another", "t", Compute("x", per_call=1.0)).write(tmp_path / "other.json")
+    names = [found and (found.processor, found.compute.name) for found in map(Machine.asked, (None, "this", here, other))]
+    assert names == [("this one", "this machine"), ("this one", "this machine"), ("this one", "a file"), ("another", "a file")]
+    assert Machine.asked("reference") is None
+
+
+def test_equal_constants_have_equal_fingerprints() -> None:
+    one, same, other = Compute("x", per_call=1.0), Compute("y", per_call=1.0, name="a file"), Compute("x", per_call=2.0)
+    assert one.note["fingerprint"] == same.note["fingerprint"] != other.note["fingerprint"]

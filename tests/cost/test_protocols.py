@@ -78,7 +78,7 @@ def test_a_missing_price_names_protocol_primitive_and_site(name: str) -> None:
 
 def test_the_engine_prices_no_softmax_before_an_approximation_is_chosen(vit_lite: Any) -> None:
     with pytest.raises(MissingCost, match="blocks.0.norm1.layer_norm"):
-        estimate_graph(vit_lite("none"), registry.protocol("crypten"), LAN)
+        estimate_graph(vit_lite("none"), registry.protocol("mpcc"), LAN)
 
 
 # ------------------------------------------------------------------------------------------------ whole models
@@ -166,7 +166,7 @@ def test_cheetah_is_bound_by_the_processor_in_matmuls() -> None:
 
 
 def test_the_engine_opens_each_value_once_and_weights_at_set_up() -> None:
-    protocol = registry.protocol("crypten")
+    protocol = registry.protocol("mpcc")
     layer = protocol.price("linear", [(65, 256), (768, 256)], ["secret", "weights"])
     assert (layer.online.rounds, layer.online.bytes) == (1, 16 * 65 * 256)
     assert (layer.setup.rounds, layer.setup.bytes) == (1, 8 * 768 * 256)
@@ -197,11 +197,11 @@ def parts_of_a_softmax() -> fx.GraphModule:
     return fx.GraphModule(torch.nn.Module(), graph)
 
 
-@pytest.mark.parametrize(("name", "rounds"), [("crypten", 2), ("crypten-stock", 3), ("semi2k", 3 * 2)])
+@pytest.mark.parametrize(("name", "rounds"), [("mpcc", 2), ("crypten-stock", 3), ("semi2k", 3 * 2)])
 def test_parallel_parts_share_rounds_only_where_the_protocol_runs_them_together(name: str, rounds: int) -> None:
     protocol = registry.protocol(name)
     estimate = estimate_graph(parts_of_a_softmax(), protocol, LAN)
-    assert protocol.concurrent == (name == "crypten") and protocol.executes
+    assert protocol.concurrent == (name == "mpcc") and protocol.executes
     assert estimate.rounds == rounds == sum(row.rounds for row in estimate.sites)
     assert estimate.bytes == sum(row.bytes for row in estimate.sites) > 0
 
@@ -219,7 +219,7 @@ def test_the_engine_opens_a_value_once_whatever_uses_it() -> None:
     x = graph.placeholder("x")
     x.meta["val"] = torch.empty(10, 64, device="meta")
     graph.output(Recorder(graph).call(several, x))
-    found = estimate_graph(fx.GraphModule(torch.nn.Module(), graph), registry.protocol("crypten"), LAN)
+    found = estimate_graph(fx.GraphModule(torch.nn.Module(), graph), registry.protocol("mpcc"), LAN)
     assert found.rounds == 2 and found.bytes == 16 * 640 * 2 + 16 * 6 * 10
     stock = estimate_graph(fx.GraphModule(torch.nn.Module(), graph), registry.protocol("crypten-stock"), LAN)
     assert stock.rounds == 1 + 8 + 1

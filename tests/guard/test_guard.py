@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +19,7 @@ from mpcc.runtime.executable import Executable
 from mpcc.search import default_plan
 from tests.models.two_blocks import two_blocks
 
-HERE = Path(__file__).parent
+pytest_plugins = "pytester"
 SITE = "blocks.1.attn.softmax"
 
 
@@ -62,12 +61,16 @@ def test_count_check_fails_with_the_layer(
     assert run.invoke(app, ["count", "good.mpcc", "--check", "counts.json"]).exit_code == 0
     failed = run.invoke(app, ["count", "dear.mpcc", "--check", "counts.json"])
     assert failed.exit_code == 1
-    assert "What rose" in failed.stdout and SITE in failed.stdout
+    assert "Cost regressions" in failed.stdout and SITE in failed.stdout
     assert "blocks.0.attn" not in failed.stdout
 
 
-def test_the_fixture_fails_with_the_layer(good: Executable, dear: Executable, tmp_path: Path) -> None:
+def test_the_fixture_fails_with_the_layer(
+    good: Executable, dear: Executable, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Written with --update-op-counts, passed, then failed: in a project of its own, with the plug-in as installed."""
+    monkeypatch.setenv("COLUMNS", "140")
+    tmp_path = pytester.path
     (tmp_path / "now.json").write_text(mpcc.count(good).to_json())
     (tmp_path / "test_mine.py").write_text(
         "from pathlib import Path\n"
@@ -75,16 +78,17 @@ def test_the_fixture_fails_with_the_layer(good: Executable, dear: Executable, tm
         "def test_cheap(op_counts):\n"
         "    op_counts(OpCounts.from_json(Path('now.json').read_text()), name='two')\n"
     )
-    absent = pytest_in(tmp_path)
-    assert absent.returncode == 1 and "there are no op counts in two.op-counts.json" in absent.stdout
-    assert pytest_in(tmp_path, "--update-op-counts").returncode == 0
+    absent = pytest_in(pytester)
+    assert absent.ret == 1 and "there are no op counts in two.op-counts.json" in absent.stdout.str()
+    assert pytest_in(pytester, "--update-op-counts").ret == 0
     assert (tmp_path / "two.op-counts.json").read_text() == (tmp_path / "now.json").read_text()
-    assert pytest_in(tmp_path).returncode == 0
+    assert pytest_in(pytester).ret == 0
     (tmp_path / "now.json").write_text(mpcc.count(dear).to_json())
-    failed = pytest_in(tmp_path)
-    assert failed.returncode == 1
-    assert SITE in failed.stdout and "blocks.0.attn" not in failed.stdout
-    assert "pytest --update-op-counts" in failed.stdout
+    failed = pytest_in(pytester)
+    said = failed.stdout.str()
+    assert failed.ret == 1
+    assert SITE in said and "blocks.0.attn" not in said
+    assert "pytest --update-op-counts" in said
 
 
 def test_the_plugin_imports_no_torch() -> None:
@@ -93,7 +97,5 @@ def test_the_plugin_imports_no_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
-def pytest_in(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTEST_ADDOPTS": "", "COLUMNS": "140"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+def pytest_in(project: pytest.Pytester, *options: str) -> pytest.RunResult:
+    return project.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-p", "no:xdist", *options)

@@ -26,7 +26,7 @@ def smooth(side: int, channels: int) -> torch.Tensor:
 
 
 def test_two_blocks(op_counts: Guard) -> None:
-    assert op_counts(*two_blocks(), name="two_blocks").protocol == "crypten"
+    assert op_counts(*two_blocks(), name="two_blocks").protocol == "mpcc"
 
 
 def test_the_digits_model(op_counts: Guard) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from mpcc.calibration.ranges import record_ranges
 from mpcc.ir import mpc
+from mpcc.ir.info import scale_of
 from mpcc.ir.trace import Recorder
 from mpcc.lowering import lower
 from mpcc.program.program import Program
@@ -127,7 +128,7 @@ class Threads:
         return self
 
     def run(self, *inputs: Tensor) -> list[Tensor]:
-        encoded = [encode_tensor(x, n.meta["scale"]) for x, n in zip(inputs, self.program.inputs(), strict=True)]
+        encoded = [encode_tensor(x, scale_of(n)) for x, n in zip(inputs, self.program.inputs(), strict=True)]
         totals: list[Tensor] = []
 
         def one(inference: Inference) -> None:

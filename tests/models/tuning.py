@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 import mpcc
-from mpcc.cost import Budget, Network
-from mpcc.training import Checkpoint, Data, Recipe, load_data, method
-from mpcc.training.tune import Tuning, Wanted
+from mpcc.training import Data, Hyperparameters, Request, Tuning, load_data
 
 DIM, HEADS, TOKENS, STEPS = 16, 2, 4, 200
 
@@ -69,11 +67,8 @@ def data() -> Data:
     return load_data("digits", (1, 1, 8, 8), 0, 640)
 
 
-def tuning(folder: Path, name: str, *, budget: str | None = None, mu: float | None = None, **changes: object) -> Tuning:
+def tuning(folder: Path, method: str, *, budget: str | None = None, mu: float | None = None, **changes: object) -> Tuning:
     """A training of two epochs of search and two after it."""
-    wanted = Wanted(
-        method(name), None if budget is None else Budget.parse(budget), network=Network.parse("wan"), mu=mu, search_epochs=2
-    )
-    recipe = Recipe(epochs=2, batch=64, rate=3e-3)
-    place = folder / "checkpoint"
-    return Tuning(graph(), data(), wanted, recipe, lambda identity: Checkpoint(place, identity), **changes)  # type: ignore[arg-type]
+    request = Request.of(method, budget=budget, network="wan", mu=mu, search_epochs=2)
+    hyper = Hyperparameters(epochs=2, batch=64, rate=3e-3)
+    return Tuning(graph(), data(), request, hyper, folder / "checkpoint", **changes)  # type: ignore[arg-type]

@@ -1,45 +1,27 @@
-"""What every exact rewrite keeps: the function, the rules of its level, site names, provenance; it is idempotent."""
+"""What every exact rewrite keeps (`mpcc.testing.contracts`), alone and in the order that the pipeline runs."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 
 import pytest
-from torch import fx
+import torch
+from torch import Tensor, fx, nn
 
 from mpcc import registry
-from mpcc.approximate import Approximation, Choice, Plan
+from mpcc.approximate import Approximation, Choice, Part, Plan, Split
 from mpcc.approximate.expand import expand
 from mpcc.frontend import capture
 from mpcc.ir import mpc
-from mpcc.ir.nn import sites, verify
-from tests.models.graphs import assert_same
+from mpcc.ir.nn import sites
+from mpcc.rewrite import settle
+from mpcc.testing.contracts import check_rewrite
+from tests.models.graphs import graph_of
 from tests.models.pass_models import MODELS, model
 
-NN_ORDER = (
-    "fold_constants",
-    "cse",
-    "split_projection",
-    "slice_early",
-    "fold_scale",
-    "fuse_linear",
-    "fold_norm_affine",
-    "slice_early",  # again: the affine part of a norm that was left for a residual
-    "split_masks",
-)
-MPC_ORDER = (
-    "separate_parts",
-    "fuse_linear_mpc",
-    "centre_keys",
-    "divide_after_matmul",
-    "reassociate_attention",
-    "cse_mpc",
-    "fold_constants_mpc",
-)
-NN_PASSES = [name for name, p in registry.passes().items() if p.graph == "nn"]
-MPC_PASSES = [name for name, p in registry.passes().items() if p.graph == "mpc"]
-OPTIONAL = {"divide_late"}
+NAMES = {level: [p.name for p in registry.passes().values() if p.graph == level] for level in ("nn", "mpc")}
 
 
 @cache
@@ -74,68 +56,42 @@ STAND_INS = {
 def expanded(name: str, prepared: bool = True) -> fx.GraphModule:
     """The mpc level of a model, each site by a stand-in of the usual form."""
     graph_module = copy.deepcopy(captured(name))
-    for nn_pass in NN_ORDER if prepared else ():
-        registry.pass_(nn_pass)(graph_module)
+    if prepared:
+        graph_module = settle(graph_module, registry.pass_order("nn"))
     choices = {s: Choice(STAND_INS[n.target._schema.name[6:]].name) for s, n in sites(graph_module).items()}
     return expand(graph_module, Plan(choices), {a.name: a for a in STAND_INS.values()})
 
 
-def check(before: fx.GraphModule, name: str) -> fx.GraphModule:
-    after = copy.deepcopy(before)
-    old = {n.name for n in after.graph.nodes}
-    result = registry.pass_(name)(after)
-    assert_same(before, after)
-    for node in after.graph.nodes:
-        if node.op == "call_function":
-            assert tuple(node.meta["val"].shape) is not None and "layer" in node.meta, node.name
-            assert node.name in old or node.meta["made_by"][-1] == name, node.name
-    assert not registry.pass_(name)(after).modified, "not idempotent"
-    parameters = {n.target for n in after.graph.nodes if n.op == "get_attr"}
-    if result.modified:
-        assert set(after.state_dict()) <= parameters, "parameters that nothing reads"
-    return after
-
-
-@pytest.mark.parametrize("name", NN_PASSES)
+@pytest.mark.parametrize("name", NAMES["nn"])
 @pytest.mark.parametrize("model_name", MODELS)
-def test_one_pass(model_name: str, name: str) -> None:
-    before = captured(model_name)
-    after = check(before, name)
-    verify(after)
-    assert set(sites(after)) <= set(sites(before))
+def test_one_nn_pass(model_name: str, name: str) -> None:
+    check_rewrite(registry.pass_(name), captured(model_name))
 
 
-@pytest.mark.parametrize("model_name", MODELS)
-def test_all_nn_passes(model_name: str) -> None:
-    graph_module = captured(model_name)
-    for name in NN_ORDER:
-        graph_module = check(graph_module, name)
-        verify(graph_module)
-    for name in NN_ORDER:
-        assert not registry.pass_(name)(graph_module).modified, name
-
-
-@pytest.mark.parametrize("name", MPC_PASSES)
+@pytest.mark.parametrize("name", NAMES["mpc"])
 @pytest.mark.parametrize("model_name", MODELS)
 def test_one_mpc_pass(model_name: str, name: str) -> None:
-    check(expanded(model_name, prepared=False), name)
+    check_rewrite(registry.pass_(name), expanded(model_name, prepared=False))
 
 
+@pytest.mark.parametrize("level", ["nn", "mpc"])
 @pytest.mark.parametrize("model_name", MODELS)
-def test_all_mpc_passes(model_name: str) -> None:
-    graph_module = expanded(model_name)
-    for name in MPC_ORDER:
-        graph_module = check(graph_module, name)
-    for name in MPC_ORDER:
-        assert not registry.pass_(name)(graph_module).modified, name
+def test_all_passes_in_their_order(model_name: str, level: str) -> None:
+    in_their_order(level, captured(model_name) if level == "nn" else expanded(model_name))
+
+
+def in_their_order(level: str, graph_module: fx.GraphModule) -> None:
+    """Each keeps its contract on what those before it made; once settled, none changes the graph any more."""
+    settled = settle(copy.deepcopy(graph_module), registry.pass_order(level))
+    for rewrite in registry.pass_order(level):
+        graph_module = check_rewrite(rewrite, graph_module)
+        assert not rewrite(copy.deepcopy(settled)).modified, rewrite.name
 
 
 @pytest.mark.parametrize("model_name", ["class token", "layer scale", "convolutions"])
 def test_the_result_trains(model_name: str) -> None:
     """Every parameter of the rewritten graph gets a gradient."""
-    graph_module = captured(model_name)
-    for name in NN_ORDER:
-        graph_module = check(graph_module, name)
+    graph_module = settle(copy.deepcopy(captured(model_name)), registry.pass_order("nn"))
     module, x = model(model_name)
     graph_module(x).square().sum().backward()
     without = [name for name, p in graph_module.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
@@ -147,5 +103,57 @@ def test_every_pass_says_what_it_is() -> None:
         assert rewrite.source and rewrite.summary.endswith("."), rewrite.name
 
 
-def test_the_orders_name_every_pass() -> None:
-    assert set(NN_ORDER) == set(NN_PASSES) and {*MPC_ORDER, *OPTIONAL} >= set(MPC_PASSES)
+class MaskedAttention(nn.Module):
+    """Two linear layers in a row, then an attention in which no token sees those behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
+        self.register_buffer("mask", torch.full((5, 5), -1e9).triu(1))
+
+    def forward(self, x: Tensor) -> Tensor:  # [batch, 5, 8]
+        x = self.layers(x)
+        return (x @ x.transpose(-2, -1) + self.mask).softmax(-1) @ x
+
+
+def split_sites() -> fx.GraphModule:
+    """A head without a softmax and tokens without an activation, as structural plans have them."""
+    graph_module = settle(copy.deepcopy(captured("sequence")), registry.pass_order("nn"))
+    scaling = Approximation("scaling_test", "softmax", "structural", "test", lambda x, dim: mpc.scale(x, 1 / x.shape[dim]))
+    identity = Approximation("identity_test", "gelu", "structural", "test", lambda x: mpc.scale(x, 1.0))
+    choices: dict[str, Choice | Split] = {}
+    for site, node in sites(graph_module).items():
+        operator = node.target._schema.name[6:]
+        choices[site] = Choice(STAND_INS[operator].name)
+        if site == "blocks.0.attn.softmax":
+            choices[site] = Split(1, (Part((0,), Choice("softmax_test")), Part((1,), Choice("scaling_test"))))
+        if operator == "gelu":
+            choices[site] = Split(1, (Part((0, 1), Choice("gelu_test")), Part(tuple(range(2, 9)), Choice("identity_test"))))
+    return expand(graph_module, Plan(choices), {a.name: a for a in (*STAND_INS.values(), scaling, identity)})
+
+
+def equal_products() -> fx.GraphModule:
+    """One product twice, with its factors in either order."""
+    return graph_of(lambda x, y: mpc.add(mpc.mul(x, y), mpc.square(mpc.mul(y, x))), {"x": (3, 4), "y": (3, 4)})
+
+
+MORE = {
+    "nn": [lambda: capture(MaskedAttention(), (torch.randn(2, 5, 8),))],
+    "mpc": [split_sites, equal_products],
+}
+
+
+@pytest.mark.parametrize(("level", "make"), [(level, make) for level, makes in MORE.items() for make in makes])
+def test_what_only_some_plans_bring_about(level: str, make: Callable[[], fx.GraphModule]) -> None:
+    in_their_order(level, make())
+
+
+@pytest.mark.parametrize("level", ["nn", "mpc"])
+def test_some_graph_gives_every_pass_something_to_do(level: str) -> None:
+    """Else the contract would say nothing about it."""
+    graphs = [captured(name) if level == "nn" else expanded(name) for name in MODELS]
+    busy: set[str] = set()
+    for graph_module in [*map(copy.deepcopy, graphs), *(make() for make in MORE[level])]:
+        settle(graph_module, registry.pass_order(level), lambda one, done: busy.add(one.name) if done.modified else None)
+    assert busy == set(NAMES[level])

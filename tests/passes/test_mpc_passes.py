@@ -66,19 +66,6 @@ def test_divides_not(name: str) -> None:
     assert not changed_by(graph_of(DIVIDES_NOT[name], ERV), "divide_after_matmul")
 
 
-def test_divide_late() -> None:
-    """Behind query, key and value, although they are together bigger."""
-
-    def function(e, r, a, b):  # type: ignore[no-untyped-def]
-        y = mpc.mul(e, r)
-        return mpc.mul(mpc.linear(y, a), mpc.linear(y, b))
-
-    graph = graph_of(function, {"e": E, "r": R}, a=torch.randn(9, 9), b=torch.randn(9, 9))
-    assert not changed_by(graph, "divide_after_matmul")
-    after = rewritten(graph, "divide_late")
-    assert [n.args[0] for n in calls(after, mpc.linear)] == [next(iter(after.graph.nodes))] * 2
-
-
 # --------------------------------------------------------------------------------------------------- centre_keys
 
 

@@ -13,6 +13,7 @@ from mpcc import registry
 from mpcc.approximate import Choice, Part, Plan, Split
 from mpcc.approximate.expand import expand
 from mpcc.ir import mpc, online
+from mpcc.ir.info import info_of
 from mpcc.pipeline import Prepared, first_plan, prepare, schedule
 from mpcc.program import Program
 from mpcc.rewrite.edit import Refusal
@@ -79,7 +80,7 @@ def opened(program: Program) -> int:
 
 
 def _is_online(node: fx.Node) -> bool:
-    return node.meta.get("phase") == "online"
+    return info_of(node).phase == "online"
 
 
 PASSES = ("separate_parts", "fuse_linear_mpc", "divide_after_matmul", "reassociate_attention")

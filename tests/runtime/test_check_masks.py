@@ -11,6 +11,7 @@ from torch import fx
 
 from mpcc.errors import SecurityError
 from mpcc.ir import dealer, online
+from mpcc.ir.info import annotate, info_of
 from mpcc.program.check import check_masks
 from mpcc.program.program import Program
 from mpcc.runtime.session.session import Session
@@ -23,7 +24,7 @@ def first(made: Program, target: Any, nth: int = 0) -> fx.Node:
 
 def twice(made: Program) -> Program:
     """The second opening uses the mask of the first of its size."""
-    masked = [n for n in made.online.graph.nodes if n.target is online.mask_with and n.meta["phase"] != "setup"]
+    masked = [n for n in made.online.graph.nodes if n.target is online.mask_with and info_of(n).phase != "setup"]
     pairs = [(a, b) for a in masked for b in masked if a is not b and a.args[1] is not b.args[1]]
     one, other = next(p for p in pairs if p[0].meta["val"].numel() == p[1].meta["val"].numel())
     other.update_arg(1, one.args[1])
@@ -64,7 +65,7 @@ def lasting(made: Program) -> Program:
     """A mask of values that comes from the seed of the set-up: the same in every inference."""
     masked = first(made, online.mask_with, -1)
     assert isinstance(masked.args[1], fx.Node)
-    masked.args[1].meta["phase"] = "setup"
+    annotate(masked.args[1], phase="setup")
     return made
 
 

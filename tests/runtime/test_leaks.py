@@ -13,6 +13,7 @@ from scipy import stats
 from torch import fx
 
 from mpcc.ir import online
+from mpcc.ir.info import info_of
 from mpcc.program.program import Program
 from mpcc.runtime.dealer import material
 from mpcc.runtime.dealer.material import Recipe, Seeds
@@ -93,7 +94,7 @@ def test_wire_bytes_are_uniform_for_two_different_inputs() -> None:
 def test_a_value_that_leaves_bare_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same test on parties that forget one mask: it can fail. (`check_masks` refuses such programs, see there.)"""
     made = whole_words()
-    mask = [n for n in made.online.graph.nodes if n.target is online.mask_with and n.meta["phase"] == "online"][-1]
+    mask = [n for n in made.online.graph.nodes if n.target is online.mask_with and info_of(n).phase == "online"][-1]
     assert isinstance(mask.args[1], fx.Node)
     forgotten, drawn = dict(made.correlations)[mask.args[1].name], material.uniform
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from mpcc.errors import MpccError, PartyError, ShapeError
+from mpcc.ir.info import scale_of, weight_of
 from mpcc.program.program import Program
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.runtime.engine.evaluate import encode_tensor
@@ -73,14 +74,14 @@ def test_measured_cost_is_the_stated_one_and_weights_stay_with_the_server() -> N
 
 def _search_memory(made: Program, session: Session, x: torch.Tensor) -> None:
     """The weights, as floats and as ring integers, are in the server's memory only; the input is not at the others."""
-    node = next(n for n in made.online.graph.nodes if n.meta.get("kind") == "weight" and n.meta["val"].numel() == 128)
-    encoded = encode_tensor(made.constants[node.meta["constant"]], node.meta["scale"])
+    node = next(n for n in made.online.graph.nodes if weight_of(n) is not None and n.meta["val"].numel() == 128)
+    encoded = encode_tensor(made.constants[weight_of(node).constant], scale_of(node))
     patterns = {"floats": weights()["w"].numpy().tobytes()[:256], "integers": encoded.numpy().tobytes()[:256]}
     for role, process in session.processes.items():
         memory = _memory(process.pid)
         for what, pattern in patterns.items():
             assert any(pattern in part for part in memory) == (role == "server"), f"{what} at the {role}"
-        for value in (x, encode_tensor(x, made.inputs()[0].meta["scale"])):
+        for value in (x, encode_tensor(x, scale_of(made.inputs()[0]))):
             pattern = value.numpy().tobytes()[:128]
             assert role == "client" or not any(pattern in part for part in memory), f"the input at the {role}"
 

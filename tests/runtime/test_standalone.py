@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from mpcc.cli.keys import make
 from mpcc.errors import MpccError, PartyError, SecurityError, ShapeError, UsageError
 from mpcc.program.program import Program
 from mpcc.runtime.engine.emulate import Emulator
+from mpcc.runtime.net.authority import make
 from mpcc.runtime.net.connect import PeerConfig, parse_peers
-from mpcc.runtime.net.wire import Identity
+from mpcc.runtime.net.identity import Identity
 from mpcc.runtime.session.participant import Report
 from mpcc.runtime.session.session import Outcome
 from mpcc.runtime.session.standalone import PartyConfig, run_party
@@ -94,7 +94,7 @@ def test_another_program_on_one_side_is_named(keys: Path) -> None:
     ended = trio.join()
     assert all(isinstance(error, MpccError) for error in ended.values())
     assert isinstance(ended["client"], SecurityError) and "program digest" in str(ended["client"])
-    assert isinstance(ended["dealer"], SecurityError) and "program digest" in str(ended["dealer"])
+    assert "was refused: program digest" in str(ended["server"])
 
 
 def test_another_model_version_is_named() -> None:
@@ -103,7 +103,7 @@ def test_another_model_version_is_named() -> None:
     trio.start("server", made, "v1")
     trio.start("client", made, "v2")
     for error in trio.join().values():
-        assert isinstance(error, SecurityError) and "model version: v" in str(error)
+        assert isinstance(error, MpccError) and "model version: v" in str(error)
 
 
 def test_a_stranger_is_turned_away_and_the_session_goes_on(keys: Path) -> None:
@@ -148,29 +148,6 @@ def test_without_tls_nobody_gets_in_who_has_it(keys: Path) -> None:
     ended = trio.join()
     assert isinstance(ended["server"], PartyError) and "did not come; 127.0.0.1 was refused" in str(ended["server"])
     assert isinstance(ended["client"], MpccError)
-
-
-def test_a_second_client_is_told_that_the_owner_is_busy(keys: Path) -> None:
-    made = program("relu")
-    trio = Trio(insecure_dealer=True, identity=None)
-    running, go = threading.Event(), threading.Event()
-
-    def inputs() -> Any:
-        running.set()
-        go.wait(10)
-        yield (torch.randn(SHAPE),)
-
-    trio.start("server", made)
-    trio.start("client", made, inputs=inputs())
-    assert running.wait(10)
-    second = Trio(insecure_dealer=True)
-    second.peers = trio.peers
-    second.start("client", made, inputs=[(torch.randn(SHAPE),)])
-    error = second.join()["client"]
-    go.set()
-    assert isinstance(error, PartyError) and "busy: a session is running" in str(error)
-    ended = trio.join()
-    assert ended["server"] == [] and len(ended["client"]) == 1
 
 
 def test_a_client_that_fails_is_heard_by_all() -> None:

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from mpcc.cli.keys import make
 from mpcc.errors import PartyError, SecurityError
 from mpcc.runtime.dealer.dealing import FromDealer, ReplayGuard
+from mpcc.runtime.net import transport
+from mpcc.runtime.net.authority import make
 from mpcc.runtime.net.handshake import Terms, handshake
-from mpcc.runtime.net.transport import Channel, PeerLeft, Peers, Phase, Slot, empty
-from mpcc.runtime.net.wire import Identity, TlsWire, Wire
+from mpcc.runtime.net.identity import Identity
+from mpcc.runtime.net.transport import ABORT, DATA, DIRECT, HEADER, Channel, PeerLeft, Peers, Phase, Slot, empty
+from mpcc.runtime.net.wire import TlsWire, Wire
 from tests.models.programs import program, sockets
 
 
@@ -33,7 +35,7 @@ def tls_pair(keys: Path, client: str = "client", expected: str = "client") -> tu
 
     def serve() -> None:
         try:
-            made[0] = TlsWire(one, Identity.of(keys, "server"), [expected], server=True)
+            made[0] = TlsWire(one, Identity.of(keys, "server").context(server=True), [expected], server=True)
         except Exception as error:
             made[0] = error
             one.close()
@@ -42,7 +44,7 @@ def tls_pair(keys: Path, client: str = "client", expected: str = "client") -> tu
     thread.start()
     folder = keys if client else keys / "other"
     try:
-        wire = TlsWire(other, Identity.of(folder, client or "client"), ["server"], server=False)
+        wire = TlsWire(other, Identity.of(folder, client or "client").context(server=False), ["server"], server=False)
     finally:
         thread.join(5)
     if isinstance(made[0], Exception):
@@ -101,7 +103,7 @@ def test_a_dead_peer_ends_the_wait(channels: tuple[Channel, Channel]) -> None:
     other.post(slot(), empty(3))
     threading.Timer(0.2, one.wire.close).start()
     start = time.monotonic()
-    with pytest.raises(PartyError, match="a ended without a word|a is lost"):
+    with pytest.raises(PartyError, match="a ended unexpectedly|a is lost"):
         other.receive(slot())
     assert time.monotonic() - start < 2
 
@@ -116,7 +118,7 @@ def test_a_silent_peer_is_given_up(channels: tuple[Channel, Channel]) -> None:
 def test_a_failing_peer_says_why(channels: tuple[Channel, Channel]) -> None:
     one, other = channels
     other.post(slot(), empty(3))
-    one.peers.abort(PartyError("the dealer ended without a word"))
+    one.peers.abort(PartyError("the dealer ended unexpectedly"))
     with pytest.raises(PartyError, match="b, waiting for .*: the dealer ended"):
         other.receive(slot())
 
@@ -128,6 +130,76 @@ def test_the_inside_of_an_error_stays_inside(channels: tuple[Channel, Channel]) 
     with pytest.raises(PartyError) as caught:
         other.receive(slot())
     assert "internal error (ValueError)" in str(caught.value) and "0.123" not in str(caught.value)
+
+
+def test_a_reason_is_shown_without_control_characters(channels: tuple[Channel, Channel]) -> None:
+    one, other = channels
+    other.post(slot(), empty(3))
+    one.end(ABORT, b'{"what": "\\u001b[2J gone \\u0007", "security": false}')
+    with pytest.raises(PartyError) as caught:
+        other.receive(slot())
+    assert "?[2J gone ?" in str(caught.value) and caught.value.what.isprintable()
+
+
+@pytest.mark.parametrize("data", [b"[" * 3000, b"{}", b'{"what": {}, "security": true}', b"\xff", b""])
+def test_an_unreadable_reason_is_a_failure_all_the_same(channels: tuple[Channel, Channel], data: bytes) -> None:
+    one, other = channels
+    other.post(slot(), empty(3))
+    one.end(ABORT, data)
+    with pytest.raises(PartyError, match="an unreadable reason"):
+        other.receive(slot())
+
+
+@pytest.mark.parametrize("count", [1, HEADER.size, HEADER.size + 12])
+def test_a_message_that_has_begun_must_end(channels: tuple[Channel, Channel], count: int) -> None:
+    """Also where the receiver would wait for ever for its begin."""
+    one, other = channels
+    other.timeout = 0.3
+    other.post(slot(), empty(3))
+    message = HEADER.pack(DATA, Phase.ONLINE, 0, 0, 0, 24, 0.0) + bytes(24)
+    for sealed in one.wire.sealed([message[:count]]):
+        one.wire.write(sealed)
+    with pytest.raises(PartyError, match="stopped in the middle of a message"):
+        other.receive(slot(), forever=True)
+
+
+def test_an_idle_peer_is_no_failure_within_its_limit(channels: tuple[Channel, Channel]) -> None:
+    one, other = channels
+    other.timeout, other.idle = 0.2, 0.8
+    other.post(slot(), empty(1))
+    threading.Timer(0.5, one.send, (slot(), torch.ones(1, dtype=torch.int64))).start()
+    other.receive(slot(), forever=True)
+    other.post(slot(1), empty(1))
+    with pytest.raises(PartyError, match="silent for 0.8 s"):
+        other.receive(slot(1), forever=True)
+
+
+def test_what_a_peer_does_not_read_fills_no_memory(
+    channels: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sender waits, until the peer reads or fails."""
+    monkeypatch.setattr(transport, "MOST_QUEUED", 1 << 20)
+    one, _ = channels
+    sent, ended = [0], list[PartyError]()
+
+    def send() -> None:
+        try:
+            for place in range(10_000):
+                one.send(slot(place), empty(DIRECT // 4))
+                sent[0] = place
+        except PartyError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while one._queued < 1 << 19 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert 1 << 19 <= one._queued <= 1 << 20 and sent[0] < 1000
+    one.peers.fail(PartyError("the session is over"))
+    thread.join(5)
+    assert not thread.is_alive() and "the session is over" in str(ended[0])
 
 
 def test_goodbye_is_no_failure(channels: tuple[Channel, Channel]) -> None:
@@ -171,12 +243,12 @@ def test_missing_certificates_are_named(tmp_path: Path) -> None:
     [
         ("program", "f" * 64, "program digest: aaaaaaaaaaaaaaaa... here, ffffffffffffffff... there"),
         ("model", "v2", "model version: v1 here, v2 there"),
-        ("session", "other", "session id"),
+        ("session", "b" * 32, "session id: aaaaaaaaaaaaaaaa... here, bbbbbbbbbbbbbbbb... there"),
         ("insecure_dealer", True, "insecure dealer: False here, True there"),
     ],
 )
 def test_terms_that_differ_are_named_on_both_sides(field: str, value: Any, said: str) -> None:
-    terms = {"program": "a" * 64, "model": "v1", "session": "s", "insecure_dealer": False}
+    terms = {"program": "a" * 64, "model": "v1", "session": "a" * 32, "insecure_dealer": False}
     one, other = (Wire(sock) for sock in sockets())
     errors: list[Exception] = []
 

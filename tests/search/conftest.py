@@ -1,4 +1,4 @@
-"""Tests of the search keep their damages to themselves."""
+"""Tests of the search keep their losses to themselves."""
 
 from __future__ import annotations
 

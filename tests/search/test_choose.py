@@ -1,4 +1,4 @@
-"""The search on a real model: its problem solved as well as by enumeration, budgets met, joint damage measured."""
+"""The search on a real model: its problem solved as well as by enumeration, budgets met, joint loss measured."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from mpcc.search import Limit, Weights, solve
 from mpcc.search.cache import folder
 from mpcc.search.metrics import CLASSES, load_metric
 from mpcc.search.neighbourhood import edges, neighbourhood
-from mpcc.search.pareto import front
+from mpcc.search.pareto import front_points
+from mpcc.search.pricing import weights_of
 from mpcc.search.problem import longest
+from mpcc.search.questions import best_within_budget, fastest_within_drop
 from mpcc.search.replay import Replay
-from mpcc.search.search import Search, weights_of
+from mpcc.search.search import Search
+from mpcc.search.target import Objective, Target
 from tests.models.two_blocks import two_blocks
 
 SOFTMAX, GELU = "blocks.0.attn.softmax", "blocks.0.act.gelu"
@@ -33,17 +36,17 @@ def images() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def search(images: torch.Tensor) -> Search:
     prepared = pipeline.prepare(*two_blocks(), calibration=images)
-    return Search(pipeline.task_of(prepared, network="wan", level="structural"))
+    return Search.of(pipeline.task_of(prepared, Target(network="wan"), Objective("structural")))
 
 
-def test_every_site_keeps_members_that_trade_cost_for_damage(search: Search) -> None:
-    assert list(search.candidates) == [SOFTMAX, GELU, "blocks.1.attn.softmax", "blocks.1.act.gelu"]
-    for entry in search.candidates.values():
+def test_every_site_keeps_members_that_trade_cost_for_quality(search: Search) -> None:
+    assert list(search.trials.space.candidates) == [SOFTMAX, GELU, "blocks.1.attn.softmax", "blocks.1.act.gelu"]
+    for entry in search.trials.space.candidates.values():
         assert len(entry.members) > 1 and entry.dropped
         for one, other in itertools.permutations(entry.members, 2):
             dearer = one.work.rounds >= other.work.rounds and one.work.bytes >= other.work.bytes
             if dearer and one.work.local_seconds > 1.1 * other.work.local_seconds + 1e-5:
-                assert one.damage < other.damage
+                assert one.loss < other.loss
 
 
 @pytest.mark.parametrize("network", ["lan", "wan", "1ms,100kB/s"])
@@ -54,48 +57,48 @@ def test_the_solver_finds_the_best_of_all_plans(search: Search, network: str, pa
     every = list(itertools.product(*(range(len(slot.options)) for slot in problem.slots)))
     costs = [problem.measure(seconds, picks) for picks in every]
     most = min(costs) + part * (max(costs) - min(costs))
-    found = solve(problem, Weights(damage=1.0), [Limit(seconds, most)])
+    found = solve(problem, Weights(loss=1.0), [Limit(seconds, most)])
     assert found is not None and problem.measure(seconds, found) <= most * (1 + 1e-9)
-    best = min(problem.damage(picks) for picks, cost in zip(every, costs, strict=True) if cost <= most)
-    assert problem.damage(found) == pytest.approx(best, rel=1e-4, abs=1e-9)
+    best = min(problem.loss(picks) for picks, cost in zip(every, costs, strict=True) if cost <= most)
+    assert problem.loss(found) == pytest.approx(best, rel=1e-4, abs=1e-9)
 
 
 def test_predicted_costs_are_those_of_whole_programs(search: Search) -> None:
     """Between plans that differ at every site of a model this small: within three rounds and a third of the bytes."""
     ends = [tuple(0 for _ in search.problem.slots), tuple(len(slot.options) - 1 for slot in search.problem.slots)]
-    first = search._work(ends[0])
-    predicted, exact = search.problem.corrected_to(ends[0], first).work(ends[1]), search._work(ends[1])
+    first = search.trials.work(ends[0])
+    predicted, exact = search.problem.corrected_to(ends[0], first).work(ends[1]), search.trials.work(ends[1])
     assert abs(predicted.rounds - exact.rounds) <= 3
     assert predicted.bytes == pytest.approx(exact.bytes, rel=0.33)
 
 
 def test_a_budget_is_met_and_no_cheaper_plan_was_left_out(search: Search) -> None:
-    loose, tight = search.within(Budget.parse("60rounds")), search.within(Budget.parse("15rounds"))
+    (loose, _), (tight, _) = (best_within_budget(search, Budget.parse(f"{rounds}rounds")) for rounds in (60, 15))
     assert loose is not None and loose.point.estimate.rounds <= 60
     assert tight is not None and tight.point.estimate.rounds <= 15
-    assert loose.point.damage < tight.point.damage
-    assert search.within(Budget.parse("3rounds")) is None
+    assert loose.point.loss < tight.point.loss
+    assert best_within_budget(search, Budget.parse("3rounds"))[0] is None
 
 
 def test_the_loss_is_kept_and_the_plan_is_faster_than_the_exact_one(search: Search) -> None:
-    found = search.losing(0.1)
+    found, _ = fastest_within_drop(search, 0.1)
     assert found.point.drop <= 0.1
-    exact = solve(search.problem, Weights(damage=1.0))
-    assert exact is not None and found.point.estimate.seconds < search.estimate(exact).seconds
+    exact = solve(search.problem, Weights(loss=1.0))
+    assert exact is not None and found.point.estimate.seconds < search.trials.estimate(exact).seconds
 
 
-def test_the_front_rises_in_cost_and_falls_in_damage(search: Search) -> None:
-    points = front(search, 4)
+def test_the_front_rises_in_cost_and_falls_in_loss(search: Search) -> None:
+    points = front_points(search, 4)
     assert len(points) >= 2
     for one, other in itertools.pairwise(points):
-        assert one.estimate.seconds < other.estimate.seconds and one.damage > other.damage
+        assert one.estimate.seconds < other.estimate.seconds and one.loss > other.loss
 
 
 def test_a_plan_that_larger_inputs_break_is_barred(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert search._damage(search.exact.picks) < 1.0
-    monkeypatch.setattr("mpcc.search.search.STRETCH", 1e30)
+    assert search.trials.loss(search.exact.picks) < 1.0
+    monkeypatch.setattr("mpcc.search.trials.STRETCH", 1e30)
     with pytest.raises(RangeError, match="times as large"):
-        search._damage(search.exact.picks)
+        search.trials.loss(search.exact.picks)
 
 
 def test_a_thin_link_and_a_slow_one_are_different_budgets() -> None:
@@ -104,18 +107,18 @@ def test_a_thin_link_and_a_slow_one_are_different_budgets() -> None:
     assert weights[0].bytes > 1000 * weights[1].bytes and weights[1].rounds > 100 * weights[0].rounds
 
 
-def test_damages_are_kept_and_a_spoilt_file_is_measured_anew(search: Search) -> None:
-    rows = {site: [m.choice for m in entry.members] for site, entry in search.candidates.items()}
-    first = search.sensitivity.sweep(rows)
+def test_losses_are_kept_and_a_spoilt_file_is_measured_anew(search: Search) -> None:
+    rows = {site: [m.choice for m in entry.members] for site, entry in search.trials.space.candidates.items()}
+    first = search.trials.measurements.sensitivity.sweep(rows)
     files = list(folder().glob("*.json"))
     assert files
     for file in files:
         file.write_text("{", encoding="utf-8")
-    assert search.sensitivity.sweep(rows) == first
+    assert search.trials.measurements.sensitivity.sweep(rows) == first
 
 
 def test_a_replay_is_a_run_with_that_function(search: Search, images: torch.Tensor) -> None:
-    graph = search.task.graph
+    graph = search.trials.task.graph
     columns = (images.reshape(16, 1, 4, 8),)
     replay = Replay(graph, columns)
     (plain,), (other,) = replay.outputs({}), replay.outputs({GELU: torch.relu})
@@ -125,14 +128,14 @@ def test_a_replay_is_a_run_with_that_function(search: Search, images: torch.Tens
 
 
 def test_a_neighbourhood_reaches_to_the_next_products(search: Search) -> None:
-    nodes = {node.meta.get("site"): node for node in search.task.graph.graph.nodes}
-    attention = neighbourhood(search.task.graph, nodes[SOFTMAX])
+    nodes = {node.meta.get("site"): node for node in search.trials.task.graph.graph.nodes}
+    attention = neighbourhood(search.trials.task.graph, nodes[SOFTMAX])
     assert attention.products == 2 and len(attention.sources) == 3
-    assert neighbourhood(search.task.graph, nodes[GELU]).products == 1
+    assert neighbourhood(search.trials.task.graph, nodes[GELU]).products == 1
 
 
 def test_rounds_run_along_the_longest_path(search: Search) -> None:
-    found = edges(search.task.graph)
+    found = edges(search.trials.task.graph)
     assert {edge.target for edge in found if edge.source is None} >= {SOFTMAX, None}
     sites = {edge.source for edge in found} - {None}
     assert longest(found, dict.fromkeys(map(str, sites), 10.0)) >= 40
@@ -146,7 +149,7 @@ def test_optimize_within_half_of_the_exact_latency(images: torch.Tensor) -> None
     assert half.met_by(made.estimate) and made.plan.notes["made_by"] == "search"
     again = mpcc.optimize(model, inputs, calibration=images, network="wan", level="structural", plan=made.plan)
     assert again.program.to_json() == made.program.to_json()
-    assert made.chosen is not None and made.chosen.point.damage < 1.0
+    assert made.chosen is not None and made.chosen.point.loss < 1.0
     assert made.errors["mean_error"] < 1.0  # a summand of few bits lost all of them once, and the plan was 3.8 off
 
 
@@ -169,16 +172,16 @@ def test_a_model_without_sites_has_nothing_to_choose() -> None:
 def test_metrics() -> None:
     outputs = (torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]]]),)
     turned = (torch.tensor([[[0.0, 2.0]], [[0.0, 1.0]]]),)
-    assert CLASSES.damage(outputs, outputs) == 0 and CLASSES.drop(outputs, outputs) == 0
-    assert CLASSES.damage(turned, outputs) > 0 and CLASSES.drop(turned, outputs) == 0.5
-    assert CLASSES.damage((outputs[0] * float("nan"),), outputs) == float("inf")
+    assert CLASSES.loss(outputs, outputs) == 0 and CLASSES.drop(outputs, outputs) == 0
+    assert CLASSES.loss(turned, outputs) > 0 and CLASSES.drop(turned, outputs) == 0.5
+    assert CLASSES.loss((outputs[0] * float("nan"),), outputs) == float("inf")
 
 
 def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_metric.py").write_text("def worst(outputs, reference):\n    return (outputs - reference).abs().max()\n")
     monkeypatch.syspath_prepend(tmp_path)
     found = load_metric("own_metric:worst")
-    assert found.damage((torch.ones(2, 1, 3),), (torch.zeros(2, 1, 3),)) == 1.0
+    assert found.loss((torch.ones(2, 1, 3),), (torch.zeros(2, 1, 3),)) == 1.0
     for name in ("own_metric:nothing", "no_such_module:f", "own_metric"):
         with pytest.raises(UsageError, match="--metric"):
             load_metric(name)

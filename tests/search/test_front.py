@@ -13,9 +13,10 @@ import mpcc
 from mpcc import pipeline
 from mpcc.approximate import Plan
 from mpcc.errors import MpccError
+from mpcc.search.judge import Judge
 from mpcc.search.pareto import CLEAR, covers, undominated
-from mpcc.search.recipes import KNOWN
-from mpcc.search.search import Search
+from mpcc.search.recipes import compared
+from mpcc.search.target import Target
 from mpcc.search.task import Point
 from tests.models.two_blocks import two_blocks
 
@@ -25,23 +26,23 @@ def images() -> torch.Tensor:
     return torch.randn(16, 4, 8, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("protocol", "network"), [("crypten", "wan"), ("semi2k", "lan")])
+@pytest.mark.parametrize(("protocol", "network"), [("mpcc", "wan"), ("semi2k", "lan")])
 def test_no_recipe_is_left_uncovered(images: torch.Tensor, protocol: str, network: str) -> None:
     model, inputs = two_blocks()
     asked: dict[str, Any] = {"calibration": images, "protocol": protocol, "network": network, "level": "structural"}
     points = pipeline.pareto(model, inputs, points=4, **asked).points
     assert all(one.estimate.seconds < other.estimate.seconds for one, other in itertools.pairwise(points))
-    judge = Search(pipeline.task_of(pipeline.prepare(model, inputs, calibration=images), protocol=protocol))
+    judge = Judge(pipeline.task_of(pipeline.prepare(model, inputs, calibration=images), Target(protocol)))
     run = 0
-    for recipe in KNOWN:
+    for recipe in compared():
         try:
             made = mpcc.optimize(model, inputs, recipe=recipe, **asked)
         except MpccError:
             continue
         run += 1
-        damage, _ = judge.judged(made.plan)
-        covering = [p for p in points if p.estimate.seconds <= made.estimate.seconds and p.damage <= max(damage, 1e-5)]
-        assert covering, f"{recipe}: {made.estimate.seconds:.4g} s, {damage:.3g}"
+        loss, _ = judge(made.plan)
+        covering = [p for p in points if p.estimate.seconds <= made.estimate.seconds and p.loss <= max(loss, 1e-5)]
+        assert covering, f"{recipe}: {made.estimate.seconds:.4g} s, {loss:.3g}"
     assert run >= 5
 
 
@@ -55,9 +56,9 @@ def point(images: torch.Tensor) -> Point:
     return pipeline.pareto(*two_blocks(), points=2, calibration=images, level="bounded").points[0]
 
 
-def at(point: Point, seconds: float, damage: float, recipe: str | None = None) -> Point:
+def at(point: Point, seconds: float, loss: float, recipe: str | None = None) -> Point:
     plan = Plan({}, {} if recipe is None else {"recipe": recipe})
-    return replace(point, plan=plan, damage=damage, estimate=replace(point.estimate, seconds=seconds))
+    return replace(point, plan=plan, loss=loss, estimate=replace(point.estimate, seconds=seconds))
 
 
 def test_a_recipe_goes_only_where_a_point_is_clearly_better(point: Point) -> None:

@@ -14,6 +14,7 @@ from mpcc.search.candidates import Candidate, Candidates
 from mpcc.search.parts import WHOLE, Partly, Parts, cut, slots_of, with_shares
 from mpcc.search.problem import Problem
 from mpcc.search.search import Search
+from mpcc.search.target import Objective, Target
 from tests.models.tuning import Vit
 
 GELU = "blocks.0.act.gelu"
@@ -24,50 +25,50 @@ def search() -> Search:
     torch.manual_seed(0)
     images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     prepared = pipeline.prepare(Vit().eval(), (images[:1],), calibration=images)
-    return Search(pipeline.task_of(prepared, network="2ms,200kB/s", level="structural"))
+    return Search.of(pipeline.task_of(prepared, Target(network="2ms,200kB/s"), Objective("structural")))
 
 
 def test_heads_and_tokens_are_slots_of_their_site(search: Search) -> None:
-    softmax = next(site for site in search.candidates if site.endswith("softmax"))
+    softmax = next(site for site in search.trials.space.candidates if site.endswith("softmax"))
     for site in (softmax, GELU):
-        parts = search.weighed.parts[site]
+        parts = search.trials.measurements.parts[site]
         assert sorted(place for group in parts.groups for place in group) == list(range(parts.size))
         assert 1 < len(parts.groups) <= 4
-        assert sum(slot.site == site for slot in search.problem.slots) == len(search.parts[site].groups)
-        for member in search.candidates[site].members:
+        assert sum(slot.site == site for slot in search.problem.slots) == len(search.trials.space.parts[site].groups)
+        for member in search.trials.space.candidates[site].members:
             assert sum(member.shares) == pytest.approx(1.0)
 
 
 def test_alike_in_all_parts_is_the_whole_site(search: Search) -> None:
-    """Work and damage of the site's members are those of its slots together."""
-    for site, slot in zip(search.candidates, search.problem.whole.slots, strict=True):
-        members = search.candidates[site].members
-        assert [o.damage for o in slot.options] == pytest.approx([m.damage for m in members])
+    """Work and loss of the site's members are those of its slots together."""
+    for site, slot in zip(search.trials.space.candidates, search.problem.whole.slots, strict=True):
+        members = search.trials.space.candidates[site].members
+        assert [o.loss for o in slot.options] == pytest.approx([m.loss for m in members])
         assert [o.work.bytes for o in slot.options] == pytest.approx([float(m.work.bytes) for m in members])
         assert [o.work.local_seconds for o in slot.options] == pytest.approx([float(m.work.local_seconds) for m in members])
 
 
-def test_a_split_is_no_more_damaging_than_whole_sites_within_the_same_bytes(search: Search) -> None:
-    problem, least = search.problem, Weights(damage=1.0)
+def test_a_split_is_no_loses_more_than_whole_sites_within_the_same_bytes(search: Search) -> None:
+    problem, least = search.problem, Weights(loss=1.0)
     sizes = [sum(float(slot.options[pick].work.bytes) for slot in problem.whole.slots) for pick in (0,)]
     for part in (1.1, 1.3, 1.6):
         limit = Limit(Weights(bytes=1.0), float(problem.fixed.bytes) + part * sizes[0])
         whole, parts = solve(problem.whole, least, [limit]), solve(problem, least, [limit])
         if whole is not None:
-            assert parts is not None and problem.damage(parts) <= problem.whole.damage(whole) + 1e-9
+            assert parts is not None and problem.loss(parts) <= problem.whole.loss(whole) + 1e-9
 
 
 def test_picks_of_parts_become_a_split(search: Search) -> None:
-    picks = list(search.problem.in_parts([0] * len(search.candidates)))
+    picks = list(search.problem.in_parts([0] * len(search.trials.space.candidates)))
     first = next(place for place, slot in enumerate(search.problem.slots) if slot.site == GELU)
-    picks[first] = len(search.candidates[GELU].members) - 1
-    entry = search.plan(tuple(picks)).choices[GELU]
+    picks[first] = len(search.trials.space.candidates[GELU].members) - 1
+    entry = search.trials.plan(tuple(picks)).choices[GELU]
     assert isinstance(entry, Split) and len(entry.parts) == 2
-    assert search.estimate(tuple(picks)).bytes > 0
+    assert search.trials.estimate(tuple(picks)).bytes > 0
 
 
 def test_a_part_alone_leaves_the_rest_as_it_was(search: Search) -> None:
-    node = sites(search.task.graph)[GELU]
+    node = sites(search.trials.task.graph)[GELU]
     x = torch.randn(node.args[0].meta["val"].shape)  # type: ignore[union-attr]
     dim = x.dim() - 2
     found = Partly(Choice("gelu_identity"), dim, (1,), x.shape[dim]).function(node, registry.approximations())(x)
@@ -77,14 +78,14 @@ def test_a_part_alone_leaves_the_rest_as_it_was(search: Search) -> None:
 
 
 def test_nothing_is_cut_where_no_member_is_structural(search: Search) -> None:
-    entry = search.candidates[GELU]
+    entry = search.trials.space.candidates[GELU]
     bounded = [m for m in entry.members if registry.approximation(m.choice.approximation).level != "structural"]
-    node = sites(search.task.graph)[GELU]
+    node = sites(search.trials.task.graph)[GELU]
     few = Candidates(GELU, tuple(bounded))
     assert cut(node, few, registry.approximations(), None) == WHOLE  # type: ignore[arg-type]
 
 
-def test_shares_are_scaled_to_the_damage_of_the_whole() -> None:
+def test_shares_are_scaled_to_the_loss_of_the_whole() -> None:
     members = (Candidate(Choice("softmax_scaling"), Work(), 0.5, 2.0), Candidate(Choice("softmax_max"), Work(), 0.1, 1.0))
     parts = Parts(1, ((0,), (1, 2, 3)))
     scaling, exact = with_shares(Candidates("s", members), parts, [0.1, 0.3], registry.approximations()).members

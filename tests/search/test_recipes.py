@@ -7,37 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 import mpcc
 from mpcc import registry
 from mpcc.approximate import Choice, Plan, Split
 from mpcc.approximate.expand import expand
+from mpcc.approximate.recipe import KEEP, EveryStructural, Recipe, Use
 from mpcc.errors import PlanError, UsageError
 from mpcc.pipeline import Prepared, prepare, schedule
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.search import recipe_plan
-from mpcc.search.recipes import RECIPES, head_damage, parse
-
-HEADS, TOKENS, DIM = 2, 6, 8
-
-
-class Block(nn.Module):
-    """A pre-norm block; the values of the second head are small, so that it matters less."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm, self.qkv, self.proj = nn.LayerNorm(DIM), nn.Linear(DIM, 3 * DIM), nn.Linear(DIM, DIM)
-        self.norm2, self.fc1, self.act, self.fc2 = nn.LayerNorm(DIM), nn.Linear(DIM, 16), nn.GELU(), nn.Linear(16, DIM)
-        with torch.no_grad():
-            self.qkv.weight[-DIM // 2 :] *= 0.05
-            self.qkv.bias[-DIM // 2 :] *= 0.05
-
-    def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.qkv(self.norm(x)).reshape(*x.shape[:2], 3, HEADS, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = (query @ key.transpose(-2, -1) * 0.5).softmax(-1) @ value
-        x = x + self.proj(mixed.transpose(1, 2).reshape(x.shape))
-        return x + self.fc2(self.act(self.fc1(self.norm2(x))))
+from mpcc.search.recipes import parse
+from mpcc.search.scores import measured_scores
+from tests.models.uneven_heads import DIM, HEADS, TOKENS, Block
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +48,8 @@ def test_every_site_gets_what_the_recipe_says(prepared: Prepared, name: str) -> 
     for site, choice in plan.choices.items():
         assert isinstance(choice, Choice)
         approximation = registry.approximation(choice.approximation)
-        wanted = RECIPES[name].kept.get(approximation.operator)
-        assert approximation.name == wanted if wanted else approximation.level == "bounded", site
+        uses = registry.recipe(name).alternatives(registry.approximations()).get(approximation.operator)
+        assert approximation.name == uses[0].approximation if uses else approximation.level == "bounded", site
     x = torch.randn(1, TOKENS, DIM)
     with torch.no_grad():
         expected = expand(prepared.graph, plan, registry.approximations())(x)
@@ -89,21 +72,45 @@ def test_tokens_lose_their_activation(prepared: Prepared) -> None:
     assert Counter(kind == "gelu_identity" for kind in kinds(plan_of(prepared, "mpcvit+:0.5"), "act.gelu")) == {True: 3, False: 3}
 
 
-def test_the_damage_of_a_head_is_that_of_the_outputs(prepared: Prepared) -> None:
-    nodes = {n.meta["site"]: n for n in prepared.graph.graph.nodes if n.meta.get("site") == "softmax"}
-    damage = head_damage(prepared.graph, prepared.inputs, nodes)["softmax"]
-    assert damage[0] > 10 * damage[1] > 0
+def test_heads_are_scored_by_the_outputs_that_they_change(prepared: Prepared) -> None:
+    places, known = {"softmax": (1, HEADS)}, registry.approximations()
+    scores = measured_scores(prepared.graph, prepared.inputs, places, "head", Use("softmax_scaling"), known)["softmax"]
+    assert scores[0] > 10 * scores[1] > 0
+
+
+def test_options_of_a_recipe_are_kept_at_every_site(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    coefficients = [0.5, 0.25, 0.125]
+    own = Recipe("own", "a fixed parabola", "a test", {"gelu": (Use("gelu_quad", {"coefficients": coefficients}),)})
+    monkeypatch.setattr(registry, "recipes", lambda: {"own": own})
+    assert plan_of(prepared, "own").choices["act.gelu"] == Choice("gelu_quad", {"coefficients": coefficients})
+
+
+@pytest.mark.parametrize(
+    ("operators", "choice", "message"),
+    [
+        ({"gelu": (KEEP, Use("gelu_quad"))}, "everywhere", "takes 1"),
+        ({"gelu": (KEEP,)}, "share", "takes 2"),
+        ({"gelu": ()}, "budget", "at least 1"),
+        ({"gelu": (Use("gelu_quad"), KEEP)}, "share", "KEEP comes first"),
+        (EveryStructural(), "share", "budget"),
+        ({"gelu": (Use("softmax_relu"),)}, "everywhere", "no approximation of gelu called 'softmax_relu'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused(operators: Any, choice: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Recipe("own", "", "", operators, choice).alternatives(registry.approximations())
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mpcwhat", "unknown recipe 'mpcwhat'"),
-        ("mpcvit", "needs a fraction"),
-        ("mpcvit:half", "needs a fraction"),
+        ("mpcwhat", "no recipe called 'mpcwhat'"),
+        ("mpcvit", "needs a share"),
+        ("mpcvit:half", "needs a share"),
         ("mpcvit:1.5", "between 0 and 1"),
         ("mpcvit:nan", "between 0 and 1"),
-        ("stock:0.5", "takes no fraction"),
+        ("stock:0.5", "takes no share"),
+        ("mpcc", "mpcc tune --method mpcc"),
     ],
 )
 def test_a_wrong_name_is_refused(name: str, message: str) -> None:

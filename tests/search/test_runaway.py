@@ -86,6 +86,6 @@ def test_the_first_of_a_cause_that_has_a_choice_left_is_barred() -> None:
     assert usable(banned(problem(), (0, 1, 0), both)) == [[True, False], [True, False], [False, True]]
 
 
-def test_without_a_known_cause_the_most_damaging_choice_is_barred() -> None:
+def test_without_a_known_cause_the_choice_of_most_loss_is_barred() -> None:
     assert usable(banned(problem(), (0, 1, 0), Runaway("no numbers", []))) == [[True, False], [True, True], [False, True]]
     assert usable(banned(problem(), (0, 1, 0), Runaway("no numbers", [(NORM,)]))) == [[True, False], [True, True], [False, True]]

@@ -16,12 +16,12 @@ from mpcc.cost import Work
 from mpcc.search.problem import Edge, Limit, Option, Problem, Slot, Weights, longest
 from mpcc.search.solver import holds, solve
 
-DAMAGE = Weights(damage=1.0)
+LOSS = Weights(loss=1.0)
 
 
 @st.composite
 def problems(draw: st.DrawFn) -> Problem:
-    """Up to four sites of one to three parts, in a chain or side by side, rounds, bytes and damages at random.
+    """Up to four sites of one to three parts, in a chain or side by side, rounds, bytes and losses at random.
 
     The parts of some sites choose among the same forms, each with a price that is paid once a site.
     """
@@ -47,7 +47,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 def _options() -> st.SearchStrategy[Option]:
     return st.builds(
-        lambda rounds, size, local, damage: Option(Work(rounds, size, local / 1000), damage / 100),
+        lambda rounds, size, local, loss: Option(Work(rounds, size, local / 1000), loss / 100),
         st.integers(0, 12),
         st.integers(0, 1000),
         st.integers(0, 50),
@@ -82,20 +82,20 @@ def every(problem: Problem) -> list[tuple[int, ...]]:
 
 @settings(max_examples=150, deadline=None)
 @given(problems(), limits())
-def test_no_plan_within_the_limits_is_less_damaging(problem: Problem, bounds: list[Limit]) -> None:
+def test_no_plan_within_the_limits_loses_less(problem: Problem, bounds: list[Limit]) -> None:
     allowed = [p for p in every(problem) if all(holds(problem, limit, p) for limit in bounds)]
-    found = solve(problem, DAMAGE, bounds)
+    found = solve(problem, LOSS, bounds)
     if not allowed:
         assert found is None
         return
     assert found in allowed
-    assert problem.damage(found) == pytest.approx(min(map(problem.damage, allowed)), abs=1e-5)
+    assert problem.loss(found) == pytest.approx(min(map(problem.loss, allowed)), abs=1e-5)
 
 
 @settings(max_examples=75, deadline=None)
 @given(problems(), st.integers(0, 600), st.sampled_from([Weights(1.0), Weights(0.05, 1e-5, 1.0), Weights(0.0, 1.0)]))
 def test_no_plan_within_a_loss_is_faster(problem: Problem, most: int, objective: Weights) -> None:
-    bound = Limit(DAMAGE, most / 100)
+    bound = Limit(LOSS, most / 100)
     allowed = [p for p in every(problem) if holds(problem, bound, p)]
     found = solve(problem, objective, [bound])
     if not allowed:
@@ -111,9 +111,9 @@ def test_parts_of_a_site_share_its_rounds() -> None:
     fast, slow = Option(Work(2, 0), 1.0), Option(Work(9, 0), 0.0)
     problem = Problem((Slot("a", (fast, slow)), Slot("a", (fast, slow))), (Edge(None, "a", 1), Edge("a", None, 1)))
     assert problem.work((1, 0)).rounds == problem.work((1, 1)).rounds == 11
-    assert solve(problem, DAMAGE, [Limit(Weights(rounds=1.0), 11)]) == (1, 1)
-    assert solve(problem, DAMAGE, [Limit(Weights(rounds=1.0), 10)]) == (0, 0)
-    assert solve(problem, DAMAGE, [Limit(Weights(rounds=1.0), 3)]) is None
+    assert solve(problem, LOSS, [Limit(Weights(rounds=1.0), 11)]) == (1, 1)
+    assert solve(problem, LOSS, [Limit(Weights(rounds=1.0), 10)]) == (0, 0)
+    assert solve(problem, LOSS, [Limit(Weights(rounds=1.0), 3)]) is None
 
 
 def test_parts_that_choose_alike_pay_a_form_once() -> None:
@@ -122,8 +122,8 @@ def test_parts_that_choose_alike_pay_a_form_once() -> None:
     dear = Option(Work(0, 5), 0.0, form=1, once=Work(0, 10))
     problem = Problem((Slot("a", (cheap, dear)), Slot("a", (cheap, dear))), (Edge(None, "a", 1), Edge("a", None, 1)))
     assert [problem.work(picks).bytes for picks in ((0, 0), (0, 1), (1, 1))] == [12, 26, 20]
-    assert solve(problem, DAMAGE, [Limit(Weights(bytes=1.0), 20)]) == (1, 1)
-    assert solve(problem, DAMAGE, [Limit(Weights(bytes=1.0), 19)]) == (0, 0)
+    assert solve(problem, LOSS, [Limit(Weights(bytes=1.0), 20)]) == (1, 1)
+    assert solve(problem, LOSS, [Limit(Weights(bytes=1.0), 19)]) == (0, 0)
 
 
 def test_branches_side_by_side_cost_the_longer_one() -> None:
@@ -139,8 +139,8 @@ def test_an_anchored_problem_prices_the_program_that_was_made() -> None:
 
 
 def test_a_problem_without_slots() -> None:
-    assert solve(Problem((), (Edge(None, None, 2),)), DAMAGE, [Limit(Weights(rounds=1.0), 2)]) == ()
-    assert solve(Problem((), (Edge(None, None, 3),)), DAMAGE, [Limit(Weights(rounds=1.0), 2)]) is None
+    assert solve(Problem((), (Edge(None, None, 2),)), LOSS, [Limit(Weights(rounds=1.0), 2)]) == ()
+    assert solve(Problem((), (Edge(None, None, 3),)), LOSS, [Limit(Weights(rounds=1.0), 2)]) is None
 
 
 @settings(max_examples=50, deadline=None)
@@ -154,11 +154,11 @@ def test_sites_as_wholes_cost_and_lose_what_their_parts_do_alike(problem: Proble
     for picks in every(problem.whole):
         assert problem.whole.work(picks).bytes == problem.work(problem.in_parts(picks)).bytes
         assert problem.whole.work(picks).rounds == problem.work(problem.in_parts(picks)).rounds
-        assert problem.whole.damage(picks) == pytest.approx(problem.damage(problem.in_parts(picks)))
+        assert problem.whole.loss(picks) == pytest.approx(problem.loss(problem.in_parts(picks)))
 
 
 def two_slots() -> Problem:
-    """Two sites; the less damaging options are dearer."""
+    """Two sites; the options of less loss are more expensive."""
     options = (Option(Work(1, 10.0), 0.0), Option(Work(0, 1.0), 1.0))
     return Problem((Slot("a", options), Slot("b", options)), (Edge(None, "a", 1), Edge("a", "b", 1), Edge("b", None, 1)))
 
@@ -174,7 +174,7 @@ def test_what_the_solver_s_library_prints_does_not_reach_the_output(
 
     monkeypatch.setattr(optimize, "milp", talking)
     print("before")
-    assert solve(two_slots(), DAMAGE, [Limit(Weights(bytes=1.0), 11.0)]) in ((0, 1), (1, 0))
+    assert solve(two_slots(), LOSS, [Limit(Weights(bytes=1.0), 11.0)]) in ((0, 1), (1, 0))
     print("after")
     assert capfd.readouterr().out == "before\nafter\n"
 
@@ -188,6 +188,6 @@ def test_a_search_that_was_stopped_before_it_had_a_plan_goes_on(monkeypatch: pyt
         return optimize.OptimizeResult(x=None, status=1) if limits[-1] is not None else found
 
     monkeypatch.setattr(optimize, "milp", stopped)
-    assert solve(two_slots(), DAMAGE, [Limit(Weights(bytes=1.0), 20.0)], gap=1e-3) == (0, 0)
+    assert solve(two_slots(), LOSS, [Limit(Weights(bytes=1.0), 20.0)], gap=1e-3) == (0, 0)
     assert limits[0] is not None and limits[1] is None
-    assert solve(two_slots(), DAMAGE, [Limit(Weights(bytes=1.0), 1.0)], gap=1e-3) is None
+    assert solve(two_slots(), LOSS, [Limit(Weights(bytes=1.0), 1.0)], gap=1e-3) is None

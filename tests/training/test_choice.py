@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mpcc.approximate.recipe import Use
 from mpcc.ir.nn import sites
 from mpcc.training import Candidate, Gate, Prices, by_milp, by_ratio, gate
 from mpcc.training.latency import SitePrice
@@ -18,7 +19,7 @@ NAMES = ("exact", "softmax_relu", "softmax_scaling")
 
 def gates() -> list[Gate]:
     found = [node for site, node in sites(graph()).items() if site.endswith("softmax")]
-    return [gate(node, "head", [Candidate(name, {}) for name in NAMES]) for node in found]
+    return [gate(node, "head", [Candidate(Use(name)) for name in NAMES]) for node in found]
 
 
 def prices(chosen: list[Gate]) -> Prices:
@@ -63,8 +64,8 @@ def test_the_prediction_has_a_gradient_towards_the_cheap() -> None:
         assert (value.grad[:, 0] > 0).all() and (value.grad[:, 2] < 0).all()
 
 
-@pytest.mark.parametrize("most", [3.0, 2.8, 2.5, 1.9, 1.7])
-def test_the_programme_finds_the_best_of_all_combinations(most: float) -> None:
+@pytest.mark.parametrize("limit", [3.0, 2.8, 2.5, 1.9, 1.7])
+def test_the_integer_program_finds_the_best_of_all_combinations(limit: float) -> None:
     chosen = gates()
     price, w = prices(chosen), weights(chosen)
 
@@ -74,14 +75,14 @@ def test_the_programme_finds_the_best_of_all_combinations(most: float) -> None:
     every = [
         {chosen[0].site: tuple(ks[:2]), chosen[1].site: tuple(ks[2:])} for ks in itertools.product(range(3), repeat=4)
     ]
-    best = max((picks for picks in every if price.picked(picks) <= most + 1e-9), key=score)
-    found = by_milp(chosen, w, price, most)
+    best = max((picks for picks in every if price.picked(picks) <= limit + 1e-9), key=score)
+    found = by_milp(chosen, w, price, limit)
     assert found is not None
-    assert price.picked(found) <= most + 1e-6
+    assert price.picked(found) <= limit + 1e-6
     assert score(found) == pytest.approx(score(best))
 
 
-def test_the_programme_says_when_nothing_fits() -> None:
+def test_the_integer_program_says_when_nothing_fits() -> None:
     chosen = gates()
     assert by_milp(chosen, weights(chosen), prices(chosen), 0.5) is None
 

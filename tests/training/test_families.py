@@ -9,9 +9,8 @@ import pytest
 import torch
 
 import mpcc
-from mpcc.cost import Budget, Network
-from mpcc.training import Checkpoint, Recipe, load_data, method
-from mpcc.training.tune import Tuning, Wanted
+from mpcc.cost import Budget
+from mpcc.training import Hyperparameters
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "vit_tiny_patch16_224": {"img_size": 28, "patch_size": 7, "depth": 2, "embed_dim": 48},
@@ -29,14 +28,12 @@ def test_loss_and_predicted_latency_fall(timm: Any, name: str, tmp_path: Path) -
     torch.manual_seed(0)
     model = timm.create_model(name, pretrained=False, in_chans=1, num_classes=10, **FAMILIES[name]).eval()
     example = torch.zeros(1, 1, 28, 28)
-    wan = Network.parse("wan")
     exact = mpcc.compile(model, (example,), calibration=torch.randn(8, 1, 28, 28)).program.cost.rounds
     budget = Budget(exact / 2, "rounds")
-    wanted = Wanted(method("mpcc"), budget, network=wan, distil=False, search_epochs=EPOCHS)
-    data = load_data("fashion-mnist", tuple(example.shape), 0, IMAGES)
-    recipe = Recipe(epochs=EPOCHS, batch=64, rate=1e-3)
-    graph = mpcc.capture(model, example)
-    made = Tuning(graph, data, wanted, recipe, lambda identity: Checkpoint(tmp_path / "checkpoint", identity)).run()
+    made = mpcc.tune(
+        model, "fashion-mnist", (example,), budget=budget, network="wan", distil=False, search_epochs=EPOCHS,
+        hyperparameters=Hyperparameters(epochs=EPOCHS, batch=64), images=IMAGES, checkpoint=tmp_path / "checkpoint",
+    )  # fmt: skip
     search = [row for row in made.rows if row.stage == "search"]
     assert search[-1].loss < search[0].loss
     assert search[0].predicted is not None and search[-1].predicted is not None

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.errors import PartyError, ShapeError
+from mpcc.ir.info import scale_of
 from mpcc.program.program import Program, encode_tensor
 
 from .shim import import_crypten
@@ -68,7 +69,7 @@ def encode_inputs(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
     """The client's shares of its inputs. ShapeError when they do not fit the program."""
     nodes = program.inputs()
     check_shapes(nodes, inputs)
-    return [encode(value, node.meta["scale"]) for node, value in zip(nodes, inputs, strict=True)]
+    return [encode(value, scale_of(node)) for node, value in zip(nodes, inputs, strict=True)]
 
 
 def check_shapes(nodes: Sequence[fx.Node], inputs: Sequence[Tensor]) -> None:

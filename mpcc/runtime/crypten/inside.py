@@ -11,9 +11,10 @@ its message comes, so a round is half a round trip. The group is plain TCP: as p
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mpcc.errors import PartyError, SecurityError, ShapeError, UsageError
+from mpcc.ir.info import scale_of
 from mpcc.lowering.reshare import narrowed
 from mpcc.program.check import check_masks
 from mpcc.program.program import Program
@@ -29,9 +31,10 @@ from mpcc.program.program import Program
 from ..dealer.dealing import FromDealer, Material, ServerDeals
 from ..engine.inference import Inference
 from ..net.connect import PeerConfig
-from ..net.handshake import CLIENT, DEALER, PROTOCOL, SERVER, Terms, handshake
+from ..net.handshake import CLIENT, DEALER, PROTOCOL, SERVER, Terms
+from ..net.identity import Identity
 from ..net.transport import Channel, Peers, Phase, Slot, Traffic
-from ..net.wire import Identity
+from ..net.wire import Wire
 from .borders import check
 from .shim import import_crypten
 
@@ -89,7 +92,7 @@ class GroupLink:
 
 @dataclass
 class PartyState:
-    """One party of a program inside a CrypTen run: set up once, then `run_in_party` as often as you like."""
+    """One party of a program inside a CrypTen run: set up once, then `run_in_party` any number of times."""
 
     program: Program
     rank: int
@@ -115,7 +118,7 @@ class PartyState:
                 "insecure_dealer=True: party 0, as CrypTen's default does; or PartyState.join(..., dealer=(host, port)) "
                 "of mpcc.runtime.crypten.inside"
             )
-            raise UsageError("correlated randomness must come from somewhere", hint=hint)
+            raise UsageError("correlated randomness has no source", hint=hint)
         rank = check()
         shared = narrowed(program)
         check_masks(shared)
@@ -125,10 +128,9 @@ class PartyState:
         peers = None
         if dealer is not None:
             role = SERVER if rank == 0 else CLIENT
-            peer_config = PeerConfig(role, {DEALER: dealer}, identity)
-            peer_config.check()
-            wire = peer_config.connect_with_retry(DEALER)
-            handshake(wire, role, (DEALER,), Terms(shared.digest, model_version, None))
+            config = PeerConfig(role, {DEALER: dealer}, identity)
+            config.check()
+            wire = _meet_dealer(link, config, Terms(shared.digest, model_version, None))
             peers = Peers(role)
             material = FromDealer(shared, rank, Channel(wire, DEALER, peers))
         elif rank == 0:
@@ -140,7 +142,7 @@ class PartyState:
         return PartyState(shared, rank, inference, peers)
 
     def leave(self) -> None:
-        """Let the dealer go."""
+        """Leave the session with the dealer."""
         if self.peers is not None:
             self.peers.leave()
 
@@ -148,8 +150,8 @@ class PartyState:
 def run_in_party(state: PartyState, *inputs: Any) -> Any:
     """The program on CrypTensors: one CrypTensor, or a tuple where the program has several outputs.
 
-    Inputs at CrypTen's default 16 fraction bits fit as they are. Outputs have its own scale of 16 bits too, reached by
-    an exact truncation, never off by more than one unit.
+    Inputs at CrypTen's default 16 fraction bits fit as they are. Outputs have the same scale, reached by a truncation
+    that is never off by more than one unit.
     """
     crypten = import_crypten()
     wanted = state.program.inputs()
@@ -171,10 +173,10 @@ def _share(value: Any, node: Any) -> Tensor:
     wanted = tuple(node.meta["val"].shape)
     if tuple(value.size()) != wanted:
         raise ShapeError(f"the input has shape {tuple(value.size())}, the program takes {wanted}", where=node.name)
-    factor = node.meta["scale"] / value.encoder.scale
+    factor = scale_of(node) / value.encoder.scale
     if factor < 1 or factor != int(factor):
         raise UsageError(
-            f"the CrypTensor has scale {value.encoder.scale}, the program's input {node.meta['scale']:g}",
+            f"the CrypTensor has scale {value.encoder.scale}, the program's input {scale_of(node):g}",
             where=node.name,
             hint="Use CrypTen's default precision of 16 bits.",
         )
@@ -200,3 +202,16 @@ def _compare(link: GroupLink, program: Program, model_version: str, insecure: bo
     differing = [name for name, a, b in zip(fields, mine, theirs, strict=True) if not torch.equal(a, b)]
     if differing:
         raise SecurityError(f"the parties differ in: {', '.join(differing)}", where=f"party {1 - link.peer} in CrypTen")
+
+
+def _meet_dealer(link: GroupLink, config: PeerConfig, terms: Terms) -> Wire:
+    """Both parties meet the dealer in one session, whose id the server draws and tells the client once it has arrived."""
+    slot, words = Slot(Phase.SEED, 0, 2), torch.empty(2, dtype=torch.int64)
+    if config.role == SERVER:
+        session = secrets.token_bytes(16)
+        wire = config.meet(DEALER, replace(terms, session=session.hex()))[0]
+        link.send(slot, torch.frombuffer(bytearray(session), dtype=torch.int64))
+        return wire
+    link.post(slot, words)
+    link.receive(slot)
+    return config.meet(DEALER, replace(terms, session=words.numpy().tobytes().hex()))[0]

@@ -1,8 +1,8 @@
-"""Imports CrypTen under a current PyTorch; the only door to it.
+"""Imports CrypTen under a current PyTorch; nothing else imports it.
 
 CrypTen 0.4.1 imports `torch.onnx.symbolic_registry`, which torch removed. mpcc never uses CrypTen's ONNX converter, so
 an empty stand-in is enough. What CrypTen warns about while it is imported (old regular expressions, removed torch
-functions) is not the user's business; what it warns about later is shown.
+functions) does not concern the user; later warnings are shown.
 """
 
 from __future__ import annotations

@@ -29,13 +29,13 @@ SOFTMAX_SUM = 32.0  # a softmax's sum is scaled to at most this before its recip
 
 
 def positive_reciprocal(y: Secret, factor: float = 1.0) -> Secret:
-    """1 / y for y > 0: 28 rounds, 608 B an element."""
+    """1 / y for y > 0: 28 rounds, 608 B per element."""
     with import_crypten().config.cfg.temp_override({"functions.reciprocal_all_pos": True}):
         return scaled(scaled(y, factor).reciprocal(), factor)
 
 
 def reciprocal(y: Secret, positive: bool = False, factor: float = 1.0) -> Secret:
-    """1 / y, by CrypTen's sign and Newton steps unless `positive`: 38 rounds, 1104 B an element."""
+    """1 / y, by CrypTen's sign and Newton steps unless `positive`: 38 rounds, 1104 B per element."""
     return positive_reciprocal(y, factor) if positive else scaled(scaled(y, factor).reciprocal(), factor)
 
 

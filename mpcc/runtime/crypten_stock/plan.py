@@ -3,7 +3,7 @@
     graph + calibration inputs -> StockProgram(steps=(Step("softmax", args=(Ref("matmul"), -1), site=...), ...), ...)
 
 The factors bring reciprocals and inverse square roots into the range where CrypTen's start values work; a value that
-no factor can save (exp above 16, an overflow) is a RangeError that names the site.
+no factor can rescue (exp above 16, an overflow) is a RangeError that names the site.
 """
 
 from __future__ import annotations

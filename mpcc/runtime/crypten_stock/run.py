@@ -118,7 +118,7 @@ class _Party:
         return answer
 
     def error(self) -> PartyError:
-        """What is known about a party that ended without a word."""
+        """What is known about a party that ended unexpectedly."""
         code = self.process.wait(timeout=5)
         last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
         said = f": {last[0]}" if last else ""

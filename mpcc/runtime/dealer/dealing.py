@@ -1,8 +1,8 @@
-"""The dealer and its customers: how correlated randomness reaches the parties, ahead of the input.
+"""How correlated randomness gets from the dealer to the parties, ahead of the input.
 
-The dealer draws three seeds a session: one for each party, one that neither may know. It sends each party its own and
-streams to party 1 what is derived from masks: once for the set-up, then inference by inference, each number once and
-only upward. It learns nothing: it sees seeds and masks only.
+The dealer draws three seeds per session: one for each party, one that neither may know. It sends each party its own and
+streams to party 1 what is derived from masks: once for the set-up, then inference by inference, each number once, in
+ascending order. It learns nothing: it sees seeds and masks only.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .material import Recipe, Seeds
 from .randomness import SEED_BYTES, fresh_seed
 
 FRAME_WORDS = 1 << 17
-"""Derived values travel in messages of about this many words, so that dealing, sending and receiving overlap."""
+"""Derived values are sent in messages of about this many words, so that dealing, sending and receiving overlap."""
 INSECURE = (
-    "insecure dealer: party 0 makes the correlated randomness itself, so it knows every mask and can read the client's "
+    "insecure dealer: the server makes the correlated randomness itself, so it knows every mask and can read the client's "
     "input. For measuring on one machine only."
 )
 
@@ -53,7 +53,7 @@ class Material(Protocol):
 
 @dataclass(frozen=True)
 class Chunk:
-    """A correlation that travels: its share's name and shape."""
+    """A correlation that is sent: its share's name and shape."""
 
     name: str
     shape: tuple[int, ...]
@@ -64,7 +64,7 @@ class Chunk:
 
 
 def frames(recipe: Recipe, setup: bool) -> list[list[Chunk]]:
-    """How the travelling correlations are grouped into messages: both ends derive the same."""
+    """How the correlations that are sent are grouped into messages; both ends derive the same grouping."""
     groups: list[list[Chunk]] = []
     filled = FRAME_WORDS
     for name, source, _ in recipe.travelling(setup):
@@ -192,7 +192,7 @@ class FromDealer:
 
 
 def cut(group: Iterable[Chunk], buffer: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The correlations that lie in a message one after another."""
+    """The correlations of a message, which follow one another."""
     position = 0
     for chunk in group:
         yield chunk.name, buffer[position : position + chunk.words].reshape(chunk.shape)
@@ -200,7 +200,7 @@ def cut(group: Iterable[Chunk], buffer: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 class ServerDeals:
-    """Party 0 as dealer, in its own process: only when asked for by name (INSECURE says what it means)."""
+    """The server as dealer, in its own process: only on explicit request (INSECURE says what that means)."""
 
     def __init__(self, program: Program, link: Link) -> None:
         self.recipe, self.link = Recipe(program), link
@@ -226,7 +226,7 @@ class MaterialExhausted(PartyError):
 
 
 class ReplayGuard:
-    """Numbers go up: material that was used is never used again."""
+    """Inference numbers only increase: material that was used is never used again."""
 
     def __init__(self) -> None:
         self.last = -1
@@ -238,7 +238,6 @@ class ReplayGuard:
                 where="correlated randomness",
             )
         self.last = number
-
 
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, fx
 
 from mpcc.ir import dealer
 from mpcc.program.program import Program, from_seed
+from mpcc.program.rounds import fixed_for_model
 
 from .randomness import derive, uniform, uniform_bits
 
@@ -40,12 +41,12 @@ class Recipe:
 
     def __init__(self, program: Program) -> None:
         self.sources = {n.name: n for n in program.dealer.graph.nodes}
+        self.fixed = fixed_for_model(program.dealer.graph)
         # share name, dealer node, fixed for the model, boolean
         self.entries: list[tuple[str, fx.Node, bool, bool]] = []
         for share, source in program.correlations:
-            meta = program.nodes[share].meta
-            self.entries.append((share, self.sources[source], meta["phase"] == "setup", bool(meta.get("boolean"))))
-        self.fixed = {n for n in self.sources.values() if n.op == "call_function" and _fixed(n)}
+            dealt = self.sources[source]
+            self.entries.append((share, dealt, dealt in self.fixed, dealt.target in dealer.PACKED))
 
     def travelling(self, setup: bool) -> Iterator[tuple[str, fx.Node, bool]]:
         """The correlations of a phase that party 1 gets over the wire, in order: (share name, dealer node, boolean)."""
@@ -120,12 +121,6 @@ class _Dealing:
             return value
         other = uniform(self.seeds[1].choose(fixed), label, shape)
         return value ^ other if node.target is dealer.plane_masks else value + other
-
-
-def _fixed(node: fx.Node) -> bool:
-    if node.target in dealer.RANDOM:
-        return node.target is dealer.weight_mask
-    return all(_fixed(n) for n in node.all_input_nodes)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from torch import Tensor, fx
 
 from mpcc.ir import online
 from mpcc.ir.comparison_circuit import WINDOW_BITS
+from mpcc.ir.info import scale_of
 from mpcc.ir.limbs import Fixed, matmul
 from mpcc.ir.nn import size_of
 from mpcc.program.program import Program, encode_tensor
@@ -92,7 +93,7 @@ class Emulator:
         env, kept = dict(self.env), Kept()
         self.kernels.cut.clear()
         for node, value in zip(self.program.inputs(), inputs, strict=True):
-            env[node.name] = encode_tensor(value, node.meta["scale"])
+            env[node.name] = encode_tensor(value, scale_of(node))
         for index, segment in enumerate(self.steps.segments):
             _run(segment, env, kept, names)
             if index < len(self.program.messages):

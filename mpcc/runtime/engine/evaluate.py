@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.ir import mpc, online
+from mpcc.ir.info import info_of, weight_of
 from mpcc.ir.nn import size_of
 from mpcc.program.layout import Place
 from mpcc.program.program import Program, encode_tensor
@@ -76,7 +77,7 @@ def compile_steps(program: Program, party: int) -> Compiled:
     chosen: list[tuple[int, fx.Node]] = []
     for node in program.online.graph.nodes:
         if node.op == "call_function" and node.target not in online.COMMUNICATION:
-            phase, level = node.meta["phase"], node.meta["level"]
+            phase, level = info_of(node).phase, info_of(node).level
             chosen.append((0 if phase == "setup" else 1 if phase == "offline" else 2 + level, node))
     chosen.sort(key=lambda pair: pair[0])
     last: dict[fx.Node, fx.Node] = {}
@@ -86,10 +87,10 @@ def compile_steps(program: Program, party: int) -> Compiled:
     nodes = program.online.graph.nodes
     kept = {n for n in nodes for u in n.users if u.target in online.COMMUNICATION or u.op == "output"}
     for place, node in chosen:
-        online_phase = node.meta["phase"] == "online"
+        online_phase = info_of(node).phase == "online"
         dead = tuple(
             s.name for s in node.all_input_nodes
-            if online_phase and last[s] is node and s not in kept and s.meta["phase"] != "setup"
+            if online_phase and last[s] is node and s not in kept and info_of(s).phase != "setup"
         )  # fmt: skip
         kwargs = dict(node.kwargs) | ({"lead": party == 0} if takes_lead(node.target) else {})
         getters = tuple(_getter(argument) for argument in node.args)
@@ -131,11 +132,8 @@ def execute(steps: Sequence[Step], env: Env) -> None:
 
 def encode_weights(program: Program) -> dict[str, Tensor]:
     """The owner's weights as ring integers, by placeholder name."""
-    return {
-        n.name: encode_tensor(program.constants[n.meta["constant"]], n.meta["scale"])
-        for n in program.online.graph.nodes
-        if n.meta.get("kind") == "weight"
-    }
+    weights = ((n.name, weight_of(n)) for n in program.online.graph.nodes)
+    return {name: encode_tensor(program.constants[w.constant], w.scale) for name, w in weights if w is not None}
 
 
 class Party:
@@ -144,7 +142,7 @@ class Party:
     def __init__(self, program: Program, party: int) -> None:
         self.program, self.party = program, party
         self.steps = compile_steps(program, party)
-        weights: Env = {n.name: None for n in program.online.graph.nodes if n.meta.get("kind") == "weight"}
+        weights: Env = {n.name: None for n in program.online.graph.nodes if weight_of(n) is not None}
         self.fixed: Env = weights | (encode_weights(program) if party == 0 else {})
         self.env: Env = {}
         self.opened_weights = [n for n in program.online.graph.nodes if n.target is online.open_weight]

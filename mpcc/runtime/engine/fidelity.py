@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from mpcc.calibration.ranges import Inputs, observe, stack_calls, values_a_call
 from mpcc.errors import PrecisionError
+from mpcc.ir.info import info_of
 
 from .emulate import Emulator, errors
 
@@ -82,7 +83,8 @@ def compare(model: fx.GraphModule, program: Program, inputs: Inputs, limit: int 
 
 def accumulated_errors(program: Program, graph: fx.GraphModule, columns: Sequence[Tensor]) -> dict[str, AccumulatedError]:
     """Site -> how far the program's value is from the float one where the site ends; without those that it has no value of."""
-    ends = {node.meta["ends"][0]: (node.name, node.meta["ends"][1]) for node in program.online.graph.nodes if "ends" in node.meta}
+    found_ends = ((node.name, info_of(node).end) for node in program.online.graph.nodes if node.op != "output")
+    ends = {end.site: (name, end.scale) for name, end in found_ends if end is not None}
     names = {node.name: site for site, node in _last_nodes(graph).items() if site in ends}
     exact = observe(graph, [tuple(column[i] for column in columns) for i in range(len(columns[0]))], _keep(names))
     kept = Emulator(program).watched(columns, {ends[site][0] for site in names.values()})[1]

@@ -15,22 +15,24 @@ from typing import Any
 from torch import fx
 
 from mpcc.ir import online
+from mpcc.ir.info import annotate, info_of
 from mpcc.ir.ring import wrap
+from mpcc.ir.uncompiled import Uncompiled
 
 Terms = dict[fx.Node, int]
 
 
-def flattened(graph_module: fx.GraphModule) -> fx.GraphModule:
+def flattened(online_graph: Uncompiled) -> Uncompiled:
     """A copy in which a sum, or a selection, that only another sum reads is part of it. What is left keeps its name."""
     graph = fx.Graph()
-    graph.output(graph.graph_copy(graph_module.graph, {}))
+    graph.output(graph.graph_copy(online_graph.graph, {}))
     for node in [n for n in graph.nodes if n.target is online.combine]:
         node.args = _arguments(_joined(node))
     graph.eliminate_dead_code()
     for node in [n for n in graph.nodes if n.target is online.combine]:
         node.args = _arguments(_selected(node))
     graph.eliminate_dead_code()
-    return fx.GraphModule(graph_module, graph)
+    return Uncompiled(graph)
 
 
 def _arguments(terms: Terms) -> tuple[list[fx.Node], list[int]]:
@@ -80,10 +82,11 @@ def _one_selection(node: fx.Node, group: Sequence[tuple[fx.Node, int]]) -> fx.No
         total = node.graph.call_function(online.combine, _arguments(bits))
         made = node.graph.call_function(online.select, (total, *first.args[1:]))
     for new, like in ((total, next(iter(bits))), (made, first)):
-        new.meta = {**like.meta, "phase": node.meta["phase"], "level": node.meta["level"]}
+        new.meta = dict(like.meta)
+        annotate(new, phase=info_of(node).phase, level=info_of(node).level)
     return made
 
 
 def _alone(term: fx.Node) -> bool:
     """Whether it is read once, and is not looked at by name."""
-    return len(term.users) == 1 and "ends" not in term.meta and term.meta["phase"] == "online"
+    return len(term.users) == 1 and info_of(term).end is None and info_of(term).phase == "online"

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import socket
+import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mpcc.errors import PartyError, SecurityError, UsageError
 
-from .handshake import CLIENT, DEALER, SERVER
-from .wire import KEYS, Identity, TlsWire, Wire
+from .handshake import CLIENT, DEALER, SERVER, ConnectionLost, Terms, handshake, refuse
+from .identity import KEYS, Identity
+from .wire import HANDSHAKE_SECONDS, Deadline, TlsWire, Wire
 
 ROLES = (SERVER, CLIENT, DEALER)
 Address = tuple[str, int]
+ATTEMPTS = 5
+"""How often a session is joined anew whose connection is lost before it has begun."""
+Result = TypeVar("Result")
 
 
 def parse_peers(text: str) -> dict[str, Address]:
@@ -49,6 +56,15 @@ class PeerConfig:
         elif not self.allow_plain and not all(_local(host) for host, _ in self.addresses.values()):
             raise SecurityError("a link to another machine needs TLS", where=self.role, hint=KEYS)
 
+    def meet(self, peer: str, terms: Terms) -> tuple[Wire, Terms]:
+        """A connection to a peer that runs the same, and the terms with the session id. PartyError, SecurityError."""
+        wire = self.connect_with_retry(peer)
+        try:
+            return wire, handshake(wire, self.role, (peer,), terms)[1]
+        except BaseException:
+            wire.close()
+            raise
+
     def connect_with_retry(self, peer: str) -> Wire:
         """Connect to a peer, which may start later than this process. PartyError after `connect_seconds`."""
         deadline = time.monotonic() + self.connect_seconds
@@ -61,18 +77,48 @@ class PeerConfig:
                     host, port = self.addresses[peer]
                     raise PartyError(f"{peer} does not answer at {host}:{port} ({error})", where=self.role) from None
                 time.sleep(0.1)
-        return self.wire(sock, (peer,), server=False)
+        context = None if self.identity is None else self.identity.context(server=False)
+        return self.wire(sock, (peer,), context, Deadline(HANDSHAKE_SECONDS), server=False)
 
-    def wire(self, sock: socket.socket, expected: Sequence[str], *, server: bool) -> Wire:
-        """Authenticate a connection, if there is TLS."""
-        sock.settimeout(5.0)
-        if self.identity is None:
-            return Wire(sock)
+    def wire(
+        self,
+        sock: socket.socket,
+        expected: Collection[str],
+        context: ssl.SSLContext | None,
+        deadline: Deadline,
+        *,
+        server: bool,
+    ) -> Wire:
+        """A wire over a new connection, authenticated if there is TLS. It is closed where that fails."""
+        names = " or ".join(expected)
         try:
-            return TlsWire(sock, self.identity, expected, server=server)
+            if context is None:
+                return Wire(sock)
+            wire = TlsWire(sock, context, expected, server=server, deadline=deadline)
+            if self.identity is not None and self.identity.refuses(wire.serial):
+                refuse(wire, "this certificate has been revoked")
+                raise SecurityError(f"the {names} has a revoked certificate ({wire.serial:x})", where=self.role)
+            return wire
         except (OSError, EOFError) as error:
-            names = " or ".join(expected)
-            raise PartyError(f"{names} closed the connection ({error or 'TLS'})", where=self.role) from None
+            sock.close()
+            what = f"the {names} closed the connection ({error or 'while TLS was set up'})"
+            raise ConnectionLost(what, where=self.role) from None
+        except BaseException:
+            sock.close()
+            raise
+
+
+def again_when_lost(join: Callable[[], Result]) -> Result:
+    """The result of `join`, tried anew a few times where the connection is lost before the session has begun.
+
+    A busy listener drops the oldest of too many newcomers, and a peer may be restarting. Nothing was sent: it is safe.
+    """
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return join()
+        except ConnectionLost:
+            time.sleep(random.uniform(0.1, 0.3) * attempt)
+    return join()
 
 
 def _local(host: str) -> bool:

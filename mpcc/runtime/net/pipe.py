@@ -1,6 +1,6 @@
 """Between a session and the processes that it starts: a JSON header and tensors over a private socket.
 
-No file holds the weights or the program on the way, and nothing that is read is run.
+The weights and the program pass through no file, and nothing that is read is executed.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Framed channels between named peers: what a round really costs is half a round trip.
+"""Framed channels between named peers, on which a round costs half a round trip.
 
-The sizes of all messages are known ahead, so every receive is posted before its message comes: a thread a channel
+The sizes of all messages are known ahead, so every receive is posted before its message comes: one thread per channel
 reads from the socket straight into the buffers. Small messages leave on the caller's thread, large ones on a sender
-thread, so that both directions flow at once. Payload is counted a phase, apart from what frames add.
+thread, so that both directions flow at once. Payload is counted per phase, without what framing adds.
 
 A peer that dies, leaves or breaks the protocol ends every wait of this process (`Peers`), and the others are told why.
+A peer may be idle between messages for as long as the caller allows, but a message that has begun must end.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import queue
 import struct
@@ -26,13 +26,17 @@ from torch import Tensor
 
 from mpcc.errors import MpccError, PartyError, SecurityError
 
-from .wire import Buffer, Wire
+from .messages import MOST_BYTES, Malformed, decode, encode, printable
+from .wire import Buffer, Deadline, Wire
 
 HEADER = struct.Struct("<BBHIQQd")  # kind, phase, zero, place, number, bytes, due
 DATA, LEAVE, ABORT = 1, 2, 3
 DIRECT = 1 << 16
 """Bytes up to which a message is sent on the caller's thread."""
-MOST_TEXT = 1 << 14
+MOST_QUEUED = 64 << 20
+"""Bytes that wait for a peer to read them, before `send` waits as well: a peer that never reads fills no memory."""
+SLOWEST_BYTES_PER_S = 125_000
+"""A message that has begun may take `timeout` and what it would take at 1 Mbit/s, not longer."""
 
 
 class Phase(IntEnum):
@@ -47,7 +51,7 @@ class Phase(IntEnum):
 
 
 class Slot(NamedTuple):
-    """Which message: of a phase, of an inference (0 for the set-up), the how manieth."""
+    """Which message: its phase, its inference (0 for the set-up), its place among the messages of both."""
 
     phase: Phase
     number: int = 0
@@ -85,7 +89,7 @@ class Traffic:
 
 
 class PeerLeft(Exception):
-    """The peer has said goodbye: no error."""
+    """The peer has left in an orderly way: not an error."""
 
 
 class Peers:
@@ -113,7 +117,7 @@ class Peers:
         raise failure
 
     def leave(self) -> None:
-        """Say goodbye to all, and wait a moment for theirs."""
+        """Tell all peers that this one leaves, and wait a moment until they do."""
         for channel in self.channels:
             channel.end(LEAVE)
         self._drain(2.0)
@@ -123,13 +127,13 @@ class Peers:
         text = error.what if isinstance(error, MpccError) else f"internal error ({type(error).__name__})"
         if not isinstance(error, PartyError | SecurityError):
             text = f"{self.me} failed: {text}"
-        data = json.dumps({"what": text[: MOST_TEXT // 8], "security": isinstance(error, SecurityError)}).encode()
+        data = encode({"what": printable(text), "security": isinstance(error, SecurityError)})
         for channel in self.channels:
             channel.end(ABORT, data)
         self._drain(0.5)
 
     def _drain(self, seconds: float) -> None:
-        """Closing while the peer still sends would take back what was said last."""
+        """Closing while the peer still sends would discard the last message."""
         deadline = time.monotonic() + seconds
         for channel in self.channels:
             channel.drain(deadline)
@@ -155,16 +159,20 @@ class Channel:
         *,
         link: LinkModel | None = None,
         timeout: float = 120.0,
+        idle: float | None = None,
         tap: Tap | None = None,
     ) -> None:
-        self.wire, self.peer, self.peers, self.link, self.timeout, self.tap = wire, peer, peers, link, timeout, tap
+        """`timeout`: seconds that a message which is due may take; `idle`: one that need not come soon (None: no limit)."""
+        self.wire, self.peer, self.peers, self.link, self.tap = wire, peer, peers, link, tap
+        self.timeout, self.idle = timeout, idle
         self.traffic: defaultdict[tuple[Phase, int], Traffic] = defaultdict(Traffic)
         self.left = self._closing = False
         self._posted: queue.SimpleQueue[tuple[Slot, Tensor] | None] = queue.SimpleQueue()
         self._arrived: queue.SimpleQueue[tuple[Slot, float] | None] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[tuple[bool, list[Buffer]] | None] = queue.SimpleQueue()
-        self._pending, self._free_at = 0, 0.0
+        self._pending, self._queued, self._free_at = 0, 0, 0.0
         self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
         peers.channels.append(self)
         self._reader = threading.Thread(target=self._read, name=f"from {peer}", daemon=True)
         self._writer = threading.Thread(target=self._write, name=f"to {peer}", daemon=True)
@@ -174,13 +182,13 @@ class Channel:
     # -- for the caller --
 
     def post(self, slot: Slot, buffer: Tensor) -> None:
-        """Say where a message will go. `buffer`: int64, contiguous; it must not be touched until `receive`."""
+        """Name the buffer of a message ahead of it: int64, contiguous, not to be touched until `receive`."""
         self._posted.put((slot, buffer))
 
     def send(self, slot: Slot, payload: Tensor) -> None:
-        """Send int64 words. The tensor must not be changed afterwards."""
-        self.peers.check(f"sending to {self.peer}")
+        """Send int64 words. The tensor must not be changed afterwards. Waits while much is queued."""
         view = bytes_of(payload.contiguous())
+        self._await_room(view.nbytes)
         counted = self.traffic[slot.phase, slot.number]
         counted.sent_bytes += view.nbytes
         counted.sent_messages += 1
@@ -190,15 +198,19 @@ class Channel:
         self._send([header, view], view.nbytes <= DIRECT)
 
     def receive(self, slot: Slot, *, forever: bool = False) -> None:
-        """Wait until the posted buffer of `slot` is full. PeerLeft, PartyError, SecurityError."""
+        """Wait until the posted buffer of `slot` is full. PeerLeft, PartyError, SecurityError.
+
+        `forever`: the peer may be idle first, as long as `idle` allows.
+        """
         doing = f"waiting for {slot} from {self.peer}"
+        seconds = self.idle if forever else self.timeout
         while True:
             self.peers.check(doing)
             try:
-                arrived = self._arrived.get(timeout=None if forever else self.timeout)
+                arrived = self._arrived.get(timeout=seconds)
             except queue.Empty:
                 raise PartyError(
-                    f"{self.peer} has been silent for {self.timeout:g} s", where=f"{self.peers.me}, {doing}"
+                    f"{self.peer} has been silent for {seconds:g} s", where=f"{self.peers.me}, {doing}"
                 ) from None
             if arrived is not None:
                 break
@@ -214,19 +226,19 @@ class Channel:
                 time.sleep(wait)
 
     def await_leave(self) -> None:
-        """Nothing more is due: PeerLeft when the peer says goodbye."""
+        """Nothing more is due: PeerLeft when the peer leaves."""
         nothing = Slot(Phase.CREDIT, 2**63)
         self.post(nothing, empty(0))
         self.receive(nothing, forever=True)
 
     def end(self, kind: int, data: bytes = b"") -> None:
-        """The last message: LEAVE, or ABORT with the reason. What still comes is thrown away."""
+        """The last message: LEAVE, or ABORT with the reason. What still arrives is discarded."""
         self._closing = True
         self._posted.put(None)
         self._send([HEADER.pack(kind, 0, 0, 0, 0, len(data), 0.0), data], False)
 
     def drain(self, deadline: float) -> None:
-        """Wait until all is sent and the peer has ended too."""
+        """Wait until everything is sent and the peer has ended too."""
         while self._pending and time.monotonic() < deadline:
             time.sleep(0.002)
         self._reader.join(max(0.0, deadline - time.monotonic()))
@@ -242,6 +254,13 @@ class Channel:
 
     # -- sending --
 
+    def _await_room(self, size: int) -> None:
+        with self._room:
+            self.peers.check(f"sending to {self.peer}")
+            while self._queued and self._queued + size > MOST_QUEUED:
+                self._room.wait(1.0)
+                self.peers.check(f"sending to {self.peer}")
+
     def _due(self, size: int) -> float:
         """When the emulated link delivers a message that leaves now: after those before it, half a round trip later."""
         if self.link is None:
@@ -254,6 +273,8 @@ class Channel:
         with self._lock:
             busy = self._pending > 0
             self._pending += 1
+            if busy or not direct:
+                self._queued += _size(parts)
         if busy or not direct:
             self._outbox.put((True, parts))
             return
@@ -266,6 +287,7 @@ class Channel:
         if rest:
             with self._lock:
                 self._pending += 1
+                self._queued += _size(rest)
             self._outbox.put((False, rest))
         with self._lock:
             self._pending -= 1
@@ -279,8 +301,10 @@ class Channel:
             except (OSError, ValueError) as error:
                 self._reader.join(1.0)  # what the peer said before it closed tells more
                 self._lost(error)
-            with self._lock:
+            with self._room:
                 self._pending -= 1
+                self._queued -= _size(parts)
+                self._room.notify_all()
 
     # -- receiving --
 
@@ -293,7 +317,7 @@ class Channel:
             self._lost(error)
 
     def _read_one(self, header: memoryview) -> bool:
-        self.wire.read_into(header)
+        self.wire.read_into(header, Deadline(self.timeout, from_first_byte=True))
         kind, phase, _, place, number, size, due = HEADER.unpack(header)
         if kind == LEAVE:
             self.left = True
@@ -305,14 +329,14 @@ class Channel:
         posted = self._posted.get()
         if posted is None:
             self._posted.put(None)
-            self.wire.read_into(memoryview(bytearray(size)))
+            self._discard(size)
             return True
         slot, buffer = posted
         if kind != DATA or (phase, number, place, size) != (slot.phase, slot.number, slot.place, 8 * buffer.numel()):
             self.peers.fail(self._unexpected(slot, buffer, phase, number, place, size))
             return False
         view = bytes_of(buffer)
-        self.wire.read_into(view)
+        self.wire.read_into(view, Deadline(self.timeout + size / SLOWEST_BYTES_PER_S))
         counted = self.traffic[slot.phase, slot.number]
         counted.received_bytes += size
         counted.received_messages += 1
@@ -321,13 +345,22 @@ class Channel:
         self._arrived.put((slot, due))
         return True
 
+    def _discard(self, size: int) -> None:
+        """Read past what is not wanted: closing with it unread would discard the last message sent."""
+        discarded = memoryview(bytearray(min(size, 1 << 20)))
+        while size:
+            part = discarded[:size]
+            self.wire.read_into(part, Deadline(self.timeout))
+            size -= part.nbytes
+
     def _told(self, size: int) -> None:
-        data = bytearray(min(size, MOST_TEXT))
-        self.wire.read_into(memoryview(data))
+        """The reason why the peer ends the session, in its own words."""
+        data = bytearray(min(size, MOST_BYTES))
+        self.wire.read_into(memoryview(data), Deadline(self.timeout))
         try:
-            said = json.loads(data)
-            what, security = str(said["what"]), bool(said["security"])
-        except (ValueError, KeyError, TypeError):
+            said = decode(data)
+            what, security = printable(said["what"]), said["security"] is True
+        except (Malformed, KeyError):
             what, security = "an unreadable reason", False
         if not self._closing:
             self.peers.fail(SecurityError(what, where=f"told by {self.peer}") if security else PartyError(what))
@@ -344,8 +377,17 @@ class Channel:
     def _lost(self, error: BaseException) -> None:
         if self._closing or self.left:
             return
-        reason = "ended without a word" if isinstance(error, EOFError) else f"is lost ({error})"
+        if isinstance(error, EOFError):
+            reason = "ended unexpectedly"
+        elif isinstance(error, TimeoutError):
+            reason = f"stopped in the middle of a message ({error})"
+        else:
+            reason = f"is lost ({error})"
         self.peers.fail(PartyError(f"{self.peer} {reason}"))
+
+
+def _size(parts: list[Buffer]) -> int:
+    return sum(memoryview(part).nbytes for part in parts)
 
 
 def empty(words: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a process of a session does, whichever its role: join, compare terms, set up, then serve inferences.
+"""What each role of a session does: set up, then run inferences, or deal for them.
 
 Used by the processes that a Session starts on one machine, and by `run_party` across machines.
 """
@@ -21,7 +21,7 @@ from ..net.transport import Channel, PeerLeft, Peers, Phase, Tap, Traffic
 from ..net.wire import Wire
 
 PEERS = {SERVER: (CLIENT, DEALER), CLIENT: (SERVER, DEALER), DEALER: (SERVER, CLIENT)}
-"""With whom a role talks, in the order of their greetings."""
+"""The peers of a role, in the order of its handshakes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class PhaseReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What one inference took at one party, by the counters of its channels."""
+    """What one inference took at one party, as its channels counted."""
 
     number: int
     rounds: int
@@ -52,7 +52,7 @@ class Report:
 
 
 class Participant:
-    """A role in a session, joined to its peers over wires that have been greeted."""
+    """A role in a session, joined to its peers over wires whose handshake is done."""
 
     def __init__(
         self,
@@ -63,13 +63,14 @@ class Participant:
         *,
         ahead: int = 1,
         timeout: float = 120.0,
+        idle: float | None = None,
         tap: Tap | None = None,
         material: Material | None = None,
     ) -> None:
         self.role, self.program, self.terms = role, program, terms
         self.peers = Peers(role)
         self.channels = {
-            peer: Channel(wire, peer, self.peers, link=terms.link, timeout=timeout, tap=tap)
+            peer: Channel(wire, peer, self.peers, link=terms.link, timeout=timeout, idle=idle, tap=tap)
             for peer, wire in wires.items()
         }
         self.setup_report = PhaseReport(0, 0, 0.0, 0)
@@ -107,7 +108,7 @@ class Participant:
         return self.setup_report
 
     def prepare(self) -> None:
-        """Make the next inference ready, as far as that goes without its input."""
+        """Prepare the next inference as far as possible without its input."""
         self.inference.prepare()
 
     def run(

@@ -1,4 +1,4 @@
-"""The start and the end of a process that a session has started: its job in, its errors out.
+"""The life of a process that a session has started: it reads its job, and reports its errors.
 
     python -m mpcc.runtime.session.process FD        the dealer's process
 """
@@ -26,8 +26,11 @@ from ..engine import memory
 from ..net.handshake import DEALER, Terms, handshake
 from ..net.pipe import Child
 from ..net.transport import LinkModel, Slot
-from ..net.wire import Wire
+from ..net.wire import Deadline, Wire
 from .participant import PEERS, Participant
+
+START_SECONDS = 60.0
+"""How long the processes of a session may start one after another."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,13 @@ class Job:
         return Job(**header, terms=Terms(**terms, link=None if link is None else LinkModel(*link)), constants=constants)
 
     def join(self) -> Participant:
-        """Load the program and meet the peers. The digest compared is that of the program which this process has."""
+        """Load the program and meet the peers. The digest compared is that of the program that this process holds."""
         program: Program = Program.from_json(self.program, self.constants)
         terms = replace(self.terms, program=hashlib.sha256(self.program.encode()).hexdigest())
         met = [peer for peer in PEERS[self.role] if peer in self.sockets]
         wires = {peer: Wire(socket.socket(fileno=self.sockets[peer])) for peer in met}
         for peer, wire in wires.items():
-            handshake(wire, self.role, (peer,), terms)
+            handshake(wire, self.role, (peer,), terms, Deadline(max(START_SECONDS, self.timeout)))
         tap = None if self.record is None else _Recorder(self.record)
         return Participant(self.role, program, terms, wires, ahead=self.ahead, timeout=self.timeout, tap=tap)
 
@@ -88,7 +91,7 @@ def at_work(threads: int) -> None:
 
 
 def run_child(work: Callable[[Job, Child], None]) -> None:
-    """Run a process's work. What goes wrong is told to the session; the process ends at once, whatever threads do."""
+    """Run a process's work. Failures are reported to the session; the process ends at once, whatever its threads do."""
     child = Child(int(sys.argv[1]))
     header, tensors = child.command()
     code = 0

@@ -4,8 +4,8 @@
         outcome = session.run(image)                      # any number of inferences
         outcome.outputs, outcome.rounds, outcome.bytes, outcome.seconds
 
-The sockets are connected here and inherited: no port is open to anybody else. The weights go to the server's process
-only, the inputs to the client's only. Whatever ends one process, or this one, ends all.
+The sockets are connected here and inherited: no port is open to others. The weights go to the server's process
+only, the inputs to the client's only. When one process ends, or this one, all end.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ class Session:
                 raise self._verdict(errors)
 
     def _listen(self, timeout: float | None) -> dict[str, MpccError | None]:
-        """Hear what the processes say; errors by role, None for one that ended without a word."""
+        """Hear what the processes say; errors by role, None for one that ended unexpectedly."""
         errors: dict[str, MpccError | None] = {}
         with selectors.DefaultSelector() as selector:
             for role, sock in self._controls.items():
@@ -263,7 +263,7 @@ class Session:
         return errors
 
     def _verdict(self, errors: dict[str, MpccError | None]) -> MpccError:
-        """The cause, after hearing the others: what is no lost link first, then a process that died, then the rest."""
+        """The cause, after hearing the others: first an error other than a lost link, then a process that died, then the rest."""
         told = {role: error for role, error in errors.items() if error is not None}
         deadline = time.monotonic() + GRACE_SECONDS
         while self._controls and (left := deadline - time.monotonic()) > 0:

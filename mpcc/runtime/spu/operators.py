@@ -1,7 +1,6 @@
 """The operators of the nn and the mpc level as jax.numpy functions, in the forms that the SPU cost models price.
 
-    aten.softmax.int(x, -1)      -> exp(x - max) * (1 / sum): one reciprocal a row
-    division="element"           -> exp(x - max) / sum: what jax.nn.softmax does, one division an element
+    aten.softmax.int(x, -1)      -> exp(x - max) * (1 / sum): one reciprocal per row
 
 Each function has the arguments of the operator it stands for. SPU compiles what they call and runs it step by step.
 """
@@ -23,15 +22,9 @@ aten = torch.ops.aten
 
 
 def softmax(x: Value, dim: int) -> Value:
-    """The row's maximum, exp, one reciprocal a row, one product an element."""
+    """The row's maximum, exp, one reciprocal per row, one product per element."""
     e = jnp.exp(x - x.max(dim, keepdims=True))
     return e * (1.0 / e.sum(dim, keepdims=True))
-
-
-def softmax_by_element(x: Value, dim: int) -> Value:
-    """As it is usually written: SPU broadcasts the sum and divides element by element."""
-    e = jnp.exp(x - x.max(dim, keepdims=True))
-    return e / e.sum(dim, keepdims=True)
 
 
 def layer_norm(x: Value, shape: Sequence[int], w: Value = None, b: Value = None, eps: float = 1e-5) -> Value:

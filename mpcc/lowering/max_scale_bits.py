@@ -15,16 +15,28 @@ from torch import fx
 from mpcc.ir import mpc
 from mpcc.ir.nn import size_of
 
-from .values import LIMIT
+from .values import LEAST_SIZE, LIMIT
 
 LEAST_INPUT = 13.0
-"""Fraction bits of a linear layer's input below which its rounding shows."""
-LEAST_FOR_PRODUCT = 48.0
-"""Fraction bits of a product of two linear layers' results: thirteen for each input, eleven for each weight."""
+"""Fraction bits of a linear layer's input below which its rounding shows: one less than an element-wise operand's 14, as the
+errors of a row's many inputs average out."""
+LEAST_WEIGHT = 9.0
+"""Significant bits of a weight, at its root mean square, below which its rounding shows: half a unit at most, 2^-9 / sqrt(12) =
+0.06 % of the weight on average, averaged out further over a row."""
+LEAST_FOR_PRODUCT = 2 * (LEAST_INPUT + LEAST_WEIGHT + 2.0)
+"""Fraction bits of a product of two linear layers' results: what each layer needs, with weights of rms 1/4 as trained ones of
+width 16 and more have at most."""
 HEADROOM = 0.25
-"""Bits kept free above the calibrated bound (which is itself widened, see `bound_of`)."""
-LEAST_CAP = 8.0
-"""Fraction bits of a value of size 1 below which no cap goes, however many products follow: values are cut in between."""
+"""Bits kept free above the calibrated bound (which is itself widened, see `bound_of`): what the roundings of a sum's terms, at
+most 2^0.25 - 1 = 19 % of the bound, may add."""
+SEEN_MARGIN = 1.05
+"""How far above the values that calibration saw in float those of fixed point may lie: a program that is off by more than 5 % is
+refused (`Settings.tolerance`)."""
+EARLY_BITS = 14.0
+"""Fraction bits of an operand that is cut early: those of an element-wise operand, whose rounding is of the same kind."""
+MIN_SCALE_BITS = 8.0
+"""Fraction bits of a value of size 1 below which no limit goes, however many products follow: cutting the value in between costs
+a round, a rounding of 2^-9 at every step costs the answer."""
 ELEMENTWISE = frozenset({mpc.mul, mpc.square, mpc.polynomial, mpc.less})
 PRODUCTS = frozenset({mpc.matmul, mpc.linear, mpc.conv})
 
@@ -32,41 +44,41 @@ PRODUCTS = frozenset({mpc.matmul, mpc.linear, mpc.conv})
 def bound_of(node: fx.Node, margin: float) -> float:
     """The magnitude that the program allows for: the calibrated extreme times the margin."""
     seen = node.meta["range"]
-    return max(abs(float(seen.low)), abs(float(seen.high)), 2.0**-20) * margin
+    return max(abs(float(seen.low)), abs(float(seen.high)), LEAST_SIZE) * margin
 
 
 def rms_of(node: fx.Node) -> float:
-    return max(float(node.meta["range"].rms), 2.0**-20)
+    return max(float(node.meta["range"].rms), LEAST_SIZE)
 
 
 def least_weight_bits(rms: float) -> float:
-    """Fraction bits below which a weight of this root mean square loses more than 0.1 % of itself."""
-    return 9.0 - math.log2(rms)
+    """Fraction bits of a weight of this root mean square below which its rounding shows."""
+    return LEAST_WEIGHT - math.log2(rms)
 
 
-def caps(
+def max_scale_bits(
     graph: fx.Graph, constants: dict[fx.Node, float], margin: float, local_budget: float = 0.0
 ) -> dict[fx.Node, float]:
-    """log2 of the largest scale of each node. `constants` maps nodes that only depend on parameters to their rms."""
+    """log2 of the largest scale of each node that has a range. `constants`: the rms of those that depend on parameters only."""
     result: dict[fx.Node, float] = {}
     for node in reversed(graph.nodes):
         if node in constants or node.op == "output" or "range" not in node.meta:
             continue
-        cap = natural(node, margin)
+        cap = ring_bits(node, margin)
         for user in node.users:
             if user.op != "output":
                 cap = min(cap, _asked(node, user, result, constants, margin, local_budget))
-        result[node] = max(cap, min(natural(node, margin), least_cap(rms_of(node))))
+        result[node] = max(cap, min(ring_bits(node, margin), min_scale_bits(rms_of(node))))
     return result
 
 
-def least_cap(rms: float) -> float:
-    """Fraction bits below which no cap of a value of this root mean square goes: more where it is small."""
-    return LEAST_CAP + max(0.0, -math.log2(rms))
+def min_scale_bits(rms: float) -> float:
+    """Fraction bits below which no limit of a value of this root mean square goes: more where it is small."""
+    return MIN_SCALE_BITS + max(0.0, -math.log2(rms))
 
 
-def natural(node: fx.Node, margin: float) -> float:
-    """The cap that the ring itself sets."""
+def ring_bits(node: fx.Node, margin: float) -> float:
+    """Fraction bits at which the calibrated bound, times `margin`, still fits the ring."""
     return LIMIT - HEADROOM - math.log2(bound_of(node, margin))
 
 
@@ -80,31 +92,31 @@ def _asked(
     if user.target in (mpc.matmul, mpc.linear, mpc.conv, mpc.mul):
         weights = [constants[n] for n in user.all_input_nodes[:2] if n in constants and n is not node]
         if weights:
-            return result_cap(user, weights[0], cap, local) - least_weight_bits(weights[0])
+            return result_bits(user, weights[0], cap, local) - least_weight_bits(weights[0])
         if user.target is not mpc.matmul:
             return float(LIMIT)
-        total, early = min(cap, natural(user, margin)), early_operand(user, constants)
+        total, early = min(cap, ring_bits(user, margin)), early_operand(user, constants)
         if early is None:
-            return _half(node, user, total)
+            return _balanced(node, user, total)
         rest = total - early_bits(rms_of(early))
         few = rest < LEAST_FOR_PRODUCT and not _cut_before(user, early, constants, local)
         return float(LIMIT) if node is early or few else rest
     if user.target is mpc.less:
-        return threshold_cap(user)
+        return threshold_bits(user)
     if user.target in ELEMENTWISE or (user.target is mpc.select and user.args[0] is not node):
         return float(LIMIT)
     if user.target in (mpc.add, mpc.sub):  # a summand that is opened anyway is cut there, exactly and for free
-        free = multiplied(node) and (node.target is not mpc.scale or _is_relu(node, user))
-        return float(LIMIT) if free else cap - _pending(node, user)
+        free = opened_elementwise(node) and (node.target is not mpc.scale or _is_relu(node, user))
+        return float(LIMIT) if free else cap - _alignment_bits(node, user)
     return cap
 
 
-def fitting(node: fx.Node, margin: float) -> float:
+def fitting_bits(node: fx.Node, margin: float) -> float:
     """The bits at which a value fits the ring, and with it the thresholds that it is compared with."""
-    return min([natural(node, margin), *(threshold_cap(user) for user in node.users if user.target is mpc.less)])
+    return min([ring_bits(node, margin), *(threshold_bits(user) for user in node.users if user.target is mpc.less)])
 
 
-def threshold_cap(comparison: fx.Node) -> float:
+def threshold_bits(comparison: fx.Node) -> float:
     """The cap at which the threshold of a comparison still fits the ring: it may lie far above a small value."""
     return LIMIT - 1.0 - math.log2(max(abs(float(_argument(comparison, 1))), 1.0))
 
@@ -129,7 +141,7 @@ def cut_locally(layer: fx.Node, weight_rms: float, local_budget: float) -> bool:
     return bool(size * (rms_of(layer) * 2.0 ** (bits + 1) + 1) * 2.0**-63 <= local_budget)
 
 
-def result_cap(product: fx.Node, weight_rms: float, cap: float, local_budget: float) -> float:
+def result_bits(product: fx.Node, weight_rms: float, cap: float, local_budget: float) -> float:
     """The bits of a product with a weight before it is cut to its cap: more than that, where a local cut is safe."""
     if product.target is not mpc.linear or not _in_chain(product) or not cut_locally(product, weight_rms, local_budget):
         return cap
@@ -170,7 +182,7 @@ def _cut_before(product: fx.Node, early: fx.Node, constants: Mapping[fx.Node, fl
 
 def early_bits(rms: float) -> float:
     """Fraction bits that an operand keeps when it is cut early."""
-    return 14.0 + max(0.0, -math.log2(rms))
+    return EARLY_BITS + max(0.0, -math.log2(rms))
 
 
 def _is_product(node: fx.Node, constants: Container[fx.Node]) -> bool:
@@ -192,21 +204,21 @@ def _is_relu(x: fx.Node, user: fx.Node) -> bool:
     return user.target is mpc.sub and isinstance(chosen, fx.Node) and chosen.target is mpc.select and chosen.args[1] is x
 
 
-def _half(node: fx.Node, user: fx.Node, total: float) -> float:
+def _balanced(node: fx.Node, user: fx.Node, total: float) -> float:
     """One operand's part of the bits of a matrix product, such that what lies before both keeps equally many."""
-    losses = {n: _loss(n) for n in user.all_input_nodes}
+    losses = {n: _alignment_loss(n) for n in user.all_input_nodes}
     return (total - sum(losses.values())) / 2 + losses[node] if len(losses) == 2 else total / 2
 
 
-def _loss(node: fx.Node) -> float:
+def _alignment_loss(node: fx.Node) -> float:
     """Bits that centring costs between a value's producer and its use in a product."""
     node = _source(node)
     if node.target in (mpc.add, mpc.sub) and node.all_input_nodes:
-        return _pending(node.all_input_nodes[0], node)
+        return _alignment_bits(node.all_input_nodes[0], node)
     return 0.0
 
 
-def _pending(node: fx.Node, user: fx.Node) -> float:
+def _alignment_bits(node: fx.Node, user: fx.Node) -> float:
     """Bits that aligning with a down-scaled sum (a mean) will cost the other operand: x - mean(x) has scale S * count."""
     extra = 0.0
     for other in user.all_input_nodes:
@@ -225,21 +237,21 @@ def _argument(node: fx.Node, position: int) -> Any:
     return node.args[position] if position < len(node.args) else next(iter(node.kwargs.values()))
 
 
-def multiplied(node: fx.Node) -> bool:
+def opened_elementwise(node: fx.Node) -> bool:
     """Whether an element-wise use opens the value as it is, so that truncating it exactly costs no further opening."""
     for user in node.users:
         if user.target in ELEMENTWISE or (user.target is mpc.select and user.args[0] is not node):
             return True
-        if user.target is mpc.scale and multiplied(user):
+        if user.target is mpc.scale and opened_elementwise(user):
             return True
     return False
 
 
-def multiplied_whole(node: fx.Node) -> bool:
+def used_untruncated(node: fx.Node) -> bool:
     """Whether a matrix product, linear layer or convolution uses the value untruncated."""
     for user in node.users:
         if user.target in PRODUCTS:
             return True
-        if (user.target is mpc.scale or user.target in mpc.VIEWS) and multiplied_whole(user):
+        if (user.target is mpc.scale or user.target in mpc.VIEWS) and used_untruncated(user):
             return True
     return False

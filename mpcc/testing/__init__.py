@@ -1,11 +1,12 @@
-"""A pytest plugin: the fixture `op_counts`, which fails a test when a change makes private inference dearer.
+"""A pytest plugin: the fixture `op_counts`, which fails a test when a change makes private inference more expensive.
 
     def test_private_inference_stays_cheap(op_counts):
         op_counts("model.onnx", name="classifier")      # compares with classifier.op-counts.json beside the test
 
     pytest --update-op-counts                           # writes the files; commit them
 
-Installed as `mpcc` among pytest's plugins. Nothing heavy is imported before the fixture is called.
+Installed as `mpcc` among pytest's plugins. Nothing heavy is imported before the fixture is called. For authors of plug-ins,
+`mpcc.testing.contracts` has the checks that every approximation and every pass must stand.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import files
+from mpcc import files
 
 if TYPE_CHECKING:
-    from .cost import OpCounts, Rise
+    from mpcc.cost import OpCounts, Rise
 
 SUFFIX = ".op-counts.json"
 OPTION = "--update-op-counts"
@@ -38,7 +39,7 @@ def op_counts(request: pytest.FixtureRequest) -> Callable[..., OpCounts]:
 
     `model`: whatever mpcc.compile takes (a module with example inputs, a graph, an ONNX file), an Executable, a bundle
     folder, or OpCounts. `name`: of the file beside the test, by default the test's own. `tolerance`: the relative rise
-    that is let pass, one for all or by measure ("rounds", "bytes", "calls").
+    that is tolerated, one for all or by measure ("rounds", "bytes", "calls").
     """
     folder = Path(request.path).parent
     update = bool(request.config.getoption(OPTION))
@@ -70,9 +71,8 @@ def op_counts(request: pytest.FixtureRequest) -> Callable[..., OpCounts]:
 
 def _count(model: Any, example_inputs: Sequence[Any] | None, calibration: Any) -> OpCounts:
     from mpcc import pipeline
-
-    from .cost import OpCounts
-    from .runtime.executable import Executable
+    from mpcc.cost import OpCounts
+    from mpcc.runtime.executable import Executable
 
     if isinstance(model, OpCounts):
         return model
@@ -84,18 +84,18 @@ def _count(model: Any, example_inputs: Sequence[Any] | None, calibration: Any) -
 
 
 def _read(file: Path) -> OpCounts:
-    from .cost import OpCounts
+    from mpcc.cost import OpCounts
 
     return OpCounts.from_json(file.read_text(encoding="utf-8"), file.name)
 
 
 def _message(rises: list[Rise], file: str) -> str:
-    """What rose, as a table."""
+    """The regressions as a table."""
     from rich.console import Console
 
-    from .cost import table_of_rises
+    from mpcc.cost import table_of_rises
 
     console = Console(width=110, color_system=None)
     with console.capture() as text:
         console.print(table_of_rises(rises))
-    return f"private inference became dearer than {file} says\n{text.get()}if that is meant: pytest {OPTION}"
+    return f"private inference costs more than {file} allows\n{text.get()}if that is intended: pytest {OPTION}"

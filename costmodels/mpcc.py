@@ -58,7 +58,7 @@ def polynomial(call: Call) -> Price:
 def division(call: Call) -> Price:
     """By a number only: a change of scale. By a secret: an approximation of the reciprocal, then a product."""
     if len(call.shapes) > 1 or not isinstance(call.attrs.get("other"), int | float):
-        raise CRYPTEN.missing("div", None, "the divisor is secret")
+        raise MPCC.missing("div", None, "the divisor is secret")
     return Price()
 
 
@@ -78,9 +78,12 @@ def select(call: Call) -> Price:
     return Price(online=opening(call, 1).beside(bits(call.size(0), 1)))
 
 
-CRYPTEN = Protocol(
-    name="crypten",
+MPCC = Protocol(
+    name="mpcc",
+    aliases=("crypten",),
     title="mpcc's engine on CrypTen parties",
+    scheduled=True,
+    baseline="crypten-stock",
     parties=2,
     adversary="semi-honest, the dealer colluding with neither party",
     correlations="a dealer, a process of its own, before the input arrives",
@@ -90,7 +93,7 @@ CRYPTEN = Protocol(
     opens=frozenset({"mul", "matmul", "linear", "conv", "convolution", "square", "pow", "polynomial", "less", "select"}),
     rtt_per_round=0.5,  # receives are posted beforehand: 10.5 ms on a link of 20 ms round trip
     compute=Compute(
-        source="two shared cores, x86-64, torch 2.13, by `mpcc calibrate`: run it for figures of your machine",
+        source="two shared cores, x86-64, torch 2.13: `mpcc benchmark` measures your machine",
         per_round=8.0e-5,
         per_byte=5.1e-10,
         per_kernel=1.1e-5,

@@ -1,0 +1,21 @@
+"""What a user chooses about the fixed point of a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Precision and safety of a program.
+
+    `input_bits` are the fraction bits of the inputs, `fraction_bits` those of element-wise operands, `margin` widens the
+    calibrated extremes, `failure_budget` bounds the probability per inference that a local truncation goes wrong.
+    `tolerance`: a program whose outputs are off by more than this share of their spread is refused (PrecisionError).
+    """
+
+    input_bits: int = 16
+    fraction_bits: int = 14
+    margin: float = 2.0
+    failure_budget: float = 1e-6
+    tolerance: float = 0.05

@@ -1,0 +1,54 @@
+"""What plans do on the calibration inputs, whatever they cost: measured once a plan, for all protocols and networks."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from mpcc import registry
+from mpcc.approximate import Plan
+
+from .measurements import on_calls
+from .recipes import recipe_plan
+from .sensitivity import Sensitivity, affordable_calls
+from .task import Task
+
+MOST_JUDGED, JUDGEMENTS = 512, 40
+"""Inputs that judge a plan, at most: the standard error of a drop of 1 % is then 0.4 %. And as many runs of the whole graph as
+must fit into the time of one sweep: a front judges some 8 points, 12 recipes and two to three trials for each."""
+
+
+class Judge:
+    """Loss and drop of any plan of a model, and the plans of published recipes for it."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._seen: dict[str, tuple[float, float]] = {}
+        self._recipes: dict[str, Plan] = {}
+
+    @cached_property
+    def _sensitivity(self) -> Sensitivity:
+        runs = {"": [None] * JUDGEMENTS}
+        most = min(MOST_JUDGED, len(self._task.columns[0]))
+        return on_calls(self._task, affordable_calls(self._task.graph, runs, True, most))
+
+    @property
+    def images(self) -> int:
+        """The calibration inputs that it looks at."""
+        return len(self._sensitivity.columns[0])
+
+    def __call__(self, plan: Plan) -> tuple[float, float]:
+        """(loss, drop) of a plan."""
+        key = plan.key
+        if key not in self._seen:
+            metric, reference = self._task.metric, self._sensitivity.reference
+            outputs = self._sensitivity.joint(plan.choices)
+            self._seen[key] = metric.loss(outputs, reference), metric.drop(outputs, reference)
+        return self._seen[key]
+
+    def recipe(self, name: str) -> Plan:
+        """The plan of a published recipe. MpccError where it cannot be made."""
+        if name not in self._recipes:
+            task = self._task
+            known, synthetic = registry.approximations(), not task.calibrated
+            self._recipes[name] = recipe_plan(name, task.graph, task.inputs, known, synthetic=synthetic)
+        return self._recipes[name]

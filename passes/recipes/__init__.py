@@ -1,0 +1,1 @@
+"""Recipes: which approximation at which operator, and how it is chosen."""

@@ -1,0 +1,67 @@
+"""docs/extending.md: its snippets run as they stand; the protocol prices a whole transformer block, the engine runs one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mpcc import pipeline, registry
+from mpcc.cost import LAN, Protocol, estimate_graph
+from mpcc.pipeline import Optimized
+from tests.models.two_blocks import Block
+
+TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+PROTOCOL, ENGINE = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+
+
+def written(snippet: str) -> ModuleType:
+    module = ModuleType("snippet")
+    exec(compile(snippet, module.__name__, "exec", dont_inherit=True), vars(module))
+    return module
+
+
+class WholeBlock(nn.Module):
+    """[1, 4, 8] -> the same: a norm, attention, a linear layer with GELU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.block = nn.LayerNorm(8), Block()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(self.norm(x))
+
+
+@pytest.fixture(scope="module")
+def made() -> Optimized:
+    torch.manual_seed(0)
+    return pipeline.optimize(WholeBlock().eval(), (torch.randn(1, 4, 8),), calibration=torch.randn(16, 4, 8))
+
+
+def test_the_protocol_prices_a_whole_transformer_block_under_a_plan(made: Optimized) -> None:
+    (protocol,) = registry.collect([written(PROTOCOL)], Protocol, "protocol").values()
+    graph = pipeline.mpc_graph(made.module, made.plan)
+    estimate = estimate_graph(graph, protocol, LAN)
+    assert {"linear", "matmul", "polynomial"} <= {row.kind for row in estimate.sites}
+    assert {row.site for row in estimate.sites} >= {"block.q.linear", "block.fc.linear", *made.plan.choices}
+    assert estimate.rounds > 0 and estimate.bytes > 0
+    assert estimate.setup.bytes == 8 * (4 * 64 + 8), "four weights, and the scale of the norm"
+
+
+def test_the_protocol_opens_both_operands_of_a_product_once() -> None:
+    (protocol,) = registry.collect([written(PROTOCOL)], Protocol, "protocol").values()
+    price = protocol.price("mul", [(3, 5), (3, 5)])
+    assert (price.online.rounds, price.online.bytes) == (1, 2 * 8 * 30)
+    linear = protocol.price("linear", [(4, 8), (5, 8), (5,)], ("secret", "weights", "weights"))
+    assert (linear.online.bytes, linear.setup.bytes) == (2 * 8 * 32, 8 * 40)
+
+
+def test_the_engine_computes_what_the_emulation_computes(made: Optimized) -> None:
+    """To what a unit at each truncation, 2^-14 or less, becomes on the way to the output."""
+    x = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(1))
+    (output,) = written(ENGINE).run(made.program, x)
+    torch.testing.assert_close(output, made.executable().emulate(x), atol=100 * 2**-14, rtol=0)
