@@ -269,12 +269,6 @@ def test_the_runtimes_own_layout() -> None:
         import_graph(proto)
 
 
-def test_a_quantised_model() -> None:
-    node = helper.make_node("QuantizeLinear", ["x", "s"], ["y"])
-    with pytest.raises(UnsupportedOperator, match="quantised"):
-        import_graph(model([node], {"x": [2]}, ["y"], {"s": f(0.1).reshape(())}, output_type=TensorProto.UINT8))
-
-
 def test_an_unsupported_variant_names_its_node() -> None:
     node = helper.make_node("MaxPool", ["x"], ["y", "places"], name="/pool/MaxPool", kernel_shape=[2, 2])
     with pytest.raises(UnsupportedOperator, match="/pool/MaxPool in layer pool: MaxPool .opset 17.*indices"):
