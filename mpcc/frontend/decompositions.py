@@ -28,7 +28,7 @@ def decompositions(targets: Iterable[Any]) -> dict[Any, Callable[..., Any]]:
             continue
         if target in table:
             found[target] = table[target]
-        elif torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), "CompositeImplicitAutograd"):
+        elif torch._C._dispatch_has_kernel_for_dispatch_key(str(target._schema.name), "CompositeImplicitAutograd"):
             found[target] = target.decompose
         elif target in further:
             found[target] = further[target]

@@ -13,7 +13,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
-from mpcc.errors import CaptureError, ShapeError
+from mpcc.errors import CaptureError, ShapeError, UnsupportedOperator
 from mpcc.ir.names import check_names
 from mpcc.ir.nn import name_sites, verify
 
@@ -22,6 +22,7 @@ from .batch_norm import fold_batch_norms
 from .builder import Builder, has_complex
 from .rules import RULES
 from .rules.complexes import rewrite_complex
+from .values import Constant
 from .walk import Walk, constant_of, refuse_foreign, tensors
 from .whole_numbers import becomes_float
 
@@ -62,6 +63,8 @@ def _finished(builder: Builder, results: Any) -> fx.GraphModule:
     builder.layer = ""
     if has_complex(results):
         raise CaptureError("an output of the model is complex", hint="Return torch.view_as_real(output).")
+    if any(isinstance(item, Constant) and item.assumed for item in tensors(results)):
+        raise UnsupportedOperator("an output says whether values are NaN or infinite, which values in fixed point never are")
     nodes = [builder.node(value) for value in tensors(results)]
     builder.graph.output(nodes[0] if len(nodes) == 1 else tuple(nodes))
     return finish(builder.root, builder.graph)

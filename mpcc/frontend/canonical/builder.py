@@ -88,14 +88,15 @@ class Builder:
         )
         if same and not written:
             return sources[0]
-        lazy = bool(trainable) and name in VIEWS and not written
+        lazy, assumed = bool(trainable) and name in VIEWS and not written, any(source.assumed for source in sources)
 
         def wrap(item: Any, place: tuple[int, ...]) -> Any:
             if isinstance(item, (list, tuple)):
                 return [wrap(inner, (*place, i)) for i, inner in enumerate(item)]
             if not isinstance(item, torch.Tensor):
                 return item
-            made = Constant(item, stem=stem, trainable=bool(trainable) and item.is_floating_point(), written=written)
+            trains = bool(trainable) and item.is_floating_point()
+            made = Constant(item, stem=stem, trainable=trains, written=written, assumed=assumed)
             if lazy:
                 made.rebuild = lambda: self._rebuild(target, args, kwargs, place)
             return made

@@ -98,6 +98,13 @@ class Op:
         found = self._of_type(name, AttributeProto.STRING)
         return default if found is None else str(found.s.decode())
 
+    def choice(self, name: str, default: str, *others: str) -> str:
+        """A text that is `default` or one of `others`."""
+        found = self.text(name, default)
+        if found not in (default, *others):
+            self.refuse(f"{name} is {found!r}, which is none of {', '.join((default, *others))}")
+        return found
+
     def integers(self, name: str, default: Sequence[int] = ()) -> list[int]:
         found = self._of_type(name, AttributeProto.INTS)
         return list(default) if found is None else list(found.ints)

@@ -21,7 +21,7 @@ def resize(
     """Inputs are (x, scales) in opset 10, where coordinates are asymmetric, and (x, roi, scales, sizes) since."""
     old = op.version < 11
     factors, wanted = _target(op, x, roi if old else scales, sizes)
-    mode = op.text("mode", "nearest")
+    mode = op.choice("mode", "nearest", "linear", "cubic")
     coordinates = op.text("coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
     for axis, (factor, count) in enumerate(zip(factors, wanted, strict=True)):
         size = shape_of(x)[axis]
@@ -49,7 +49,7 @@ def _target(op: Op, x: Value, scales: Value | None, sizes: Value | None) -> tupl
     if sizes is not None and 0 not in shape_of(sizes):
         given = op.known_ints(sizes, "the sizes")
         each = [want / shape[axis] for axis, want in zip(axes, given, strict=True)]
-        policy = op.text("keep_aspect_ratio_policy", "stretch")
+        policy = op.choice("keep_aspect_ratio_policy", "stretch", "not_larger", "not_smaller")
         if policy != "stretch":
             common = min(each) if policy == "not_larger" else max(each)
             each = [common] * len(axes)
