@@ -28,11 +28,17 @@ def decompositions(targets: Iterable[Any]) -> dict[Any, Callable[..., Any]]:
             continue
         if target in table:
             found[target] = table[target]
-        elif torch._C._dispatch_has_kernel_for_dispatch_key(str(target._schema.name), "CompositeImplicitAutograd"):
+        elif torch._C._dispatch_has_kernel_for_dispatch_key(_name(target), "CompositeImplicitAutograd"):
             found[target] = target.decompose
         elif target in further:
             found[target] = further[target]
     return found
+
+
+def _name(target: torch._ops.OpOverload) -> str:
+    """aten::repeat_interleave.self_int"""
+    schema = target._schema
+    return f"{schema.name}.{schema.overload_name}" if schema.overload_name else str(schema.name)
 
 
 def rewritten(program: ExportedProgram, table: dict[Any, Callable[..., Any]]) -> ExportedProgram:
