@@ -6,6 +6,7 @@ One walk over the graph: what depends on no input is computed at once, every oth
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from mpcc.errors import CaptureError, ShapeError, UnsupportedOperator
 from mpcc.ir.names import check_names
-from mpcc.ir.nn import name_sites, verify
+from mpcc.ir.nn import describe, name_sites, verify
 
 from ..raising import raise_patterns
 from .batch_norm import fold_batch_norms
@@ -77,12 +78,19 @@ def finish(root: torch.nn.Module, graph: fx.Graph) -> fx.GraphModule:
     raise_patterns(graph)
     graph.eliminate_dead_code()
     refuse_foreign(graph)
+    _refuse_nan(graph)
     name_sites(graph)
     check_names(graph)
     made = fx.GraphModule(root, graph, "Captured")
     made.eval()
     verify(made)
     return made
+
+
+def _refuse_nan(graph: fx.Graph) -> None:
+    for node in graph.nodes:
+        if any(isinstance(item, float) and math.isnan(item) for item in node.args):
+            raise CaptureError("it is computed with a constant that is NaN", where=describe(node))
 
 
 def _input(builder: Builder, node: fx.Node) -> Any:

@@ -8,6 +8,7 @@ A function is known if it agrees on a grid within `TOLERANCE`; the constants of 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from .regions import Region
 aten = torch.ops.aten
 
 TOLERANCE = 1e-5  # of the larger of 1 and the value
+CLOSE = 12.0  # up to here nothing overflows: a region that gives NaN is no function of the table
 NEAR = 0.05  # a function this close is reported as a near miss
 
 
@@ -64,13 +66,13 @@ ANCHORS = {
 def grid() -> Tensor:
     """Dense where the functions bend, sparse out to where only their limits are seen."""
     far = torch.logspace(1, 4, 13, dtype=torch.float64)
-    return torch.cat([torch.linspace(-12, 12, 1201, dtype=torch.float64), far, -far])
+    return torch.cat([torch.linspace(-CLOSE, CLOSE, 1201, dtype=torch.float64), far, -far])
 
 
 def distance(found: Tensor, wanted: Tensor) -> tuple[float, float]:
-    """The largest difference, relative where values exceed 1, and the x where it is; overflow does not count."""
+    """The largest difference, relative where values exceed 1, and the x where it is; overflow far out does not count."""
     gap = (found - wanted).abs() / wanted.abs().clamp(min=1)
-    gap = torch.where(found.isfinite(), gap, 0.0)
+    gap = torch.where(found.isfinite(), gap, torch.where(grid().abs() > CLOSE, 0.0, torch.inf))
     worst = int(gap.argmax())
     return float(gap[worst]), float(grid()[worst])
 
@@ -90,7 +92,7 @@ def recognise(region: Region) -> tuple[Function, float, float] | None:
             return FUNCTIONS[2], factor, 1 / factor
     for function in GATES:  # a scale that follows was merged with the constants inside
         scale = float(found[_AT] / function.reference(grid()[_AT]))
-        if scale and distance(found / scale, function.reference(grid()))[0] <= TOLERANCE:
+        if math.isfinite(scale) and scale and distance(found / scale, function.reference(grid()))[0] <= TOLERANCE:
             return function, 1.0, scale
     return None
 
