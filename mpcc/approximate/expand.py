@@ -23,6 +23,7 @@ from mpcc.ir.trace import Recorder
 from .approximation import Approximation
 from .blocks import RowMask
 from .masks import mask_at, takes_mask
+from .options import check_options
 from .plan import Choice, Plan, Split
 from .split import bind, split_dim, split_function
 
@@ -127,6 +128,7 @@ def _masked_function(
     attributes = ATTRIBUTES.get(name, ())
     if mask and not takes_mask(approximation):
         raise PlanError(f"{approximation.name} has no form for masked rows", where=f"site {site}")
+    check_options(approximation, choice.options, str(site))
     masked = {"mask": mask} if mask else {}
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -135,7 +137,7 @@ def _masked_function(
         named = {k: bound[k] for k in attributes if k in bound}
         try:
             return approximation.function(*tensors, **named, **masked, **choice.options)
-        except TypeError as error:
+        except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
             raise PlanError(f"the options of {approximation.name} do not fit: {error}", where=f"site {site}") from error
 
     return call

@@ -11,14 +11,18 @@ of a GELU [batch, tokens, channels] 1 splits tokens. Every position along it bel
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from mpcc.errors import PlanError
+from mpcc.ir import kinds
+from mpcc.ir.strict_json import parsed
 
 VERSION = 1
+LISTED = 8
+"""Positions that a message names."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,16 @@ class Plan:
         return Plan(self.choices).to_json()
 
     @staticmethod
-    def from_json(text: str, *, where: str = "plan") -> Plan:
+    def from_json(text: str | bytes, *, where: str = "plan") -> Plan:
+        """PlanError for whatever is not a plan. Whether it suits a model is judged where it meets the model (`expand`)."""
         try:
-            document = json.loads(text)
+            document = parsed(text)
         except json.JSONDecodeError as error:
             raise PlanError(f"not JSON: {error.msg} at line {error.lineno}", where=where) from None
-        if not isinstance(document, dict) or document.get("version") != VERSION:
+        except ValueError as error:
+            raise PlanError(f"not JSON that can be read: {error}", where=where) from None
+        version = document.get("version") if isinstance(document, dict) else None
+        if version != VERSION or isinstance(version, bool):
             raise PlanError(f"not a plan of version {VERSION}", where=where, hint="Make one with `mpcc optimize`.")
         sites = document.get("sites")
         if not isinstance(sites, dict):
@@ -142,18 +150,19 @@ def _complaints(split: Split) -> Iterator[str]:
         if not part.index:
             yield f"the part {part.choice.approximation} has no positions"
         if list(part.index) != sorted(set(part.index)):
-            yield f"the positions {list(part.index)} of {part.choice.approximation} are not ascending"
+            yield f"the positions {list(part.index[:LISTED])} of {part.choice.approximation} are not ascending"
         if part.index[:1] and part.index[0] < 0:
             yield f"position {part.index[0]} is negative"
         if twice := seen & set(part.index):
             yield f"position(s) {_listed(twice)} of dimension {split.dim} belong to two parts"
         seen |= set(part.index)
-    if missing := set(range(max(seen, default=-1) + 1)) - seen:
+    # The first ones only: the largest position may be any number of a file.
+    if missing := list(islice((place for place in range(max(seen, default=-1) + 1) if place not in seen), LISTED)):
         yield f"position(s) {_listed(missing)} of dimension {split.dim} belong to no part"
 
 
-def _listed(positions: set[int]) -> str:
-    return ", ".join(map(str, sorted(positions)))
+def _listed(positions: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(positions)[:LISTED]))
 
 
 def _document(entry: Choice | Split) -> dict[str, Any]:
@@ -163,6 +172,8 @@ def _document(entry: Choice | Split) -> dict[str, Any]:
 
 
 def _read(site: str, entry: Any) -> Choice | Split:
+    if not _is_text(site):
+        raise PlanError(f"{kinds.shown(site)} is not the name of a site")
     if not isinstance(entry, dict) or "parts" not in entry:
         return _choice(f"site {site}", entry, ())
     _known(f"site {site}", entry, ("dim", "parts"))
@@ -185,7 +196,7 @@ def _part(place: str, entry: Any) -> Part:
 
 
 def _choice(place: str, entry: Any, also: tuple[str, ...]) -> Choice:
-    if not isinstance(entry, dict) or not isinstance(entry.get("approximation"), str):
+    if not isinstance(entry, dict) or not _is_text(entry.get("approximation")):
         raise PlanError(f"{place}: needs an `approximation` (a name)")
     _known(place, entry, ("approximation", "options", *also))
     options = entry.get("options", {})
@@ -198,6 +209,13 @@ def _known(place: str, entry: Mapping[str, Any], known: tuple[str, ...]) -> None
     for key in entry:
         if key not in known:
             raise PlanError(f"{place}: unknown entry `{key}`; known are " + ", ".join(f"`{name}`" for name in known))
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        return bool(kinds.text(value))
+    except ValueError:
+        return False
 
 
 def _is_integer(value: Any) -> bool:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mpcc.errors import BundleError
+from mpcc.ir import kinds
+from mpcc.ir.strict_json import parsed
 
 FORMAT = "mpcc bundle 1"
 MANIFEST, PLAN, MODEL, PROGRAM, WEIGHTS, REPORT = (
@@ -32,6 +35,7 @@ PUBLIC = (PLAN, PROGRAM)
 """All that the client and the dealer need."""
 
 AGAIN = "Create the bundle again with `mpcc optimize`, or copy it again."
+_HASH = re.compile("[0-9a-f]{64}")
 _HINTS = {PLAN: "To compile an edited plan: mpcc optimize MODEL --plan plan.json -o BUNDLE"}
 
 
@@ -59,11 +63,12 @@ def read_manifest(folder: Path) -> Manifest:
         hint = "Bundles are written by `mpcc optimize`."
         raise BundleError(f"not a bundle: {MANIFEST} is missing", where=str(folder), hint=hint)
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        found: Any = parsed(path.read_bytes())
         version = found["format"]
         if version != FORMAT:
             raise BundleError(f"unsupported format {version!r}; this mpcc reads {FORMAT!r}", where=MANIFEST, hint=AGAIN)
         manifest = Manifest(**found)
+        _check(manifest)
         unknown = set(manifest.files) - set(FILES)
         missing = set(REQUIRED) - set(manifest.files)
         if unknown or missing:
@@ -71,6 +76,16 @@ def read_manifest(folder: Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"damaged: {error}", where=MANIFEST, hint=AGAIN) from None
     return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    """ValueError for a field of another kind: what is in it is shown, compared and sent."""
+    for text in (manifest.program_digest, manifest.model_version, *manifest.files.values()):
+        if not _HASH.fullmatch(kinds.text(text)):
+            raise ValueError(f"{kinds.shown(text)} is not a SHA-256 in hexadecimal")
+    for shape in (*manifest.inputs, *manifest.outputs):
+        kinds.sizes(shape)
+    kinds.text(manifest.created_by)
 
 
 def check_files(folder: Path, manifest: Manifest, *, public_only: bool = False) -> None:

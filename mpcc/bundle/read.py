@@ -9,11 +9,16 @@ from torch import Tensor, fx
 
 from mpcc.approximate import Plan
 from mpcc.errors import BundleError
+from mpcc.ir.info import weight_of
 from mpcc.program import Program
+from mpcc.program.correlations import check_correlations
 
 from . import manifest as names
 from .manifest import AGAIN, Manifest, check_files, read_manifest
 from .weights import read_weights
+
+LARGEST_WEIGHT = 2.0**62
+"""An integer of the ring with room for its sign and its share's (`lowering.values.LIMIT`)."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,10 @@ def open_bundle(folder: str | Path, *, weights: bool = True) -> Bundle:
     if program.digest != manifest.program_digest:
         what = f"{names.PROGRAM} does not match the digest in {names.MANIFEST}"
         raise BundleError(what, where=str(place), hint=AGAIN)
+    check_correlations(program)
     if weights:
         _check_weights(place, program, constants)
-    plan = Plan.from_json((place / names.PLAN).read_text(encoding="utf-8"), where=str(place / names.PLAN))
+    plan = Plan.from_json((place / names.PLAN).read_bytes(), where=str(place / names.PLAN))
     return Bundle(place, manifest, plan, program)
 
 
@@ -63,3 +69,8 @@ def _check_weights(place: Path, program: Program, constants: dict[str, Tensor]) 
             raise BundleError(f"{names.WEIGHTS} lacks {name!r}", where=str(place), hint=AGAIN)
         if (found := tuple(constants[name].shape)) != shape:
             raise BundleError(f"{name!r} in {names.WEIGHTS} has shape {found}, not {shape}", where=str(place), hint=AGAIN)
+    for weight in filter(None, map(weight_of, program.online.graph.nodes)):
+        values = constants[weight.constant].double() * weight.scale
+        if values.numel() and not float(values.abs().max()) < LARGEST_WEIGHT:  # NaN is not
+            what = f"{weight.constant!r} in {names.WEIGHTS} has values that are infinite, NaN or beyond the ring"
+            raise BundleError(what, where=str(place), hint=AGAIN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,6 +28,10 @@ def write_weights(constants: Mapping[str, Tensor], path: Path) -> None:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Name -> tensor. BundleError if the file is damaged."""
     try:
-        return dict(load_file(path))
-    except (SafetensorError, ValueError, KeyError) as error:
+        found = dict(load_file(path))
+    except (SafetensorError, ValueError, KeyError, OverflowError, RuntimeError) as error:
         raise BundleError(f"{path.name} is damaged: {error}", where=str(path.parent), hint=AGAIN) from None
+    for name, value in found.items():
+        if value.dtype is not torch.float32:
+            raise BundleError(f"{name!r} in {path.name} is {value.dtype}, not float32", where=str(path.parent), hint=AGAIN)
+    return found

@@ -18,6 +18,7 @@ from torch import Tensor, fx
 
 from mpcc.approximate import Approximation, Choice, Domain, Plan, Split
 from mpcc.approximate.expand import site_function
+from mpcc.approximate.options import domain_of
 from mpcc.errors import PlanError
 from mpcc.ir.nn import is_site, operator_of, site_operator, sites
 
@@ -84,7 +85,8 @@ def valid_ranges(plan: Plan, approximations: Mapping[str, Approximation]) -> dic
         else:
             parts = [(site, choice, 0, None)]
         for label, one, dim, index in parts:
-            domain = approximations[one.approximation].domain(one.options) if one.approximation in approximations else {}
+            known = approximations.get(one.approximation)
+            domain = {} if known is None else domain_of(known, one.options, site)
             if domain:
                 found.setdefault(site, []).append(ValidRange(label, one.approximation, domain, dim, index))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from mpcc.ir.info import weight_of
 from mpcc.ir.nn import shape_of
 from mpcc.ir.opcodes import DEALER, ONLINE
 from mpcc.ir.shapes import Shape
+from mpcc.ir.strict_json import parsed
 
 from .rounds import fixed_for_model, schedule
 from .serialize import graph_of
@@ -22,8 +22,6 @@ from .serialize import graph_of
 VERSION = 2
 """Higher wherever a row of `mpcc.ir.opcodes` changes what it means."""
 AGAIN = "Make the bundle again with `mpcc optimize`."
-LONGEST = 1 << 28
-"""Characters of a text that is read at all. ViT-Lite (7 layers) has 1.3 million."""
 KEYS = {"version", "dealer", "online", "outputs", "failures"}
 OUTPUTS = kinds.many(kinds.fields(lambda value, nodes: kinds.name(value), kinds.scale), 1 << 10, least=1)
 FAILURES = kinds.many(kinds.fields(kinds.text, kinds.integer(0, kinds.MOST_ELEMENTS), kinds.probability))
@@ -44,14 +42,13 @@ class Document:
 def read(text: str | bytes) -> Document:
     """BundleError, naming the field or node, for whatever is not a program of this version."""
     try:
-        document = _parsed(text)
+        document = parsed(text)
         _check_version(document)
         dealt = graph_of(document["dealer"], DEALER)
         nodes = graph_of(document["online"], ONLINE, dealt)
         outputs, failures = OUTPUTS(document["outputs"], nodes), FAILURES(document["failures"], nodes)
-    except (ValueError, RecursionError) as error:
-        what = "lists within lists, too deep" if isinstance(error, RecursionError) else str(error)
-        raise BundleError(f"damaged: {what}", hint=AGAIN) from None
+    except ValueError as error:
+        raise BundleError(f"damaged: {error}", hint=AGAIN) from None
     revealed = [_revealed(nodes, name) for name, _ in outputs]
     shapes = _shapes(nodes)
     correlations = tuple((name, dealt[source]) for name, source in _shares(document["online"]))
@@ -61,24 +58,6 @@ def read(text: str | bytes) -> Document:
     schedule(online_graph, {nodes[name] for name, source in correlations if source in fixed})
     pairs = tuple((name, source.name) for name, source in correlations)
     return Document(online_graph, dealer_graph, pairs, outputs, shapes, failures)
-
-
-def _parsed(text: str | bytes) -> Any:
-    if len(text) > LONGEST:
-        raise ValueError(f"{len(text)} characters, more than {LONGEST}")
-    decoded = text.decode("utf-8") if isinstance(text, bytes) else text
-    return json.loads(decoded, object_pairs_hook=_unique, parse_constant=_no_constant)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return found
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is not a finite number")
 
 
 def _check_version(document: Any) -> None:
