@@ -47,12 +47,12 @@ check: setup
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-# Mutated model, calibration and input files through the readers, with limits on time and memory.
+# Mutated models, bundles, plans and inputs through their readers, with limits on time and memory; writes docs/security.md.
 fuzz: setup
-	$(PY) -m benchmarks.fuzz
+	$(PY) -m benchmarks.fuzz_page
 
 # ViT-S/16 and ViT-B/16 at 224x224 take many minutes: `make bench-large`, or 2 of ViT-S's 12 layers here.
-NO_BENCH := __init__ vit_small vit_b pareto_page
+NO_BENCH := __init__ fuzz fuzz_bundles fuzz_mutations fuzz_page vit_small vit_b pareto_page
 bench: setup
 	set -e; for name in $(filter-out $(NO_BENCH),$(basename $(notdir $(wildcard benchmarks/*.py)))); do \
 		echo "== $$name"; $(PY) -m benchmarks.$$name; done

@@ -9,7 +9,7 @@ of every opening is followed through the online graph, and each share is compare
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from mpcc.errors import InvalidGraph
 from mpcc.ir import dealer, mpc, online
 from mpcc.ir.nn import size_of
-from mpcc.ir.ring import bilinear
+from mpcc.ir.ring import bilinear, unpack
 from mpcc.ir.verify_online import describe
 
 from .document import AGAIN
@@ -38,12 +38,13 @@ def check_correlations(program: Program) -> None:
 
 
 class _Trial:
-    """`shares`: what correlations share. `masks`: of masked and opened values; values without an entry are not followed."""
+    """`shares`: what correlations share. `masked`: the masks of values about to be opened. `masks`: those of opened values."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.masks: dict[fx.Node, Tensor] = {}
-        self.shares: dict[fx.Node, Tensor] = {}
+        self.masked: dict[Any, Tensor] = {}
+        self.masks: dict[Any, Tensor] = {}
+        self.shares: dict[Any, Tensor] = {}
         dealt = _dealt(program.dealer.graph)
         for share, source in program.correlations:
             self.shares[program.nodes[share]] = dealt[source]
@@ -52,21 +53,33 @@ class _Trial:
         for node in self.program.online.graph.nodes:
             if node.op == "call_function":
                 self._follow(node)
-                for share, wanted in _expected(node, self.masks, self.shares):
-                    if share in self.shares and not _equal(self.shares[share], wanted):
-                        raise InvalidGraph(f"{share} is not the correlation that it computes with", where=describe(node), hint=AGAIN)
-                if node.target is online.weight_product and not _of_one_product(node):
-                    raise InvalidGraph(f"{node.args[3]} is of another product", where=describe(node), hint=AGAIN)
+                for complaint in self._complaints(node):
+                    raise InvalidGraph(complaint, where=describe(node), hint=AGAIN)
 
     def _follow(self, node: fx.Node) -> None:
-        if node.target in (online.mask_with, online.mask_bits):
-            self.masks |= {node: self.shares[node.args[1]]} if node.args[1] in self.shares else {}  # type: ignore[index]
-        elif node.target in (online.open_, online.open_bits, online.open_weight, online.moved):
-            self.masks |= {node: self.masks[node.args[0]]} if node.args[0] in self.masks else {}  # type: ignore[index]
-        elif node.target in mpc.VIEWS or node.target in (online.apply_mask, online.scale_rows, online.gather):
+        first, target = node.args[0], node.target
+        if target in (online.mask_with, online.mask_bits) and node.args[1] in self.shares:
+            self.masked[node] = self.shares[node.args[1]]
+        elif target in (online.open_, online.open_bits, online.open_weight) and first in self.masked:
+            self.masks[node] = self.masked[first]
+        elif target is online.moved and first in self.masks:
+            self.masks[node] = self.masks[first]
+        elif target in mpc.VIEWS or target in (online.apply_mask, online.scale_rows, online.gather):
             for known in (self.masks, self.shares):
                 if all(one in known for one in node.all_input_nodes):
                     known[node] = _run(node, known)
+
+    def _complaints(self, node: fx.Node) -> Iterator[str]:
+        for place in OPENED.get(node.target, ()):
+            argument = node.args[place]
+            for one in argument if isinstance(argument, list | tuple) else (argument,):
+                if one not in self.masks:
+                    yield f"{one} is not an opened value"
+        for share, wanted in RULES[node.target](node.args, self.masks, self.shares) if node.target in RULES else ():
+            if share is not None and (share not in self.shares or not _equal(self.shares[share], wanted)):
+                yield f"{share} is not the correlation that it computes with"
+        if node.target is online.weight_product and not _of_one_product(node):
+            yield f"{node.args[3]} is of another product"
 
 
 def _dealt(graph: fx.Graph) -> Mapping[str, Tensor]:
@@ -107,26 +120,17 @@ def _equal(share: Tensor, wanted: Tensor) -> bool:
     return bool((share == wanted).all())
 
 
-def _expected(node: fx.Node, masks: Mapping[Any, Tensor], shares: Mapping[Any, Tensor]) -> Pairs:
-    """What the shares that a kernel takes have to be, as far as its masks are known."""
-    rule, args = RULES.get(node.target), node.args
-    if rule is not None:
-        yield from rule(args, masks, shares)
-
-
 def _truncated(args: Any, masks: Any, shares: Any) -> Pairs:
     c, f, rho, b, ring = args
-    if c in masks and f:
-        yield rho, dealer.high(masks[c], f, ring)
-        yield b, dealer.top(masks[c], ring)
+    yield rho, dealer.high(masks[c], f, ring)
+    yield b, dealer.top(masks[c], ring)
 
 
 def _power_sum(args: Any, masks: Any, shares: Any) -> Pairs:
     c, f, _, rho, b_rho, ring = args
-    if c in masks:
-        r, b = dealer.high(masks[c], f, ring), dealer.top(masks[c], ring)
-        yield from ((share, _power(r, k)) for k, share in enumerate(rho))
-        yield from ((share, b * _power(r, k)) for k, share in enumerate(b_rho))
+    r, b = dealer.high(masks[c], f, ring), dealer.top(masks[c], ring)
+    yield from ((share, _power(r, k)) for k, share in enumerate(rho))
+    yield from ((share, b * _power(r, k)) for k, share in enumerate(b_rho))
 
 
 def _power(r: Tensor, k: int) -> Tensor:
@@ -135,60 +139,71 @@ def _power(r: Tensor, k: int) -> Tensor:
 
 def _multilinear(args: Any, masks: Any, shares: Any) -> Pairs:
     openings, shifts, terms, given, rings = args
-    if all(c in masks for c in openings):
-        cuts = list(zip(openings, shifts, rings, strict=True))
-        parts = [(dealer.high(masks[c], f, ring), dealer.top(masks[c], ring)) for c, f, ring in cuts]
-        for term, share in zip(terms, given, strict=True):
-            yield share, prod(parts[i][code - 1] for i, code in enumerate(term) if code)  # type: ignore[misc]
+    cuts = list(zip(openings, shifts, rings, strict=True))
+    parts = [(dealer.high(masks[c], f, ring), dealer.top(masks[c], ring)) for c, f, ring in cuts]
+    for term, share in zip(terms, given, strict=True):
+        yield share, prod(parts[i][code - 1] for i, code in enumerate(term) if code)  # type: ignore[misc]
 
 
 def _product(args: Any, masks: Any, shares: Any) -> Pairs:
     kind, cx, cy, rx, ry, rxy, *attributes = args
-    if cx in masks and cy in masks:
-        yield rx, masks[cx]
-        yield ry, masks[cy]
-        yield rxy, bilinear(kind, masks[cx], masks[cy], *attributes)
+    yield rx, masks[cx]
+    yield ry, masks[cy]
+    yield rxy, bilinear(kind, masks[cx], masks[cy], *attributes)
 
 
 def _mask_weight_product(args: Any, masks: Any, shares: Any) -> Pairs:
     kind, r, opened, rb, *attributes = args
-    if r in shares and opened in masks:
+    if r in shares:
         yield rb, bilinear(kind, shares[r], masks[opened], *attributes)
 
 
 def _weight_product(args: Any, masks: Any, shares: Any) -> Pairs:
     _, c, _, rw, *_ = args
-    if c in masks and rw.target is online.mask_weight_product:
+    if rw.target is online.mask_weight_product:
         yield rw.args[1], masks[c]
+
+
+def _bits(packed: Tensor, shape: Sequence[int]) -> Tensor:
+    return unpack(packed, prod(shape)).reshape(tuple(shape))
 
 
 def _leaves(args: Any, masks: Any, shares: Any) -> Pairs:
     c, _, low, tables, sign = args
-    if c in masks:
-        yield tables, dealer.tables(masks[c], low)
-        yield sign, dealer.packed(dealer.sign(masks[c], low))
+    yield tables, dealer.tables(masks[c], low)
+    yield sign, dealer.packed(dealer.sign(masks[c], low))
 
 
 def _and_planes(args: Any, masks: Any, shares: Any) -> Pairs:
     e, _, a, products = args
-    if e in masks:
-        yield a, masks[e]
-        yield products, dealer.mask_products(masks[e])
+    yield a, masks[e]
+    yield products, dealer.mask_products(masks[e])
 
 
 def _bit_number(args: Any, masks: Any, shares: Any) -> Pairs:
-    opened, beta = args[:2]
-    if opened in masks and beta in shares:
-        yield beta, online._flag(masks[opened], shares[beta].shape)
+    opened, beta, shape = args
+    yield beta, _bits(masks[opened], shape)
 
 
 def _select(args: Any, masks: Any, shares: Any) -> Pairs:
     opened, beta, c, f, rho, b, beta_rho, beta_b, ring = args
-    if opened in masks and c in masks:
-        flag, r, t = online._flag(masks[opened], masks[c].shape), dealer.high(masks[c], f, ring), dealer.top(masks[c], ring)
-        yield from ((beta, flag), (rho, r), (b, t), (beta_rho, flag * r), (beta_b, flag * t))
+    flag, r, t = _bits(masks[opened], masks[c].shape), dealer.high(masks[c], f, ring), dealer.top(masks[c], ring)
+    yield from ((beta, flag), (rho, r), (b, t), (beta_rho, flag * r), (beta_b, flag * t))
 
 
+OPENED: Mapping[Any, tuple[int, ...]] = {
+    online.truncated: (0,),
+    online.power_sum: (0,),
+    online.multilinear: (0,),
+    online.product: (1, 2),
+    online.mask_weight_product: (2,),
+    online.weight_product: (1,),
+    online.leaves: (0,),
+    online.and_planes: (0,),
+    online.bit_number: (0,),
+    online.select: (0, 2),
+}
+"""Which arguments of a kernel both parties know."""
 RULES: Mapping[Any, Callable[[Any, Any, Any], Pairs]] = {
     online.truncated: _truncated,
     online.power_sum: _power_sum,
