@@ -1,7 +1,7 @@
 """The options of a choice, checked before anything is computed with them: a plan may have been written by anybody.
 
 An approximation says with the types of its function's keywords what its options are (`chain: Stages`, `joined: bool`); what
-else it records of calibration (`low`, `high`, `margin`) are numbers.
+else it records of calibration (`low`, `high`, `margin`) are numbers and flags.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from .approximation import Approximation, Domain, Options
 
 LARGEST = 2.0**64
 """In magnitude: a ring of 64 bits holds no larger number."""
+RECORDED = bool | float
+"""What an approximation notes beside the options of its function."""
 MOST = 64
 """Entries of a list (the coefficients that an opcode takes), and steps, squarings or octaves of 64 bits."""
 
@@ -46,7 +48,7 @@ def _complaints(approximation: Approximation, options: Options) -> Iterator[str]
     for name, value in options.items():
         if name == "mask" or (name not in parameters and not free):
             yield f"there is no option {shown(name)}"
-        elif not fits(value, kinds.get(name, float) if name in parameters else float):
+        elif not fits(value, kinds[name] if name in parameters else RECORDED):
             yield f"{name} = {shown(value)}"
 
 
@@ -61,6 +63,8 @@ def _kinds(approximation: Approximation) -> Mapping[str, Any]:
 
 def fits(value: Any, kind: Any) -> bool:
     """Whether a JSON value is of a kind: bool, int, float, str, None, sequences of such, either of two."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(fits(value, one) for one in get_args(kind))
     if kind is bool or isinstance(value, bool):
         return isinstance(value, bool) and kind in (bool, Any)
     if kind is int:
@@ -69,8 +73,6 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, int | float) and math.isfinite(value) and abs(value) < LARGEST
     if kind is str or kind is type(None):
         return isinstance(value, kind)
-    if get_origin(kind) in (Union, types.UnionType):
-        return any(fits(value, one) for one in get_args(kind))
     if inspect.isclass(get_origin(kind)) and issubclass(get_origin(kind), Sequence):
         return _is_list(value) and all(map(fits, value, _kinds_of_entries(kind, len(value))))
     return True
