@@ -78,3 +78,16 @@ def test_a_wrong_plan_is_refused_with_its_place(name: str) -> None:
     with pytest.raises(PlanError, match=message) as raised:
         Plan.from_json(json.dumps(document), where="my-plan.json")
     assert raised.value.where == "my-plan.json"
+
+
+def test_a_position_beyond_all_others_takes_no_time() -> None:
+    part = {"index": [10**9], "approximation": "softmax_relu"}
+    text = json.dumps({"version": 1, "sites": {"s": {"dim": 1, "parts": [part]}}})
+    with pytest.raises(PlanError, match="0, 1, 2, 3, 4, 5, 6, 7 of dimension 1 belong to no part"):
+        Plan.from_json(text)
+
+
+@pytest.mark.parametrize("name", ["", "\x1b[2J", "a" * 2000])
+def test_names_of_sites_can_be_shown(name: str) -> None:
+    with pytest.raises(PlanError, match="is not the name of a site|needs an `approximation`"):
+        Plan.from_json(json.dumps({"version": 1, "sites": {name: {"approximation": name}}}))
