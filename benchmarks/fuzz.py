@@ -29,11 +29,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 import mpcc
 from mpcc.calibration import load_calibration
 from mpcc.errors import MpccError
+from tests.models.onnx_build import model, weights
+from tests.models.torch_models import Small
 
 SECONDS, MEMORY = 10, 1 << 30
 TEXTS = ["", "class", '"); __import__("os").system("true"); ("', "a" * 5000, "\x00\x1b[2J", "../x", "\u202e", "a.b.c", "0"]
@@ -60,19 +62,6 @@ class Found:
 def onnx_models() -> list[onnx.ModelProto]:
     """Small models that together hold most kinds of operators and attributes."""
 
-    def weights(*shape: int) -> np.ndarray:
-        return np.random.default_rng(shape).standard_normal(shape).astype(np.float32) * 0.3
-
-    def model(nodes: list[Any], shape: list[int], known: dict[str, np.ndarray]) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            nodes,
-            "g",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-            [numpy_helper.from_array(value, name) for name, value in known.items()],
-        )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-
     node, ints = helper.make_node, np.array
     conv = [
         node("Conv", ["x", "w", "b"], ["a"], name="/patch/Conv", strides=[2, 2], pads=[1, 1, 1, 1], group=1),
@@ -84,10 +73,10 @@ def onnx_models() -> list[onnx.ModelProto]:
         node("Flatten", ["g"], ["h"], axis=1),
         node("ReduceMean", ["h", "one"], ["y"], keepdims=0),
     ]
-    first = model(conv, [1, 3, 8, 8], {
+    first = model(conv, {"x": [1, 3, 8, 8]}, ["y"], {
         "w": weights(4, 3, 3, 3), "b": weights(4), "s": weights(4), "m": weights(4), "v": np.abs(weights(4)) + 0.1,
         "up": np.array([1, 1, 2, 2], np.float32), "one": ints([1]),
-    })  # fmt: skip
+    }, opset=18)  # fmt: skip
     block = [
         node("LayerNormalization", ["x", "s", "b"], ["n"], axis=-1, epsilon=1e-5, name="/blocks.0/norm/LN"),
         node("MatMul", ["n", "wq"], ["qkv"], name="/blocks.0/attn/qkv/MatMul"),
@@ -102,10 +91,10 @@ def onnx_models() -> list[onnx.ModelProto]:
         node("Erf", ["gelu_in"], ["er"]),
         node("Where", ["mask", "er", "gelu_in"], ["y"]),
     ]
-    second = model(block, [1, 5, 8], {
+    second = model(block, {"x": [1, 5, 8]}, ["y"], {
         "s": weights(8), "b": weights(8), "wq": weights(8, 24), "three": ints([8, 8, 8]), "wo": weights(8, 8),
         "scale": np.float32(0.35), "zero": np.int64(0), "mask": np.array([True, False] * 4),
-    })  # fmt: skip
+    }, opset=18)  # fmt: skip
     views = [
         node("Shape", ["x"], ["sh"]),
         node("Slice", ["sh", "i0", "i1"], ["batch"]),
@@ -120,10 +109,10 @@ def onnx_models() -> list[onnx.ModelProto]:
         node("Pow", ["c", "two"], ["p"]),
         node("ReduceSum", ["p", "i1"], ["y"], keepdims=1),
     ]
-    third = model(views, [2, 12], {
+    third = model(views, {"x": [2, 12]}, ["y"], {
         "i0": ints([0]), "i1": ints([1]), "i4": ints([4]), "rest": ints([3, 4]), "pads": ints([0, 1, 0, 0, 0, 1]),
         "twice": ints([1, 1, 2]), "wide": ints([2, 4, 10]), "low": np.float32(-1), "high": np.float32(1), "two": np.float32(2),
-    })  # fmt: skip
+    }, opset=18)  # fmt: skip
     return [first, second, third]
 
 
@@ -229,21 +218,6 @@ def _by_onnxruntime(path: Path, values: list[torch.Tensor]) -> list[Any] | None:
 
 
 # ------------------------------------------------------------------------------------------------------------- .pt2
-
-
-class Small(torch.nn.Module):
-    """Weights, a buffer, a list, a region without gradients."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.norm, self.head = torch.nn.Conv2d(2, 4, 2), torch.nn.BatchNorm2d(4), torch.nn.Linear(36, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            t = self.norm(self.stem(x)).flatten(1)
-        first, second = torch.nn.functional.gelu(t).chunk(2, 1)
-        answer: torch.Tensor = self.head(torch.cat([first, second], 1)).softmax(-1)
-        return answer
 
 
 def pt2_case(number: int, folder: Path) -> Callable[[], Found]:

@@ -1,4 +1,4 @@
-"""mpcc's own op counts: what the models here cost may only rise on purpose.
+"""mpcc's own op counts: what the models here cost may only increase on purpose.
 
 When a change of mpcc is meant to make one dearer (or has made it cheaper): `make op-counts`, look at the difference,
 commit it.
