@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import fx
 from torch.export import ExportedProgram
+from torch.jit import ScriptFunction, ScriptModule
 from torch.nn import Module
 
-from mpcc.errors import ModelFileError, UsageError
+from mpcc.errors import CaptureError, ModelFileError, UsageError
 
 from .examples import Shapes
 from .limits import DEFAULT, Limits
@@ -30,6 +31,11 @@ def capture(
     """
     if isinstance(model, (str, Path)):
         return _from_file(Path(model), example_inputs, input_shapes, limits)
+    if isinstance(model, (ScriptModule, ScriptFunction)):
+        raise CaptureError(
+            "mpcc does not read TorchScript",
+            hint="Give the module that was traced or scripted, or its export by torch.onnx.export.",
+        )
     if isinstance(model, (Module, ExportedProgram)):
         from .torch import capture_module
 

@@ -16,6 +16,10 @@ _NESTED = re.compile(r"nested_tensor|NestedTensor|torch\.jagged")
 _DATA_DEPENDENT = re.compile(r"data-dependent|GuardOnDataDependent|Could not extract specialized", re.I)
 
 
+class SecretCondition(CaptureError):
+    """A condition on the value of a tensor, which torch.export refuses whether it is of an input or of a buffer."""
+
+
 def capture_error(error: Exception, module: torch.nn.Module) -> MpccError:
     """The error to show for `error`, raised while `module` was traced."""
     line = user_line(error)
@@ -27,7 +31,7 @@ def capture_error(error: Exception, module: torch.nn.Module) -> MpccError:
             hint="Pad the sequences to one length, and mask what was added in attention.",
         )
     if _DATA_DEPENDENT.search(f"{type(error).__name__} {error}"):
-        return CaptureError(
+        return SecretCondition(
             "the flow of control depends on the values of an input, which are secret",
             where=line,
             hint="Use torch.where, a mask or torch.clamp instead of `if` and `while` on a tensor's value.",

@@ -19,9 +19,11 @@ from mpcc.ir.nn import copy_graph, verify
 
 from .canonical import canonicalise_program
 from .canonical.mutation import NeedsFunctional
+from .canonical.walk import ForeignOperators
+from .decompositions import decompositions, rewritten
 from .examples import Inputs, Shapes, resolve_inputs
 from .limits import Limits
-from .tracing import export, quiet
+from .tracing import export
 
 
 def capture_module(
@@ -48,10 +50,24 @@ def capture_functional(module: torch.nn.Module, inputs: Inputs, limits: Limits, 
 
 
 def _canonical(program: ExportedProgram) -> fx.GraphModule:
-    try:
-        return canonicalise_program(program)
-    except NeedsFunctional:
-        return canonicalise_program(_functional(program))
+    """The canonical form: by mpcc's own rules, and by PyTorch's decomposition of every operator that has none."""
+    decomposed: dict[Any, Any] = {}
+    first: ForeignOperators | None = None
+    while True:
+        try:
+            return canonicalise_program(program)
+        except NeedsFunctional:
+            program = rewritten(program, {})
+        except ForeignOperators as error:
+            first = first or error  # the user knows these operators, and not what they are decomposed into
+            more = decompositions(error.targets - decomposed.keys())
+            if not more:
+                raise first from None
+            decomposed |= more
+            try:
+                program = rewritten(program, more)
+            except Exception:  # a decomposition that does not fit this case
+                raise first from None
 
 
 def _is_captured(model: fx.GraphModule) -> bool:
@@ -97,10 +113,3 @@ def private_copy(model: torch.nn.Module) -> torch.nn.Module:
 
 def _needs_change(item: torch.Tensor) -> bool:
     return item.device.type != "cpu" or item.is_floating_point() and item.dtype != torch.float32
-
-
-def _functional(program: ExportedProgram) -> ExportedProgram:
-    """The program without in-place operators, everything else left whole."""
-    with quiet():
-        functional: ExportedProgram = program.run_decompositions({})
-    return functional

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from mpcc.errors import MpccError
 from mpcc.frontend import capture
 from mpcc.frontend.raising import explain
 from mpcc.ir.nn import operator_of, sites
@@ -138,3 +139,14 @@ def test_what_others_read_stays() -> None:
 def test_made_by_says_which_rule() -> None:
     graph = capture(Wrapped(lambda x, w: x * x.sigmoid()), torch.randn(TOKENS))
     assert sites(graph)["silu"].meta["made_by"] == ("raise_silu",)
+
+
+def test_a_region_that_gives_nan_is_no_known_function() -> None:
+    """Where it is not a number it is not equal to anything."""
+
+    class Power(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tensor(-1.7) ** x
+
+    with pytest.raises(MpccError, match="NaN"):
+        capture(Power(), torch.randn(3))

@@ -6,7 +6,7 @@ One walk over the graph: what depends on no input is computed at once, every oth
 
 from __future__ import annotations
 
-import operator
+import math
 from typing import Any
 
 import torch
@@ -14,15 +14,18 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
-from mpcc.errors import ShapeError, UnsupportedOperator
+from mpcc.errors import CaptureError, ShapeError, UnsupportedOperator
 from mpcc.ir.names import check_names
-from mpcc.ir.nn import OPERATORS, describe, name_sites, verify
+from mpcc.ir.nn import describe, name_sites, verify
 
 from ..raising import raise_patterns
 from .batch_norm import fold_batch_norms
-from .builder import Builder
+from .builder import Builder, has_complex
 from .rules import RULES
-from .walk import Walk, constant_of, tensors
+from .rules.complexes import rewrite_complex
+from .values import Constant
+from .walk import Walk, constant_of, refuse_foreign, tensors
+from .whole_numbers import becomes_float
 
 __all__ = ["canonicalise", "canonicalise_program"]
 
@@ -34,14 +37,14 @@ def canonicalise(graph_module: fx.GraphModule) -> fx.GraphModule:
     layers come from `meta["layer"]` or `meta["nn_module_stack"]`. Raises UnsupportedOperator with all operators that
     have no canonical form, ShapeError for dynamic shapes, CaptureError for NaN weights.
     """
-    builder = Builder(RULES)
+    builder = Builder(RULES, rewrite_complex)
     inputs = [_input(builder, node) for node in graph_module.graph.nodes if node.op == "placeholder"]
     return _finished(builder, Walk(builder, graph_module).run(inputs))
 
 
 def canonicalise_program(program: ExportedProgram) -> fx.GraphModule:
     """As `canonicalise`, for an exported program, whose parameters are inputs of its graph."""
-    builder = Builder(RULES)
+    builder = Builder(RULES, rewrite_complex)
     specs = program.graph_signature.input_specs
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
     inputs = []
@@ -59,6 +62,10 @@ def canonicalise_program(program: ExportedProgram) -> fx.GraphModule:
 
 def _finished(builder: Builder, results: Any) -> fx.GraphModule:
     builder.layer = ""
+    if has_complex(results):
+        raise CaptureError("an output of the model is complex", hint="Return torch.view_as_real(output).")
+    if any(isinstance(item, Constant) and item.assumed for item in tensors(results)):
+        raise UnsupportedOperator("an output says whether values are NaN or infinite, which values in fixed point never are")
     nodes = [builder.node(value) for value in tensors(results)]
     builder.graph.output(nodes[0] if len(nodes) == 1 else tuple(nodes))
     return finish(builder.root, builder.graph)
@@ -70,7 +77,8 @@ def finish(root: torch.nn.Module, graph: fx.Graph) -> fx.GraphModule:
     fold_batch_norms(root, graph)
     raise_patterns(graph)
     graph.eliminate_dead_code()
-    _refuse_foreign(graph)
+    refuse_foreign(graph)
+    _refuse_nan(graph)
     name_sites(graph)
     check_names(graph)
     made = fx.GraphModule(root, graph, "Captured")
@@ -79,7 +87,14 @@ def finish(root: torch.nn.Module, graph: fx.Graph) -> fx.GraphModule:
     return made
 
 
+def _refuse_nan(graph: fx.Graph) -> None:
+    for node in graph.nodes:
+        if any(isinstance(item, float) and math.isnan(item) for item in node.args):
+            raise CaptureError("it is computed with a constant that is NaN", where=describe(node))
+
+
 def _input(builder: Builder, node: fx.Node) -> Any:
+    """A placeholder. Whole numbers that the model only turns into floats (bytes of an image) are floats from the start."""
     value = node.meta.get("val")
     if not isinstance(value, torch.Tensor):
         return value
@@ -89,24 +104,5 @@ def _input(builder: Builder, node: fx.Node) -> Any:
             where=f"input {node.name}",
             hint=f"Give static shapes: capture(model, input_shapes={{{node.name!r}: (1, 3, 224, 224)}})",
         )
-    dtype = torch.float32 if value.dtype.is_floating_point else value.dtype
+    dtype = torch.float32 if value.dtype.is_floating_point or becomes_float(node) else value.dtype
     return builder.placeholder(node.name, torch.empty(value.shape, dtype=dtype, device="meta"))
-
-
-def _refuse_foreign(graph: fx.Graph) -> None:
-    foreign = [
-        node
-        for node in graph.nodes
-        if node.op == "call_function" and node.target not in OPERATORS and node.target is not operator.getitem
-    ]
-    if not foreign:
-        return
-    lines = [f"{node.target}: {describe(node)}{_reason(node)}" for node in foreign]
-    raise UnsupportedOperator(
-        f"{len(lines)} operators have no form that works on secret values:\n    " + "\n    ".join(lines),
-        hint="Constants may be computed with any operator; only what depends on an input must use supported ones.",
-    )
-
-
-def _reason(node: fx.Node) -> str:
-    return f" ({node.meta['declined']})" if "declined" in node.meta else ""

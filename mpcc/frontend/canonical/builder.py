@@ -17,7 +17,7 @@ from mpcc.errors import CaptureError
 from mpcc.ir.names import identifier, register
 from mpcc.ir.nn import OPERATORS, meta_tensor
 
-from .values import Constant, Decline, Operand, Rule, Value, known, leaves, plain, shape
+from .values import Complex, Constant, Decline, Operand, Rule, Value, known, leaves, plain, shape
 
 aten = torch.ops.aten
 
@@ -38,8 +38,9 @@ IDENTITIES = {
 class Builder:
     """Appends to `graph`; parameters and constants that nodes use are registered on `root`."""
 
-    def __init__(self, rules: Mapping[Any, Rule]) -> None:
+    def __init__(self, rules: Mapping[Any, Rule], rewrite_complex: Rule) -> None:
         self.rules = rules
+        self.rewrite_complex = rewrite_complex
         self.root = torch.nn.Module()
         self.graph = fx.Graph()
         self.layer = ""
@@ -59,9 +60,11 @@ class Builder:
     def rewrite(self, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Apply the rule of `target`; an operator without one, or a case that its rule declines, stays as it is."""
         rule = self.rules.get(target)
-        if rule is None:
+        if rule is None and not has_complex(args):
             return self.emit(target, *args, **kwargs)
         try:
+            if rule is None or has_complex(args):
+                return self.rewrite_complex(self, target, args, kwargs)
             return rule(self, *args, **kwargs)
         except Decline as why:
             node = self.emit(target, *args, **kwargs)
@@ -85,14 +88,15 @@ class Builder:
         )
         if same and not written:
             return sources[0]
-        lazy = bool(trainable) and name in VIEWS and not written
+        lazy, assumed = bool(trainable) and name in VIEWS and not written, any(source.assumed for source in sources)
 
         def wrap(item: Any, place: tuple[int, ...]) -> Any:
             if isinstance(item, (list, tuple)):
                 return [wrap(inner, (*place, i)) for i, inner in enumerate(item)]
             if not isinstance(item, torch.Tensor):
                 return item
-            made = Constant(item, stem=stem, trainable=bool(trainable) and item.is_floating_point(), written=written)
+            trains = bool(trainable) and item.is_floating_point()
+            made = Constant(item, stem=stem, trainable=trains, written=written, assumed=assumed)
             if lazy:
                 made.rebuild = lambda: self._rebuild(target, args, kwargs, place)
             return made
@@ -223,6 +227,12 @@ class Builder:
     def gather(self, x: Value, dim: int, indices: torch.Tensor) -> Any:
         """`x` at constant 1-D `indices` along `dim`."""
         return self.do(aten.index.Tensor, x, [*[None] * dim, Constant(indices.to(torch.int64))])
+
+
+def has_complex(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return isinstance(value, Complex) or any(has_complex(item) for item in value)
+    return isinstance(value, Constant) and value.value.is_complex()
 
 
 def _floating(value: Any) -> Any:

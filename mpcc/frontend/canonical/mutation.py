@@ -9,6 +9,9 @@ from torch import fx
 
 from .builder import IDENTITIES, VIEWS, operator_name
 
+# Checks that tracing leaves behind; static shapes have settled them.
+CHECKS = ("_assert", "sym_constrain", "_check")
+
 
 class NeedsFunctional(Exception):
     """A write that other views of the same memory see: the graph must be functionalised by torch first."""

@@ -17,6 +17,7 @@ class Constant:
     `name` is its dotted name if it is a parameter or buffer of the model; `stem` the name that a value computed from it
     gets; `rebuild` makes its node from views of a parameter, so that the parameter itself stays trainable and keeps its
     checkpoint name. The memory of a `written` one is changed by in-place operators: it has no name and no node to keep.
+    An `assumed` one answers a question about NaN or infinity, which fixed point has not: it is never an output.
     """
 
     value: torch.Tensor
@@ -25,6 +26,11 @@ class Constant:
     trainable: bool = False
     rebuild: Callable[[], fx.Node] | None = None
     written: bool = False
+    assumed: bool = False
+
+
+class Complex(tuple[Any, ...]):
+    """(real part, imaginary part), each a value or a number: what a secret complex tensor is until it is real again."""
 
 
 Value = fx.Node | Constant

@@ -14,17 +14,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from mpcc.errors import CaptureError, MpccError, ShapeError
+from mpcc.errors import CaptureError, MpccError, ShapeError, UnsupportedOperator
 from mpcc.ir.names import safe_path
-from mpcc.ir.nn import attribute
+from mpcc.ir.nn import OPERATORS, attribute, describe
 
 from .builder import Builder, operator_name
 from .flex import flex_attention
-from .mutation import NeedsFunctional, conflicts, functional_of, is_mutation, written_memory
+from .mutation import CHECKS, NeedsFunctional, conflicts, functional_of, is_mutation, written_memory
 from .values import Constant, Value, known, leaves
-
-# Checks that tracing leaves behind; static shapes have settled them.
-CHECKS = ("_assert", "sym_constrain", "_check")
 
 
 class Walk:
@@ -80,6 +77,7 @@ class Walk:
                 raise
             raise type(error)(error.what, where=_place(node), hint=error.hint) from None
         except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AssertionError) as error:
+            refuse_foreign(self.builder.graph)
             why = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise CaptureError(f"{node.target} does not fit its arguments: {why}", where=_place(node)) from error
 
@@ -108,7 +106,11 @@ class Walk:
             kwargs = {**kwargs, "device": None}
         if node in self.written and known((args, kwargs)):
             return self.builder.compute(node.target, args, kwargs, written=True)
-        return self.builder.do(node.target, *args, **kwargs)
+        made = self.builder.do(node.target, *args, **kwargs)
+        seen = node.meta.get("val")
+        if isinstance(made, fx.Node) and made.target not in OPERATORS and isinstance(seen, torch.Tensor):
+            made.meta["val"] = torch.empty(seen.shape, dtype=seen.dtype, device="meta")  # torch may know no shape of it
+        return made
 
     def item(self, value: Any, index: Any) -> Any:
         if not isinstance(value, fx.Node):
@@ -140,6 +142,34 @@ class Walk:
         assert isinstance(written, fx.Node)
         self.values[written] = result
         return result
+
+
+class ForeignOperators(UnsupportedOperator):
+    """Operators that no rule knows, or whose case no rule takes; `targets` may still have a decomposition."""
+
+    def __init__(self, nodes: Sequence[fx.Node]) -> None:
+        self.targets = {node.target for node in nodes}
+        lines = [f"{node.target}: {describe(node)}{_reason(node)}" for node in nodes]
+        super().__init__(
+            f"{len(lines)} operators have no form that works on secret values:\n    " + "\n    ".join(lines),
+            hint="Constants may be computed with any operator; only what depends on an input must use supported ones.",
+        )
+
+
+def refuse_foreign(graph: fx.Graph) -> None:
+    """UnsupportedOperator that lists what no rule brought into canonical form, if there is such an operator."""
+    foreign = [
+        node
+        for node in graph.nodes
+        if node.op == "call_function" and node.target not in OPERATORS and node.target is not operator.getitem
+    ]
+    if not foreign:
+        return
+    raise ForeignOperators(foreign)
+
+
+def _reason(node: fx.Node) -> str:
+    return f" ({node.meta['declined']})" if "declined" in node.meta else ""
 
 
 def _place(node: fx.Node) -> str:

@@ -16,9 +16,9 @@ from .op import describe
 from .operators import domain_of, unknown
 from .read import Model, bytes_of, is_external, tensors_of
 
-# Opsets of the standard domain. Before 7, broadcasting was not numpy's. 24 and 25 add only types to the operators of
-# the table (and Swish, and a length to Attention, which is refused).
-OLDEST, NEWEST = 7, 25
+# Opsets of the standard domain. Before 7, broadcasting was not numpy's. What newer ones add to an operator of the table is
+# used, or refused by its name (attributes.py) or its number of inputs.
+OLDEST, NEWEST = 7, 28
 CPU_LAYOUT = "com.microsoft.nchwc"
 
 

@@ -48,6 +48,12 @@ class Scope:
         assert self.around is not None, name  # the checker has seen that every name is given
         return self.around.find(name, load)
 
+    def stored_type(self, name: str) -> int:
+        """The ONNX type of an initialiser, 0 for other names."""
+        if name in self.stored:
+            return int(self.stored[name].data_type)
+        return 0 if self.around is None else self.around.stored_type(name)
+
 
 class Importer:
     """One model on its way to a GraphModule."""
@@ -108,7 +114,14 @@ class Importer:
         def read_constant(stored: TensorProto) -> Value:
             return self.weight(stored, node.output[0])
 
-        op = Op(node, self.opsets.get(key[0], 1), self.recorder, read_constant, run_branch, self.nodes_left)
+        def make_weight(tensor: torch.Tensor) -> Value:
+            return self.parameter(tensor, node.output[0])
+
+        def stored_type(place: int) -> int:
+            return scope.stored_type(node.input[place])
+
+        version = self.opsets.get(key[0], 1)
+        op = Op(node, version, self.recorder, read_constant, run_branch, make_weight, stored_type, self.nodes_left)
         result = self.apply(op, OPERATORS[key], inputs)
         refuse_unasked(op)
         outputs = result if isinstance(result, tuple) and key not in LISTS else (result,)
@@ -135,7 +148,9 @@ class Importer:
 
     def weight(self, stored: TensorProto, name: str) -> Value:
         """A parameter if it is a float tensor with several elements, else a known tensor."""
-        tensor = self.model.tensor(stored)
+        return self.parameter(self.model.tensor(stored), name)
+
+    def parameter(self, tensor: torch.Tensor, name: str) -> Value:
         if not tensor.is_floating_point():
             return tensor
         if _has_nan(tensor):

@@ -30,13 +30,20 @@ MOST_INTEGERS = 1 << 16
 
 @dataclass
 class Op:
-    """A node of the file; `version` is the opset of its domain, `most_parts` the most pieces that it may cut or loop."""
+    """A node of the file.
+
+    `version` is the opset of its domain, `weight` makes a parameter of a tensor that is computed from stored ones,
+    `stored_type` is the ONNX type of an input that is an initialiser (0 for others), `most_parts` the most pieces that the
+    node may cut or rounds that it may take.
+    """
 
     node: NodeProto
     version: int
     recorder: Recorder
     read_tensor: Callable[[TensorProto], Value]
     run_graph: Callable[[GraphProto, dict[str, Any]], list[Any]]
+    weight: Callable[[torch.Tensor], Value]
+    stored_type: Callable[[int], int]
     most_parts: int = DEFAULT.nodes
     asked: set[str] = field(default_factory=set)
 
@@ -90,6 +97,13 @@ class Op:
     def text(self, name: str, default: str = "") -> str:
         found = self._of_type(name, AttributeProto.STRING)
         return default if found is None else str(found.s.decode())
+
+    def choice(self, name: str, default: str, *others: str) -> str:
+        """A text that is `default` or one of `others`."""
+        found = self.text(name, default)
+        if found not in (default, *others):
+            self.refuse(f"{name} is {found!r}, which is none of {', '.join((default, *others))}")
+        return found
 
     def integers(self, name: str, default: Sequence[int] = ()) -> list[int]:
         found = self._of_type(name, AttributeProto.INTS)

@@ -21,8 +21,8 @@ from mpcc.errors import CaptureError, ModelFileError, ShapeError, UnsupportedOpe
 from mpcc.ir.names import identifier, register
 
 from ..canonical.builder import IDENTITIES, VIEWS
+from ..canonical.mutation import CHECKS
 from ..canonical.rules import RULES
-from ..canonical.walk import CHECKS
 from ..limits import HINT
 from .archive import DTYPES, Archive
 

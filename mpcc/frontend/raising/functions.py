@@ -8,6 +8,7 @@ A function is known if it agrees on a grid within `TOLERANCE`; the constants of 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from .regions import Region
 aten = torch.ops.aten
 
 TOLERANCE = 1e-5  # of the larger of 1 and the value
+CLOSE = 12.0  # up to here nothing overflows: a region that gives NaN is no function of the table
 NEAR = 0.05  # a function this close is reported as a near miss
 
 
@@ -49,6 +51,10 @@ FUNCTIONS = (
     Function("relu", torch.relu, aten.relu.default),
 )
 
+# Written out they have constants inside, with which exporters and optimisers merge the scale of a next layer.
+GATES = tuple(function for function in FUNCTIONS if function.name in ("gelu", "gelu_tanh", "silu", "hardswish", "hardsigmoid"))
+_AT = 1200  # x = 12, where none of them is 0
+
 # A region without one of these is plain arithmetic.
 ANCHORS = {
     *(aten.erf.default, aten.erfc.default, aten.tanh.default, aten.sigmoid.default, aten.exp.default, aten.log.default),
@@ -60,19 +66,19 @@ ANCHORS = {
 def grid() -> Tensor:
     """Dense where the functions bend, sparse out to where only their limits are seen."""
     far = torch.logspace(1, 4, 13, dtype=torch.float64)
-    return torch.cat([torch.linspace(-12, 12, 1201, dtype=torch.float64), far, -far])
+    return torch.cat([torch.linspace(-CLOSE, CLOSE, 1201, dtype=torch.float64), far, -far])
 
 
 def distance(found: Tensor, wanted: Tensor) -> tuple[float, float]:
-    """The largest difference, relative where values exceed 1, and the x where it is; overflow does not count."""
+    """The largest difference, relative where values exceed 1, and the x where it is; overflow far out does not count."""
     gap = (found - wanted).abs() / wanted.abs().clamp(min=1)
-    gap = torch.where(found.isfinite(), gap, 0.0)
+    gap = torch.where(found.isfinite(), gap, torch.where(grid().abs() > CLOSE, 0.0, torch.inf))
     worst = int(gap.argmax())
     return float(gap[worst]), float(grid()[worst])
 
 
-def recognise(region: Region) -> tuple[Function, float] | None:
-    """The known function, and the factor a of x for a(x) = f(a x) / a; None if there is none."""
+def recognise(region: Region) -> tuple[Function, float, float] | None:
+    """The known function f and the factors a, c of c f(a x); None if there is none."""
     if len(region.nodes) < 2 or not region.has(*ANCHORS):
         return None
     found = region(grid())
@@ -80,10 +86,14 @@ def recognise(region: Region) -> tuple[Function, float] | None:
         return None
     for function in FUNCTIONS:
         if distance(found, function.reference(grid()))[0] <= TOLERANCE:
-            return function, 1.0
+            return function, 1.0, 1.0
     for factor in region.numbers():  # x sigmoid(1.702 x) is silu(1.702 x) / 1.702
         if factor not in (0.0, 1.0) and distance(found, F.silu(factor * grid()) / factor)[0] <= TOLERANCE:
-            return FUNCTIONS[2], factor
+            return FUNCTIONS[2], factor, 1 / factor
+    for function in GATES:  # a scale that follows was merged with the constants inside
+        scale = float(found[_AT] / function.reference(grid()[_AT]))
+        if math.isfinite(scale) and scale and distance(found / scale, function.reference(grid()))[0] <= TOLERANCE:
+            return function, 1.0, scale
     return None
 
 
@@ -100,8 +110,8 @@ def near_misses(region: Region) -> Iterator[str]:
             yield f"close to {function.name}, but off by {gap:.1e} at x = {place:.3g} (allowed: {TOLERANCE:.0e})"
 
 
-def replace(graph: fx.Graph, region: Region, function: Function, factor: float) -> fx.Node:
-    """Put the operator in place of the region's output."""
+def replace(graph: fx.Graph, region: Region, function: Function, factor: float, scale: float) -> fx.Node:
+    """Put scale * function(factor * x) in place of the region's output."""
     anchor = next(node for node in region.nodes if node.target in ANCHORS)
     made_by = f"raise_{function.name}"
     with graph.inserting_before(region.output):
@@ -109,7 +119,7 @@ def replace(graph: fx.Graph, region: Region, function: Function, factor: float) 
         if factor != 1:
             source = insert(graph, aten.mul.Tensor, (source, factor), like=anchor, made_by=made_by)
         node = insert(graph, function.target, (source,), dict(function.options), like=anchor, made_by=made_by)
-        if factor != 1:
-            node = insert(graph, aten.mul.Tensor, (node, 1 / factor), like=anchor, made_by=made_by)
+        if scale != 1:
+            node = insert(graph, aten.mul.Tensor, (node, scale), like=anchor, made_by=made_by)
     region.output.replace_all_uses_with(node)
     return node

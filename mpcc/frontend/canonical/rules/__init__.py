@@ -7,6 +7,7 @@ from . import (
     activations,
     arithmetic,
     attention,
+    complexes,
     convolutions,
     creation,
     fourier,
@@ -17,6 +18,7 @@ from . import (
     recurrent,
     reductions,
     resize,
+    scatters,
     views,
 )
 
@@ -35,4 +37,6 @@ RULES: Rules = {
     **resize.RULES,
     **creation.RULES,
     **fourier.RULES,
+    **scatters.RULES,
+    **complexes.RULES,
 }

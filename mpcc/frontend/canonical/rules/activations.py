@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import fx
 
+from mpcc.ir.nn import attribute
+
 from ..builder import Builder
-from ..values import Constant, Decline, Operand, Rules, Value
-from .arithmetic import operand
+from ..values import Constant, Decline, Operand, Rules, Value, called
+from .arithmetic import MASKED_SCORE, operand
 
 aten = torch.ops.aten
 
@@ -18,6 +20,16 @@ aten = torch.ops.aten
 def softmax(b: Builder, x: Value, dim: int, *rest: Any, **options: Any) -> Any:
     rank = len(x.value.shape if isinstance(x, Constant) else x.meta["val"].shape)
     return b.emit(aten.softmax.int, x, dim - rank if dim >= 0 else dim)
+
+
+def safe_softmax(b: Builder, x: Value, dim: int, *rest: Any, **options: Any) -> Any:
+    """softmax, but 0 in rows that are masked whole: which ones is known where the mask is a constant that was added."""
+    masks = [item for item in x.args if isinstance(item, fx.Node) and item.op == "get_attr"] if called(x, aten.add.Tensor) else []
+    if len(masks) != 1:
+        raise Decline("a softmax that gives 0 for rows of minus infinity, of scores without a constant mask")
+    seen = (attribute(b.root, str(masks[0].target)) > MASKED_SCORE).any(dim, keepdim=True)
+    made = softmax(b, x, dim)
+    return made if bool(seen.all()) else b.mul(made, Constant(seen.float()))
 
 
 def log_softmax(b: Builder, x: Value, dim: int, *rest: Any, **options: Any) -> Any:
@@ -73,7 +85,7 @@ def prelu(b: Builder, x: Value, slope: Value) -> Any:
     """relu(x) - slope * relu(-x), the slope along axis 1."""
     size = slope.value.numel() if isinstance(slope, Constant) else math.prod(slope.meta["val"].shape)
     rank = len(x.value.shape if isinstance(x, Constant) else x.meta["val"].shape)
-    along = b.reshape(slope, [size, *[1] * (rank - 2)] if rank > 1 else [size])
+    along = b.reshape(slope, [size, *[1] * (rank - 2)] if rank > 1 else [size] * rank)
     below = b.do(aten.relu.default, b.do(aten.neg.default, x))
     return b.sub(b.do(aten.relu.default, x), b.mul(below, along))
 
@@ -112,7 +124,7 @@ def log1p(b: Builder, x: Value) -> Any:
 RULES: Rules = {
     aten.softmax.int: softmax,
     aten._softmax.default: softmax,
-    aten._safe_softmax.default: softmax,
+    aten._safe_softmax.default: safe_softmax,
     aten.log_softmax.int: log_softmax,
     aten.clamp.default: clamp,
     aten.clamp.Tensor: clamp,

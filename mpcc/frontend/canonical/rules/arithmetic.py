@@ -209,11 +209,11 @@ def identity(b: Builder, x: Value, *args: Any, **kwargs: Any) -> Any:
 
 def never(b: Builder, x: Value) -> Any:
     """isnan, isinf of an input's value: fixed point has neither."""
-    return Constant(torch.zeros(shape(x), dtype=torch.bool))
+    return Constant(torch.zeros(shape(x), dtype=torch.bool), assumed=True)
 
 
 def always(b: Builder, x: Value) -> Any:
-    return Constant(torch.ones(shape(x), dtype=torch.bool))
+    return Constant(torch.ones(shape(x), dtype=torch.bool), assumed=True)
 
 
 def _by_name(rule: Any, *names: str) -> Rules:

@@ -30,7 +30,17 @@ def scaled_dot_product_attention(
         mask = Constant(allowed)
     if mask is not None:
         scores = b.add(scores, additive(mask))
-    return b.matmul(b.do(aten.softmax.int, scores, -1), value)
+    result = b.matmul(b.do(aten.softmax.int, scores, -1), value)
+    if isinstance(mask, Constant) and not mask.trainable:  # a query that may see no key gets 0
+        seen = (additive_value(mask) > MASKED_SCORE).any(-1, keepdim=True)
+        result = result if bool(seen.all()) else b.mul(result, Constant(seen.float()))
+    return result
+
+
+def additive_value(mask: Constant) -> torch.Tensor:
+    made = additive(mask)
+    assert isinstance(made, Constant)
+    return made.value
 
 
 def additive(mask: Value) -> Value:

@@ -58,10 +58,10 @@ def batch_norm(
 ) -> Any:  # fmt: skip
     """(x - mean) / sqrt(variance + eps) * weight + bias, all but x constant, along axis 1.
 
-    The stored statistics are used in a training-mode graph too: the result is an evaluation-mode graph.
+    In training mode, or without stored statistics, it is decomposed: it then takes the statistics of its batch.
     """
-    if mean is None or variance is None:
-        raise Decline("a batch norm without running statistics")
+    if training or mean is None or variance is None:
+        raise Decline("a batch norm by the statistics of its batch")
     if any(isinstance(item, fx.Node) for item in (weight, bias, mean, variance)):
         raise Decline("a batch norm whose parameters depend on the input")
     along = [-1, *[1] * (rank(x) - 2)]

@@ -152,21 +152,31 @@ def max_pool1d(
     return b.reshape(made, [*shape(x)[:-1], shape(made)[-1]])
 
 
-def pool3d(pool2d: Any) -> Any:
-    """A pool over three axes: over the last two, then over the first."""
+def avg_pool3d(
+    b: Builder, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
+    count_padding: bool = True, divisor: int | None = None,
+) -> Any:  # fmt: skip
+    if divisor is not None:
+        raise Decline("an average pool with its own divisor")
+    return _pool3d(b, avg_pool2d, x, (kernel, _triple(stride) or kernel, padding), ceil_mode, count_padding)
 
-    def rule(b: Builder, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, *rest: Any) -> Any:
-        if any(item not in (False, 1, [1], [1, 1, 1]) for item in rest[:2]) or any(rest[2:]):
-            raise Decline("a pool over three axes with dilation or in ceil mode")
-        kernel, padding = _triple(kernel), _triple(padding)
-        stride = _triple(stride) or kernel
-        *front, d, h, w = shape(x)
-        flat = pool2d(b, b.reshape(x, [-1, d, h, w]), kernel[1:], stride[1:], padding[1:])
-        h, w = shape(flat)[-2:]
-        deep = pool2d(b, b.reshape(flat, [-1, 1, d, h * w]), [kernel[0], 1], [stride[0], 1], [padding[0], 0])
-        return b.reshape(deep, [*front, shape(deep)[-2], h, w])
 
-    return rule
+def max_pool3d(
+    b: Builder, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Any:
+    return _pool3d(b, max_pool2d, x, (kernel, _triple(stride) or kernel, padding, dilation), ceil_mode)
+
+
+def _pool3d(b: Builder, pool2d: Any, x: Value, windows: Sequence[Any], *modes: bool) -> Any:
+    """A pool over three axes: over the last two, then over the first. `windows` are kernel, stride, padding (and dilation)."""
+    each = [_triple(item) for item in windows]
+    *front, d, h, w = shape(x)
+    flat = pool2d(b, b.reshape(x, [-1, d, h, w]), *(item[1:] for item in each), *modes)
+    h, w = shape(flat)[-2:]
+    alone = [1, 1, 0, 1]  # a window of one element along the axis that is done already
+    down = ([item[0], only] for item, only in zip(each, alone, strict=False))
+    deep = pool2d(b, b.reshape(flat, [-1, 1, d, h * w]), *down, *modes)
+    return b.reshape(deep, [*front, shape(deep)[-2], h, w])
 
 
 def _triple(value: Any) -> list[int]:
@@ -178,8 +188,8 @@ def _triple(value: Any) -> list[int]:
 RULES: Rules = {
     aten.avg_pool1d.default: avg_pool1d,
     aten.avg_pool2d.default: avg_pool2d,
-    aten.avg_pool3d.default: pool3d(avg_pool2d),
-    aten.max_pool3d.default: pool3d(max_pool2d),
+    aten.avg_pool3d.default: avg_pool3d,
+    aten.max_pool3d.default: max_pool3d,
     aten.adaptive_avg_pool1d.default: adaptive_avg_pool1d,
     aten.adaptive_avg_pool2d.default: adaptive_avg_pool2d,
     aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,

@@ -17,6 +17,7 @@ from . import (
     normalization,
     pooling,
     products,
+    quantization,
     reductions,
     resize,
     sequences,
@@ -24,8 +25,8 @@ from . import (
 )
 
 FAMILIES = (
-    activations, arithmetic, attention, constants, fused, indexing, normalization, pooling, products, reductions,
-    resize, sequences, views,
+    activations, arithmetic, attention, constants, fused, indexing, normalization, pooling, products, quantization,
+    reductions, resize, sequences, views,
 )  # fmt: skip
 
 OPERATORS: Table = {key: handler for family in FAMILIES for key, handler in family.OPERATORS.items()}

@@ -10,7 +10,7 @@ from .arithmetic import unary
 
 
 def gelu(op: Op, x: Value) -> Value:
-    return op.call(aten.gelu.default, x, approximate=op.text("approximate", "none"))
+    return op.call(aten.gelu.default, x, approximate=op.choice("approximate", "none", "tanh"))
 
 
 def bias_gelu(op: Op, x: Value, bias: Value) -> Value:
@@ -28,6 +28,10 @@ def quick_gelu(op: Op, x: Value) -> Value:
 
 def swish(op: Op, x: Value) -> Value:
     return _gated(op, x, op.number("alpha", 1.0))
+
+
+def swiglu(op: Op, gate: Value, x: Value) -> Value:
+    return op.mul(swish(op, gate), x)
 
 
 def _gated(op: Op, x: Value, alpha: float) -> Value:
@@ -116,6 +120,7 @@ OPERATORS: Table = {
     (MICROSOFT, "FastGelu"): fast_gelu,
     (MICROSOFT, "QuickGelu"): quick_gelu,
     ("", "Swish"): swish,
+    ("", "SwiGLU"): swiglu,
     ("", "Relu"): unary(aten.relu.default),
     ("", "Sigmoid"): unary(aten.sigmoid.default),
     ("", "Tanh"): unary(aten.tanh.default),

@@ -24,7 +24,19 @@ def attend(op: Op, q: Value, k: Value, v: Value, scale: float, bias: list[Value]
         scores = op.mul(op.call(aten.tanh.default, op.mul(scores, 1 / softcap)), softcap)
     for item in bias:
         scores = op.add(scores, item)
-    return op.call(aten.matmul.default, op.call(aten.softmax.int, scores, 3), v)
+    y = op.call(aten.matmul.default, op.call(aten.softmax.int, scores, 3), v)
+    open_rows = _open_rows(bias)
+    return y if open_rows is None else op.mul(y, open_rows)
+
+
+def _open_rows(bias: list[Value]) -> torch.Tensor | None:
+    """0 for the queries that may see no key, whose answer is 0; None where every query sees one."""
+    known = [item for item in bias if isinstance(item, torch.Tensor)]
+    if not known:
+        return None
+    total = known[0] if len(known) == 1 else known[0] + known[1]
+    seen = (total != -math.inf).any(-1, keepdim=True)
+    return None if bool(seen.all()) else seen.to(total.dtype)
 
 
 def _repeat_heads(op: Op, x: Value, heads: int) -> Value:

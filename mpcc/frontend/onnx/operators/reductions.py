@@ -65,11 +65,18 @@ def log_sum_exp(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
     return op.call(aten.logsumexp.default, x, axes, keep)
 
 
+# The norm of zeros counts as this, which leaves them zeros. It is what torch.nn.functional.normalize takes.
+SMALLEST_NORM = 1e-12
+
+
 def lp_normalize(op: Op, x: Value) -> Value:
     """x over its norm along one axis"""
     axis = [op.axis(-1, rank(x))]
-    norm = l1(op, x, axis, True) if op.integer("p", 2) == 1 else l2(op, x, axis, True)
-    return op.call(aten.div.Tensor, x, norm)
+    power = op.integer("p", 2)
+    if power not in (1, 2):
+        op.refuse(f"a norm of the order {power}")
+    norm = l1(op, x, axis, True) if power == 1 else l2(op, x, axis, True)
+    return op.call(aten.div.Tensor, x, op.call(aten.clamp_min.default, norm, SMALLEST_NORM))
 
 
 def mean_variance_normalize(op: Op, x: Value) -> Value:

@@ -21,7 +21,7 @@ def resize(
     """Inputs are (x, scales) in opset 10, where coordinates are asymmetric, and (x, roi, scales, sizes) since."""
     old = op.version < 11
     factors, wanted = _target(op, x, roi if old else scales, sizes)
-    mode = op.text("mode", "nearest")
+    mode = op.choice("mode", "nearest", "linear", "cubic")
     coordinates = op.text("coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
     for axis, (factor, count) in enumerate(zip(factors, wanted, strict=True)):
         size = shape_of(x)[axis]
@@ -49,7 +49,7 @@ def _target(op: Op, x: Value, scales: Value | None, sizes: Value | None) -> tupl
     if sizes is not None and 0 not in shape_of(sizes):
         given = op.known_ints(sizes, "the sizes")
         each = [want / shape[axis] for axis, want in zip(axes, given, strict=True)]
-        policy = op.text("keep_aspect_ratio_policy", "stretch")
+        policy = op.choice("keep_aspect_ratio_policy", "stretch", "not_larger", "not_smaller")
         if policy != "stretch":
             common = min(each) if policy == "not_larger" else max(each)
             each = [common] * len(axes)
@@ -70,7 +70,8 @@ def _places(op: Op, mode: str, size: int, count: int, factor: float) -> Tensor:
     if mode == "asymmetric":
         return at / factor
     if mode == "align_corners":
-        return at * (size - 1) / (count - 1) if count > 1 else at
+        last = size * factor - 1  # not rounded down: it need not be whole where scales are given
+        return at * (size - 1) / last if last > 0 else at
     if mode == "pytorch_half_pixel" and count == 1:
         return torch.zeros_like(at)
     places = (at + 0.5) / factor - 0.5

@@ -185,7 +185,7 @@ def depth_to_space(op: Op, x: Value) -> Value:
     batch, channels, height, width = shape_of(x)
     block = op.integer("blocksize")
     inner = channels // (block * block)
-    if op.text("mode", "DCR") == "DCR":
+    if op.choice("mode", "DCR", "CRD") == "DCR":
         cells, order = [batch, block, block, inner, height, width], [0, 3, 4, 1, 5, 2]
     else:
         cells, order = [batch, inner, block, block, height, width], [0, 1, 4, 2, 5, 3]
@@ -197,7 +197,8 @@ def space_to_depth(op: Op, x: Value) -> Value:
     batch, channels, height, width = shape_of(x)
     block = op.integer("blocksize")
     cells = op.reshape(x, [batch, channels, height // block, block, width // block, block])
-    moved = op.permute(cells, [0, 3, 5, 1, 2, 4])
+    depth_last = op.choice("mode", "DCR", "CRD") == "CRD"
+    moved = op.permute(cells, [0, 1, 3, 5, 2, 4] if depth_last else [0, 3, 5, 1, 2, 4])
     return op.reshape(moved, [batch, channels * block * block, height // block, width // block])
 
 

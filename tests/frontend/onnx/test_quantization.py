@@ -1,0 +1,80 @@
+"""Quantised files by their float meaning, compared with onnxruntime without its own integer kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import helper
+
+from mpcc.errors import UnsupportedOperator
+from mpcc.frontend.onnx import capture_onnx
+from tests.models.onnx_build import f, model, weights
+
+
+def by_onnxruntime(proto: onnx.ModelProto, x: np.ndarray) -> torch.Tensor:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"x": x})[0])
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_dequantised_constants_are_weights(axis: int, kind: type) -> None:
+    known = {
+        "w_q": np.random.default_rng(0).integers(0, 100, (6, 6)).astype(kind),
+        "s": np.abs(weights(6)) * 0.01,
+        "z": np.arange(6).astype(kind),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w_q", "s", "z"], ["head.weight"], axis=axis),
+        helper.make_node("MatMul", ["x", "head.weight"], ["y"]),
+    ]
+    proto, x = model(nodes, {"x": [2, 6]}, ["y"], known), weights(2, 6, seed=1)
+    graph = capture_onnx(proto)
+    assert [name for name, _ in graph.named_parameters()] == ["head.weight"]
+    assert torch.allclose(graph(torch.from_numpy(x)), by_onnxruntime(proto, x), atol=1e-5)
+
+
+def quantised_activation(kind: type, zero: int) -> onnx.ModelProto:
+    known = {"s": np.float32(0.01), "z": np.array(zero, kind), "w": weights(6, 4)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("MatMul", ["d", "w"], ["y"]),
+    ]
+    return model(nodes, {"x": [2, 6]}, ["y"], known)
+
+
+@pytest.mark.parametrize(("kind", "zero"), [(np.uint8, 0), (np.uint8, 128), (np.int8, 0), (np.int8, -128)])
+def test_quantised_activations_stay_with_a_note(kind: type, zero: int) -> None:
+    """A range that ends at 0 clips there: quantisers write a Relu so."""
+    proto, x = quantised_activation(kind, zero), np.clip(weights(2, 6, seed=1), -1, 1)
+    with pytest.warns(UserWarning, match="own fixed point, without the rounding"):
+        graph = capture_onnx(proto)
+    assert torch.allclose(graph(torch.from_numpy(x)), by_onnxruntime(proto, x), atol=0.1)
+    assert sum("site" in node.meta for node in graph.graph.nodes) == (zero in (0, -128) and (kind, zero) != (np.int8, 0))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_of_few_bits(bits: int) -> None:
+    rows, inner, block = 3, 32, 16
+    numbers = np.random.default_rng(0).integers(0, 2**bits, (rows, inner)).astype(np.uint8)
+    packed = numbers if bits == 8 else numbers[:, ::2] | numbers[:, 1::2] << 4
+    scales = np.abs(weights(rows, inner // block)) * 0.1
+    known = {"w": packed.reshape(rows, inner // block, -1), "s": scales.reshape(-1)}
+    node = helper.make_node(
+        "MatMulNBits", ["x", "w", "s"], ["y"], domain="com.microsoft", K=inner, N=rows, bits=bits, block_size=block
+    )
+    proto, x = model([node], {"x": [2, inner]}, ["y"], known), weights(2, inner, seed=1)
+    weight = (numbers.astype(np.float32) - 2 ** (bits - 1)) * scales.repeat(block, 1)
+    assert torch.allclose(capture_onnx(proto)(torch.from_numpy(x)), torch.from_numpy(x @ weight.T), atol=1e-4)
+
+
+def test_integer_kernels_are_refused() -> None:
+    node = helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"])
+    with pytest.raises(UnsupportedOperator, match="quantised"):
+        capture_onnx(model([node], {"x": [2]}, ["s"], {"unused": f(1)}))
