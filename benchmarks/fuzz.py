@@ -35,6 +35,7 @@ import mpcc
 from mpcc.calibration import load_calibration
 from mpcc.errors import MpccError
 from tests.models.onnx_build import model, weights
+from tests.models.torch_models import Small
 
 SECONDS, MEMORY = 10, 1 << 30
 # Of the processor, for other programs may run beside this one; and by the clock, for what waits takes no processor.
