@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.links import links_section
+from mpcc.show.figure import save
 from mpcc.show.front import picture
 
 TITLES = {"fashion": "Fashion-MNIST ViT (trained)", "vit_lite": "ViT-Lite 7/4/32 (random weights, smooth noise as images)"}
@@ -120,4 +121,4 @@ def draw(place: Path, cell: Mapping[str, Any]) -> None:
     curve = [(point["seconds"], point["loss"]) for point in cell["front"] if point["loss"] is not None]
     run = {name: other for name, other in cell["recipes"].items() if other.get("loss") is not None}
     others = {name: (other["seconds"], other["loss"]) for name, other in run.items()}
-    picture({"the search": curve}, "KL divergence, held-out images", others).savefig(place, metadata={"Date": None})
+    save(picture({"the search": curve}, "KL divergence, held-out images", others), place)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mpcc.bundle.write import FRONT, replaced
 from mpcc.files import write
 
-from .figure import figure
+from .figure import figure, save
 
 if TYPE_CHECKING:
     from mpcc.approximate import Choice, Split
@@ -28,8 +28,8 @@ def write_front(front: Front, place: Path) -> Path:
             write(new / f"{number:02}.plan.json", point.plan.to_json())
         write(new / FRONT, json.dumps(document(front), indent=2) + "\n")
         plot = picture({"this search": _curve(front)}, front.loss)
-        plot.savefig(new / "front.svg", metadata={"Date": None})
-        plot.savefig(new / "front.png", dpi=120)
+        save(plot, new / "front.svg")
+        save(plot, new / "front.png", dpi=120)
     return place
 
 
