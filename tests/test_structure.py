@@ -80,7 +80,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rich": ("mpcc/cli/", "mpcc/show/", "mpcc/cost/", "mpcc/testing"),  # cost: `Estimate.table` is public
     "sklearn": ("mpcc/training/",),
     "spu": ("mpcc/runtime/spu/",),
-    "sympy": ("mpcc/cost/", "costmodels/"),
+    "sympy": ("mpcc/cost/", "mpcc/testing", "costmodels/"),
     "typer": ("mpcc/cli/",),
 }
 # What several plug-ins share and the core does not know. Nothing else in a plug-in folder may begin with `_`.
