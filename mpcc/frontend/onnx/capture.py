@@ -21,6 +21,7 @@ from ..limits import DEFAULT, Limits
 from .check import check, check_sizes
 from .importer import Importer
 from .order import sort_nodes
+from .quantised import check_quantised
 from .read import read
 from .shapes import InputShapes, inputs
 
@@ -58,5 +59,6 @@ def import_graph(
         model.proto = onnx.inliner.inline_local_functions(model.proto)
     sort_nodes(model.proto.graph)
     check(model)
+    check_quantised(model.proto.graph)
     with limits.guard(min(weights, model.size())):
         return Importer(model, limits).run(inputs(model.proto.graph, example_inputs, input_shapes, limits.activation))
