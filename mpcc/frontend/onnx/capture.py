@@ -41,8 +41,7 @@ def capture_onnx(
     from ..canonical import canonicalise
 
     graph = import_graph(source, example_inputs, input_shapes=input_shapes, limits=limits)
-    with limits.guard(sum(item.numel() * item.element_size() for item in graph.state_dict().values())):
-        return canonicalise(graph)
+    return canonicalise(graph, limits.guard(sum(item.numel() * item.element_size() for item in graph.state_dict().values())))
 
 
 def import_graph(
