@@ -16,7 +16,7 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
-from mpcc.errors import CaptureError, InvalidGraph
+from mpcc.errors import CaptureError, InvalidGraph, MpccError
 from mpcc.ir.nn import copy_graph, verify
 
 from .canonical import canonicalise_program
@@ -70,6 +70,8 @@ def _canonical(
                 program = rewritten(program, more)
             except Exception:  # a decomposition that does not fit this case
                 raise first from None
+        except MpccError as error:
+            raise (first or error) from None
 
 
 def _is_captured(model: fx.GraphModule) -> bool:

@@ -55,8 +55,9 @@ def canonicalise_program(program: ExportedProgram, guard: AbstractContextManager
     for node, spec in zip(placeholders, specs, strict=True):
         if spec.kind is InputKind.USER_INPUT:
             inputs.append(_input(builder, node))
+        elif spec.target is None:
+            raise CaptureError("the program has effects beside its answers, which a private one has not", where=node.name)
         else:
-            assert spec.target is not None
             stored = program.state_dict if spec.target in program.state_dict else program.constants
             inputs.append(constant_of(stored[spec.target], spec.target))
     with guard or nullcontext():
