@@ -48,7 +48,7 @@ SETS = {"vit": "Fashion ViT", "uniform": "[-10, 10]"}
 
 @dataclass(frozen=True)
 class Row:
-    """One member at one operator on one set of values. `rounds` is None where the engine refuses it; `why` says why."""
+    """One candidate at one operator on one set of values. `rounds` is None where the engine refuses it; `why` says why."""
 
     operator: str
     values: str
@@ -104,20 +104,20 @@ class Operator(nn.Module):
 
 
 def measured(operator: str, values: str, fitted_on: Tensor, measured_on: Tensor) -> list[Row]:
-    """All fitted members and all published ones."""
+    """All fitted candidates and all published ones."""
     module = Operator(operator).eval()
     graph = mpcc.capture(module, (fitted_on[0],))
     (site,) = (statistics.site.name for statistics in calibrate(graph, list(fitted_on)).values())
     statistics = calibrate(graph, list(fitted_on))[site]
-    members = published(statistics)
+    candidates = published(statistics)
     known: Mapping[str, Approximation] = registry.approximations()
     rows = []
     with torch.no_grad():
         expected = module(measured_on)
     entries = [(name, known[name], options, False) for name in FITTED[operator] for options in known[name].candidates(statistics)]
-    if operator == "gelu":  # its first member is fitted, the others are published
+    if operator == "gelu":  # its first candidate is fitted, the others are published
         entries.append(("gelu_quad", known["gelu_quad"], known["gelu_quad"].candidates(statistics)[0], False))
-    entries += [(one.name, one.approximation, one.options, True) for one in members]
+    entries += [(one.name, one.approximation, one.options, True) for one in candidates]
     for name, approximation, options, is_published in entries:
         row = Row(operator, values, name, is_published, approximation.level)
         rows.append(_measure(row, graph, site, approximation, options, fitted_on, measured_on, expected))
@@ -202,7 +202,7 @@ and truncations, which are cheaper than those of the papers.
 Structural ones (another function, which wants training) are cheaper than anything that is near. With a single threshold
 the fitted spline is ReLU itself.
 
-Not here: SecFormer's seven sines for erf (error 5.8e-2, above every fitted member's; two comparisons and one opening), since
+Not here: SecFormer's seven sines for erf (error 5.8e-2, above every fitted candidate's; two comparisons and one opening), since
 the engine has no sine; Linformer, which is a change of the model and has to be trained.
 
 ![error against rounds and bytes](approximations.png)
@@ -210,7 +210,7 @@ the engine has no sine; Linformer, which is a change of the model and has to be 
 
 
 def unbeaten(rows: Sequence[Row]) -> list[Row]:
-    """Published entries that keep the function and for which no fitted member has at most the error, rounds and bytes, and
+    """Published entries that keep the function and for which no fitted candidate has at most the error, rounds and bytes, and
     fewer rounds or bytes."""
     return [
         row for row in rows
@@ -219,7 +219,7 @@ def unbeaten(rows: Sequence[Row]) -> list[Row]:
 
 
 def family(rows: Sequence[Row], beside: Row) -> list[Row]:
-    """The fitted members on the same operator and values, without those that another one beats."""
+    """The fitted candidates on the same operator and values, without those that another one beats."""
     return pareto([r for r in rows if not r.published and (r.operator, r.values) == (beside.operator, beside.values)])
 
 
@@ -233,10 +233,10 @@ def _wins(rows: Sequence[Row]) -> str:
         lines.append(f"* {where}: {row.name} ({own}); the most accurate fitted one: {best}")
     if not lines:
         return (
-            "For every published entry that keeps the function, some fitted member has at most its error, at most its rounds\n"
+            "For every published entry that keeps the function, some fitted candidate has at most its error, at most its rounds\n"
             "and at most its bytes, and fewer rounds or fewer bytes."
         )
-    return "Published entries that keep the function and that no fitted member beats at their error:\n" + "\n".join(lines)
+    return "Published entries that keep the function and that no fitted candidate beats at their error:\n" + "\n".join(lines)
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -147,7 +147,7 @@ One private inference: {found["rounds"]} rounds, {found["bytes"] / 1e6:.2f} MB.
 
 ± is one standard error. The emulation predicts the secure run: it differs by at most a unit at each truncation.
 
-## RangeViolation the calibrated range
+## Outside the calibrated range
 A float run over the test images says where they leave the range on which the plan's approximations hold:
 {chr(10).join("* " + line for line in found["outside"]) or "* nowhere."}
 """

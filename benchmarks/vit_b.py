@@ -102,7 +102,7 @@ def measure(path: Path, images: int, budget: Budget) -> dict[str, Any]:
         "images": images,
         "swept": made.chosen.images,
         "sites": len(made.chosen.candidates),
-        "options": sum(len(entry.members) for entry in made.chosen.candidates.values()),
+        "options": sum(len(entry.kept) for entry in made.chosen.candidates.values()),
         "budget": budget.amount,
         "seconds": float(made.estimate.seconds),
         "stages": stages,

@@ -30,7 +30,7 @@ def opening(call: Call, operand: int) -> Work:
 
 
 def weight(call: Call, operand: int) -> Work:
-    """The mask of a weight, from its owner to the other party, once a model."""
+    """The mask of a weight, from the server to the client, once per model."""
     return Work(1, ONE_WAY * call.size(operand))
 
 

@@ -159,18 +159,16 @@ def prepare(
     return Prepared(source, graph, inputs, statistics, given)
 
 
-def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -> Program:
-    """Expand a plan, run the mpc-level passes, and write the online program. PrecisionError where it is too coarse."""
+def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None, draft: Program | None = None) -> Program:
+    """Expand a plan, run the mpc-level passes, and write the online program. PrecisionError where it is too coarse.
+
+    `draft`: the program, where it was made before and only has to be checked.
+    """
     chosen, graph = settings or Settings(), mpc_graph(prepared.graph, plan)
-    record_ranges(graph, prepared.inputs)
-    program = lower(graph, chosen)
+    if draft is None:
+        record_ranges(graph, prepared.inputs)
+    program = draft or lower(graph, chosen)
     check(program, graph, prepared.inputs, chosen.tolerance)
-    return program
-
-
-def _checked(prepared: Prepared, plan: Plan, program: Program, tolerance: float) -> Program:
-    """A program that was made of a plan, if it is precise enough."""
-    check(program, mpc_graph(prepared.graph, plan), prepared.inputs, tolerance)
     return program
 
 
@@ -298,25 +296,16 @@ def task_of(
         some, rough = replace(prepared, inputs=few), replace(chosen, tolerance=math.inf)
         draft = LastProgram(lambda plan: schedule(some, plan, rough))
         if few is prepared.inputs:  # then what a draft lacks is the check
-            program = LastProgram(lambda plan: _checked(prepared, plan, draft(plan), chosen.tolerance))
+            program = LastProgram(lambda plan: schedule(prepared, plan, chosen, draft(plan)))
     return Task(
-        graph=prepared.graph,
-        statistics=prepared.statistics,
-        inputs=prepared.inputs,
-        calibrated=prepared.calibrated,
-        level=objective.level,
-        protocol=registry.protocol(target.protocol),
-        network=Network.parse(target.network),
+        graph=prepared.graph, statistics=prepared.statistics, inputs=prepared.inputs, calibrated=prepared.calibrated,
+        level=objective.level, protocol=registry.protocol(target.protocol), network=Network.parse(target.network),
         compute=compute_of(target),
         metric=metric_of(prepared.graph) if objective.metric is None else load_metric(objective.metric),
-        passes=_rewritten,
-        program=program,
-        subset=few,
-        draft_program=draft,
+        passes=_rewritten, program=program, subset=few, draft_program=draft,
         expanded=lambda plan: mpc_graph(prepared.graph, plan),
-        settings=chosen,
-        progress=progress or (lambda stage, done, total: None),
-    )
+        settings=chosen, progress=progress or (lambda stage, done, total: None),
+    )  # fmt: skip
 
 
 def first_plan(prepared: Prepared, level: Level) -> Plan:

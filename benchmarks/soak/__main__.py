@@ -194,8 +194,8 @@ def kills(soak: Soak, times: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="30 sessions, 2 kills of each role")
-    sessions, times = (30, 2) if parser.parse_args().quick else (300, 20)
+    parser.add_argument("--quick", action="store_true", help="20 sessions, 2 kills of each role")
+    sessions, times = (20, 2) if parser.parse_args().quick else (300, 20)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="mpcc-soak-") as name:
         soak = Soak(Path(name))

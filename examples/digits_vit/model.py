@@ -76,7 +76,7 @@ class Block(nn.Module):
 
 
 class DigitsViT(nn.Module):
-    """[batch, 1, 8, 8] normalised images to [batch, 10] logits."""
+    """[batch, channels, side, side] normalised images to [batch, classes] logits; the sizes are class attributes."""
 
     side, channels, classes, patch, dim, depth, heads, mlp_ratio = 8, 1, 10, 2, 64, 5, 4, 2
 

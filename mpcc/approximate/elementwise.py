@@ -1,4 +1,4 @@
-"""Families of approximations of one variable: what its members share, so that a plug-in says only what sets it apart.
+"""Families of approximations of one variable: what those of a family share, so that a plug-in says only what sets it apart.
 
     SILU_SPLINE = spline("silu", torch.nn.functional.silu)
     RSQRT_FITTED = fitted_chain("rsqrt", torch.rsqrt, combined)
@@ -51,7 +51,7 @@ def spline(
     """`operator` by pieces between thresholds that all share one opening: three rounds.
 
     The knots are free: the fewest pieces within a tolerance, the same for every site (`curves.json`). Degree 1 opens x only
-    (16 bytes an element, 1.75 a threshold), degree 2 also x^2, once for all pieces. The outer pieces hold everywhere, so
+    (16 bytes per element, 1.75 per threshold), degree 2 also x^2, once for all pieces. The outer pieces hold everywhere, so
     there is no range to leave. Quadratic splines come first, then straight ones, the finer first.
     """
 

@@ -35,7 +35,7 @@ class Mask:
 
 
 def mask_at(node: fx.Node) -> Mask | None:
-    """The mask of a softmax, None where it has none or `node` is no softmax."""
+    """The mask of a softmax, None where it has none or `node` is not a softmax."""
     if node.target is not aten.softmax.int:
         return None
     add = node.args[0]

@@ -84,7 +84,7 @@ class Split:
 
     @staticmethod
     def of(dim: int, choices: Sequence[Choice]) -> Choice | Split:
-        """From one choice for each position: equal ones become one part; all equal are no split at all."""
+        """From one choice for each position: equal ones become one part; if all are equal there is no split."""
         groups: list[tuple[Choice, list[int]]] = []
         for position, choice in enumerate(choices):
             same = next((places for known, places in groups if known == choice), None)

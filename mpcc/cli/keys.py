@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mpcc.runtime.net.authority import Authority
 
 EPILOG = (
-    "mpcc keys keys      (then give each party its own folder: keys/server, keys/client, keys/dealer)\n\n"
+    "Examples: mpcc keys keys      (then give each party its own folder: keys/server, keys/client, keys/dealer)\n\n"
     "mpcc keys keys --authority ca      (the same, and keep the authority in ca, offline, to make or revoke clients later)\n\n"
     "mpcc keys --authority ca --client alice      (one more client, with a key of its own, in the folder alice)\n\n"
     "mpcc keys --authority ca --revoke alice      (then copy ca/revoked.txt into the folders of server and dealer)"

@@ -26,7 +26,7 @@ def gains(made: Optimized) -> list[str]:
     if chosen is None:
         return []
     lines = [loss(chosen)]
-    if all(len(entry.members) == 1 for entry in chosen.candidates.values()):
+    if all(len(entry.kept) == 1 for entry in chosen.candidates.values()):
         lines.append("Every site has a single Pareto-optimal candidate, so there was nothing to choose.")
     return lines
 
@@ -36,7 +36,7 @@ def loss(chosen: Chosen) -> str:
     point = chosen.point
     share = f"{point.drop:.1%}" if chosen.metric.drop_name.startswith("images") else small(point.drop)
     text = (
-        f"Chosen from {sum(len(e.members) for e in chosen.candidates.values())} candidates at {len(chosen.candidates)} site(s); "
+        f"Chosen from {sum(len(e.kept) for e in chosen.candidates.values())} candidates at {len(chosen.candidates)} site(s); "
         f"{chosen.tried} program(s) priced. In float: {chosen.metric.name} {small(point.loss)} on {chosen.images} calibration "
         f"input(s); {chosen.metric.drop_name}: {share}"
     )
@@ -72,11 +72,12 @@ def _table(entry: Candidates, chosen: Choice | Split) -> Table:
     for name in ("candidate", "rounds", "bytes", "error at the site", "quality loss", "compared with the chosen one"):
         table.add_column(name, justify="left" if name == "candidate" else "right")
     ticks = _ticks(entry, chosen)
-    ours = next((entry.members[place] for place in ticks), None) if isinstance(chosen, Choice) else None
-    for place, member in enumerate(entry.members):
+    ours = next((entry.kept[place] for place in ticks), None) if isinstance(chosen, Choice) else None
+    for place, candidate in enumerate(entry.kept):
         table.add_row(
-            f"{ticks.get(place, ' ')} {member.choice.approximation}{_words(member.choice)}", count(float(member.work.rounds)),
-            size(float(member.work.bytes)), small(member.error), small(member.loss), _instead(member, ours),
+            f"{ticks.get(place, ' ')} {candidate.choice.approximation}{_words(candidate.choice)}",
+            count(float(candidate.work.rounds)), size(float(candidate.work.bytes)),
+            small(candidate.error), small(candidate.loss), _instead(candidate, ours),
         )  # fmt: skip
     return table
 
@@ -87,25 +88,25 @@ def _ticks(entry: Candidates, chosen: Choice | Split) -> dict[int, str]:
     found: dict[int, str] = {}
     for part in parts:
         own = part.choice if part else chosen
-        place = next((i for i, m in enumerate(entry.members) if isinstance(own, Choice) and _same(m.choice, own)), None)
+        place = next((i for i, m in enumerate(entry.kept) if isinstance(own, Choice) and _same(m.choice, own)), None)
         if place is not None:
             found[place] = " ".join([found.get(place, "\u2713"), *([part.label] if part else [])])
     return found
 
 
-def _same(member: Choice, chosen: Choice) -> bool:
+def _same(one: Choice, chosen: Choice) -> bool:
     """Whether a candidate was chosen, perhaps refitted to the values that the site sees under the plan."""
     from mpcc.search.prices import structure
 
-    alike = structure(member.options) == structure(chosen.options)
-    return member == chosen or (alike and member.approximation == chosen.approximation)
+    alike = structure(one.options) == structure(chosen.options)
+    return one == chosen or (alike and one.approximation == chosen.approximation)
 
 
-def _instead(member: Candidate, ours: Candidate | None) -> str:
-    if ours is None or member is ours:
+def _instead(candidate: Candidate, ours: Candidate | None) -> str:
+    if ours is None or candidate is ours:
         return ""
-    rounds, amount = float(member.work.rounds - ours.work.rounds), float(member.work.bytes - ours.work.bytes)
-    return f"{rounds:+,.0f} rounds, {'+' if amount >= 0 else '-'}{size(abs(amount))}, loss {member.loss - ours.loss:+.1e}"
+    rounds, amount = float(candidate.work.rounds - ours.work.rounds), float(candidate.work.bytes - ours.work.bytes)
+    return f"{rounds:+,.0f} rounds, {'+' if amount >= 0 else '-'}{size(abs(amount))}, loss {candidate.loss - ours.loss:+.1e}"
 
 
 def _words(choice: Choice) -> str:

@@ -22,7 +22,7 @@ from mpcc.ir import mpc, nonnegative
 from mpcc.ir.nn import WHOLE_VIEWS, attribute
 
 PUBLIC, WEIGHTS, SECRET = "public", "weights", "secret"
-"""Visibility: known to all; known to the model's owner only; known to nobody."""
+"""Visibility: known to all; known to the server only; known to nobody."""
 
 _MPC_ARGUMENTS = {
     "scale": ("x", "factor"),

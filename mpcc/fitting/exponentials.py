@@ -94,8 +94,8 @@ def plan_exponentials(low: float, high: float, floor: float = 1.0) -> list[Expon
         # The last power is a square: its result fits the scale of a matrix product, a cube's would be opened twice.
         every = itertools.combinations_with_replacement(range(LARGEST_POWER, 1, -1), count)
         all_powers = [powers for powers in every if powers[-1:] in ((), (2,))]
-        members = [fit_exponential(low, high, degree, powers, floor) for powers in all_powers for degree in DEGREES]
-        best = min(members, key=lambda member: member.fixed_error)
+        candidates = [fit_exponential(low, high, degree, powers, floor) for powers in all_powers for degree in DEGREES]
+        best = min(candidates, key=lambda candidate: candidate.fixed_error)
         if not kept or best.fixed_error < kept[-1].fixed_error / 1.5:
             kept.append(best)
         if kept[-1].fixed_error < 1e-3:
@@ -105,10 +105,10 @@ def plan_exponentials(low: float, high: float, floor: float = 1.0) -> list[Expon
 
 def choose_exponential(low: float, high: float, tolerance: float, floor: float = 1.0) -> Exponential:
     """The one with fewest rounds within the tolerance, or the most accurate one if none is."""
-    members = plan_exponentials(low, high, floor)
-    return next((member for member in members if member.fixed_error <= tolerance), members[-1])
+    candidates = plan_exponentials(low, high, floor)
+    return next((candidate for candidate in candidates if candidate.fixed_error <= tolerance), candidates[-1])
 
 
-def options_of(member: Exponential) -> dict[str, Any]:
+def options_of(candidate: Exponential) -> dict[str, Any]:
     """The options that an approximation built on this exponential records."""
-    return {"start": list(member.start), "powers": list(member.powers)}
+    return {"start": list(candidate.start), "powers": list(candidate.powers)}

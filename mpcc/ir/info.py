@@ -34,7 +34,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Weight:
-    """A placeholder for the owner's tensor `constant`, encoded as round(value * scale); several nodes may encode one tensor."""
+    """A placeholder for the server's tensor `constant`, encoded as round(value * scale); several nodes may encode one tensor."""
 
     constant: str
     scale: float

@@ -37,7 +37,7 @@ def shown(value: object) -> str:
 
 
 def name(value: Any) -> str:
-    """An identifier of ASCII letters, digits and underscores that is no keyword."""
+    """An identifier of ASCII letters, digits and underscores that is not a keyword."""
     if not isinstance(value, str) or len(value) > LONGEST_NAME or not _NAME.fullmatch(value) or iskeyword(value):
         raise ValueError(f"{shown(value)} is not a valid name")
     return value

@@ -4,7 +4,7 @@ Each primitive is a plain function. On float tensors it computes (the reference)
 node (the expansion); its cost, its secure form and its range are read off that node. The second operand of `add` and
 `sub` may be a public number. Views (`reshape`, `permute`, `expand`, slices, `cat` ...) are the ATen operators themselves.
 
-Weights are ordinary tensors here; that they belong to the model's owner is known from their `get_attr` node.
+Weights are ordinary tensors here; that they belong to the server is known from their `get_attr` node.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def _safe_part(part: str) -> str:
 
 
 def identifier(text: str, otherwise: str) -> str:
-    """`text` as the name of an argument: a Python identifier in ASCII that is no keyword and not `self`."""
+    """`text` as the name of an argument: a Python identifier in ASCII that is not a keyword and not `self`."""
     cleaned = re.sub(r"[^A-Za-z0-9_]+", "_", text)[:LONGEST_PART]
     if not cleaned[:1].isalpha() and not cleaned.startswith("_"):
         cleaned = f"{otherwise}_{cleaned}" if cleaned else otherwise
@@ -45,7 +45,7 @@ def identifier(text: str, otherwise: str) -> str:
 
 
 def check_names(graph: fx.Graph) -> None:
-    """InvalidGraph if generated source would hold text that is no name. To be called before fx generates any."""
+    """InvalidGraph if generated source would hold text that is not a name. To be called before fx generates any."""
     for node in graph.nodes:
         target = str(node.target)
         if node.op == "placeholder" and identifier(target, "input") != target:

@@ -1,7 +1,7 @@
 """Which values of a graph cannot be negative, whatever the input: proven from the operators alone, at both levels.
 
 relu(s) -> sum -> + 1e-5          proven: a reciprocal of it needs no sign
-a weight that happens to be > 0   not proven: its sign is the owner's secret
+a weight that happens to be > 0   not proven: its sign is the server's secret
 """
 
 from __future__ import annotations

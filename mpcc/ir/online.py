@@ -32,7 +32,7 @@ Share = Tensor | None
 
 
 def open_(masked: Tensor, ring: int = RING_BITS) -> Tensor:
-    """The sum of both parties' shares modulo 2^ring: communication, ring / 8 bytes an element each way."""
+    """The sum of both parties' shares modulo 2^ring: communication, ring / 8 bytes per element, each way."""
     return masked
 
 
@@ -42,12 +42,12 @@ def open_bits(masked: Tensor) -> Tensor:
 
 
 def open_weight(masked: Tensor) -> Tensor:
-    """A masked weight, from its owner to the other party, at set-up: 8 B an element one way."""
+    """A masked weight, from the server to the client, at set-up: 8 B per element, one way."""
     return masked
 
 
 def reveal(share: Tensor) -> Tensor:
-    """The output, opened to the party it belongs to: 8 B an element one way."""
+    """The output, opened to the client: 8 B per element, one way."""
     return share
 
 
@@ -87,12 +87,12 @@ def moved(c: Tensor, value: int) -> Tensor:
 
 
 def add_weight(x: Tensor, weight: Share, shape: Sequence[int]) -> Tensor:
-    """The share of X + W; only the owner of W holds it (None elsewhere)."""
+    """The share of X + W; only the server, whose W it is, holds it (None elsewhere)."""
     return x.expand(shape) if weight is None else x + weight
 
 
 def weight_share(weight: Share, shape: Sequence[int]) -> Tensor:
-    """W as a share: the owner's is W, the other's 0."""
+    """W as a share: the server's is W, the client's 0."""
     return torch.zeros(shape, dtype=torch.int64) if weight is None else weight
 
 
@@ -135,7 +135,7 @@ def product(
 
 
 def weight_product(kind: str, c: Tensor, weight: Share, rw: Share, attributes: Sequence[Any] = ()) -> Tensor:
-    """The share of bilinear(X, W): c W at W's owner, minus the share of r W. Exact modulo 2^64."""
+    """The share of bilinear(X, W): c W at the server, minus the share of r W. Exact modulo 2^64."""
     if weight is None:
         assert rw is not None
         return -rw

@@ -38,7 +38,7 @@ def part_of(shape: Sequence[int], bits: str, dim: int, index: Sequence[int]) -> 
 def row_weights(shape: Sequence[int], bits: str, dim: int) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
     """(k, shape, weights): a public integer near 2^k / count for each row along `dim` of a mask.
 
-    Off by less than half a percent, which cancels wherever a row is weighed above and below a division.
+    Off by less than half a percent, which cancels wherever a row stands in both numerator and denominator.
     """
     counts = mask_of(tuple(shape), bits).sum(dim, keepdim=True)
     k = 7 + int(counts.max()).bit_length()

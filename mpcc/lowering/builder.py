@@ -51,7 +51,7 @@ class Builder:
         return self.correlations[source]
 
     def weight_mask(self, weight: fx.Node) -> fx.Node:
-        """The mask of an encoded weight in the dealer graph: one for all products with it. Its owner knows it whole."""
+        """The mask of an encoded weight in the dealer graph: one for all products with it. The server knows it whole."""
         if weight not in self.weight_masks:
             self.weight_masks[weight] = self.fresh(dealer.weight_mask, shape_of(weight))
         return self.weight_masks[weight]
@@ -61,7 +61,7 @@ class Builder:
         return self._placeholder(f"input_{self.inputs - 1}", shape, Input(printable(name), scale))
 
     def weight(self, name: str, value: Tensor, scale: float) -> fx.Node:
-        """The owner's integers of a constant at a scale."""
+        """The server's integers of a constant at a scale."""
         use = Weight(name, scale)
         if use not in self.weights:
             self.constants[name] = value

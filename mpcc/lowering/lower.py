@@ -108,7 +108,7 @@ class Lowering:
                     annotate(value.node, end=End(self.b.origin.site, value.scale))  # for those who look into the emulation
         return assemble(self.b, outputs, self.ledger)
 
-    # -- constants: everything that depends on parameters only is known to the owner --
+    # -- constants: everything that depends on parameters only is known to the server --
 
     def _constants(self) -> dict[fx.Node, Constant]:
         found: dict[fx.Node, Constant] = {}
@@ -133,7 +133,7 @@ class Lowering:
         outputs = []
         for position, source in enumerate(values):
             self.where[0], self.b.origin = "output", replace(self.b.origin, layer="output")
-            outputs.append((f"output_{position}", self._secret(self.env[source])))  # the owner's, if it is a constant
+            outputs.append((f"output_{position}", self._secret(self.env[source])))  # the server's, if it is a constant
         return outputs
 
     def _out(self, node: fx.Node) -> tuple[float, float]:
@@ -245,7 +245,7 @@ class Lowering:
         return self.s.combine((left, right), *out, cap, shape)
 
     def _with_headroom(self, node: fx.Node, source: Any, x: Secret) -> Secret:
-        """The summand `source` so coarse that its sum with something public, or of the owner's, fits the ring."""
+        """The summand `source` so coarse that its sum with something public, or of the server's, fits the ring."""
         return self._fitting(source, x, ring_bits(node, SEEN_MARGIN))
 
     def _fitting(self, node: Any, value: Secret, cap: float) -> Secret:

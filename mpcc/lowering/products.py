@@ -173,7 +173,7 @@ def matrix_product(s: Scaler, x: Secret, y: Secret, out: tuple[float, float]) ->
 def weight_product(
     s: Scaler, kind: str, x: Secret, weight: Constant, out: tuple[float, float], cap: float, attributes: tuple[Any, ...] = ()
 ) -> Secret:
-    """A product with a tensor of the model's owner: only x is opened; the weight's mask was opened at set-up."""
+    """A product with a tensor of the server: only x is opened; the weight's mask was opened at set-up."""
     ring = LIMIT - math.log2(out[0])
     room = min(cap, ring)
     least = least_weight_bits(weight.rms)
@@ -196,7 +196,7 @@ def weight_product(
 
 
 def with_weight(s: Scaler, x: Secret, constant: Constant, out: tuple[float, float], shape: Sequence[int]) -> Secret:
-    """x plus a tensor of the model's owner, encoded at x's scale. Free."""
+    """x plus a tensor of the server, encoded at x's scale. Free."""
     node = s.b.weight(constant.name, constant.value, x.scale)
     return Secret(s.b.on(online.add_weight, x.node, node, tuple(shape)), x.scale, *out)
 

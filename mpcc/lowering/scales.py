@@ -86,7 +86,7 @@ class Scaler:
         return Secret(node, x.scale / 2**drop, x.bound, x.rms)
 
     def _failure(self, x: Secret) -> float:
-        """Probability that a local truncation goes wrong at some element: n E|X| / 2^64, E|X| <= rms, and twice that for safety.
+        """Probability that a local truncation fails at some element: n E|X| / 2^64, E|X| <= rms, and twice that for safety.
 
         Each party cuts its own share, which is wrong if the random share is so close to the ring's end that adding X wraps:
         |X| of 2^64 cases. The factor of 2 is for inputs whose values are larger than those of calibration.

@@ -10,7 +10,7 @@ class Settings:
     """Precision and safety of a program.
 
     `input_bits` are the fraction bits of the inputs, `fraction_bits` those of element-wise operands, `margin` widens the
-    calibrated extremes, `failure_budget` bounds the probability per inference that a local truncation goes wrong.
+    calibrated extremes, `failure_budget` bounds the probability per inference that a local truncation fails.
     `tolerance`: a program whose outputs are off by more than this share of their spread is refused (PrecisionError).
     """
 

@@ -48,7 +48,7 @@ class Bit:
 
 @dataclass(frozen=True)
 class Constant:
-    """A tensor that the model's owner knows: a parameter, or something computed from parameters only."""
+    """A tensor that the server knows: a parameter, or something computed from parameters only."""
 
     name: str
     value: Tensor

@@ -51,7 +51,7 @@ def _openings(program: Program) -> Iterator[str]:
             if not isinstance(masked, fx.Node) or masked.target not in HIDES:
                 yield f"{node.name} opens {masked}, which has no mask"
             if node.target is online.open_ and ring_of(node) not in range(8, RING_BITS + 1, 8):
-                yield f"{node.name} opens {ring_of(node)} bits, which is no number of bytes of a word"
+                yield f"{node.name} opens {ring_of(node)} bits, which is not a whole number of bytes of a word"
         if node.target in HIDES:
             weight = _is_weight(node.args[0])
             wanted: Any = online.open_weight if weight else HIDES[node.target]
@@ -118,7 +118,7 @@ def _revealed(program: Program) -> Iterator[str]:
     outputs = {name for name, _ in program.outputs}
     for node in program.online.graph.nodes:
         if node.target is online.reveal and (node.name not in outputs or any(u.op != "output" for u in node.users)):
-            yield f"{node.name} reveals {node.args[0]}, which is no output"
+            yield f"{node.name} reveals {node.args[0]}, which is not an output"
     for name in outputs:
         if name not in program.nodes or program.nodes[name].target is not online.reveal:
             yield f"the output {name} is not a revealed value"

@@ -31,7 +31,7 @@ FAILURES = kinds.many(kinds.fields(kinds.text, kinds.integer(0, kinds.MOST_ELEME
 
 @dataclass(frozen=True)
 class Document:
-    """What program.json says: see `Program`. `shapes` are those of the owner's tensors."""
+    """What program.json says: see `Program`. `shapes` are those of the server's tensors."""
 
     online: fx.Graph
     dealer: fx.Graph
@@ -99,7 +99,7 @@ def _revealed(nodes: Mapping[str, fx.Node], name: str) -> fx.Node:
 
 
 def _shapes(nodes: Mapping[str, fx.Node]) -> Mapping[str, Shape]:
-    """The owner's tensors; each has one shape, however often it is encoded."""
+    """The server's tensors; each has one shape, however often it is encoded."""
     found: dict[str, Shape] = {}
     for node in nodes.values():
         if (weight := weight_of(node)) is not None and found.setdefault(weight.constant, shape_of(node)) != shape_of(node):

@@ -43,7 +43,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Program:
-    """What the parties and the dealer run. `constants` are the owner's float tensors, encoded when loaded."""
+    """What the parties and the dealer run. `constants` are the server's float tensors, encoded when loaded."""
 
     online: Uncompiled
     dealer: Uncompiled
@@ -60,7 +60,7 @@ class Program:
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """The owner's tensors that the program encodes, by name."""
+        """The server's tensors that the program encodes, by name."""
         weights = ((weight_of(node), node) for node in self.online.graph.nodes)
         return {weight.constant: shape_of(node) for weight, node in weights if weight is not None}
 
@@ -110,7 +110,7 @@ class Program:
 
     @staticmethod
     def from_json(text: str | bytes, constants: Mapping[str, Tensor], *, where: str = "program.json") -> Program:
-        """The program of a JSON text, with the owner's constants (empty for the other party and for the dealer).
+        """The program of a JSON text, with the server's constants (empty for the client and for the dealer).
 
         Every field is checked, and nothing of the text is ever executed. BundleError says what is wrong and where.
         """

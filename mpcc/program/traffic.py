@@ -45,20 +45,20 @@ def rows(program: Program) -> list[Row]:
 
 def attributed_rounds(found: list[Row]) -> list[int]:
     """Rounds per row such that they add up to the program's: a message counts for the row with most bytes in it."""
-    owner: dict[int, int] = {}
+    opener: dict[int, int] = {}
     for index, row in enumerate(found):
         for message in row.messages:
-            best = owner.get(message)
+            best = opener.get(message)
             if best is None or row.bytes / len(row.messages) > found[best].bytes / len(found[best].messages):
-                owner[message] = index
+                opener[message] = index
     counts = [0] * len(found)
-    for index in owner.values():
+    for index in opener.values():
         counts[index] += 1
     return counts
 
 
 def work(program: Program, phase: str, party: int) -> Local:
-    """The local work of a party in a phase. The owner (party 0) has the weights' products online."""
+    """The local work of a party in a phase. The server (party 0) has the weights' products online."""
     total = Local()
     for node in program.online.graph.nodes:
         if node.op != "call_function" or info_of(node).phase != phase or node.target in online.COMMUNICATION:

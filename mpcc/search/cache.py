@@ -70,7 +70,7 @@ def read(key: str) -> dict[str, float]:
 
 
 def write(key: str, losses: Mapping[str, float]) -> None:
-    """Keep them, whole or not at all. A cache that cannot be written is no error."""
+    """Keep them, whole or not at all. Not being able to write the cache is not an error."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
         files.write(folder() / f"{key}.json", json.dumps(dict(losses), sort_keys=True))

@@ -29,7 +29,7 @@ CLOSE_ERROR, TINY_ERROR = 1.1, 1e-4
 """Relative errors at a site this near to one another count as equal: fixed point itself has 1e-4."""
 ROUGH = 0.3
 """A relative error from which on the error at the site says little about the loss: a structural choice is another function, to
-which the model may be indifferent. Bounded members stay far below (`default_plan.GOOD` is 0.05)."""
+which the model may be indifferent. Bounded candidates stay far below (`default_plan.GOOD` is 0.05)."""
 CLOSE_LOCAL = 1.03
 """Local work this near counts as equal: the constants that it is predicted with are off by more (`Machine.errors`)."""
 MOST_OF_A_FAMILY = 4
@@ -50,7 +50,7 @@ CLOSE_LOSS, TINY_LOSS = 1.02, 1e-7
 class Candidate:
     """A choice, its work in its neighbourhood, its relative error at the site; `loss` of the outputs once measured.
 
-    `rank` is its place among the members of its approximation that are built alike: a fit to other values keeps it.
+    `rank` is its place among the candidates of its approximation that are built alike: a fit to other values keeps it.
     `shares`: what part of the loss each part of the site does, where it is cut into parts.
     """
 
@@ -64,10 +64,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The members of a site in the order of their rounds, and the dropped ones with the reason."""
+    """The candidates of a site in the order of their rounds, and the dropped ones with the reason."""
 
     site: str
-    members: tuple[Candidate, ...]
+    kept: tuple[Candidate, ...]
     dropped: tuple[tuple[Choice, str], ...] = ()
 
 
@@ -89,7 +89,7 @@ def candidates(
     for done, (name, node) in enumerate(nodes.items()):
         progress(done, len(nodes))
         exact = replay.at(name, most=MOST_VALUES)
-        members, dropped = [], []
+        candidates, dropped = [], []
         for approximation, options in applicable(statistics[name], approximations.values(), level).values():
             errors: dict[str, float] = {}
             for choice, rank in _ranked(approximation.name, options):
@@ -97,12 +97,12 @@ def candidates(
                     key = approximation.function_key(choice.options)
                     if key not in errors:
                         errors[key] = relative(replay.at(name, site_function(node, choice, approximations), MOST_VALUES), exact)
-                    members.append(Candidate(choice, prices.rough(name, choice), errors[key], rank=rank))
+                    candidates.append(Candidate(choice, prices.rough(name, choice), errors[key], rank=rank))
                 except MpccError as problem:
                     dropped.append((choice, f"cannot be used: {problem.what}"))
-        found[name] = thinned(prune(Candidates(name, tuple(members), tuple(dropped)), _surely_less_exact))
+        found[name] = thinned(prune(Candidates(name, tuple(candidates), tuple(dropped)), _surely_less_exact))
     progress(len(nodes), len(nodes))
-    empty = [name for name, entry in found.items() if not entry.members]
+    empty = [name for name, entry in found.items() if not entry.kept]
     if empty:
         reasons = "; ".join(dict.fromkeys(reason for name in empty for _, reason in found[name].dropped))
         raise UnsupportedOperator(
@@ -114,45 +114,45 @@ def candidates(
 
 def _ranked(name: str, options: Sequence[Options]) -> Iterator[tuple[Choice, int]]:
     seen: Counter[Any] = Counter()
-    for member in options:
-        form = structure(member)
-        yield Choice(name, dict(member)), seen[form]
+    for candidate in options:
+        form = structure(candidate)
+        yield Choice(name, dict(candidate)), seen[form]
         seen[form] += 1
 
 
-def refitted(member: Candidate, seen: SiteStatistics, approximations: Mapping[str, Approximation]) -> Choice:
-    """The same member fitted to what the site sees now: of the same structure and rank.
+def refitted(candidate: Candidate, seen: SiteStatistics, approximations: Mapping[str, Approximation]) -> Choice:
+    """The same candidate fitted to what the site sees now: of the same structure and rank.
 
     Where none is built alike, as when the range grew, the most exact of its approximation; else what the site would get.
     """
-    approximation = approximations[member.choice.approximation]
-    members = approximation.candidates(seen)
-    form = structure(member.choice.options)
-    alike = [options for options in members if structure(options) == form]
+    approximation = approximations[candidate.choice.approximation]
+    candidates = approximation.candidates(seen)
+    form = structure(candidate.choice.options)
+    alike = [options for options in candidates if structure(options) == form]
     if alike:
-        return Choice(approximation.name, dict(alike[min(member.rank, len(alike) - 1)]))
-    if members:
-        best = min(range(len(members)), key=lambda index: declared(approximation, members[index]))
-        return Choice(approximation.name, dict(members[best]))
-    return preferred(seen, approximations, "bounded") or member.choice
+        return Choice(approximation.name, dict(alike[min(candidate.rank, len(alike) - 1)]))
+    if candidates:
+        best = min(range(len(candidates)), key=lambda index: declared(approximation, candidates[index]))
+        return Choice(approximation.name, dict(candidates[best]))
+    return preferred(seen, approximations, "bounded") or candidate.choice
 
 
 def _priced(found: Candidates, prices: Prices) -> Candidates:
     """The same with the work of the lowered neighbourhood."""
-    members, dropped = [], list(found.dropped)
-    for member in found.members:
+    candidates, dropped = [], list(found.dropped)
+    for candidate in found.kept:
         try:
-            members.append(replace(member, work=prices(found.site, member.choice)))
+            candidates.append(replace(candidate, work=prices(found.site, candidate.choice)))
         except MpccError as problem:
-            dropped.append((member.choice, f"cannot be lowered: {problem.what}"))
-    return Candidates(found.site, tuple(members), tuple(dropped))
+            dropped.append((candidate.choice, f"cannot be lowered: {problem.what}"))
+    return Candidates(found.site, tuple(candidates), tuple(dropped))
 
 
 def thinned(found: Candidates, most: int = MOST_OF_A_FAMILY) -> Candidates:
-    """At most so many members of one approximation and as many rounds: the ends of the row and what lies between."""
+    """At most so many candidates of one approximation and as many rounds: the ends of the row and what lies between."""
     families: dict[Any, list[Candidate]] = {}
-    for member in found.members:
-        families.setdefault((_built(member.choice), member.work.rounds), []).append(member)
+    for candidate in found.kept:
+        families.setdefault((_built(candidate.choice), candidate.work.rounds), []).append(candidate)
     kept, dropped = [], list(found.dropped)
     for family in families.values():
         row = sorted(family, key=lambda m: m.error)
@@ -164,7 +164,7 @@ def thinned(found: Candidates, most: int = MOST_OF_A_FAMILY) -> Candidates:
 
 
 def relative(seen: Tensor, exact: Tensor) -> float:
-    """Root mean square of the error over that of the exact values; infinite for what is no number."""
+    """Root mean square of the error over that of the exact values; infinite where there are NaN or infinite values."""
     wrong = float((seen.double() - exact.double()).square().mean())
     if not math.isfinite(wrong):
         return math.inf
@@ -173,38 +173,38 @@ def relative(seen: Tensor, exact: Tensor) -> float:
 
 def measured(found: Candidates, losses: Sequence[float], prices: Prices) -> Candidates:
     """The same with measured losses, pruned by them; what is left with the exact price of its neighbourhood."""
-    members = tuple(replace(m, loss=loss) for m, loss in zip(found.members, losses, strict=True))
-    priced = _priced(prune(replace(found, members=members), _surely_loses_more), prices)
-    if not priced.members:
+    candidates = tuple(replace(m, loss=loss) for m, loss in zip(found.kept, losses, strict=True))
+    priced = _priced(prune(replace(found, kept=candidates), _surely_loses_more), prices)
+    if not priced.kept:
         raise UnsupportedOperator(f"no approximation can be lowered at {found.site}", hint=priced.dropped[-1][1])
     return prune(priced, _loses_more)
 
 
 def prune(found: Candidates, worse: Callable[[Candidate, Candidate], bool]) -> Candidates:
-    """Without the members that another one beats in work and in what `worse` compares."""
-    ranked = sorted(found.members, key=lambda m: (m.work.rounds, m.work.bytes, m.work.local_seconds, m.error))
+    """Without the candidates that another one beats in work and in what `worse` compares."""
+    ranked = sorted(found.kept, key=lambda m: (m.work.rounds, m.work.bytes, m.work.local_seconds, m.error))
     kept: list[Candidate] = []
     dropped = list(found.dropped)
-    for member in ranked:
-        if not math.isfinite(member.error) or member.loss == math.inf:
-            dropped.append((member.choice, "gives infinite values on the calibration inputs"))
+    for candidate in ranked:
+        if not math.isfinite(candidate.error) or candidate.loss == math.inf:
+            dropped.append((candidate.choice, "gives infinite values on the calibration inputs"))
             continue
-        better = next((other for other in ranked if other is not member and _beats(other, member, worse, ranked)), None)
+        better = next((other for other in ranked if other is not candidate and _beats(other, candidate, worse, ranked)), None)
         if better is None:
-            kept.append(member)
+            kept.append(candidate)
         else:
-            dropped.append((member.choice, f"{_name(better.choice)} costs no more and loses no more"))
+            dropped.append((candidate.choice, f"{_name(better.choice)} costs no more and loses no more"))
     return Candidates(found.site, tuple(kept), tuple(dropped))
 
 
 def _beats(
-    other: Candidate, member: Candidate, worse: Callable[[Candidate, Candidate], bool], ranked: Sequence[Candidate]
+    other: Candidate, candidate: Candidate, worse: Callable[[Candidate, Candidate], bool], ranked: Sequence[Candidate]
 ) -> bool:
     """Of two that beat one another, the first in order stays."""
-    if not (_no_more_expensive(other.work, member.work) and worse(member, other)):
+    if not (_no_more_expensive(other.work, candidate.work) and worse(candidate, other)):
         return False
-    mutual = _no_more_expensive(member.work, other.work) and worse(other, member)
-    return not mutual or ranked.index(other) < ranked.index(member)
+    mutual = _no_more_expensive(candidate.work, other.work) and worse(other, candidate)
+    return not mutual or ranked.index(other) < ranked.index(candidate)
 
 
 def _no_more_expensive(work: Work, than: Work) -> bool:
@@ -212,36 +212,37 @@ def _no_more_expensive(work: Work, than: Work) -> bool:
     return bool(work.rounds <= than.rounds and work.bytes <= than.bytes and near)
 
 
-def _less_exact(member: Candidate, other: Candidate) -> bool:
+def _less_exact(candidate: Candidate, other: Candidate) -> bool:
     if not math.isfinite(other.error):
         return False
-    if member.error >= ROUGH:
-        return other.error < ROUGH or (other.choice.approximation == member.choice.approximation and other.error <= member.error)
-    return other.error <= member.error * CLOSE_ERROR + TINY_ERROR
+    if candidate.error >= ROUGH:
+        same = other.choice.approximation == candidate.choice.approximation
+        return other.error < ROUGH or (same and other.error <= candidate.error)
+    return other.error <= candidate.error * CLOSE_ERROR + TINY_ERROR
 
 
-def _surely_less_exact(member: Candidate, other: Candidate) -> bool:
+def _surely_less_exact(candidate: Candidate, other: Candidate) -> bool:
     """For rough prices: between approximations that are built differently only a clear difference counts."""
-    return _clearly_cheaper(other, member, *ROUGH_MARGIN) and _less_exact(member, other)
+    return _clearly_cheaper(other, candidate, *ROUGH_MARGIN) and _less_exact(candidate, other)
 
 
-def _clearly_cheaper(member: Candidate, than: Candidate, rounds: float, factor: float) -> bool:
-    if _built(member.choice) == _built(than.choice):
+def _clearly_cheaper(candidate: Candidate, than: Candidate, rounds: float, factor: float) -> bool:
+    if _built(candidate.choice) == _built(than.choice):
         return True
-    return bool(member.work.rounds <= than.work.rounds - rounds and member.work.bytes * factor <= than.work.bytes)
+    return bool(candidate.work.rounds <= than.work.rounds - rounds and candidate.work.bytes * factor <= than.work.bytes)
 
 
 def _built(choice: Choice) -> tuple[Any, ...]:
-    """The form of a member: its approximation and the words among its options (whether factors are joined)."""
+    """The form of a candidate: its approximation and the words among its options (whether factors are joined)."""
     return choice.approximation, *((k, v) for k, v in choice.options.items() if isinstance(v, bool | str))
 
 
-def _loses_more(member: Candidate, other: Candidate) -> bool:
-    return other.loss <= member.loss * CLOSE_LOSS + TINY_LOSS
+def _loses_more(candidate: Candidate, other: Candidate) -> bool:
+    return other.loss <= candidate.loss * CLOSE_LOSS + TINY_LOSS
 
 
-def _surely_loses_more(member: Candidate, other: Candidate) -> bool:
-    return _clearly_cheaper(other, member, *MEASURED_MARGIN) and _loses_more(member, other)
+def _surely_loses_more(candidate: Candidate, other: Candidate) -> bool:
+    return _clearly_cheaper(other, candidate, *MEASURED_MARGIN) and _loses_more(candidate, other)
 
 
 def _name(choice: Choice) -> str:

@@ -42,31 +42,31 @@ def default_plan(
 def applicable(
     statistics: SiteStatistics, approximations: Iterable[Approximation], level: Level
 ) -> dict[str, tuple[Approximation, tuple[Options, ...]]]:
-    """Name -> the approximation and its members at a site, for those of its operator and at most `level`."""
+    """Name -> the approximation and its candidates at a site, for those of its operator and at most `level`."""
     allowed = LEVELS[: LEVELS.index(level) + 1]
     found = {}
     for approximation in approximations:
         fits = not statistics.site.attributes.get("masked") or takes_mask(approximation)
         if approximation.operator == statistics.site.operator and approximation.level in allowed and fits:
-            members = approximation.candidates(statistics)
-            if members:
-                found[approximation.name] = (approximation, members)
+            candidates = approximation.candidates(statistics)
+            if candidates:
+                found[approximation.name] = (approximation, candidates)
     return found
 
 
 def preferred(seen: SiteStatistics, approximations: Mapping[str, Approximation], level: Level) -> Choice | None:
     """The first preferred one that is accurate enough there, else the most accurate of all."""
     for approximation in _by_preference(seen.site.operator, approximations):
-        for _, members in applicable(seen, [approximation], level).values():
-            if declared(approximation, members[0]) <= GOOD:
-                return Choice(approximation.name, dict(members[0]))
+        for _, candidates in applicable(seen, [approximation], level).values():
+            if declared(approximation, candidates[0]) <= GOOD:
+                return Choice(approximation.name, dict(candidates[0]))
     found = applicable(seen, approximations.values(), level)
     if not found:
         return None
 
     def order(name: str) -> tuple[int, float]:
-        approximation, members = found[name]
-        return LEVELS.index(approximation.level), declared(approximation, members[0])
+        approximation, candidates = found[name]
+        return LEVELS.index(approximation.level), declared(approximation, candidates[0])
 
     best = min(found, key=order)
     return Choice(best, dict(found[best][1][0]))
@@ -79,6 +79,6 @@ def _by_preference(operator: str, approximations: Mapping[str, Approximation]) -
 
 
 def declared(approximation: Approximation, options: Options) -> float:
-    """The error that a member declares; infinite where it declares none."""
+    """The error that a candidate declares; infinite where it declares none."""
     error = approximation.error(options)
     return float("inf") if error is None else error

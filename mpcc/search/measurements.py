@@ -47,19 +47,19 @@ def measure(task: Task, replay: Replay, prices: Prices) -> Measurements:
     )
     parts = parted(task.graph, found, known, replay) if task.calibrated else dict.fromkeys(found, WHOLE)
     cut = alone(found, parts, known)
-    rows = {site: [*(m.choice for m in entry.members), *cut.get(site, ())] for site, entry in found.items()}
+    rows = {site: [*(m.choice for m in entry.kept), *cut.get(site, ())] for site, entry in found.items()}
     estimated = affordable(task.graph, rows) < FEWEST_CALLS
     if estimated:
-        rows = {site: row[: len(found[site].members)] for site, row in rows.items()}
+        rows = {site: row[: len(found[site].kept)] for site, row in rows.items()}
     calls = affordable_calls(task.graph, rows, task.calibrated)
     sensitivity = on_calls(task, calls or 1)
     if not calls:
-        errors = {site: [min(m.error, 1.0) ** 2 for m in entry.members] for site, entry in found.items()}
+        errors = {site: [min(m.error, 1.0) ** 2 for m in entry.kept] for site, entry in found.items()}
         return Measurements(found, errors, sensitivity, parts, sensitivity_measured=False)
     losses = sensitivity.sweep(rows, lambda d, t: task.progress("sensitivity", d, t))
     for site in cut:
-        found[site] = with_shares(found[site], parts[site], losses[site][len(found[site].members) :], known)
-    whole = {site: losses[site][: len(entry.members)] for site, entry in found.items()}
+        found[site] = with_shares(found[site], parts[site], losses[site][len(found[site].kept) :], known)
+    whole = {site: losses[site][: len(entry.kept)] for site, entry in found.items()}
     return Measurements(found, whole, sensitivity, parts, parts_estimated=estimated)
 
 

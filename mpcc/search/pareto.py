@@ -172,7 +172,7 @@ def _around(search: Search, recipe: Point) -> list[Trial]:
 
 
 def _nearest(search: Search, plan: Plan) -> Picks:
-    """For every part of every site the member most like what a plan has there."""
+    """For every part of every site the candidate most like what a plan has there."""
     space = search.trials.space
     return tuple(
         _like(entry, _at(plan.choices[site], group))
@@ -190,11 +190,11 @@ def _at(entry: Choice | Split, group: Sequence[int]) -> Choice:
 
 
 def _like(entry: Candidates, choice: Choice) -> int:
-    """The member of the same approximation, best of the same structure; the one of least loss where there is none."""
+    """The candidate of the same approximation, best of the same structure; the one of least loss where there is none."""
 
     def far(index: int) -> tuple[bool, bool, float]:
-        member = entry.members[index]
-        other = member.choice.approximation != choice.approximation
-        return other, structure(member.choice.options) != structure(choice.options), member.loss
+        candidate = entry.kept[index]
+        other = candidate.choice.approximation != choice.approximation
+        return other, structure(candidate.choice.options) != structure(choice.options), candidate.loss
 
-    return min(range(len(entry.members)), key=far)
+    return min(range(len(entry.kept)), key=far)

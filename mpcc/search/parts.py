@@ -1,11 +1,11 @@
 """Sites in parts: which heads or tokens may choose for themselves, what each part costs, and what it loses.
 
 A softmax is cut by heads, a GELU by tokens, into at most four parts: one each, or groups of those at which the cheapest
-structural member errs alike. Only where a structural member and another one are left, since only such members differ
+structural candidate errs alike. Only where a structural candidate and another one are left, since only such candidates differ
 enough. A part's loss is its share of the site's: measured with that part alone replaced, scaled so that all parts
-together do what the whole site does. So a sweep has at most four more runs for every structural member.
+together do what the whole site does. So a sweep has at most four more runs for every structural candidate.
 
-What a member costs in a part is its price at the site times the part of the positions, but for the work of its kernels that
+What a candidate costs in a part is its price at the site times the part of the positions, but for the work of its kernels that
 knows no size: each form of a site pays that once.
 """
 
@@ -38,7 +38,7 @@ MOST_PARTS = 4
 class Parts:
     """A site's positions along `dim`, ascending in each group; one group is a site that is not cut.
 
-    `wrong`: the share of each group in the error that the cheapest structural member makes at the site.
+    `wrong`: the share of each group in the error that the cheapest structural candidate makes at the site.
     """
 
     dim: int
@@ -84,15 +84,15 @@ class Partly:
 
 
 def cut(node: fx.Node, entry: Candidates, approximations: Mapping[str, Approximation], replay: Replay) -> Parts:
-    """The parts of a site, by what its members do there; `WHOLE` where nothing can be gained."""
+    """The parts of a site, by what its candidates do there; `WHOLE` where nothing can be gained."""
     operator = target_name(node)
     cheap = structural(entry, approximations)
-    if operator not in CUT or not cheap or len(entry.members) < 2:
+    if operator not in CUT or not cheap or len(entry.kept) < 2:
         return WHOLE
     dim, count = positions(operator, "head" if operator == "softmax" else "token", shape_of(node))
     if count == 1:
         return WHOLE
-    cheapest = min(cheap, key=lambda member: (member.work.bytes, member.work.rounds))
+    cheapest = min(cheap, key=lambda candidate: (candidate.work.bytes, candidate.work.rounds))
     wrong = replay.at(entry.site, site_function(node, cheapest.choice, approximations)) - replay.at(entry.site)
     errors = wrong.square().mean([d for d in range(wrong.dim()) if d != dim + 1])  # the calls come first
     if count <= MOST_PARTS:
@@ -111,18 +111,18 @@ def _normal(values: Sequence[float]) -> tuple[float, ...]:
 
 
 def structural(entry: Candidates, approximations: Mapping[str, Approximation]) -> list[Candidate]:
-    """The members of level structural."""
-    return [member for member in entry.members if approximations[member.choice.approximation].level == "structural"]
+    """The candidates of level structural."""
+    return [candidate for candidate in entry.kept if approximations[candidate.choice.approximation].level == "structural"]
 
 
 def alone(
     found: Mapping[str, Candidates], parts: Mapping[str, Parts], approximations: Mapping[str, Approximation]
 ) -> dict[str, list[Partly]]:
-    """Site -> every structural member in every part alone: what the sweep has to measure."""
+    """Site -> every structural candidate in every part alone: what the sweep has to measure."""
     return {
         site: [
-            Partly(member.choice, parts[site].dim, group, parts[site].size)
-            for member in structural(entry, approximations)
+            Partly(candidate.choice, parts[site].dim, group, parts[site].size)
+            for candidate in structural(entry, approximations)
             for group in parts[site].groups
         ]
         for site, entry in found.items()
@@ -138,36 +138,36 @@ def with_shares(
     Without any, what parts were too many to be measured: by their errors at the site.
     """
     count, done = len(parts.groups), 0
-    members = []
-    for member in entry.members:
+    candidates = []
+    for candidate in entry.kept:
         shares = parts.shares
-        if approximations[member.choice.approximation].level == "structural":
+        if approximations[candidate.choice.approximation].level == "structural":
             shares = _normal(losses[done * count : (done + 1) * count]) or parts.wrong or shares
             done += 1
-        members.append(replace(member, shares=shares))
-    return replace(entry, members=tuple(members))
+        candidates.append(replace(candidate, shares=shares))
+    return replace(entry, kept=tuple(candidates))
 
 
 def slots_of(entry: Candidates, parts: Parts, prices: Prices) -> tuple[Slot, ...]:
-    """The slots of a site: one for each part, with the members as options in each."""
+    """The slots of a site: one for each part, with the candidates as options in each."""
     if len(parts.groups) == 1:
-        return (Slot(entry.site, tuple(Option(member.work, member.loss) for member in entry.members)),)
-    each = [_priced(entry.site, member, prices) for member in entry.members]
+        return (Slot(entry.site, tuple(Option(candidate.work, candidate.loss) for candidate in entry.kept)),)
+    each = [_priced(entry.site, candidate, prices) for candidate in entry.kept]
     return tuple(
         Slot(
             entry.site,
             tuple(
                 Option(Work(of.rounds, of.bytes * share, of.local_seconds * share), m.loss * m.shares[part], True, form, once)
-                for form, (m, (of, once)) in enumerate(zip(entry.members, each, strict=True))
+                for form, (m, (of, once)) in enumerate(zip(entry.kept, each, strict=True))
             ),
         )
         for part, share in enumerate(parts.shares)
     )
 
 
-def _priced(site: str, member: Candidate, prices: Prices) -> tuple[Work, Work]:
-    """(what goes by the positions, what is paid once) of a member. One operator after the other, rounds are paid once too."""
-    work, once = member.work, min(prices.once(site, member.choice), float(member.work.local_seconds))
+def _priced(site: str, candidate: Candidate, prices: Prices) -> tuple[Work, Work]:
+    """(what goes by the positions, what is paid once) of a candidate. One operator after the other, rounds are paid once too."""
+    work, once = candidate.work, min(prices.once(site, candidate.choice), float(candidate.work.local_seconds))
     rounds = (work.rounds, 0.0) if prices.parallel else (0.0, work.rounds)
     return Work(rounds[0], work.bytes, work.local_seconds - once), Work(rounds[1], 0.0, once)
 

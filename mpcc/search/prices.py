@@ -106,7 +106,7 @@ def _row(node: fx.Node, plain: Callable[[Any], Any]) -> Any:
 
 
 def structure(options: Any) -> Any:
-    """The options of a member without their numbers: integers and words, lengths of lists, which numbers are 0 or 1."""
+    """The options of a candidate without their numbers: integers and words, lengths of lists, which numbers are 0 or 1."""
     if isinstance(options, Mapping):
         return tuple((key, structure(value)) for key, value in options.items())
     if isinstance(options, (list, tuple)):

@@ -1,6 +1,6 @@
-"""How much each member at each site harms the model's outputs, everything else exact: one sweep over calibration inputs.
+"""How much each candidate at each site harms the model's outputs, everything else exact: one sweep over calibration inputs.
 
-The graph runs once a batch of inputs; for each member only what follows its site runs again. Measured values are kept
+The graph runs once a batch of inputs; for each candidate only what follows its site runs again. Measured values are kept
 (`mpcc.search.cache`).
 """
 
@@ -64,14 +64,14 @@ class Sensitivity:
             return choice.function(node, self.approximations)
         return site_function(node, choice, self.approximations)
 
-    def sweep(self, members: Mapping[str, Sequence[Choice | Partly]], tell: Tell = _silent) -> dict[str, list[float]]:
-        """Site -> loss of each member alone, at the whole site or in some part of it. Cached by content."""
+    def sweep(self, candidates: Mapping[str, Sequence[Choice | Partly]], tell: Tell = _silent) -> dict[str, list[float]]:
+        """Site -> loss of each candidate alone, at the whole site or in some part of it. Cached by content."""
         key = cache.key_of(self.module, self.columns, self.metric.source)
         known = cache.read(key)
-        names = {site: [self._entry(site, choice) for choice in row] for site, row in members.items()}
+        names = {site: [self._entry(site, choice) for choice in row] for site, row in candidates.items()}
         todo = {name: (site, i) for site, row in names.items() for i, name in enumerate(row) if name not in known}
         if todo:
-            functions = [{site: self.function(site, members[site][i])} for site, i in todo.values()]
+            functions = [{site: self.function(site, candidates[site][i])} for site, i in todo.values()]
             for name, outputs in zip(todo, self._outputs(functions, {}, tell), strict=True):
                 known[name] = self.metric.loss(outputs, self.reference)
             cache.write(key, known)
@@ -103,12 +103,12 @@ class Sensitivity:
                 tell(number * len(variants) + index + 1, len(parts) * len(variants))
         return [_joined(outputs) for outputs in found]
 
-    def _entry(self, site: str, member: Choice | Partly) -> str:
-        choice = member.choice if isinstance(member, Partly) else member
+    def _entry(self, site: str, candidate: Choice | Partly) -> str:
+        choice = candidate.choice if isinstance(candidate, Partly) else candidate
         approximation = self.approximations[choice.approximation]
         content: Any = [approximation.name, approximation.function_key(choice.options)]
-        if isinstance(member, Partly):
-            content += [member.dim, list(member.index)]
+        if isinstance(candidate, Partly):
+            content += [candidate.dim, list(candidate.index)]
         return cache.entry_of(site, content, [approximation])
 
 
@@ -122,22 +122,22 @@ def _joined(parts: Sequence[Outputs]) -> Outputs:
     return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
 
-def affordable(module: fx.GraphModule, members: Mapping[str, Sequence[Any]]) -> int:
-    """How many calls of a sweep over these members stay within MULTIPLY_ADDS: half the graph a member, on average."""
+def affordable(module: fx.GraphModule, candidates: Mapping[str, Sequence[Any]]) -> int:
+    """How many calls of a sweep over these candidates stay within MULTIPLY_ADDS: half the graph a candidate, on average."""
     once = sum(
         float(multiply_adds(Call(use.primitive, use.shapes, use.visibility, use.output, use.attrs))) for use in uses(module)
     )
-    return int(MULTIPLY_ADDS // max(1.0, once * sum(len(row) for row in members.values()) / 2))
+    return int(MULTIPLY_ADDS // max(1.0, once * sum(len(row) for row in candidates.values()) / 2))
 
 
 def affordable_calls(
-    module: fx.GraphModule, members: Mapping[str, Sequence[Any]], calibrated: bool = True, most: int = MOST_CALLS
+    module: fx.GraphModule, candidates: Mapping[str, Sequence[Any]], calibrated: bool = True, most: int = MOST_CALLS
 ) -> int:
-    """How many calls a sweep over these members takes: at least a few, whatever it costs.
+    """How many calls a sweep over these candidates takes: at least a few, whatever it costs.
 
     On noise it is not worth much time: 0 if that would not do, and then errors at the sites have to serve.
     """
-    calls = affordable(module, members)
+    calls = affordable(module, candidates)
     if calibrated:
         return min(most, max(FEWEST_CALLS, calls))
     return min(most, calls // 10) if calls // 10 >= FEWEST_CALLS else 0

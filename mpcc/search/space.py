@@ -24,11 +24,11 @@ class Space:
     parts: Mapping[str, Parts]
     problem: Problem
 
-    def members(self, picks: Picks) -> dict[str, list[Candidate]]:
+    def picked(self, picks: Picks) -> dict[str, list[Candidate]]:
         """Site -> the candidate that was picked for each of its parts."""
         left = iter(picks)
         return {
-            site: [entry.members[next(left)] for _ in self.parts[site].groups] for site, entry in self.candidates.items()
+            site: [entry.kept[next(left)] for _ in self.parts[site].groups] for site, entry in self.candidates.items()
         }
 
 
@@ -41,7 +41,7 @@ def space_of(task: Task, measurements: Measurements, prices: Prices) -> Space:
     for done, (site, entry) in enumerate(measurements.found.items()):
         task.progress("price", done, len(measurements.found))
         left[site] = measured(entry, measurements.losses[site], prices)
-        pays = structural(left[site], known) and len(left[site].members) > 1
+        pays = structural(left[site], known) and len(left[site].kept) > 1
         parts[site] = measurements.parts[site] if pays else WHOLE
         slots += slots_of(left[site], parts[site], prices)
     return Space(left, parts, Problem(tuple(slots), edges(task.graph), parallel=prices.parallel))

@@ -52,7 +52,7 @@ class Trials:
         return len(self._estimates)
 
     def plan(self, picks: Picks) -> Plan:
-        """The picks as a plan. Behind a structural choice every member is fitted to what its site sees then."""
+        """The picks as a plan. Behind a structural choice every candidate is fitted to what its site sees then."""
         if picks not in self._plans:
             self._plans[picks] = self._fitted(picks, self.task.subset)
         return self._plans[picks]
@@ -66,15 +66,15 @@ class Trials:
         return plan, made(task, plan).estimate
 
     def _fitted(self, picks: Picks, inputs: Inputs) -> Plan:
-        members, parts, changed = self.space.members(picks), self.space.parts, False
-        levels = {site: {self.known[m.choice.approximation].level for m in row} for site, row in members.items()}
+        candidates, parts, changed = self.space.picked(picks), self.space.parts, False
+        levels = {site: {self.known[m.choice.approximation].level for m in row} for site, row in candidates.items()}
         if not any("structural" in found for found in levels.values()):
-            return Plan({site: parts[site].entry([m.choice for m in row]) for site, row in members.items()})
+            return Plan({site: parts[site].entry([m.choice for m in row]) for site, row in candidates.items()})
 
         def choose(seen: SiteStatistics) -> Choice | Split:
             nonlocal changed
             site = seen.site.name
-            choices = [refitted(member, seen, self.known) if changed else member.choice for member in members[site]]
+            choices = [refitted(candidate, seen, self.known) if changed else candidate.choice for candidate in candidates[site]]
             changed = changed or "structural" in levels[site]
             return parts[site].entry(choices)
 
@@ -112,7 +112,7 @@ class Trials:
     # -- quality --
 
     def loss(self, picks: Picks) -> float:
-        """The loss of the joint choice. RangeError where inputs that are a quarter larger give no numbers: such may come."""
+        """The loss of the joint choice. RangeError where inputs that are a quarter larger give NaN or infinite values: such inputs may come."""
         measured = self.measurements.sensitivity
         wider = replace(measured, columns=tuple(_stretched(column) for column in measured.columns))
         if not all(torch.isfinite(values).all() for values in wider.joint(self.choices(picks))):

@@ -43,7 +43,7 @@ def check_recipe(recipe: Recipe, model: Any, example_inputs: Sequence[Tensor]) -
     if recipe.choice != "budget":
         for share in SHARES if recipe.choice == "share" else SHARES[-1:]:
             makes_a_plan(recipe, share, prepared, known)
-    request = Request(recipe, None, None, "crypten", Network.parse("lan"))
+    request = Request(recipe, None, None, "mpcc", Network.parse("lan"))
     trains_as_a_mixture(recipe, gates_of(prepared, request, known), prepared, known)
 
 

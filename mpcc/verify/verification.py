@@ -6,7 +6,7 @@
     private         the program, run by two parties and a dealer
 
 At each site the approximation is held against the operator on the very values that it gets there (`own`, beside what it
-declares), and the program's value against that of the approximated model (`fixed`: what has piled up so far).
+declares), and the program's value against that of the approximated model (`fixed`: the error accumulated so far).
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """By the number of rounds, the accurate default first."""
     seen = statistics.ranges["input"].widened(MARGIN)
     low, high = rounded_up(seen.low), rounded_up(seen.high)
-    found = [member for member in plan_exponentials(low, high, 0.0) if member.error < ROUGHEST]
+    found = [candidate for candidate in plan_exponentials(low, high, 0.0) if candidate.error < ROUGHEST]
     recorded = {"low": low, "high": high, "margin": MARGIN}
-    return tuple({**options_of(member), **recorded} for member in first_within(found, TOLERANCE))
+    return tuple({**options_of(candidate), **recorded} for candidate in first_within(found, TOLERANCE))
 
 
 def error(options: Options) -> float:

@@ -41,7 +41,7 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     low, high = float(f"{seen.low / MARGIN:.3g}"), float(f"{seen.high * MARGIN:.3g}")
     found = [{"eta": high, "steps": k, "low": low, "high": high, "margin": MARGIN} for k in range(1, STEPS + 1)]
     residual = 1 - low / high
-    enough = [member for member in found if residual ** (2 ** int(str(member["steps"]))) < 1e-3]
+    enough = [candidate for candidate in found if residual ** (2 ** int(str(candidate["steps"]))) < 1e-3]
     return tuple({str(m["steps"]): m for m in (found[-1], *enough[:1])}.values())
 
 

@@ -37,9 +37,9 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     found: list[Options] = []
     for degree in (2, 1):
         fit = fit_polynomial(lambda u: silu(np.sqrt(u)) - np.sqrt(u) / 2, 0.0, bound**2, degree)
-        member = {"coefficients": list(fit.coefficients), "low": -bound, "high": bound, "margin": MARGIN}
-        if error(member) < ROUGHEST:
-            found.append(member)
+        candidate = {"coefficients": list(fit.coefficients), "low": -bound, "high": bound, "margin": MARGIN}
+        if error(candidate) < ROUGHEST:
+            found.append(candidate)
     return tuple(found)
 
 

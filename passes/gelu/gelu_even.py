@@ -42,7 +42,7 @@ def fitted(threshold: float, degree: int) -> tuple[float, ...]:
     return fit_polynomial(even_part, 0.0, threshold**2, degree).coefficients
 
 
-def member(threshold: float, coefficients: Sequence[float]) -> Options:
+def candidate(threshold: float, coefficients: Sequence[float]) -> Options:
     return {"threshold": threshold, "coefficients": list(coefficients)}
 
 
@@ -50,7 +50,7 @@ def member(threshold: float, coefficients: Sequence[float]) -> Options:
 def best_threshold(degree: int) -> float:
     """The T with the least maximum error."""
     choices = np.round(np.arange(2.0, 3.61, 0.05), 2)
-    return float(min(choices, key=lambda t: error(member(float(t), fitted(float(t), degree)))))
+    return float(min(choices, key=lambda t: error(candidate(float(t), fitted(float(t), degree)))))
 
 
 def weighted(statistics: SiteStatistics, degree: int) -> Options:
@@ -62,7 +62,7 @@ def weighted(statistics: SiteStatistics, degree: int) -> Options:
         spread = density(np.abs(values[np.abs(values) < t]), floor=0.1) if (np.abs(values) < t).any() else None
         weight = None if spread is None else (lambda u, s=spread: s(np.sqrt(u)))  # noqa: E731
         fit = fit_polynomial(even_part, 0.0, t**2, degree, weight=weight, iterations=1)
-        options = member(t, fit.coefficients)
+        options = candidate(t, fit.coefficients)
         mean_square = float(np.square(plain(options, values) - gelu(values)).mean())
         if mean_square < least:
             best, least = options, mean_square
@@ -82,7 +82,7 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     found: list[Options] = []
     for degree in (4, 3, 2):
         threshold = best_threshold(degree)
-        found += [member(threshold, fitted(threshold, degree)), weighted(statistics, degree)]
+        found += [candidate(threshold, fitted(threshold, degree)), weighted(statistics, degree)]
     return tuple(found)
 
 

@@ -47,9 +47,9 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
         fit = fit_polynomial(
             lambda u: gelu(np.sqrt(u)) - np.sqrt(u) / 2, 0.0, bound**2, degree, weight=weight, iterations=4
         )
-        member = {"coefficients": list(fit.coefficients), "low": -bound, "high": bound, "margin": MARGIN}
-        if error(member) < ROUGHEST:
-            found.append(member)
+        candidate = {"coefficients": list(fit.coefficients), "low": -bound, "high": bound, "margin": MARGIN}
+        if error(candidate) < ROUGHEST:
+            found.append(candidate)
     return tuple(found)
 
 

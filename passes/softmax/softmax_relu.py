@@ -40,7 +40,7 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
         chains = [chain for chain in plan_chains("reciprocal", floor, high) if chain.error < ROUGHEST]
         recorded = {"floor": floor, "high": high, "margin": MARGIN}
         found += [{**options_of(chain), **recorded} for chain in first_within(chains, TOLERANCE)[:1]]
-    return tuple({**member, "joined": joined} for member in found for joined in (True, False))
+    return tuple({**candidate, "joined": joined} for candidate in found for joined in (True, False))
 
 
 def quantities(x: Tensor, *, dim: int) -> dict[str, Tensor]:

@@ -115,10 +115,10 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
                 own = {"start": list(exponential.start), "front": list(front), "last": [4], "chain": chain.to_json()}
                 if chain.error < 0.05:
                     found.append((rank, {**own, **rough, "bottom": bottom, "top": top, **recorded}))
-    found.sort(key=lambda member: member[0])
-    members = [options for _, options in found[:MOST_CANDIDATES]]
-    finer = [{**options, "last": [2, 2]} for options in members[:2]]
-    return tuple({**options, "joined": joined} for options in (*members, *finer) for joined in (True, False))
+    found.sort(key=lambda pair: pair[0])
+    fitted = [options for _, options in found[:MOST_CANDIDATES]]
+    finer = [{**options, "last": [2, 2]} for options in fitted[:2]]
+    return tuple({**options, "joined": joined} for options in (*fitted, *finer) for joined in (True, False))
 
 
 def _exponential(low: float, high: float, front: tuple[int, ...]) -> Exponential:

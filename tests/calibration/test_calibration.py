@@ -1,4 +1,4 @@
-"""Calibration sees what the operators see, whatever the static batch, and the default plan takes accurate members."""
+"""Calibration sees what the operators see, whatever the static batch, and the default plan takes accurate candidates."""
 
 from __future__ import annotations
 

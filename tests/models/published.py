@@ -20,7 +20,7 @@ from mpcc.ir import mpc
 
 @dataclass(frozen=True)
 class Published:
-    """A member under the name that the table shows."""
+    """A candidate under the name that the table shows."""
 
     name: str
     approximation: Approximation
@@ -28,7 +28,7 @@ class Published:
 
 
 def published(statistics: SiteStatistics) -> list[Published]:
-    """The published members at a site."""
+    """The published candidates at a site."""
     return OPERATORS[statistics.site.operator](statistics)
 
 
@@ -45,9 +45,9 @@ def _gelu(statistics: SiteStatistics) -> list[Published]:
         "gelu_identity": "identity (MPCViT+)",
     }
     known = registry.approximations()
-    members = {name: known[name].candidates(statistics)[0] for name in titles}
-    members["gelu_quad"] = {"coefficients": [0.25, 0.5, 0.125]}  # the nearer of the two published ones
-    return [Published(title, known[name], members[name]) for name, title in titles.items()]
+    candidates = {name: known[name].candidates(statistics)[0] for name in titles}
+    candidates["gelu_quad"] = {"coefficients": [0.25, 0.5, 0.125]}  # the nearer of the two published ones
+    return [Published(title, known[name], candidates[name]) for name, title in titles.items()]
 
 
 def _limit(x: Any, squarings: int) -> Any:

@@ -27,7 +27,7 @@ TOKENS = 9
 
 @dataclass(frozen=True)
 class Case:
-    """The model ready for choices, its exact plan, and members for the two sites."""
+    """The model ready for choices, its exact plan, and candidates for the two sites."""
 
     prepared: Prepared
     plan: Plan

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -277,8 +278,9 @@ def test_rubbish_ends_nothing(service: Service, data: bytes) -> None:
     service.start("server", "dealer")
     for role in ("server", "dealer"):
         sock = service.connect(role)
-        sock.sendall(data)
-        sock.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # it may be closed already
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
     service.ask()
 
 
@@ -311,6 +313,17 @@ def test_notices_of_strangers_are_bounded() -> None:
     for number in range(500):
         notices.add(f"refused {number}")
     assert len(notes) == listener.NOTICES
+
+
+def test_a_broken_log_closes_nothing(service: Service) -> None:
+    def broken(text: str) -> None:
+        raise BrokenPipeError
+
+    service.start("server", notice=broken)
+    service.start("dealer")
+    for _ in range(3):
+        service.connect("server").close()
+    service.ask()
 
 
 # -- what a peer may say --

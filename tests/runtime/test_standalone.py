@@ -16,6 +16,7 @@ from mpcc.program.program import Program
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.runtime.net.authority import make
 from mpcc.runtime.net.connect import PeerConfig, parse_peers
+from mpcc.runtime.net.handshake import Terms
 from mpcc.runtime.net.identity import Identity
 from mpcc.runtime.session.participant import Report
 from mpcc.runtime.session.session import Outcome
@@ -140,14 +141,14 @@ def test_who_connects_and_hangs_up_does_not_end_the_wait() -> None:
     assert ended["server"] == [] and len(ended["client"]) == 1
 
 
-def test_without_tls_nobody_gets_in_who_has_it(keys: Path) -> None:
+def test_a_plain_connection_to_a_tls_listener_is_refused_and_explained(keys: Path) -> None:
     made = program("relu")
-    trio = Trio(insecure_dealer=True, connect_seconds=1.0)
+    trio = Trio(insecure_dealer=True, connect_seconds=2.0)
     trio.start("server", made, identity=Identity.of(keys / "good", "server"))
-    trio.start("client", made)
-    ended = trio.join()
-    assert isinstance(ended["server"], PartyError) and "did not come; 127.0.0.1 was refused" in str(ended["server"])
-    assert isinstance(ended["client"], MpccError)
+    with pytest.raises(PartyError, match="expects TLS"):
+        PeerConfig("client", trio.peers).meet("server", Terms(made.digest, "v1", None, True))
+    error = trio.join()["server"]
+    assert isinstance(error, PartyError) and "did not come; 127.0.0.1 was refused" in str(error)
 
 
 def test_a_client_that_fails_is_heard_by_all() -> None:

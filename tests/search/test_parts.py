@@ -1,4 +1,4 @@
-"""Parts of a site: which are cut, what one alone does, what members cost in them, and that a search takes them."""
+"""Parts of a site: which are cut, what one alone does, what candidates cost in them, and that a search takes them."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def test_heads_and_tokens_are_slots_of_their_site(search: Search) -> None:
         assert sorted(place for group in parts.groups for place in group) == list(range(parts.size))
         assert 1 < len(parts.groups) <= 4
         assert sum(slot.site == site for slot in search.problem.slots) == len(search.trials.space.parts[site].groups)
-        for member in search.trials.space.candidates[site].members:
-            assert sum(member.shares) == pytest.approx(1.0)
+        for candidate in search.trials.space.candidates[site].kept:
+            assert sum(candidate.shares) == pytest.approx(1.0)
 
 
 def test_alike_in_all_parts_is_the_whole_site(search: Search) -> None:
-    """Work and loss of the site's members are those of its slots together."""
+    """Work and loss of the site's candidates are those of its slots together."""
     for site, slot in zip(search.trials.space.candidates, search.problem.whole.slots, strict=True):
-        members = search.trials.space.candidates[site].members
-        assert [o.loss for o in slot.options] == pytest.approx([m.loss for m in members])
-        assert [o.work.bytes for o in slot.options] == pytest.approx([float(m.work.bytes) for m in members])
-        assert [o.work.local_seconds for o in slot.options] == pytest.approx([float(m.work.local_seconds) for m in members])
+        candidates = search.trials.space.candidates[site].kept
+        assert [o.loss for o in slot.options] == pytest.approx([m.loss for m in candidates])
+        assert [o.work.bytes for o in slot.options] == pytest.approx([float(m.work.bytes) for m in candidates])
+        assert [o.work.local_seconds for o in slot.options] == pytest.approx([float(m.work.local_seconds) for m in candidates])
 
 
 def test_a_split_is_no_loses_more_than_whole_sites_within_the_same_bytes(search: Search) -> None:
@@ -61,7 +61,7 @@ def test_a_split_is_no_loses_more_than_whole_sites_within_the_same_bytes(search:
 def test_picks_of_parts_become_a_split(search: Search) -> None:
     picks = list(search.problem.in_parts([0] * len(search.trials.space.candidates)))
     first = next(place for place, slot in enumerate(search.problem.slots) if slot.site == GELU)
-    picks[first] = len(search.trials.space.candidates[GELU].members) - 1
+    picks[first] = len(search.trials.space.candidates[GELU].kept) - 1
     entry = search.trials.plan(tuple(picks)).choices[GELU]
     assert isinstance(entry, Split) and len(entry.parts) == 2
     assert search.trials.estimate(tuple(picks)).bytes > 0
@@ -79,18 +79,18 @@ def test_a_part_alone_leaves_the_rest_as_it_was(search: Search) -> None:
 
 def test_nothing_is_cut_where_no_member_is_structural(search: Search) -> None:
     entry = search.trials.space.candidates[GELU]
-    bounded = [m for m in entry.members if registry.approximation(m.choice.approximation).level != "structural"]
+    bounded = [m for m in entry.kept if registry.approximation(m.choice.approximation).level != "structural"]
     node = sites(search.trials.task.graph)[GELU]
     few = Candidates(GELU, tuple(bounded))
     assert cut(node, few, registry.approximations(), None) == WHOLE  # type: ignore[arg-type]
 
 
 def test_shares_are_scaled_to_the_loss_of_the_whole() -> None:
-    members = (Candidate(Choice("softmax_scaling"), Work(), 0.5, 2.0), Candidate(Choice("softmax_max"), Work(), 0.1, 1.0))
+    candidates = (Candidate(Choice("softmax_scaling"), Work(), 0.5, 2.0), Candidate(Choice("softmax_max"), Work(), 0.1, 1.0))
     parts = Parts(1, ((0,), (1, 2, 3)))
-    scaling, exact = with_shares(Candidates("s", members), parts, [0.1, 0.3], registry.approximations()).members
+    scaling, exact = with_shares(Candidates("s", candidates), parts, [0.1, 0.3], registry.approximations()).kept
     assert scaling.shares == pytest.approx((0.25, 0.75)) and exact.shares == pytest.approx((0.25, 0.75))
-    assert with_shares(Candidates("s", members), parts, [0.0, 0.0], registry.approximations()).members[0].shares == parts.shares
+    assert with_shares(Candidates("s", candidates), parts, [0.0, 0.0], registry.approximations()).kept[0].shares == parts.shares
 
 
 @pytest.mark.parametrize("parallel", [True, False])
@@ -103,11 +103,11 @@ def test_what_knows_no_size_is_paid_once_a_form(parallel: bool) -> None:
             return 0.2
 
     shares = (0.5, 0.5)
-    members = (
+    candidates = (
         Candidate(Choice("a"), Work(3, 100, 1.0), 0.5, 2.0, shares=shares),
         Candidate(Choice("b"), Work(7, 300, 2.0), 0.1, 0.0, shares=shares),
     )
-    slots = slots_of(Candidates("s", members), Parts(1, ((0,), (1,))), Fake())  # type: ignore[arg-type]
+    slots = slots_of(Candidates("s", candidates), Parts(1, ((0,), (1,))), Fake())  # type: ignore[arg-type]
     problem = Problem(slots, parallel=False) if not parallel else Problem(slots)
     mixed = problem.work((0, 1))
     assert mixed.bytes == pytest.approx(200) and mixed.local_seconds == pytest.approx(0.4 + 0.9 + 0.4)

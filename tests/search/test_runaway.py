@@ -40,8 +40,8 @@ def choices(prepared: pipeline.Prepared, **other: str) -> dict[str, Choice]:
     found = {site: entry for site, entry in pipeline.first_plan(prepared, "bounded").choices.items() if isinstance(entry, Choice)}
     named = {"norm": NORM, "softmax": SOFTMAX, "gelu": GELU}
     for key, name in other.items():
-        (member, *_) = registry.approximations()[name].candidates(prepared.statistics[named[key]])
-        found[named[key]] = Choice(name, dict(member))
+        (candidate, *_) = registry.approximations()[name].candidates(prepared.statistics[named[key]])
+        found[named[key]] = Choice(name, dict(candidate))
     return found
 
 

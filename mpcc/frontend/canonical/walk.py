@@ -178,7 +178,7 @@ def _place(node: fx.Node) -> str:
 
 
 def constant_of(value: Any, name: str) -> Any:
-    """A parameter or buffer as a constant under its own name; what is no tensor stays."""
+    """A parameter or buffer as a constant under its own name; what is not a tensor stays."""
     if not isinstance(value, torch.Tensor):
         return value
     trainable = isinstance(value, torch.nn.Parameter) and value.is_floating_point()

@@ -21,7 +21,7 @@ from onnx import GraphProto, NodeProto
 from mpcc.ir.names import safe_path
 
 SCOPES = "pkg.torch.onnx.name_scopes"
-# The exporter writes a list as Python prints it; it is never evaluated. Names with quotes in them are no layers.
+# The exporter writes a list as Python prints it; it is never evaluated. Names with quotes in them are not layers.
 _QUOTED = re.compile(r"""'([^'\\]*)'|"[^"]*\"""")
 # Characters of a property or a name that are looked at.
 LONGEST = 1 << 14

@@ -131,7 +131,7 @@ def execute(steps: Sequence[Step], env: Env) -> None:
 
 
 def encode_weights(program: Program) -> dict[str, Tensor]:
-    """The owner's weights as ring integers, by placeholder name."""
+    """The server's weights as ring integers, by placeholder name."""
     weights = ((n.name, weight_of(n)) for n in program.online.graph.nodes)
     return {name: encode_tensor(program.constants[w.constant], w.scale) for name, w in weights if w is not None}
 
@@ -151,7 +151,7 @@ class Party:
     # -- set-up --
 
     def setup_message(self, correlations: Mapping[str, Any]) -> Tensor | None:
-        """The owner's message: all masked weights. The other party sends nothing."""
+        """The server's message: all masked weights. The client sends nothing."""
         self.fixed.update(correlations)
         if self.party == 1:
             return None

@@ -29,7 +29,7 @@ MOST_CALLS, MOST_VALUES = 4, 1 << 28
 
 @dataclass(frozen=True)
 class AccumulatedError:
-    """What has piled up where a site ends: the largest difference, and the root mean square of the value itself."""
+    """The error accumulated up to the end of a site: the largest difference, and the root mean square of the value itself."""
 
     largest: float
     size: float

@@ -1,6 +1,6 @@
 """One party's side of a session: set up once, then prepare and run one inference after another.
 
-Party 0 (the model's owner) holds the weights, party 1 (the client) the input. Without an input of its own, party 0
+Party 0 (the server) holds the weights, party 1 (the client) the input. Without an input of its own, party 0
 sends its part of the first exchange ahead of time, so that the client's message alone starts an inference.
 """
 
@@ -56,7 +56,7 @@ class Inference:
         self._sent = False
 
     def set_up(self) -> None:
-        """The owner's masked weights, once for all inferences of the session."""
+        """The server's masked weights, once for all inferences of the session."""
         start = time.perf_counter()
         slot = Slot(Phase.SETUP)
         words = self.program.cost.setup_bytes // 8

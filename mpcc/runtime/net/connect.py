@@ -61,6 +61,10 @@ class PeerConfig:
         wire = self.connect_with_retry(peer)
         try:
             return wire, handshake(wire, self.role, (peer,), terms)[1]
+        except ConnectionLost as error:
+            wire.close()
+            hint = "Perhaps the other side expects TLS (--tls)." if self.identity is None else None
+            raise ConnectionLost(error.what, where=error.where, hint=hint) from None
         except BaseException:
             wire.close()
             raise

@@ -150,7 +150,7 @@ class _Notices:
                 return
             self._renew()
             self._given += 1
-        self.notice(text)
+        self._say(text)
 
     def flush(self) -> None:
         with self._lock:
@@ -160,8 +160,14 @@ class _Notices:
         if time.monotonic() < self._begin + NOTICE_SECONDS:
             return
         if self._left_out:
-            self.notice(f"{self._left_out} more were refused")
+            self._say(f"{self._left_out} more were refused")
         self._begin, self._given, self._left_out = time.monotonic(), 0, 0
+
+    def _say(self, text: str) -> None:
+        try:
+            self.notice(text)
+        except Exception:  # where reports go is closed: that must not close the service to newcomers
+            pass
 
 
 def _shut(sock: socket.socket) -> None:

@@ -19,7 +19,7 @@ MOST_TEXT = 300
 
 
 class Malformed(Exception):
-    """Bytes that are no control message; the text says why."""
+    """Bytes that are not a control message; the text says why."""
 
 
 def encode(message: Mapping[str, Value]) -> bytes:

@@ -34,7 +34,7 @@ HANDSHAKE_SECONDS = 10.0
 class Deadline:
     """How long a read may take in total, however its bytes trickle in. TimeoutError from `check`.
 
-    `from_first_byte`: the time runs from the first byte on, so an idle peer is no fault.
+    `from_first_byte`: the time runs from the first byte on, so an idle peer is not at fault.
     """
 
     def __init__(self, seconds: float, *, from_first_byte: bool = False) -> None:

@@ -18,6 +18,8 @@ MOST_WAITING = 32
 """Clients in a queue, and halves of a session per role at a dealer."""
 PAIR_SECONDS = 60.0
 """How long a dealer keeps one half of a session whose other half does not come."""
+LOOK_SECONDS = 0.2
+"""How often whoever waits looks whether it should stop."""
 
 
 class ClientQueue:
@@ -157,11 +159,11 @@ class Pairing:
 def _wait(changed: threading.Condition, deadline: float | None) -> bool:
     """Wait for a change; False past the deadline."""
     if deadline is None:
-        changed.wait(1.0)
+        changed.wait(LOOK_SECONDS)
         return True
     left = deadline - time.monotonic()
     if left > 0:
-        changed.wait(min(left, 1.0))
+        changed.wait(min(left, LOOK_SECONDS))
     return left > 0
 
 
