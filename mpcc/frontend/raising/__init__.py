@@ -42,7 +42,7 @@ def raise_patterns(graph: fx.Graph) -> None:
             norm = norms.recognise(region)
             if norm is not None:
                 norms.replace(graph, region, norm)
-                graph.eliminate_dead_code()
+                _forget(graph, region)
                 break
     for group in _function_regions(graph):
         left -= len(group)
@@ -50,11 +50,18 @@ def raise_patterns(graph: fx.Graph) -> None:
             function = functions.recognise(region)
             if function is not None:
                 functions.replace(graph, region, *function)
-                graph.eliminate_dead_code()
+                _forget(graph, region)
                 break
     if left <= 0:
         warnings.warn(f"only the first {MOST_REGIONS:,} candidates for a known function were looked at", stacklevel=2)
     absorb_constants(graph)
+
+
+def _forget(graph: fx.Graph, region: Region) -> None:
+    """Drop what of a replaced region nothing else reads."""
+    for node in reversed(region.nodes):
+        if not node.users:
+            graph.erase_node(node)
 
 
 def explain(graph_module: fx.GraphModule) -> list[str]:
