@@ -1,11 +1,15 @@
-"""Nothing that is read ever runs: hostile text in every text field of an ONNX file, and sizes that no file means.
+"""Nothing that is read ever runs: hostile text in every text field of every kind of model file.
 
 An audit hook watches what the interpreter does while a file is read. What comes out is the right answer or an MpccError.
 """
 
 from __future__ import annotations
 
-import time
+import io
+import json
+import os
+import pickle
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +18,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from mpcc import capture
 from mpcc.errors import MpccError
-from mpcc.frontend.limits import Limits
-from tests.frontend.hostile import HOSTILE, WATCH, right_or_refused
-from tests.models.onnx_build import f, i, model, weights
+from tests.frontend.hostile import HOSTILE, member, not_watching, rewritten, right_or_refused
+from tests.models.onnx_build import model, weights
+
+# ---------------------------------------------------------------------------------------------------------- ONNX
 
 
 def with_everything(folder: Path) -> onnx.ModelProto:
@@ -111,7 +116,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[onnx.ModelProto, Pat
 
 
 @pytest.mark.parametrize("start", range(2))
-def test_hostile_text_in_every_field_of_an_onnx_file(base: Any, nothing_runs: None, start: int) -> None:
+def test_hostile_text_in_every_field_of_an_onnx_file(base: Any, nothing_runs: list[str], start: int) -> None:
     """Each field gets two texts in five, each text comes to two fields in five, by turns."""
     proto, folder, x, wanted = base
     count = len(list(text_fields(proto)))
@@ -123,115 +128,118 @@ def test_hostile_text_in_every_field_of_an_onnx_file(base: Any, nothing_runs: No
             evil.CopyFrom(proto)
             _, write = list(text_fields(evil))[place]
             write(text)
-            with WATCH.paused():
+            with not_watching():
                 path.write_bytes(evil.SerializeToString())
             read += right_or_refused(path, x, wanted)
     assert read > count  # most fields decide nothing
 
 
 @pytest.mark.parametrize("old", ["x", "stem.weight", "head.weight", "constant", "c", "d", "y"])
-def test_hostile_names_of_values_are_only_names(base: Any, nothing_runs: None, old: str) -> None:
+def test_hostile_names_of_values_are_only_names(base: Any, nothing_runs: list[str], old: str) -> None:
     proto, folder, x, wanted = base
     for text in HOSTILE:
         evil = onnx.ModelProto()
         evil.CopyFrom(proto)
         renamed(evil, old, text)
-        with WATCH.paused():
+        with not_watching():
             (folder / "renamed.onnx").write_bytes(evil.SerializeToString())
         read = right_or_refused(folder / "renamed.onnx", x, wanted)
         assert read or text in ("", HOSTILE[-1])
 
 
-def bomb(kind: str) -> onnx.ModelProto:
-    """A small file that asks for much."""
-    many, square = i(10**9), i(10**6, 10**6)
-    add = [helper.make_node("Add", ["x", "b"], ["y"])]
-    shapes = {"x": [1, 4]}
-    if kind == "constant_of_shape":
-        return model([helper.make_node("ConstantOfShape", ["n"], ["b"]), *add], shapes, ["y"], {"n": many})
-    if kind == "expand":
-        return model([helper.make_node("Expand", ["one", "n"], ["b"]), *add], shapes, ["y"], {"n": square, "one": f(1, 2)[:1]})
-    if kind == "expand_input":
-        return model([helper.make_node("Expand", ["x", "n"], ["y"])], {"x": [1, 1]}, ["y"], {"n": square})
-    if kind == "tile":
-        return model([helper.make_node("Tile", ["x", "n"], ["y"])], shapes, ["y"], {"n": i(10**9, 10**3)})
-    if kind == "tile_constant":
-        return model([helper.make_node("Tile", ["f", "n"], ["b"]), *add], shapes, ["y"], {"n": many, "f": f(1, 2)})
-    if kind == "pad":
-        return model([helper.make_node("Pad", ["f", "n"], ["b"]), *add], shapes, ["y"], {"n": i(0, 10**10), "f": f(1, 2)})
-    if kind == "range":
-        nodes = [helper.make_node("Range", ["a", "n", "d"], ["r"]), helper.make_node("Cast", ["r"], ["b"], to=1), *add]
-        return model(nodes, shapes, ["y"], {"a": np.int64(0), "n": np.int64(10**11), "d": np.int64(1)})
-    if kind == "one_hot":
-        nodes = [helper.make_node("OneHot", ["p", "n", "v"], ["b"]), *add]
-        return model(nodes, shapes, ["y"], {"p": i(1), "n": np.int64(10**10), "v": f(0, 1)})
-    if kind == "doubling":
-        nodes = [helper.make_node("Concat", [f"d{k}", f"d{k}"], [f"d{k + 1}"], axis=0) for k in range(40)]
-        return model([*nodes, helper.make_node("Add", ["x", "d40"], ["y"])], shapes, ["y"], {"d0": weights(64, 4)})
-    if kind == "doubling_input":
-        nodes = [helper.make_node("Concat", [f"d{k}", f"d{k}"], [f"d{k + 1}"], axis=0) for k in range(40)]
-        return model(nodes, {"d0": [1, 4]}, ["d40"])
-    if kind == "nodes":
-        return model([helper.make_node("Relu", [f"r{k}"], [f"r{k + 1}"]) for k in range(30_000)], {"r0": [1, 4]}, ["r30000"])
-    if kind == "split":
-        outputs = [f"o{k}" for k in range(3)]
-        return model([helper.make_node("Split", ["x"], outputs, num_outputs=10**9, axis=1)], {"x": [1, 4]}, ["o0"], opset=18)
-    if kind == "functions":
-        proto = model([helper.make_node("F40", ["x"], ["y"], domain="own")], shapes, ["y"])
-        for k in range(41):
-            inner = f"F{k - 1}" if k else "Relu"
-            calls = [helper.make_node(inner, [a], [b], domain="own" if k else "") for a, b in (("a", "m"), ("m", "b"))]
-            opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
-            proto.functions.append(helper.make_function("own", f"F{k}", ["a"], ["b"], calls, opsets))
-        proto.opset_import.append(helper.make_opsetid("own", 1))
-        return proto
-    if kind == "loop":
-        body = helper.make_graph(
-            [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Relu", ["v"], ["w"])],
-            "body",
-            [helper.make_tensor_value_info(n, t, s) for n, t, s in (("k", 7, []), ("go", 9, []), ("v", 1, [1, 4]))],
-            [helper.make_tensor_value_info("on", 9, []), helper.make_tensor_value_info("w", 1, [1, 4])],
-        )
-        loop = helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)
-        return model([loop], shapes, ["y"], {"n": np.int64(10**9)})
-    if kind == "products":
-        nodes = [helper.make_node("ConstantOfShape", ["n"], ["m0"], value=numpy_helper.from_array(f(1)))]
-        nodes += [helper.make_node("MatMul", [f"m{k}", f"m{k}"], [f"m{k + 1}"]) for k in range(500)]
-        nodes += [helper.make_node("MatMul", ["x", "m500"], ["y"])]
-        return model(nodes, {"x": [1, 4000]}, ["y"], {"n": i(4000, 4000)})
-    proto = model(add, shapes, ["y"], {"b": weights(4)})
-    proto.graph.initializer[0].dims[:] = [10**9, 10**3]
-    return proto
+# ----------------------------------------------------------------------------------------------------------- .pt2
 
 
-KINDS = [
-    *("constant_of_shape", "expand", "expand_input", "tile", "tile_constant", "pad", "range", "one_hot", "doubling"),
-    *("doubling_input", "nodes", "split", "functions", "loop", "products", "dims"),
-]
+def texts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The places of all texts, keys too (marked by a trailing None)."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        if isinstance(value, dict):
+            yield (*path, key, None)
+        if isinstance(item, str):
+            yield (*path, key)
+        yield from texts(item, (*path, key))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_small_file_that_asks_for_much_is_refused_at_once(kind: str, tmp_path: Path) -> None:
-    """Below a gigabyte: the process may not grow by more while it reads."""
-    path = tmp_path / "bomb.onnx"
-    onnx.save(bomb(kind), path)
-    before, start = _memory(), time.process_time()
-    with pytest.raises(MpccError) as caught:
-        capture(path)
-    assert str(caught.value)
-    assert _memory() - before < 2**30 and time.process_time() - start < 20  # nowhere near, and no bomb ends on its own
+def changed(document: Any, path: tuple[Any, ...], text: str) -> bytes:
+    copied = json.loads(json.dumps(document))
+    where, is_key = copied, path[-1] is None
+    steps = path[:-1] if is_key else path
+    for step in steps[:-1]:
+        where = where[step]
+    if is_key:
+        where[text] = where.pop(steps[-1])
+    else:
+        where[steps[-1]] = text
+    return json.dumps(copied).encode()
 
 
-def _memory() -> int:
-    import resource
+@pytest.mark.parametrize("name", ["models/model.json", "data/weights/model_weights_config.json"])
+def test_hostile_text_in_every_field_of_a_pt2_file(program: Any, nothing_runs: list[str], name: str) -> None:
+    path, x, wanted = program
+    document = json.loads(member(path, name))
+    places = [place for place in texts(document) if "stack_trace" not in place]
+    for number, place in enumerate(places):
+        if number % 2 or place[-1] is None and number % 6:  # keys of the same objects come again and again
+            continue
+        content = changed(document, place, HOSTILE[number % len(HOSTILE)])
+        right_or_refused(rewritten(path, {name: content}), x, wanted)
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("echo mpcc_sentinel",)
 
 
-def test_the_limits_can_be_raised() -> None:
-    proto = model(
-        [helper.make_node("Relu", [f"r{k}"], [f"r{k + 1}"]) for k in range(30)], {"r0": [1, 4]}, ["r30"]
-    )  # fmt: skip
-    with pytest.raises(MpccError, match=r"more than 20 nodes\n.*Limits"):
-        capture(proto, limits=Limits(nodes=20))
-    assert capture(proto, limits=Limits(nodes=20).times(2))(torch.zeros(1, 4)).shape == (1, 4)
+def test_no_member_of_a_pt2_file_is_unpickled(program: Any, nothing_runs: list[str]) -> None:
+    path, x, wanted = program
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Evil()))
+        archive.writestr("archive/version", "3")
+    evil = buffer.getvalue()
+    assert right_or_refused(rewritten(path, {"data/sample_inputs/model.pt": evil}), x, wanted)
+    assert right_or_refused(rewritten(path, {"data/sample_inputs/model.pt": None}), x, wanted)
+    for name in ("data/weights/model.pt", "data/constants/model.pt", "data/aotinductor/model/x.so", "extra/x"):
+        right_or_refused(rewritten(path, {name: evil}), x, wanted)
+    config = json.loads(member(path, "model_weights_config.json"))
+    config["config"]["head.weight"] |= {"use_pickle": True}
+    change: dict[str, bytes | None] = {"data/weights/model_weights_config.json": json.dumps(config).encode()}
+    change |= {f"data/weights/weight_{number}": evil for number in range(12)}
+    assert not right_or_refused(rewritten(path, change), x, wanted)
+    for prefix in ("custom_obj_0", "opaque_obj_0", "tensor_0"):
+        entry = {"path_name": prefix, "is_param": False, "use_pickle": True, "tensor_meta": None}
+        change = {
+            "data/constants/model_constants_config.json": json.dumps({"config": {"c": entry}}).encode(),
+            f"data/constants/{prefix}": pickle.dumps(Evil()),
+        }
+        assert not right_or_refused(rewritten(path, change), x, wanted)
+
+
+def test_an_old_pickled_program_is_refused(tmp_path: Path, nothing_runs: list[str]) -> None:
+    with not_watching():
+        with zipfile.ZipFile(tmp_path / "old.pt2", "w") as archive:
+            archive.writestr("version", "8.1")
+            for name in ("serialized_exported_program.json", "serialized_state_dict.json", "serialized_constants.json"):
+                archive.writestr(name, pickle.dumps(Evil()))
+        (tmp_path / "bare.pt2").write_bytes(pickle.dumps(Evil()))
+    for name in ("old.pt2", "bare.pt2"):
+        with pytest.raises(MpccError, match="cannot read it"):
+            capture(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system", "torch.load", "torch.hub.load", "builtins.eval", "_operator.attrgetter", "math.__class__",
+        "torch.ops.aten.from_file.default", "torch.ops.aten.save.default", "torch.ops.aten.__class__.__init__",
+        "torch.ops.load_library", "torch.ops.higher_order.cond", "torch.ops.aten.relu", "torch.ops.aten.relu.__call__",
+    ],
+)  # fmt: skip
+def test_operators_of_a_pt2_file_come_from_a_closed_table(program: Any, nothing_runs: list[str], target: str) -> None:
+    path, x, wanted = program
+    document = json.loads(member(path, "models/model.json"))
+    for node in document["graph_module"]["graph"]["nodes"]:
+        if node["target"] == "torch.ops.aten.softmax.int":
+            node["target"] = target
+    assert not right_or_refused(rewritten(path, {"models/model.json": json.dumps(document).encode()}), x, wanted)
