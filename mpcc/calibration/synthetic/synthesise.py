@@ -1,0 +1,90 @@
+"""Puts the families together: how many inputs, which of them inverted, and a second family that judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from ..ranges import values_a_call
+from .families import fitted, judging
+from .invert import inverted
+from .kinds import Kind, kinds
+
+SEED = 0
+MOST, FEWEST, MOST_JUDGING = 320, 4, 240
+VALUES = 1 << 27
+"""Values of a graph's nodes over all calls: what a run over the inputs costs."""
+MOST_INVERTED, FEWEST_INVERTED = 48, 8
+STEPS = 60
+INVERSION_VALUES = 1 << 32
+"""Values of a graph's nodes over all steps of an inversion, three for each of a step: forward once, backward twice."""
+
+Call = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Inputs made from a model. `columns` [calls, *shape] for each input fit ranges, `judge` chose nothing."""
+
+    kinds: tuple[Kind, ...]
+    columns: tuple[Tensor, ...]
+    judge: tuple[Tensor, ...]
+    inverted: int
+
+    def calls(self, gain: float = 1.0) -> list[Call]:
+        """One tuple a call; floats that are no mask are `gain` times as large."""
+        scaled = [
+            column * gain if column.is_floating_point() and kind.kind != "mask" else column
+            for kind, column in zip(self.kinds, self.columns, strict=True)
+        ]
+        return list(zip(*scaled, strict=True))
+
+    def judging(self) -> list[Call]:
+        """The judge's calls."""
+        return list(zip(*self.judge, strict=True))
+
+    @property
+    def source(self) -> str:
+        """Where the range of the values comes from, for each input."""
+        return "; ".join(f"{kind.name}: {kind.kind} in [{kind.low:.3g}, {kind.high:.3g}], {kind.source}" for kind in self.kinds)
+
+
+def synthesise(
+    graph: fx.GraphModule,
+    *,
+    input_range: tuple[float, float] | None = None,
+    configured: tuple[float, float] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Synthetic:
+    """Inputs for an nn-level graph. `input_range` is what the user says of the values of its pictures and features,
+    `configured` what the model's configuration says (`kinds.configured_range`)."""
+    generator = torch.Generator().manual_seed(SEED)
+    found = tuple(kinds(graph, input_range, configured))
+    values = max(1, values_a_call(graph))
+    count = max(FEWEST, min(MOST, VALUES // values))
+    columns = [fitted(kind, count, generator) for kind in found]
+    extra = _inverted(graph, found, values, generator, progress)
+    if extra is not None:
+        columns = [torch.cat([columns[0], extra])]
+    judge = tuple(judging(kind, min(MOST_JUDGING, count), generator) for kind in found)
+    return Synthetic(found, tuple(columns), judge, 0 if extra is None else len(extra))
+
+
+def _inverted(
+    graph: fx.GraphModule,
+    found: Sequence[Kind],
+    values: int,
+    generator: torch.Generator,
+    progress: Callable[[int, int], None],
+) -> Tensor | None:
+    """Inverted inputs where the model takes one picture, and their time is small beside the rest."""
+    if len(found) != 1 or not found[0].picture or not found[0].dtype.is_floating_point:
+        return None
+    count = min(MOST_INVERTED, INVERSION_VALUES // (3 * STEPS * values))
+    if count < FEWEST_INVERTED:
+        return None
+    start = fitted(found[0], count, generator)
+    return inverted(graph, start, found[0].low, found[0].high, STEPS, generator, progress)
