@@ -193,12 +193,12 @@ class Entry:
 def _entries() -> Iterator[Entry]:
     yield Entry("no_class_token", "tune", "fashion-mnist", 28, {"patch": 4, "prefix": 0, "pool": "mean"}, 8, 20_000)
     yield Entry("conv_hybrid", "tune", "fashion-mnist", 28, {"patch": 4, "conv": True, "depth": 3}, 8, 20_000)
-    yield Entry("registers", "tune", "mnist-5k", 28, {"patch": 4, "prefix": 5}, 60)
-    yield Entry("pre_norm", "tune", "digits", 8, {"patch": 2, "depth": 5}, 220)
-    yield Entry("post_norm", "test", "mnist-5k", 28, {"patch": 4, "post": True}, 60)
+    yield Entry("registers", "tune", "mnist-5k", 28, {"patch": 4, "prefix": 5}, 30)
+    yield Entry("pre_norm", "tune", "digits", 8, {"patch": 2, "depth": 5}, 120)
+    yield Entry("post_norm", "test", "mnist-5k", 28, {"patch": 4, "post": True}, 30)
     yield Entry("rms_swiglu", "test", "fashion-mnist", 28, {"patch": 4, "norm": RMSNorm, "mlp": SwiGLU}, 8, 20_000)
-    yield Entry("windows", "test", "fashion-mnist", 28, {"patch": 2, "window": 7, "prefix": 0, "pool": "mean"}, 5, 20_000)
-    yield Entry("distilled", "test", "digits", 8, {"patch": 2, "prefix": 2, "pool": "two"}, 220)
+    yield Entry("windows", "test", "fashion-mnist", 28, {"patch": 2, "window": 7, "prefix": 0, "pool": "mean"}, 6, 8_000)
+    yield Entry("distilled", "test", "digits", 8, {"patch": 2, "prefix": 2, "pool": "two"}, 120)
 
 
 ZOO = {entry.name: entry for entry in _entries()}

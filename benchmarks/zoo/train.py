@@ -17,7 +17,9 @@ from mpcc.training.data import augmented
 
 from .models import SEED, WEIGHTS, ZOO, Entry, ZooViT
 
-BATCH, RATE, DECAY, WARM_UP, SMOOTHING = 64, 1e-3, 0.05, 0.1, 0.05
+BATCH, RATE, DECAY, WARM_UP, SMOOTHING = 64, 1.5e-3, 0.05, 0.1, 0.05
+LONG = 100
+"""Epochs from which images are moved about; shorter trainings see each image too seldom to gain by it."""
 
 
 def train(entry: Entry) -> float:
@@ -33,7 +35,9 @@ def train(entry: Entry) -> float:
             rate = RATE * min(1, done / WARM_UP) * (1 + math.cos(math.pi * done)) / 2
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            images = augmented(data.training.images[index], data.augmentation, generator)
+            images = data.training.images[index]
+            if entry.epochs >= LONG:
+                images = augmented(images, data.augmentation, generator)
             loss = F.cross_entropy(model.train()(images), data.training.labels[index], label_smoothing=SMOOTHING)
             optimiser.zero_grad()
             loss.backward()
