@@ -18,7 +18,11 @@ Model = Annotated[
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder written by `mpcc optimize`.")]
 Calibration = Annotated[
     Path | None,
-    typer.Option(metavar="FILE|DIR", help="Representative inputs: .npy, .npz or an image folder. [default: random noise]"),
+    typer.Option(metavar="FILE|DIR", help="Representative inputs: .npy, .npz or an image folder. Without any, inputs are made from the model."),
+]
+InputRange = Annotated[
+    str | None,
+    typer.Option(metavar="LOW,HIGH", help="Smallest and largest value of an input, where none are given: 0,1 or -2.1,2.6."),
 ]
 InputShape = Annotated[
     list[str] | None,

@@ -6,6 +6,7 @@
 The same graph gives the same inputs. What rests on them says so: docs/data-free.md.
 """
 
-from .synthesise import Synthetic, synthesise
+from .kinds import configured_range
+from .synthesise import Synthetic, range_of, synthesise
 
-__all__ = ["Synthetic", "synthesise"]
+__all__ = ["Synthetic", "configured_range", "range_of", "synthesise"]

@@ -42,6 +42,11 @@ class Synthetic:
         ]
         return list(zip(*scaled, strict=True))
 
+    @property
+    def scalable(self) -> bool:
+        """Whether some input can be made larger at all."""
+        return any(kind.dtype.is_floating_point and kind.kind != "mask" for kind in self.kinds)
+
     def judging(self) -> list[Call]:
         """The judge's calls."""
         return list(zip(*self.judge, strict=True))
@@ -52,18 +57,27 @@ class Synthetic:
         return "; ".join(f"{kind.name}: {kind.kind} in [{kind.low:.3g}, {kind.high:.3g}], {kind.source}" for kind in self.kinds)
 
 
+def range_of(given: Sequence[Sequence[Tensor]]) -> tuple[float, float] | None:
+    """Smallest and largest value of the first input over given calls; None where it holds no floats."""
+    first = [call[0] for call in given if call[0].is_floating_point()]
+    return (min(float(x.min()) for x in first), max(float(x.max()) for x in first)) if first else None
+
+
 def synthesise(
     graph: fx.GraphModule,
+    values: int = 0,
     *,
     input_range: tuple[float, float] | None = None,
     configured: tuple[float, float] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Synthetic:
-    """Inputs for an nn-level graph. `input_range` is what the user says of the values of its pictures and features,
-    `configured` what the model's configuration says (`kinds.configured_range`)."""
+    """Inputs for an nn-level graph as it was captured, before passes move its normalisation away.
+
+    `values` that one call computes, at all nodes together: the more, the fewer calls. `input_range` is what the user says of
+    the values of its pictures and features, `configured` what the model's configuration says (`kinds.configured_range`)."""
     generator = torch.Generator().manual_seed(SEED)
     found = tuple(kinds(graph, input_range, configured))
-    values = max(1, values_a_call(graph))
+    values = max(1, values or values_a_call(graph))
     count = max(FEWEST, min(MOST, VALUES // values))
     columns = [fitted(kind, count, generator) for kind in found]
     extra = _inverted(graph, found, values, generator, progress)
