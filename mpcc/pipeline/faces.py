@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from torch import fx, nn
+from torch import fx
 
 from mpcc import registry
 from mpcc.approximate import Plan
@@ -29,13 +29,10 @@ from mpcc.search.search import Search
 from mpcc.search.target import PROTOCOL, Fields, Objective, Target, TargetFields, asked, target_of
 from mpcc.search.task import Chosen
 
+from .steps import Progress, capture, compute_of, first_plan, mpc_graph, prepare, schedule, task_of, transform
+
 if TYPE_CHECKING:
-    from torch.export import ExportedProgram
-
-
-    Model = nn.Module | fx.GraphModule | ExportedProgram | str | Path
-
-from .steps import Model, Progress, capture, compute_of, first_plan, mpc_graph, prepare, schedule, task_of, transform
+    from .steps import Model
 
 
 @dataclass(frozen=True)
