@@ -44,3 +44,18 @@ Machine = Annotated[
     ),
 ]
 Protocol = Annotated[str, typer.Option(metavar="PROTOCOL", help="One of those that `mpcc protocols` lists.")]
+
+
+def input_range(text: str | None) -> tuple[float, float] | None:
+    """(0.0, 1.0) of "0,1"."""
+    from mpcc.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not -float("inf") < low < high < float("inf"):
+        raise UsageError(f"invalid range {text!r}", where="--input-range", hint="Give two numbers, e.g. 0,1 or -2.1,2.6.")
+    return low, high

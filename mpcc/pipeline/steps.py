@@ -18,7 +18,7 @@ from mpcc.approximate.inline import apply_structural
 from mpcc.calibration import calibrate, calls, load_calibration
 from mpcc.calibration.basis import ENOUGH, Basis
 from mpcc.calibration.ranges import record_ranges, values_a_call
-from mpcc.calibration.synthetic import configured_range, range_of, synthesise
+from mpcc.calibration.synthetic import CONFIGURED, configured_range, range_of, synthesise
 from mpcc.cost import Compute, Network
 from mpcc.cost.machine import REFERENCE, Machine
 from mpcc.errors import UsageError
@@ -56,7 +56,9 @@ def capture(
     from mpcc.frontend import Limits
     from mpcc.frontend import capture as front_end
 
-    return front_end(model, example_inputs, input_shapes=input_shapes, limits=limits or Limits())
+    captured = front_end(model, example_inputs, input_shapes=input_shapes, limits=limits or Limits())
+    captured.meta[CONFIGURED] = configured_range(model)
+    return captured
 
 
 def transform(
@@ -137,7 +139,7 @@ def prepare(
     tell("synthesise", 0, 1)
     seen = None if not given or input_range else range_of(given)
     made = synthesise(
-        source, values_a_call(graph), input_range=input_range or seen, configured=configured_range(model),
+        source, values_a_call(graph), input_range=input_range or seen, configured=source.meta[CONFIGURED],
         progress=lambda done, total: tell("synthesise", done, total),
     )  # fmt: skip
     tell("synthesise", 1, 1)

@@ -6,7 +6,7 @@
 The same graph gives the same inputs. What rests on them says so: docs/data-free.md.
 """
 
-from .kinds import configured_range
+from .kinds import CONFIGURED, configured_range
 from .synthesise import Synthetic, range_of, synthesise
 
-__all__ = ["Synthetic", "configured_range", "range_of", "synthesise"]
+__all__ = ["CONFIGURED", "Synthetic", "configured_range", "range_of", "synthesise"]

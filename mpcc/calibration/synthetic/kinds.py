@@ -22,6 +22,8 @@ deviation 0.5 gives [-1, 1], one by a data set's own moments what lies between (
 CHANNELS = (1, 2, 3, 4)
 LEAST_SIDE = 4
 MASKS = ("mask", "keep", "valid", "padding")
+CONFIGURED = "configured_range"
+"""The entry of a captured graph's `meta` that keeps what its model's configuration said."""
 aten = torch.ops.aten
 
 
@@ -51,7 +53,13 @@ def kinds(
 
 
 def configured_range(model: Any) -> tuple[float, float] | None:
-    """The range of a normalised pixel by the model's own configuration, as timm keeps one; None where there is none."""
+    """The range of a normalised pixel by the model's own configuration, as timm keeps one; None where there is none.
+
+    A captured graph has what was read off the model that it was captured from.
+    """
+    if isinstance(model, fx.GraphModule) and CONFIGURED in model.meta:
+        kept: tuple[float, float] | None = model.meta[CONFIGURED]
+        return kept
     for holder in ("pretrained_cfg", "default_cfg"):
         settings = getattr(model, holder, None)
         mean, deviation = _setting(settings, "mean"), _setting(settings, "std")
