@@ -18,7 +18,10 @@ Model = Annotated[
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder written by `mpcc optimize`.")]
 Calibration = Annotated[
     Path | None,
-    typer.Option(metavar="FILE|DIR", help="Representative inputs: .npy, .npz or an image folder. Without any, inputs are made from the model."),
+    typer.Option(
+        metavar="FILE|DIR",
+        help="Representative inputs: .npy, .npz or an image folder. Without any, inputs are made from the model.",
+    ),
 ]
 InputRange = Annotated[
     str | None,

@@ -81,6 +81,7 @@ def profile(
             raise UsageError("--picture cannot be combined with --symbolic")
         formulas(model, names, input_shape, as_json=as_json)
         return
+    values = options.input_range(input_range)
     if rounds:
         from .rounds import rounds as schedule
 
@@ -88,7 +89,7 @@ def profile(
             raise UsageError(f"only {PROTOCOL} has a schedule", where="--rounds", hint="Omit --protocol.")
         if picture is not None:
             raise UsageError("--picture cannot be combined with --rounds")
-        schedule(executable_of(source(model, size_limit), calibration, input_shape, options.input_range(input_range)), as_json=as_json)
+        schedule(executable_of(source(model, size_limit), calibration, input_shape, values), as_json=as_json)
         return
     if picture is not None:
         from mpcc.show.curves import drawable
@@ -96,7 +97,7 @@ def profile(
         drawable(picture)
     with progress() as tell:
         given = source(model, size_limit)
-        found = estimates(given, names or [PROTOCOL], links, Machine.asked(machine), calibration, input_shape, tell, options.input_range(input_range))
+        found = estimates(given, names or [PROTOCOL], links, Machine.asked(machine), calibration, input_shape, tell, values)
         if picture is not None:
             _draw(found, given, names, links[0], input_shape, picture)
     if as_json:

@@ -17,6 +17,7 @@ from mpcc.approximate.expand import expand
 from mpcc.approximate.inline import apply_structural
 from mpcc.calibration import calibrate, calls, load_calibration
 from mpcc.calibration.basis import ENOUGH, Basis
+from mpcc.calibration.calibrate import stretch_of
 from mpcc.calibration.ranges import record_ranges, values_a_call
 from mpcc.calibration.synthetic import CONFIGURED, configured_range, range_of, synthesise
 from mpcc.cost import Compute, Network
@@ -152,7 +153,7 @@ def prepare(
 def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -> Program:
     """Expand a plan, run the mpc-level passes, and write the online program. PrecisionError where it is too coarse."""
     chosen, graph = settings or Settings(), mpc_graph(prepared.graph, plan)
-    record_ranges(graph, prepared.inputs)
+    record_ranges(graph, prepared.inputs, stretch_of(prepared.basis.synthetic > 0))
     program = lower(graph, chosen)
     check(program, graph, prepared.inputs, chosen.tolerance)
     return program

@@ -13,6 +13,7 @@ from typing import Any
 from torch import fx
 
 from mpcc.approximate import Approximation, SiteStatistics
+from mpcc.approximate.logit_margin import SYNTHETIC_STRETCH
 from mpcc.calibration import calibrate
 from mpcc.calibration.basis import Basis
 from mpcc.calibration.range_check import share_outside
@@ -38,7 +39,7 @@ def fitted_to(
     for gain in GAINS if made.scalable else (1.0,):
         inputs = [*given, *made.calls(gain)]
         try:
-            statistics = calibrate(graph, inputs, synthetic=not given)
+            statistics = calibrate(graph, inputs, synthetic=not given, approximations=known.values(), stretch=SYNTHETIC_STRETCH)
             outside = _outside(graph, statistics, judging, known)
         except RangeError:
             if chosen is None:

@@ -14,11 +14,11 @@ from .invert import inverted
 from .kinds import Kind, kinds
 
 SEED = 0
-MOST, FEWEST, MOST_JUDGING = 320, 4, 240
+MOST, FEWEST, MOST_JUDGING = 224, 4, 192
 VALUES = 1 << 27
 """Values of a graph's nodes over all calls: what a run over the inputs costs."""
-MOST_INVERTED, FEWEST_INVERTED = 48, 8
-STEPS = 60
+MOST_INVERTED, FEWEST_INVERTED = 32, 8
+STEPS = 40
 INVERSION_VALUES = 1 << 32
 """Values of a graph's nodes over all steps of an inversion, three for each of a step: forward once, backward twice."""
 
