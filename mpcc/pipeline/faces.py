@@ -29,7 +29,7 @@ from mpcc.search.search import Search
 from mpcc.search.target import PROTOCOL, Fields, Objective, Target, TargetFields, asked, target_of
 from mpcc.search.task import Chosen
 
-from .steps import Progress, capture, compute_of, first_plan, mpc_graph, prepare, schedule, task_of, transform
+from .steps import Progress, capture, compute_of, first_plan, mpc_graph, precise, prepare, schedule, task_of, transform
 
 if TYPE_CHECKING:
     from .steps import Model
@@ -111,7 +111,8 @@ def optimize(
         if wanted is not None and not wanted.met_by(best.estimate):
             raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
     elif wanted is None and max_drop is None:
-        best = fastest(layouts(first_plan(prepared, objective.level), registry.approximations()), task)
+        known = registry.approximations()
+        best = precise(prepared, objective.level, lambda one: fastest(layouts(one, known), task))
     else:
         chosen = searched(task, wanted, max_drop)
         best = made(task, chosen.point.plan)
@@ -205,8 +206,12 @@ def compile(  # noqa: A001  (the public name)
     if engine != "mpcc":
         raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration, input_range=input_range)
-    chosen = plan or first_plan(prepared, "bounded")
-    return Executable(schedule(prepared, chosen, target.settings), chosen, prepared.graph)
+
+    def made(one: Plan) -> Executable:
+        return Executable(schedule(prepared, one, target.settings), one, prepared.graph)
+
+    return precise(prepared, "bounded", made) if plan is None else made(plan)
+
 
 
 def load(folder: str | Path) -> Executable:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import fx, nn
 
@@ -22,7 +22,7 @@ from mpcc.calibration.ranges import record_ranges, values_a_call
 from mpcc.calibration.synthetic import CONFIGURED, configured_range, range_of, synthesise
 from mpcc.cost import Compute, Network
 from mpcc.cost.machine import REFERENCE, Machine
-from mpcc.errors import UsageError
+from mpcc.errors import PrecisionError, UnsupportedOperator, UsageError
 from mpcc.ir import nn as nn_level
 from mpcc.lowering import Settings, lower
 from mpcc.program import Program
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     Model = nn.Module | fx.GraphModule | ExportedProgram | str | Path
 
 Progress = Callable[[str, int, int], None]
+Made = TypeVar("Made")
+MOST_BARRED = 8
+"""Approximations that give way before a model is refused: each costs a program, and more than a few mean that no choice helps."""
 
 
 def capture(
@@ -221,8 +224,29 @@ def task_of(
     )
 
 
-def first_plan(prepared: Prepared, level: Level) -> Plan:
-    """The accurate plan of a level, without a search."""
-    return default_plan(prepared.graph, prepared.statistics, registry.approximations(), level)
+def first_plan(prepared: Prepared, level: Level, barred: Collection[tuple[str, str]] = ()) -> Plan:
+    """The accurate plan of a level, without a search; `barred`: (site, approximation) that are not to be chosen there."""
+    return default_plan(prepared.graph, prepared.statistics, registry.approximations(), level, barred)
 
 
+def precise(prepared: Prepared, level: Level, make: Callable[[Plan], Made]) -> Made:
+    """What `make` gives for the accurate plan of a level.
+
+    Where its program is too coarse in fixed point, the approximation at the site that is to blame gives way to the next
+    best one there. PrecisionError where none is left.
+    """
+    barred: set[tuple[str, str]] = set()
+    while True:
+        plan = first_plan(prepared, level, barred)
+        try:
+            return make(plan)
+        except PrecisionError as error:
+            site = error.site or ""
+            blamed = {(site, one.approximation) for one in plan.choices[site].choices} if site in plan.choices else set()
+            if not blamed or len(barred) >= MOST_BARRED:
+                raise
+            try:
+                first_plan(prepared, level, barred | blamed)
+            except UnsupportedOperator:
+                raise error from None
+            barred |= blamed
