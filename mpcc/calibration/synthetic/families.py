@@ -17,8 +17,10 @@ from .kinds import Kind
 from .pictures import composed, fractal
 
 Family = Callable[[int, tuple[int, ...], float, float, torch.Generator], Tensor]
-HEAVY = 4.0
+HEAVY = 2.0
 """How much louder one channel in sixteen of a feature is: trained features have a few channels that stand out."""
+CONTRASTS = (0.7, 1.0, 1.4)
+"""Of features, which nothing tells the size of: about standard normal, as what leaves a norm is."""
 
 
 def fitted(kind: Kind, count: int, generator: torch.Generator) -> Tensor:
@@ -89,12 +91,11 @@ def _smooth_features(count: int, shape: tuple[int, ...], low: float, high: float
         drawn = 0.7 * drawn + 0.7 * common
     loud = torch.ones(shape[-1])
     loud[::16] = HEAVY
-    contrast = torch.tensor([0.5, 1.0, 2.0])[torch.arange(count) % 3].reshape(count, *[1] * len(shape))
+    contrast = torch.tensor(CONTRASTS)[torch.arange(count) % len(CONTRASTS)].reshape(count, *[1] * len(shape))
     return (drawn * loud * contrast).clamp(low, high)
 
 
 def _sparse_features(count: int, shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
-    """Mostly small, now and then large: a normal number times an exponential one."""
-    drawn = torch.randn((count, *shape), generator=generator)
-    scale = torch.empty((count, *shape)).exponential_(1.0, generator=generator)
-    return (drawn * scale).clamp(low, high)
+    """Laplace numbers of variance 1: mostly small, now and then large."""
+    drawn = torch.randn((count, *shape), generator=generator).sign()
+    return (drawn * torch.empty((count, *shape)).exponential_(2**0.5, generator=generator)).clamp(low, high)
