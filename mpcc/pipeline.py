@@ -24,12 +24,13 @@ from .calibration import calibrate, load_calibration, synthetic_inputs
 from .calibration.range_check import RangeViolation, range_report
 from .calibration.ranges import record_ranges, values_a_call
 from .cost import LAN, Budget, Compute, Estimate, Network, OpCounts, estimate_graph
-from .cost.machine import REFERENCE, Machine
+from .cost.machine import REFERENCE
 from .errors import BudgetError, OutsideRange, UsageError
 from .ir import nn as nn_level
 from .lowering import Settings, lower
 from .program import Program
 from .rewrite import Observer, Pass, Step, after_each, settle
+from .runtime import this_machine
 from .runtime.engine.fidelity import check, compare
 from .runtime.executable import Executable, StockExecutable
 from .search import Scores, default_plan, layouts, load_metric, metric_of, recipe_plan
@@ -210,10 +211,9 @@ def optimize(
     if plan is not None and recipe is not None:
         raise UsageError("a plan and a recipe exclude each other")
     target, objective = asked(target, objective, given)
-    compute_of(target)  # a machine that does not exist is refused before capture and calibration, which take long
     wanted, max_drop = None if objective.budget is None else Budget.parse(objective.budget), objective.max_drop
     how: Any = dict(calibration=calibration, input_shapes=input_shapes, progress=progress, observe=observe)
-    prepared = prepare(model, example_inputs, **how)
+    prepared, target = prepared_for(target, model, example_inputs, **how)
     task = task_of(prepared, target, objective, progress)
     baseline = stock_estimate(prepared.source, task.protocol, task.network)
     chosen = None
@@ -239,7 +239,8 @@ def optimize(
     for one in (found for found in ranges if found.values > 0):
         warnings.warn(str(one), OutsideRange, stacklevel=2)
     task.progress("emulate", 1, 1)
-    notes = {**task.notes, "made_by": "plan" if plan is not None else "default" if chosen is None else "search"}
+    made_by = "plan" if plan is not None else "default" if chosen is None else "search"
+    notes = {**task.notes, "seconds": float(best.estimate.seconds), "made_by": made_by}
     notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
     return Optimized(
         prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
@@ -267,22 +268,41 @@ def pareto(
     target, objective = asked(target, objective, given)
     if objective.budget is not None or objective.max_drop is not None:
         raise UsageError("a front has no bounds", hint="Leave `budget` and `max_drop` out, or call `optimize`.")
-    compute_of(target)
-    prepared = prepare(model, example_inputs, calibration=calibration, input_shapes=input_shapes, progress=progress)
+    how: Any = dict(calibration=calibration, input_shapes=input_shapes, progress=progress)
+    prepared, target = prepared_for(target, model, example_inputs, **how)
     task = task_of(prepared, target, objective, progress)
     return front(Search.of(task), stock_estimate(prepared.source, task.protocol, task.network), points)
 
 
-def compute_of(target: Target) -> Compute:
-    """What local work takes on the target's machine. Only here and in the command line is it read."""
+def check_machine(target: Target) -> None:
+    """UsageError where the target's machine does not exist, or cannot be chosen: before capture, which takes long."""
     protocol = registry.protocol(target.protocol)
     if protocol.scheduled:
-        machine = Machine.asked(target.machine)
-        return protocol.compute if machine is None else machine.compute
-    if target.machine not in (None, REFERENCE):
+        this_machine.check(target.machine)
+    elif target.machine not in (None, REFERENCE):
         what = f"the price table of {protocol.name!r} holds for the machine on which it was measured"
         raise UsageError(what, where="machine", hint=f'Give "{REFERENCE}", or leave it out.')
-    return protocol.compute
+
+
+def compute_of(target: Target) -> Compute:
+    """What local work takes on the target's machine, measured where need be. Only here and in the command line is it read."""
+    check_machine(target)
+    protocol = registry.protocol(target.protocol)
+    if not protocol.scheduled:
+        return protocol.compute
+    with this_machine.speed_of(target.machine) as speed:
+        machine = speed()
+    return protocol.compute if machine is None else machine.compute
+
+
+def prepared_for(target: Target, *model: Any, **how: Any) -> tuple[Prepared, Target]:
+    """`prepare(*model, **how)`, beside which this machine is measured where need be; the target names the machine found."""
+    check_machine(target)
+    if not registry.protocol(target.protocol).scheduled:
+        return prepare(*model, **how), target
+    with this_machine.speed_of(target.machine) as speed:
+        prepared = prepare(*model, **how)
+        return prepared, replace(target, machine=speed() or REFERENCE)
 
 
 def task_of(
@@ -324,13 +344,14 @@ def estimate(
 ) -> Estimate:
     """What one inference will cost: read off the scheduled program for mpcc's engine, off price tables for other protocols."""
     target = target_of(target, given)
-    protocol, link, compute = registry.protocol(target.protocol), Network.parse(target.network), compute_of(target)
+    protocol, link = registry.protocol(target.protocol), Network.parse(target.network)
+    check_machine(target)
     if not protocol.scheduled:
         graph = capture(model_or_graph, example_inputs)
         return estimate_graph(graph if plan is None else mpc_graph(graph, plan), protocol, link)
-    prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
+    prepared, target = prepared_for(target, model_or_graph, example_inputs, calibration=calibration)
     program = schedule(prepared, plan or first_plan(prepared, "bounded"), target.unchecked.settings)
-    return program_estimate(program, protocol, link, compute)
+    return program_estimate(program, protocol, link, compute_of(target))
 
 
 def compile(  # noqa: A001  (the public name)

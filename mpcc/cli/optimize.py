@@ -87,7 +87,7 @@ def optimize(
     """Rewrite a trained model for private inference within a budget, and write a bundle."""
     from mpcc.errors import UsageError
     from mpcc.lowering import Settings
-    from mpcc.pipeline import compute_of
+    from mpcc.pipeline import check_machine
     from mpcc.search.recipes import parse
     from mpcc.search.target import Objective, Target
 
@@ -104,7 +104,7 @@ def optimize(
         if pareto or plan:
             raise UsageError("--recipe cannot be combined with --plan or --pareto")
     target = Target(protocol, network, machine, Settings(tolerance=tolerance))
-    compute_of(target)
+    check_machine(target)
     chosen = _plan(plan)
     found = source(model, size_limit)
     place = output or Path(f"{found.stem}.pareto" if pareto else f"{found.stem}.mpcc")
