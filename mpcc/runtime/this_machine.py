@@ -50,8 +50,10 @@ def speed_of(choice: str | Path | Machine | None) -> Iterator[Speed]:
     elif (kept := Machine.kept()) is not None:
         yield lambda: kept
     else:
+        before = Machine.read()
+        why = "it was not measured before" if before is None else before.outdated
         with _measuring() as finished:
-            yield cache(lambda: _measured(finished, required=choice == THIS))
+            yield cache(lambda: _measured(finished, why, required=choice == THIS))
 
 
 def check(choice: str | Path | Machine | None) -> None:
@@ -60,9 +62,7 @@ def check(choice: str | Path | Machine | None) -> None:
         Machine.named(choice)
 
 
-def _measured(finished: Callable[[], str], *, required: bool) -> Machine | None:
-    before = Machine.read()
-    why = "it was not measured before" if before is None else before.outdated
+def _measured(finished: Callable[[], str], why: str, *, required: bool) -> Machine | None:
     try:
         found = Machine.parse(finished(), "this machine")
     except (OSError, subprocess.SubprocessError) as error:
@@ -72,7 +72,7 @@ def _measured(finished: Callable[[], str], *, required: bool) -> Machine | None:
         failure = "the measurement failed: try `mpcc benchmark`"
     if found is not None:
         place = f"; kept in {Machine.file()}" if Machine.kept() is not None else ""
-        text = f"measured the speed of this machine ({why or 'another process did'}){place}"
+        text = f"measured the speed of this machine ({why}){place}"
         warnings.warn(text, Measured, stacklevel=2)
         return found
     if required:
