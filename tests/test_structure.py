@@ -341,7 +341,7 @@ def test_every_plug_in_has_a_file_of_its_name() -> None:
         ("benchmarks/x.py", "from importlib.util import spec_from_file_location", trick_faults),
         ("mpcc/search/x.py", "Machine.read().compute", machine_faults),
         ("mpcc/search/x.py", "from mpcc.runtime.this_machine import speed_of", machine_faults),
-        ("mpcc/search/x.py", "from mpcc.cost import machine\nmachine.Machine.asked('this')", machine_faults),
+        ("mpcc/search/x.py", "from mpcc.cost import machine\nmachine.Machine.kept()", machine_faults),
         ("mpcc/search/x.py", "from mpcc.cost.machine import Machine as M\nM.read()", machine_faults),
     ],
 )
