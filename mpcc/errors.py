@@ -71,9 +71,16 @@ class RangeError(MpccError):
 
 
 class PrecisionError(RangeError):
-    """A program whose fixed-point precision is too low for its model, so that its outputs cannot be trusted."""
+    """A program whose fixed-point precision is too low for its model, so that its outputs cannot be trusted.
+
+    `site` is the first one at which values are off, where there is such a site.
+    """
 
     exit_code = 1
+
+    def __init__(self, what: str, *, site: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what, where=None if site is None else f"site {site}", hint=hint)
+        self.site = site
 
 
 class OutsideRange(UserWarning):

@@ -46,7 +46,7 @@ MAY_SEE = {
     "lowering": {"ir", "program"},
     "search": {"ir", "rewrite", "approximate", "cost", "program", "lowering", "calibration", "registry"},
     "bundle": {"ir", "approximate", "program", "frontend"},
-    "show": {"ir", "rewrite", "approximate", "cost", "program", "search", "bundle"},
+    "show": {"ir", "rewrite", "approximate", "cost", "program", "calibration", "search", "bundle"},
     "runtime": {"ir", "cost", "program", "lowering", "approximate", "calibration", "registry", "bundle", "show"},
     "pipeline": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",

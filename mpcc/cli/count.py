@@ -34,6 +34,7 @@ def count(
         float, typer.Option(metavar="0.05", min=0, help="Relative increase that --check accepts.")
     ] = 0.0,
     calibration: options.Calibration = None,
+    input_range: options.InputRange = None,
     input_shape: options.InputShape = None,
     size_limit: options.SizeLimit = 1.0,
     as_json: options.AsJson = False,
@@ -51,7 +52,7 @@ def count(
     found = source(model, size_limit)
     with progress() as tell:
         tell("compile", 0, 1)
-        counts = pipeline.count(executable_of(found, calibration, input_shape))
+        counts = pipeline.count(executable_of(found, calibration, input_shape, options.input_range(input_range)))
         tell("compile", 1, 1)
     regressions = [] if before is None else _regressions(counts, before, tolerance, str(check))
     if write is not None:

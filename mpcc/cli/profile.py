@@ -50,6 +50,7 @@ def profile(
         ),
     ] = None,
     calibration: options.Calibration = None,
+    input_range: options.InputRange = None,
     input_shape: options.InputShape = None,
     size_limit: options.SizeLimit = 1.0,
     symbolic: Annotated[
@@ -81,6 +82,7 @@ def profile(
             raise UsageError("--picture cannot be combined with --symbolic")
         formulas(model, names, input_shape, as_json=as_json)
         return
+    values = options.input_range(input_range)
     if rounds:
         from .rounds import rounds as schedule
 
@@ -88,7 +90,7 @@ def profile(
             raise UsageError(f"only {PROTOCOL} has a schedule", where="--rounds", hint="Omit --protocol.")
         if picture is not None:
             raise UsageError("--picture cannot be combined with --rounds")
-        schedule(executable_of(source(model, size_limit), calibration, input_shape), as_json=as_json)
+        schedule(executable_of(source(model, size_limit), calibration, input_shape, values), as_json=as_json)
         return
     if picture is not None:
         from mpcc.show.curves import drawable
@@ -99,7 +101,7 @@ def profile(
     whose = machine if any(registry.protocol(name).scheduled for name in names) else REFERENCE
     with progress() as tell, this_machine.speed_of(whose) as speed:
         given = source(model, size_limit)
-        found = estimates(given, names, links, speed, calibration, input_shape, tell)
+        found = estimates(given, names, links, speed, calibration, input_shape, tell, values)
         if picture is not None:
             _draw(found, given, names, links[0], input_shape, picture)
     if as_json:
@@ -137,6 +139,7 @@ def estimates(
     calibration: Any,
     input_shape: list[str] | None,
     tell: Tell,
+    values: tuple[float, float] | None = None,
 ) -> list[Estimate]:
     """One estimate per protocol and network, grouped by protocol. The model is compiled at most once."""
     from mpcc import registry
@@ -152,7 +155,7 @@ def estimates(
     for step, one in enumerate(chosen):
         tell("estimate", step, len(chosen))
         if one.scheduled:
-            executable = executable or executable_of(given, calibration, input_shape)
+            executable = executable or executable_of(given, calibration, input_shape, values)
             compute = one.compute if (machine := speed()) is None else machine.compute
             found += [program_estimate(executable.program, one, link, compute) for link in links]
         else:
@@ -162,7 +165,9 @@ def estimates(
     return found
 
 
-def executable_of(given: Any, calibration: Any, input_shape: list[str] | None) -> Executable:
+def executable_of(
+    given: Any, calibration: Any, input_shape: list[str] | None, values: tuple[float, float] | None = None
+) -> Executable:
     """The executable of a bundle, or of a model compiled without a budget."""
     from mpcc import pipeline
     from mpcc.runtime.executable import Executable
@@ -171,7 +176,7 @@ def executable_of(given: Any, calibration: Any, input_shape: list[str] | None) -
 
     if given.bundle is not None:
         return pipeline.load(given.bundle)
-    made = pipeline.compile(graph(given, input_shape), calibration=calibration)
+    made = pipeline.compile(graph(given, input_shape), calibration=calibration, input_range=values)
     assert isinstance(made, Executable)
     return made
 

@@ -13,6 +13,7 @@ from torch import fx
 from mpcc import registry
 from mpcc.approximate import Plan
 from mpcc.calibration import range_report
+from mpcc.calibration.basis import Basis
 from mpcc.errors import BudgetError
 from mpcc.pipeline import Optimized
 from mpcc.runtime.engine.fidelity import compare
@@ -75,7 +76,7 @@ def finish(
     baseline = stock_estimate(source, registry.protocol(request.protocol), request.network)
     optimized = Optimized(
         trained, plan, best.estimate, baseline, best.program, source,
-        compare(student, best.program, setup.inputs), True,
+        compare(student, best.program, setup.inputs), Basis(len(setup.inputs)),
         ranges=tuple(range_report(trained, best.plan, setup.known, prepared.inputs)),
     )  # fmt: skip
     names = {gate.site: tuple(gate.candidates[k].name for k in picks[gate.site]) for gate in setup.gates}
