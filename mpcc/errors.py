@@ -87,6 +87,10 @@ class OutsideRange(UserWarning):
     """Inputs outside the valid ranges of a plan, so that the outputs computed for them cannot be trusted."""
 
 
+class Measured(UserWarning):
+    """This machine was measured, to predict seconds, or could not be."""
+
+
 class Renamed(DeprecationWarning):
     """A former name was used, which still works; says what it is called now."""
 

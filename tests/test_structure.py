@@ -244,16 +244,19 @@ def unsafe_faults(path: Path) -> Iterator[str]:
 
 def machine_faults(path: Path) -> Iterator[str]:
     """Prices depend on what they are given: only the command line and the pipeline look up a machine's figures."""
-    if room(path) in {"cli", "pipeline"} or name(path) == "mpcc/cost/machine.py":
+    if room(path) in {"cli", "pipeline"} or name(path) in {"mpcc/cost/machine.py", "mpcc/runtime/this_machine.py"}:
         return
     renamed = {
         alias.asname for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom) for alias in node.names
         if alias.name == "Machine" and alias.asname
     }  # fmt: skip
     for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Attribute) and node.attr in {"read", "asked"}:
+        if isinstance(node, ast.Attribute) and node.attr in {"read", "kept", "named"}:
             if ast.unparse(node.value).rpartition(".")[2] in {"Machine", *renamed}:
                 yield f"{name(path)}:{node.lineno}: {ast.unparse(node)} (take a Compute as an argument)"
+    for line, module in imports(path):
+        if module == "mpcc.runtime.this_machine":
+            yield f"{name(path)}:{line}: {module}, which measures (take a Compute as an argument)"
 
 
 def size_faults(path: Path) -> Iterator[str]:
@@ -337,7 +340,8 @@ def test_every_plug_in_has_a_file_of_its_name() -> None:
         ("tests/ir/x.py", "sys.path.insert(0, 'x')", trick_faults),
         ("benchmarks/x.py", "from importlib.util import spec_from_file_location", trick_faults),
         ("mpcc/search/x.py", "Machine.read().compute", machine_faults),
-        ("mpcc/search/x.py", "from mpcc.cost import machine\nmachine.Machine.asked('this')", machine_faults),
+        ("mpcc/search/x.py", "from mpcc.runtime.this_machine import speed_of", machine_faults),
+        ("mpcc/search/x.py", "from mpcc.cost import machine\nmachine.Machine.kept()", machine_faults),
         ("mpcc/search/x.py", "from mpcc.cost.machine import Machine as M\nM.read()", machine_faults),
     ],
 )

@@ -94,7 +94,7 @@ def optimize(
     """Rewrite a trained model for private inference within a budget, and write a bundle."""
     from mpcc.errors import UsageError
     from mpcc.lowering import Settings
-    from mpcc.pipeline import compute_of
+    from mpcc.pipeline import check_machine
     from mpcc.search.recipes import parse
     from mpcc.search.target import Objective, Target
 
@@ -111,7 +111,7 @@ def optimize(
         if pareto or plan:
             raise UsageError("--recipe cannot be combined with --plan or --pareto")
     target = Target(protocol, network, machine, Settings(tolerance=tolerance))
-    compute_of(target)
+    check_machine(target)
     values, chosen = options.input_range(input_range), _plan(plan)
     if calibration is None and level == "structural":
         say(UNCALIBRATED)

@@ -43,7 +43,7 @@ Machine = Annotated[
     typer.Option(
         metavar="MACHINE",
         help="Whose speed predicted seconds assume: reference, this, or a file of `mpcc benchmark`. "
-        "Default: this machine if it was measured, else reference.",
+        "Default: this machine, which is measured once (4 s). Name one where the same plan is wanted everywhere, as in CI.",
     ),
 ]
 Protocol = Annotated[str, typer.Option(metavar="PROTOCOL", help="One of those that `mpcc protocols` lists.")]

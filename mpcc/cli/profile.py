@@ -12,8 +12,8 @@ from .screen import Tell, console, emit, progress, say
 
 if TYPE_CHECKING:
     from mpcc.cost import Estimate, Network
-    from mpcc.cost.machine import Machine
     from mpcc.runtime.executable import Executable
+    from mpcc.runtime.this_machine import Speed
 
     from .model import Source
 
@@ -64,8 +64,9 @@ def profile(
     """Predict what one private inference costs, and where the time goes."""
     from mpcc import registry
     from mpcc.cost import Network
-    from mpcc.cost.machine import Machine
+    from mpcc.cost.machine import REFERENCE
     from mpcc.errors import UsageError
+    from mpcc.runtime import this_machine
     from mpcc.search.target import PROTOCOL
 
     from .model import source
@@ -95,9 +96,12 @@ def profile(
         from mpcc.show.curves import drawable
 
         drawable(picture)
-    with progress() as tell:
+    names = names or [PROTOCOL]
+    this_machine.check(machine)
+    whose = machine if any(registry.protocol(name).scheduled for name in names) else REFERENCE
+    with progress() as tell, this_machine.speed_of(whose) as speed:
         given = source(model, size_limit)
-        found = estimates(given, names or [PROTOCOL], links, Machine.asked(machine), calibration, input_shape, tell, values)
+        found = estimates(given, names, links, speed, calibration, input_shape, tell, values)
         if picture is not None:
             _draw(found, given, names, links[0], input_shape, picture)
     if as_json:
@@ -131,7 +135,7 @@ def estimates(
     given: Source,
     protocols: list[str],
     links: list[Network],
-    machine: Machine | None,
+    speed: Speed,
     calibration: Any,
     input_shape: list[str] | None,
     tell: Tell,
@@ -152,7 +156,7 @@ def estimates(
         tell("estimate", step, len(chosen))
         if one.scheduled:
             executable = executable or executable_of(given, calibration, input_shape, values)
-            compute = one.compute if machine is None else machine.compute
+            compute = one.compute if (machine := speed()) is None else machine.compute
             found += [program_estimate(executable.program, one, link, compute) for link in links]
         else:
             used = used or uses(graph(given, input_shape))

@@ -1,7 +1,20 @@
 """The pipeline: the steps in their order (`steps`), and the functions of `import mpcc` that take them (`faces`)."""
 
 from .faces import Front, Optimized, compile, count, estimate, load, optimize, pareto
-from .steps import Prepared, Progress, capture, compute_of, first_plan, mpc_graph, prepare, schedule, task_of, transform
+from .steps import (
+    Prepared,
+    Progress,
+    capture,
+    check_machine,
+    compute_of,
+    first_plan,
+    mpc_graph,
+    prepare,
+    prepared_for,
+    schedule,
+    task_of,
+    transform,
+)
 
 __all__ = [
     "Front",
@@ -9,6 +22,7 @@ __all__ = [
     "Prepared",
     "Progress",
     "capture",
+    "check_machine",
     "compile",
     "compute_of",
     "count",
@@ -19,6 +33,7 @@ __all__ = [
     "optimize",
     "pareto",
     "prepare",
+    "prepared_for",
     "schedule",
     "task_of",
     "transform",

@@ -29,7 +29,20 @@ from mpcc.search.search import Search
 from mpcc.search.target import PROTOCOL, Fields, Objective, Target, TargetFields, asked, target_of
 from mpcc.search.task import Chosen
 
-from .steps import Progress, capture, compute_of, first_plan, mpc_graph, precise, prepare, schedule, task_of, transform
+from .steps import (
+    Progress,
+    capture,
+    check_machine,
+    compute_of,
+    first_plan,
+    mpc_graph,
+    precise,
+    prepare,
+    prepared_for,
+    schedule,
+    task_of,
+    transform,
+)
 
 if TYPE_CHECKING:
     from .steps import Model
@@ -94,10 +107,9 @@ def optimize(
     if plan is not None and recipe is not None:
         raise UsageError("a plan and a recipe exclude each other")
     target, objective = asked(target, objective, given)
-    compute_of(target)  # a machine that does not exist is refused before capture and calibration, which take long
     wanted, max_drop = None if objective.budget is None else Budget.parse(objective.budget), objective.max_drop
-    prepared = prepare(
-        model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
+    prepared, target = prepared_for(
+        target, model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
         progress=progress, observe=observe,
     )  # fmt: skip
     task = task_of(prepared, target, objective, progress)
@@ -127,7 +139,7 @@ def optimize(
         warnings.warn(str(one), OutsideRange, stacklevel=2)
     task.progress("emulate", 1, 1)
     made_by = "plan" if plan is not None else "default" if chosen is None else "search"
-    notes = {**task.notes, "calibration": prepared.basis.document(), "made_by": made_by}
+    notes = {**task.notes, "seconds": float(best.estimate.seconds), "calibration": prepared.basis.document(), "made_by": made_by}
     notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
     return Optimized(
         prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
@@ -156,10 +168,10 @@ def pareto(
     target, objective = asked(target, objective, given)
     if objective.budget is not None or objective.max_drop is not None:
         raise UsageError("a front has no bounds", hint="Leave `budget` and `max_drop` out, or call `optimize`.")
-    compute_of(target)
-    prepared = prepare(
-        model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes, progress=progress
-    )
+    prepared, target = prepared_for(
+        target, model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
+        progress=progress,
+    )  # fmt: skip
     task = task_of(prepared, target, objective, progress)
     return front(Search.of(task), stock_estimate(prepared.source, task.protocol, task.network), points)
 
@@ -176,13 +188,16 @@ def estimate(
 ) -> Estimate:
     """What one inference will cost: read off the scheduled program for mpcc's engine, off price tables for other protocols."""
     target = target_of(target, given)
-    protocol, link, compute = registry.protocol(target.protocol), Network.parse(target.network), compute_of(target)
+    protocol, link = registry.protocol(target.protocol), Network.parse(target.network)
+    check_machine(target)
     if not protocol.scheduled:
         graph = capture(model_or_graph, example_inputs)
         return estimate_graph(graph if plan is None else mpc_graph(graph, plan), protocol, link)
-    prepared = prepare(model_or_graph, example_inputs, calibration=calibration, input_range=input_range)
+    prepared, target = prepared_for(
+        target, model_or_graph, example_inputs, calibration=calibration, input_range=input_range
+    )
     program = schedule(prepared, plan or first_plan(prepared, "bounded"), target.unchecked.settings)
-    return program_estimate(program, protocol, link, compute)
+    return program_estimate(program, protocol, link, compute_of(target))
 
 
 def compile(  # noqa: A001  (the public name)

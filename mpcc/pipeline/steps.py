@@ -21,12 +21,13 @@ from mpcc.calibration.calibrate import stretch_of
 from mpcc.calibration.ranges import record_ranges, values_a_call
 from mpcc.calibration.synthetic import CONFIGURED, configured_range, range_of, synthesise
 from mpcc.cost import Compute, Network
-from mpcc.cost.machine import REFERENCE, Machine
+from mpcc.cost.machine import REFERENCE
 from mpcc.errors import PrecisionError, UnsupportedOperator, UsageError
 from mpcc.ir import nn as nn_level
 from mpcc.lowering import Settings, lower
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Pass, Step, after_each, settle
+from mpcc.runtime import this_machine
 from mpcc.runtime.engine.fidelity import check
 from mpcc.search import default_plan, load_metric, metric_of
 from mpcc.search.evidence import fitted_to
@@ -180,16 +181,35 @@ def _rewritten(graph: fx.GraphModule, observe: Observer | None = None) -> fx.Gra
     return settle(graph, registry.pass_order("mpc"), after_each("mpc", observe))
 
 
-def compute_of(target: Target) -> Compute:
-    """What local work takes on the target's machine. Only here and in the command line is it read."""
+def check_machine(target: Target) -> None:
+    """UsageError where the target's machine does not exist, or cannot be chosen: before capture, which takes long."""
     protocol = registry.protocol(target.protocol)
     if protocol.scheduled:
-        machine = Machine.asked(target.machine)
-        return protocol.compute if machine is None else machine.compute
-    if target.machine not in (None, REFERENCE):
+        this_machine.check(target.machine)
+    elif target.machine not in (None, REFERENCE):
         what = f"the price table of {protocol.name!r} holds for the machine on which it was measured"
         raise UsageError(what, where="machine", hint=f'Give "{REFERENCE}", or leave it out.')
-    return protocol.compute
+
+
+def compute_of(target: Target) -> Compute:
+    """What local work takes on the target's machine, measured where need be. Only here and in the command line is it read."""
+    check_machine(target)
+    protocol = registry.protocol(target.protocol)
+    if not protocol.scheduled:
+        return protocol.compute
+    with this_machine.speed_of(target.machine) as speed:
+        machine = speed()
+    return protocol.compute if machine is None else machine.compute
+
+
+def prepared_for(target: Target, *model: Any, **how: Any) -> tuple[Prepared, Target]:
+    """`prepare(*model, **how)`, beside which this machine is measured where need be; the target names the machine found."""
+    check_machine(target)
+    if not registry.protocol(target.protocol).scheduled:
+        return prepare(*model, **how), target
+    with this_machine.speed_of(target.machine) as speed:
+        prepared = prepare(*model, **how)
+        return prepared, replace(target, machine=speed() or REFERENCE)
 
 
 def task_of(

@@ -71,10 +71,11 @@ def finish(
             f"the trained model does not meet the budget of {request.budget}",
             hint=f"It takes {reached(best.estimate)}. Give a larger --budget{', or a smaller --mu' if request.share else ''}.",
         )
+    plan = replace(best.plan, notes={**best.plan.notes, "seconds": float(best.estimate.seconds)})
     source = setup.prepared.source
     baseline = stock_estimate(source, registry.protocol(request.protocol), request.network)
     optimized = Optimized(
-        trained, best.plan, best.estimate, baseline, best.program, source,
+        trained, plan, best.estimate, baseline, best.program, source,
         compare(student, best.program, setup.inputs), Basis(len(setup.inputs)),
         ranges=tuple(range_report(trained, best.plan, setup.known, prepared.inputs)),
     )  # fmt: skip
