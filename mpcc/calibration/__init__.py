@@ -1,16 +1,13 @@
 """Calibration: where inputs come from, what each site sees of them, and which inputs leave the ranges a plan holds on."""
 
 from .calibrate import calibrate, calls
-from .inputs import Preprocessing, load_calibration, synthetic_inputs
+from .inputs import load_calibration, synthetic_inputs
 from .range_check import RangeViolation, named_like, outside, range_report
-from .sequential_fit import fit_sequentially
 
 __all__ = [
     "RangeViolation",
-    "Preprocessing",
     "calibrate",
     "calls",
-    "fit_sequentially",
     "load_calibration",
     "named_like",
     "outside",

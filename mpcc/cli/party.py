@@ -10,10 +10,11 @@ from mpcc.errors import SecurityError, UsageError
 from .screen import say
 
 if TYPE_CHECKING:
-    from mpcc.program.program import Cost
     from mpcc.runtime.session.participant import Report
     from mpcc.runtime.session.session import Outcome
     from mpcc.runtime.session.standalone import PartyConfig
+
+    from .predicted import Predicted
 
 SERVER, CLIENT, DEALER = "server", "client", "dealer"
 NAMES = {SERVER: SERVER, CLIENT: CLIENT, DEALER: DEALER, "0": SERVER, "1": CLIENT}
@@ -68,17 +69,19 @@ def check_public(bundle: Path, role: str) -> None:
         )
 
 
-def take_part(bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1) -> tuple[list[Outcome], Cost]:
+def take_part(bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1) -> tuple[list[Outcome], Predicted]:
     """A session in one role. Only the server reads the weights; client and dealer need the public files alone."""
     from mpcc.bundle import open_bundle
     from mpcc.runtime.session.standalone import run_party
 
+    from . import predicted
     from .tensors import calls
 
     opened = open_bundle(bundle, weights=config.role == SERVER)
     shapes = [tuple(node.meta["val"].shape) for node in opened.program.inputs()]
     asked = calls(inputs, shapes) * repeat if inputs else ()
-    return run_party(opened.program, opened.manifest.model_version, config, asked), opened.program.cost
+    done = run_party(opened.program, opened.manifest.model_version, config, asked)
+    return done, predicted.elsewhere(opened.program, opened.plan)
 
 
 def deal(bundle: Path, folder: Path, count: int) -> None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpcc.cost import Network
-    from mpcc.program.program import Cost
+
+    from .predicted import Predicted
 
 EPILOG = (
     "Examples: mpcc run model.mpcc --input image.npy --output logits.npy      (three processes on this machine)\n\n"
@@ -124,10 +125,11 @@ def run(
 
 def here(
     bundle: Path, inputs: list[Path], link: Network | None, insecure_dealer: bool, repeat: int = 1
-) -> tuple[Sequence[Measured], Cost]:
+) -> tuple[Sequence[Measured], Predicted]:
     """All three parties as processes of this machine."""
     from mpcc.runtime.executable import Executable
 
+    from . import predicted
     from .tensors import calls
 
     executable = Executable.load(bundle)
@@ -138,7 +140,7 @@ def here(
             for step, call in enumerate(asked):
                 tell("inference", step, len(asked))
                 done.append(session.run(*call))
-    return done, executable.program.cost
+    return done, predicted.here(executable.program, link)
 
 
 def _given(inputs: list[Path] | None) -> list[Path]:
@@ -157,7 +159,7 @@ def _none(inputs: list[Path] | None, role: str) -> list[Path]:
     return []
 
 
-def finish(done: Sequence[Measured], predicted: Cost, output: Path | None, as_json: bool, last: int) -> None:
+def finish(done: Sequence[Measured], predicted: Predicted, output: Path | None, as_json: bool, last: int) -> None:
     """Write and print the `last` answers, joined along their first dimension, and what one inference took."""
     import torch
 
@@ -166,13 +168,17 @@ def finish(done: Sequence[Measured], predicted: Cost, output: Path | None, as_js
     outputs = [torch.cat(list(column)) for column in zip(*(one.outputs for one in done[-last:]), strict=True)]
     if output is not None:
         write(output, outputs)
+    middle = sorted(one.seconds for one in done)[len(done) // 2]
+    verdict = predicted.verdict(middle)
     if as_json:
         emit(document(outputs, done, predicted))
     else:
         show(outputs, done, predicted, output)
+    if verdict is not None:
+        say(verdict)
 
 
-def document(outputs: list[Tensor], done: Sequence[Measured], predicted: Cost) -> dict[str, Any]:
+def document(outputs: list[Tensor], done: Sequence[Measured], predicted: Predicted) -> dict[str, Any]:
     """The answers as JSON; counts are those of one inference."""
     return {
         "outputs": [value.tolist() for value in outputs],
@@ -180,11 +186,11 @@ def document(outputs: list[Tensor], done: Sequence[Measured], predicted: Cost) -
         "rounds": done[0].rounds,
         "bytes": done[0].bytes,
         "seconds": [one.seconds for one in done],
-        "predicted": {"rounds": predicted.rounds, "bytes": predicted.bytes},
+        "predicted": predicted.document(),
     }
 
 
-def show(outputs: list[Tensor], done: Sequence[Measured], predicted: Cost, output: Path | None) -> None:
+def show(outputs: list[Tensor], done: Sequence[Measured], predicted: Predicted, output: Path | None) -> None:
     """The answers, and what one inference took."""
     from mpcc.show.units import count, duration, size
 
@@ -198,9 +204,10 @@ def show(outputs: list[Tensor], done: Sequence[Measured], predicted: Cost, outpu
     if output is not None:
         out.print(f"written: {output}", highlight=False)
     middle = sorted(one.seconds for one in done)[len(done) // 2]
+    seconds = "" if predicted.seconds is None else f", {duration(predicted.seconds)} on {predicted.of}"
     each = "measured" if len(done) == 1 else f"measured, each of {len(done)} inferences"
     out.print(
         f"{each}: {count(done[0].rounds)} rounds, {size(done[0].bytes)}, {duration(middle)}; "
-        f"predicted: {count(predicted.rounds)} rounds, {size(predicted.bytes)}",
+        f"predicted: {count(predicted.rounds)} rounds, {size(predicted.bytes)}{seconds}",
         highlight=False,
     )

@@ -51,7 +51,10 @@ class Emulator:
         self.program = program
         weights = encode_weights(program)
         self.kernels = _Kernels(weights.values())
-        self.steps = _replaced(compile_steps(replace(program, online=flattened(program.online)), 0), self.kernels)
+        flat = flattened(program.online)
+        self.steps = _replaced(compile_steps(replace(program, online=flat), 0), self.kernels)
+        read = {node.name for node in flat.graph.nodes}  # openings that nothing reads are gone
+        self.opened = [[name for name in message.opens if name in read] for message in program.messages]
         largest = max((size_of(n) for n in program.online.graph.nodes if n.target is online.open_), default=1)
         self.at_once = min(MOST_CALLS, max(1, ELEMENTS_AT_ONCE // max(1, largest)))
         self.env: dict[str, Any] = dict(weights)
@@ -96,9 +99,8 @@ class Emulator:
             env[node.name] = encode_tensor(value, scale_of(node))
         for index, segment in enumerate(self.steps.segments):
             _run(segment, env, kept, names)
-            if index < len(self.program.messages):
-                for name in self.program.messages[index].opens:
-                    env[name] = env[str(self.program.nodes[name].args[0])]
+            for name in self.opened[index] if index < len(self.opened) else ():
+                env[name] = env[str(self.program.nodes[name].args[0])]
         found = [(env[str(self.program.nodes[name].args[0])], scale) for name, scale in self.program.outputs]
         self.kernels.cut.clear()
         return tuple(decode(total, scale) for total, scale in found), kept

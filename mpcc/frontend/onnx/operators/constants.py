@@ -17,7 +17,7 @@ def constant(op: Op) -> Value:
                        ("value_ints", torch.int64)):  # fmt: skip
         if op.has(name):
             attribute = op.attribute(name)
-            many = list(attribute.floats) if kind == torch.float32 else list(attribute.ints)
+            many = list(op.short(attribute.floats if kind == torch.float32 else attribute.ints, name))
             one = attribute.f if kind == torch.float32 else attribute.i
             return torch.tensor(many if name.endswith("s") else one, dtype=kind)
     op.refuse("a sparse or text constant is not supported")
