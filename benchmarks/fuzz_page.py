@@ -43,7 +43,8 @@ INTRODUCTION = """## Mutated files
 
 `make fuzz` changes files by seed and gives them to their readers: an ONNX file is compared with onnxruntime; of a bundle one
 file is changed, the manifest is rewritten so that its hashes fit, and the emulation is compared with the original's and with a
-private run. *Another model*: one of the model's own numbers was changed, or the graph in a way that means something.
+private run. *Another model*: one of the model's own numbers was changed, or the graph in a way that means something; weights
+beyond the ranges that were calibrated are among them, as no reader can know them to be wrong.
 """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,8 @@ from torch import Tensor
 from mpcc.ir import dealer, mpc, online
 from mpcc.ir.limbs import Fixed, matmul
 from mpcc.ir.ring import bilinear, unpack, words
+from mpcc.program import Program
+from mpcc.program.check import check_masks
 from mpcc.runtime.engine.emulate import Emulator, _leaf
 from tests.models.programs import NAMES, SHAPE, build, program
 
@@ -20,6 +24,21 @@ def test_many_calls_at_once_are_the_calls_one_by_one(name: str) -> None:
     emulator.at_once = 3
     together = emulator.calls(images)[0]
     torch.testing.assert_close(together, torch.stack([emulator(image)[0] for image in images]), rtol=0, atol=0)
+
+
+def test_an_opening_that_nothing_reads_changes_nothing() -> None:
+    made = program("linear")
+    document = json.loads(made.to_json())
+    document["dealer"].append({"name": "spare", "op": "mask", "args": [list(SHAPE)]})
+    document["online"] += [
+        {"name": "spare_share", "op": "correlation", "args": ["spare"]},
+        {"name": "spare_masked", "op": "mask_with", "args": ["input_0", "spare_share"]},
+        {"name": "spare_opened", "op": "open", "args": ["spare_masked", 64]},
+    ]
+    longer = Program.from_json(json.dumps(document), made.constants)
+    check_masks(longer)
+    image = torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(Emulator(longer)(image), Emulator(made)(image), rtol=0, atol=0)
 
 
 def test_a_watched_value_is_what_the_program_computes() -> None:
