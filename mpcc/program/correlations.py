@@ -80,6 +80,8 @@ class _Trial:
                 yield f"{share} is not the correlation that it computes with"
         if node.target is online.weight_product and not _of_one_product(node):
             yield f"{node.args[3]} is of another product"
+        if node.target is online.and_planes and not _of_one_comparison(node):
+            yield f"{node.args[0]} are not the planes of {node.args[1]}"
 
 
 def _dealt(graph: fx.Graph) -> Mapping[str, Tensor]:
@@ -105,6 +107,14 @@ def _of_one_product(node: fx.Node) -> bool:
     masked = opened.args[0] if opened.target is online.open_weight else None
     same = masked is None or not isinstance(weight, fx.Node) or weight.op != "placeholder" or masked.args[0] is weight
     return same and half.args[0] == kind and [*half.args[4:]] == attributes
+
+
+def _of_one_comparison(node: fx.Node) -> bool:
+    """Whether the planes that were opened are those of the leaf that holds the rest of the comparison."""
+    opened, leaf = node.args[:2]
+    masked = opened.args[0] if isinstance(opened, fx.Node) else None
+    planes = masked.args[0] if isinstance(masked, fx.Node) else None
+    return isinstance(planes, fx.Node) and planes.target is online.planes and planes.args[0] is leaf
 
 
 def _run(node: fx.Node, known: Mapping[fx.Node, Tensor]) -> Tensor:
