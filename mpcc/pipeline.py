@@ -21,6 +21,7 @@ from .approximate import Level, Plan, SiteStatistics
 from .approximate.expand import expand
 from .approximate.inline import apply_structural
 from .calibration import calibrate, load_calibration, synthetic_inputs
+from .calibration.guard import NOTE, Guard
 from .calibration.range_check import RangeViolation, range_report
 from .calibration.ranges import record_ranges, values_a_call
 from .cost import LAN, Budget, Compute, Estimate, Network, OpCounts, estimate_graph
@@ -354,7 +355,9 @@ def compile(  # noqa: A001  (the public name)
         raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration)
     chosen = plan or first_plan(prepared, "bounded")
-    return Executable(schedule(prepared, chosen, target.settings), chosen, prepared.graph)
+    notes = {NOTE: Guard.of(prepared.graph, prepared.inputs, synthetic=not prepared.calibrated).document()}
+    notes = {**chosen.notes, **notes} if prepared.calibrated else {**notes, **chosen.notes}  # the better founded one
+    return Executable(schedule(prepared, chosen, target.settings), replace(chosen, notes=notes), prepared.graph)
 
 
 def load(folder: str | Path) -> Executable:

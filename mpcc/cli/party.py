@@ -68,17 +68,30 @@ def check_public(bundle: Path, role: str) -> None:
         )
 
 
-def take_part(bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1) -> tuple[list[Outcome], Cost]:
-    """A session in one role. Only the server reads the weights; client and dealer need the public files alone."""
+def take_part(
+    bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1, strict: bool = False
+) -> tuple[list[Outcome], Cost, list[str]]:
+    """A session in one role. Only the server reads the weights; client and dealer need the public files alone.
+
+    The client learns what of its inputs and outputs is unlike calibration.
+    """
     from mpcc.bundle import open_bundle
+    from mpcc.runtime.inputs import guard_of
     from mpcc.runtime.session.standalone import run_party
 
+    from .guard import Watch
     from .tensors import calls
 
     opened = open_bundle(bundle, weights=config.role == SERVER)
     shapes = [tuple(node.meta["val"].shape) for node in opened.program.inputs()]
-    asked = calls(inputs, shapes) * repeat if inputs else ()
-    return run_party(opened.program, opened.manifest.model_version, config, asked), opened.program.cost
+    once = calls(inputs, shapes) if inputs else []
+    if config.role != CLIENT:
+        return run_party(opened.program, opened.manifest.model_version, config), opened.program.cost, []
+    watch = Watch(guard_of(opened.plan, opened.program), strict)
+    watch.inputs(once)
+    done = run_party(opened.program, opened.manifest.model_version, config, once * repeat)
+    watch.outputs([one.outputs for one in done[-len(once) :]])
+    return done, opened.program.cost, watch.found
 
 
 def deal(bundle: Path, folder: Path, count: int) -> None:

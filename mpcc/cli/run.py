@@ -84,6 +84,9 @@ def run(
     allow_weights: Annotated[
         bool, typer.Option("--allow-weights", help="Let client or dealer run from a folder that holds the weights.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse inputs unlike those of calibration before anything is sent (exit code 1).")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Run a bundle privately and open the answer to the client."""
@@ -96,7 +99,7 @@ def run(
         if peers is not None or tls is not None or material is not None:
             hint = "say which party this is: --party server, client or dealer"
             raise UsageError("--peers, --tls and --material need --party", hint=hint)
-        done, predicted = here(bundle, _given(inputs), link, insecure_dealer, repeat)
+        done, predicted, found = here(bundle, _given(inputs), link, insecure_dealer, repeat, strict)
     else:
         from . import party as remote
 
@@ -114,31 +117,35 @@ def run(
         config = remote.configuration(
             role, peers, tls, sessions=sessions or None, insecure_dealer=insecure_dealer, material=material
         )
-        done, predicted = remote.take_part(bundle, config, asked, repeat)
+        done, predicted, found = remote.take_part(bundle, config, asked, repeat, strict)
         if role != remote.CLIENT:
             return
-    finish(done, predicted, output, as_json, len(done) // repeat)
+    finish(done, predicted, found, output, as_json, len(done) // repeat)
     if not as_json and party is None:
         typer.echo(f"NOT PRIVATE: {security.INSECURE_DEALER}" if insecure_dealer else security.ONE_MACHINE)
 
 
 def here(
-    bundle: Path, inputs: list[Path], link: Network | None, insecure_dealer: bool, repeat: int = 1
-) -> tuple[Sequence[Measured], Cost]:
-    """All three parties as processes of this machine."""
+    bundle: Path, inputs: list[Path], link: Network | None, insecure_dealer: bool, repeat: int = 1, strict: bool = False
+) -> tuple[Sequence[Measured], Cost, list[str]]:
+    """All three parties as processes of this machine; and what is unlike calibration."""
     from mpcc.runtime.executable import Executable
 
+    from .guard import Watch
     from .tensors import calls
 
     executable = Executable.load(bundle)
-    asked = calls(inputs, executable.input_shapes) * repeat
-    done = []
+    once = calls(inputs, executable.input_shapes)
+    watch = Watch(executable.guard, strict)
+    watch.inputs(once)
+    asked, done = once * repeat, []
     with progress() as tell:
         with executable.session(network=link, insecure_dealer=insecure_dealer, progress=tell) as session:
             for step, call in enumerate(asked):
                 tell("inference", step, len(asked))
                 done.append(session.run(*call))
-    return done, executable.program.cost
+    watch.outputs([one.outputs for one in done[-len(once) :]])
+    return done, executable.program.cost, watch.found
 
 
 def _given(inputs: list[Path] | None) -> list[Path]:
@@ -157,7 +164,9 @@ def _none(inputs: list[Path] | None, role: str) -> list[Path]:
     return []
 
 
-def finish(done: Sequence[Measured], predicted: Cost, output: Path | None, as_json: bool, last: int) -> None:
+def finish(
+    done: Sequence[Measured], predicted: Cost, found: list[str], output: Path | None, as_json: bool, last: int
+) -> None:
     """Write and print the `last` answers, joined along their first dimension, and what one inference took."""
     import torch
 
@@ -167,7 +176,7 @@ def finish(done: Sequence[Measured], predicted: Cost, output: Path | None, as_js
     if output is not None:
         write(output, outputs)
     if as_json:
-        emit(document(outputs, done, predicted))
+        emit(document(outputs, done, predicted) | {"warnings": found})
     else:
         show(outputs, done, predicted, output)
 

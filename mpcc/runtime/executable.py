@@ -18,9 +18,11 @@ from mpcc.cost import Network
 from mpcc.errors import BundleError, OutsideRange, ShapeError, UsageError
 from mpcc.program import Program
 
+from .inputs import check_values, guard_of
+
 if TYPE_CHECKING:
     from mpcc.bundle import Bundle
-    from mpcc.calibration import RangeViolation
+    from mpcc.calibration import Guard, RangeViolation
     from mpcc.show.report import Comparison
 
     from .crypten.inside import PartyState
@@ -33,7 +35,8 @@ Reference = Callable[[], fx.GraphModule | None]
 class Run:
     """One private inference as measured. `outputs` are plain tensors, opened to the caller (the client).
 
-    `rounds`, `bytes` (both directions), `seconds` are the online phase; `setup` is the set-up of the session.
+    `rounds`, `bytes` (both directions), `seconds` are the online phase; `setup` is the set-up of the session. `warnings`
+    say what of the input and the outputs is unlike calibration, so that the answer may be wrong.
     """
 
     outputs: tuple[Tensor, ...]
@@ -41,6 +44,12 @@ class Run:
     bytes: int
     seconds: float
     setup: Any
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def in_range(self) -> bool:
+        """Whether input and outputs are like those of calibration."""
+        return not self.warnings
 
     @property
     def output(self) -> Tensor:
@@ -69,6 +78,11 @@ class Executable:
         return [tuple(n.meta["val"].shape) for n in self.program.inputs()]
 
     @cached_property
+    def guard(self) -> Guard | None:
+        """What inputs and outputs are compared with; None for a plan of no calibration. PlanError where it is damaged."""
+        return guard_of(self.plan, self.program)
+
+    @cached_property
     def reference(self) -> fx.GraphModule | None:
         """The float model with the plan's names at its sites; None where the bundle has none."""
         if self.module is not None or self._model is None:
@@ -90,17 +104,24 @@ class Executable:
         """The outputs in the engine's fixed point, without parties; a longer first dimension is cut into calls.
 
         Calls are batched, in as many threads as torch has, so thousands of images cost little more than their
-        arithmetic. An OutsideRange warning says where inputs leave the range on which the plan holds (`check`, where the
-        float model is at hand).
+        arithmetic. OutsideRange warnings say what of inputs and outputs is unlike calibration, and where inputs leave the
+        range on which the plan holds (`check`; the latter where the float model is at hand).
         """
         import torch
 
+        calls = list(self._calls(inputs))
+        if check and self.guard is not None:
+            for line in self.guard.inputs_outside(calls):
+                warnings.warn(line, OutsideRange, stacklevel=2)
         if check and self.reference is not None:
-            for found in self.outside(*inputs):
-                warnings.warn(str(found), OutsideRange, stacklevel=2)
+            for violation in self.outside(*inputs):
+                warnings.warn(str(violation), OutsideRange, stacklevel=2)
 
-        columns = [torch.stack(column) for column in zip(*self._calls(inputs), strict=True)]
-        joined = tuple(output.flatten(0, 1) if output.dim() > 1 else output for output in self._emulator.calls(*columns))
+        found = self._emulator.calls(*(torch.stack(column) for column in zip(*calls, strict=True)))
+        if check and self.guard is not None:
+            for line in self.guard.outputs_outside(list(zip(*found, strict=True))):
+                warnings.warn(line, OutsideRange, stacklevel=2)
+        joined = tuple(output.flatten(0, 1) if output.dim() > 1 else output for output in found)
         return joined[0] if len(joined) == 1 else joined
 
     @overload
@@ -189,7 +210,7 @@ class Executable:
         return Executable.of(open_bundle(folder))
 
     def check(self, inputs: Sequence[Tensor]) -> None:
-        """ShapeError when the inputs are not what the program was compiled for."""
+        """ShapeError when the inputs are not what the program was compiled for; RangeError when they do not fit the ring."""
         shapes = self.input_shapes
         if len(inputs) != len(shapes):
             raise ShapeError(f"{len(inputs)} inputs for a program of {len(shapes)}")
@@ -199,6 +220,7 @@ class Executable:
                     f"an input of shape {tuple(value.shape)} for a program of {shape}",
                     hint="Compile the model for this shape, or reshape the input.",
                 )
+        check_values(self.program, inputs)
 
     def _calls(self, inputs: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
         shapes = self.input_shapes
@@ -221,10 +243,15 @@ class RunningSession:
         return self.opened.setup
 
     def run(self, *inputs: Tensor) -> Run:
-        """One private inference."""
+        """One private inference. What is unlike calibration is in `Run.warnings`, and an OutsideRange warning."""
         self.executable.check(inputs)
+        guard = self.executable.guard
+        found = () if guard is None else guard.inputs_outside([inputs])
         outcome = self.opened.run(*inputs)
-        return Run(tuple(outcome.outputs), outcome.rounds, outcome.bytes, outcome.seconds, self.opened.setup)
+        found += () if guard is None else guard.outputs_outside([outcome.outputs])
+        for line in found:
+            warnings.warn(line, OutsideRange, stacklevel=2)
+        return Run(tuple(outcome.outputs), outcome.rounds, outcome.bytes, outcome.seconds, self.opened.setup, found)
 
 
 class StockExecutable:
