@@ -57,14 +57,15 @@ def configuration(
 
 def check_public(bundle: Path, role: str) -> None:
     """SecurityError where a client or a dealer was given more of a bundle than it may have."""
-    from mpcc.bundle.manifest import MODEL, MODEL_WEIGHTS, WEIGHTS
+    from mpcc.bundle.manifest import PRIVATE
+    from mpcc.bundle.owner import PUBLIC_FOLDER
 
-    found = [name for name in (WEIGHTS, MODEL, MODEL_WEIGHTS) if (bundle / name).exists()]
+    found = [name for name in PRIVATE if (bundle / name).exists()]
     if role != SERVER and found:
         raise SecurityError(
             f"this folder holds the weights, which belong to the server alone ({', '.join(found)})",
             where=str(bundle),
-            hint=f"The {role} needs manifest.json, plan.json and program.json only. For trials: --allow-weights.",
+            hint=f"Give the {role} the folder {PUBLIC_FOLDER}/ in it, and no more. For trials: --allow-weights.",
         )
 
 

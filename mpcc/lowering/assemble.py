@@ -35,5 +35,5 @@ def assemble(b: Builder, outputs: Sequence[tuple[str, Secret]], ledger: Ledger) 
         tuple((share.name, source.name) for source, share in kept),
         tuple((node.name, scale) for node, scale in revealed),
         {name: value for name, value in b.constants.items() if name in names},
-        tuple(ledger.entries),
+        ledger.public(),
     )

@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from mpcc import registry
 from mpcc.approximate import Plan
+from mpcc.bundle.owner import new_key, version_of
 from mpcc.cost import Network
 from mpcc.errors import BundleError, OutsideRange, ShapeError, UsageError
 from mpcc.program import Program
@@ -60,10 +61,13 @@ class Executable:
     """What two parties run. Made by `mpcc.compile`, `Optimized.executable` or `mpcc.load`."""
 
     def __init__(
-        self, program: Program, plan: Plan, module: fx.GraphModule | None = None, *, model: Reference | None = None
-    ) -> None:
-        """`module` is the nn-level graph that the program was made of; `model` reads it when it is asked for."""
+        self, program: Program, plan: Plan, module: fx.GraphModule | None = None, *, model: Reference | None = None,
+        key: bytes | None = None,
+    ) -> None:  # fmt: skip
+        """`module` is the nn-level graph that the program was made of; `model` reads it when it is asked for. `key`: that of
+        the bundle, or a new one."""
         self.program, self.plan, self.module = program, plan, module
+        self.key = new_key() if key is None else key
         self._model = model
         self._party: PartyState | None = None
 
@@ -161,7 +165,8 @@ class Executable:
         from .crypten.inside import PartyState
 
         if self._party is None:
-            self._party = PartyState.join(self.program, self.version, insecure_dealer=insecure_dealer)
+            same = version_of(self.plan, self.program.constants, b"")  # both processes have the weights, each its own key
+            self._party = PartyState.join(self.program, same, insecure_dealer=insecure_dealer)
         return self._party
 
     @contextmanager
@@ -179,28 +184,21 @@ class Executable:
 
     @cached_property
     def version(self) -> str:
-        """Hash of the weights and the plan: the parties compare it before they start."""
-        import hashlib
-
-        digest = hashlib.sha256(self.plan.to_json().encode())
-        for name in sorted(self.program.constants):
-            value = self.program.constants[name].detach().contiguous().float()
-            digest.update(name.encode())
-            digest.update(value.numpy().tobytes())
-        return digest.hexdigest()
+        """Hash of the weights and the plan under `key`: the parties compare it before they start."""
+        return version_of(self.plan, self.program.constants, self.key)
 
     def save(self, folder: str | Path, comparison: Comparison | None = None) -> Path:
         """Write a bundle; with a comparison, its report says what was changed and gained."""
         from mpcc.bundle import Contents, save
         from mpcc.show.report import report
 
-        page = report(self.plan, self.program, self.version, comparison)
-        return save(Contents(self.plan, self.program, self.version, page, self.module), folder)
+        page = report(self.plan, self.program, comparison)
+        return save(Contents(self.plan, self.program, self.key, page, self.module), folder)
 
     @staticmethod
     def of(bundle: Bundle) -> Executable:
         """The executable of an opened bundle."""
-        return Executable(bundle.program, bundle.plan, model=bundle.reference)
+        return Executable(bundle.program, bundle.plan, model=bundle.reference, key=bundle.key)
 
     @staticmethod
     def load(folder: str | Path) -> Executable:

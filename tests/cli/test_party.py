@@ -33,11 +33,8 @@ def free_ports() -> str:
 
 @pytest.fixture
 def public(bundle: Path, tmp_path: Path) -> Path:
-    """What client and dealer get: no weights, no model, no report."""
-    (tmp_path / "public").mkdir()
-    for name in ("manifest.json", "plan.json", "program.json"):
-        shutil.copy(bundle / name, tmp_path / "public" / name)
-    return tmp_path / "public"
+    """What client and dealer get, by itself: no weights, no model, no report."""
+    return Path(shutil.copytree(bundle / "public", tmp_path / "public"))
 
 
 @pytest.mark.slow
@@ -122,8 +119,8 @@ def test_material_from_files(mpcc: Mpcc, bundle: Path, public: Path, image: Path
         (["--party", "0", "--peers", "a:1"], ["host:port"]),
         (["--party", "0", "--peers", "a,b,c"], ["host:port"]),
         (["--party", "client", "--peers", "a:1,b:2,c:3"], ["--input"]),
-        (["--party", "client", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["weights.safetensors", "--allow-weights"]),
-        (["--party", "1", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["weights.safetensors", "program.json only"]),
+        (["--party", "client", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["weights.safetensors", "public/", "--allow-weights"]),
+        (["--party", "1", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["weights.safetensors", "the folder public/"]),
         (["--party", "dealer", "--peers", "a:1,b:2,c:3"], ["belong to the server alone"]),
         (["--party", "dealer", "--material", "dealt"], ["belong to the server alone"]),
         (["--party", "client", "--peers", "a:1,b,c", "--input", "x.npy", "--allow-weights"], ["host:port"]),
