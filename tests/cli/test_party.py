@@ -119,7 +119,7 @@ def test_material_from_files(mpcc: Mpcc, bundle: Path, public: Path, image: Path
         (["--party", "0", "--peers", "a:1"], ["host:port"]),
         (["--party", "0", "--peers", "a,b,c"], ["host:port"]),
         (["--party", "client", "--peers", "a:1,b:2,c:3"], ["--input"]),
-        (["--party", "client", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["weights.safetensors", "public/", "--allow-weights"]),
+        (["--party", "client", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["weights.safetensors", "--allow-weights"]),
         (["--party", "1", "--peers", "a:1,b:2,c:3", "--input", "x.npy"], ["weights.safetensors", "the folder public/"]),
         (["--party", "dealer", "--peers", "a:1,b:2,c:3"], ["belong to the server alone"]),
         (["--party", "dealer", "--material", "dealt"], ["belong to the server alone"]),
