@@ -28,7 +28,8 @@ POINTS: tuple[tuple[str, str], ...] = (
     (
         "Public to all three",
         "the architecture, all shapes, the plan (approximations with their ranges and coefficients, which were fitted to the "
-        "calibration inputs), and the number and duration of inferences.",
+        "calibration inputs, and statistics of these inputs and their outputs, by which clients recognise unlike ones), scales "
+        "of weights as powers of two (docs/security.md counts the bits), and the number and duration of inferences.",
     ),
     (
         "Not protected against",

@@ -22,7 +22,7 @@ EPILOG = (
     "mpcc run model.mpcc --input image.npy --network 20ms,100MB/s      (the same over an emulated network)\n\n"
     "mpcc run model.mpcc --input image.npy --repeat 20 --json      (seconds of 20 inferences after one set-up)\n\n"
     "Three machines: mpcc run model.mpcc --party server --peers A:7000,B:7001,C:7002 --tls keys/server; "
-    "likewise --party dealer, and --party client with --input.\n\n"
+    "likewise mpcc run model.mpcc/public --party dealer, and --party client with --input.\n\n"
     "Without a dealer at run time: mpcc run model.mpcc --party dealer --material dealt --repeat 100; then give each party "
     "its file: --party server --material server.material ..."
 )
