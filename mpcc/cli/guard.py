@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from mpcc.calibration import Guard
 
-UNKNOWN = "the bundle has no statistics of its calibration, so neither inputs nor outputs were compared with them"
-
 
 @dataclass
 class Watch:
@@ -28,7 +26,9 @@ class Watch:
 
     def inputs(self, calls: Sequence[Sequence[Tensor]]) -> None:
         """Before anything is sent. CheckFailed where `strict` and something is unlike calibration."""
-        self._note((UNKNOWN,) if self.guard is None else self.guard.inputs_outside(calls), "nothing was sent")
+        from mpcc.runtime.inputs import unlike_inputs
+
+        self._note(unlike_inputs(self.guard, calls), "nothing was sent")
 
     def outputs(self, calls: Sequence[Sequence[Tensor]]) -> None:
         """After the outputs were opened. CheckFailed as above; they are then not written."""

@@ -19,7 +19,7 @@ from mpcc.cost import Network
 from mpcc.errors import BundleError, OutsideRange, ShapeError, UsageError
 from mpcc.program import Program
 
-from .inputs import check_values, guard_of
+from .inputs import check_values, guard_of, unlike_inputs
 
 if TYPE_CHECKING:
     from mpcc.bundle import Bundle
@@ -244,7 +244,7 @@ class RunningSession:
         """One private inference. What is unlike calibration is in `Run.warnings`, and an OutsideRange warning."""
         self.executable.check(inputs)
         guard = self.executable.guard
-        found = () if guard is None else guard.inputs_outside([inputs])
+        found = unlike_inputs(guard, [inputs])
         outcome = self.opened.run(*inputs)
         found += () if guard is None else guard.outputs_outside([outcome.outputs])
         for line in found:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mpcc.calibration import Guard
     from mpcc.program import Program
 
+UNKNOWN = "the plan has no statistics of its calibration, so neither inputs nor outputs were compared with them"
+
 
 def check_values(program: Program, inputs: Sequence[Tensor]) -> None:
     """RangeError, naming the input, for numbers that are infinite, NaN, or larger than the ring holds."""
@@ -31,3 +33,8 @@ def guard_of(plan: Plan, program: Program) -> Guard | None:
 
     found = plan.notes.get(NOTE)
     return None if found is None else Guard.read(found, len(program.inputs()), len(program.outputs))
+
+
+def unlike_inputs(guard: Guard | None, calls: Sequence[Sequence[Tensor]]) -> tuple[str, ...]:
+    """What is unlike calibration in the inputs of these calls, or that nobody can tell."""
+    return (UNKNOWN,) if guard is None else guard.inputs_outside(calls)
