@@ -29,11 +29,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 import mpcc
 from mpcc.calibration import load_calibration
 from mpcc.errors import MpccError
+from tests.models.onnx_build import model, weights
+from tests.models.torch_models import Small
 
 SECONDS, MEMORY = 10, 1 << 30
 # Of the processor, for other programs may run beside this one; and by the clock, for what waits takes no processor.
@@ -62,19 +64,6 @@ class Found:
 def onnx_models() -> list[onnx.ModelProto]:
     """Small models that together hold most kinds of operators and attributes."""
 
-    def weights(*shape: int) -> np.ndarray:
-        return np.random.default_rng(shape).standard_normal(shape).astype(np.float32) * 0.3
-
-    def model(nodes: list[Any], shape: list[int], known: dict[str, np.ndarray]) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            nodes,
-            "g",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-            [numpy_helper.from_array(value, name) for name, value in known.items()],
-        )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-
     node, ints = helper.make_node, np.array
     conv = [
         node("Conv", ["x", "w", "b"], ["a"], name="/patch/Conv", strides=[2, 2], pads=[1, 1, 1, 1], group=1),
@@ -86,9 +75,10 @@ def onnx_models() -> list[onnx.ModelProto]:
         node("Flatten", ["g"], ["h"], axis=1),
         node("ReduceMean", ["h", "one"], ["y"], keepdims=0),
     ]
-    known = {"w": weights(4, 3, 3, 3), "up": np.array([1, 1, 2, 2], np.float32), "one": ints([1])}
-    known |= {"b": weights(4), "s": weights(4), "m": weights(4), "v": np.abs(weights(4)) + 0.1}
-    first = model(conv, [1, 3, 8, 8], known)
+    first = model(conv, {"x": [1, 3, 8, 8]}, ["y"], {
+        "w": weights(4, 3, 3, 3), "b": weights(4), "s": weights(4), "m": weights(4), "v": np.abs(weights(4)) + 0.1,
+        "up": np.array([1, 1, 2, 2], np.float32), "one": ints([1]),
+    }, opset=18)  # fmt: skip
     block = [
         node("LayerNormalization", ["x", "s", "b"], ["n"], axis=-1, epsilon=1e-5, name="/blocks.0/norm/LN"),
         node("MatMul", ["n", "wq"], ["qkv"], name="/blocks.0/attn/qkv/MatMul"),
@@ -103,9 +93,10 @@ def onnx_models() -> list[onnx.ModelProto]:
         node("Erf", ["gelu_in"], ["er"]),
         node("Where", ["mask", "er", "gelu_in"], ["y"]),
     ]
-    known = {"s": weights(8), "b": weights(8), "wq": weights(8, 24), "three": ints([8, 8, 8]), "wo": weights(8, 8)}
-    known |= {"scale": np.float32(0.35), "zero": np.int64(0), "mask": np.array([True, False] * 4)}
-    second = model(block, [1, 5, 8], known)
+    second = model(block, {"x": [1, 5, 8]}, ["y"], {
+        "s": weights(8), "b": weights(8), "wq": weights(8, 24), "three": ints([8, 8, 8]), "wo": weights(8, 8),
+        "scale": np.float32(0.35), "zero": np.int64(0), "mask": np.array([True, False] * 4),
+    }, opset=18)  # fmt: skip
     views = [
         node("Shape", ["x"], ["sh"]),
         node("Slice", ["sh", "i0", "i1"], ["batch"]),
@@ -120,10 +111,11 @@ def onnx_models() -> list[onnx.ModelProto]:
         node("Pow", ["c", "two"], ["p"]),
         node("ReduceSum", ["p", "i1"], ["y"], keepdims=1),
     ]
-    known = {"i0": ints([0]), "i1": ints([1]), "i4": ints([4]), "rest": ints([3, 4]), "pads": ints([0, 1, 0, 0, 0, 1])}
-    known |= {"twice": ints([1, 1, 2]), "wide": ints([2, 4, 10])}
-    known |= {"low": np.float32(-1), "high": np.float32(1), "two": np.float32(2)}
-    return [first, second, model(views, [2, 12], known)]
+    third = model(views, {"x": [2, 12]}, ["y"], {
+        "i0": ints([0]), "i1": ints([1]), "i4": ints([4]), "rest": ints([3, 4]), "pads": ints([0, 1, 0, 0, 0, 1]),
+        "twice": ints([1, 1, 2]), "wide": ints([2, 4, 10]), "low": np.float32(-1), "high": np.float32(1), "two": np.float32(2),
+    }, opset=18)  # fmt: skip
+    return [first, second, third]
 
 
 def mutated(proto: onnx.ModelProto, draw: random.Random) -> bytes:
@@ -230,11 +222,6 @@ def _by_onnxruntime(path: Path, values: list[torch.Tensor]) -> list[Any] | None:
 # ------------------------------------------------------------------------------------------------------------- .pt2
 
 
-def small() -> torch.nn.Module:
-    layers = [torch.nn.Conv2d(2, 4, 2), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.GELU(), torch.nn.Linear(36, 5)]
-    return torch.nn.Sequential(*layers, torch.nn.Softmax(-1)).eval()
-
-
 def pt2_case(number: int, folder: Path) -> Callable[[], Found]:
     """Bytes of the archive, or one value of one of its JSON files."""
     draw = random.Random(f"pt2 {number}")
@@ -333,7 +320,7 @@ def fuzz(part: float = 1.0) -> Iterator[tuple[int, Found]]:
     global PROGRAM
     made = io.BytesIO()
     torch.manual_seed(0)
-    torch.export.save(torch.export.export(small(), (torch.zeros(1, 2, 4, 4),)), made)
+    torch.export.save(torch.export.export(Small().eval(), (torch.zeros(1, 2, 4, 4),)), made)
     PROGRAM = made.getvalue()
     with tempfile.TemporaryDirectory() as name:
         for kind, (make, count) in KINDS.items():

@@ -44,7 +44,7 @@ def main() -> None:
         cost, plans[name] = chosen.point.estimate, chosen.point.plan
         found[name] |= {
             "seconds": float(cost.seconds), "rounds": int(cost.rounds), "bytes": float(cost.bytes),
-            "damage": chosen.point.loss, "chosen": tally(plans[name].choices),
+            "loss": chosen.point.loss, "chosen": tally(plans[name].choices),
             "sites": {site: described(choice) for site, choice in plans[name].choices.items()},
         }  # fmt: skip
     for name, task in tasks.items():
@@ -73,7 +73,7 @@ def links_section(found: Mapping[str, Any]) -> list[str]:
             continue
         chosen = ", ".join(f"{key} {times}" for key, times in row["chosen"].items())
         lines.append(
-            f"{start} {row['seconds']:.3g} | {row['rounds']} | {row['bytes'] / 1e6:.3g} | {row['damage']:.2g} | {chosen} |"
+            f"{start} {row['seconds']:.3g} | {row['rounds']} | {row['bytes'] / 1e6:.3g} | {row['loss']:.2g} | {chosen} |"
         )
     lines += ["", "What each plan takes on each link, in seconds:", ""]
     lines += ["| link | " + " | ".join(f"plan for {name}" for name in met) + " |", "| --- |" + " --: |" * len(met)]

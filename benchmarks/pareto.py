@@ -1,4 +1,4 @@
-"""The search against published recipes, without training: damage on held-out images over predicted seconds.
+"""The search against published recipes, without training: quality loss on held-out images over predicted seconds.
 
     python -m benchmarks.pareto [fashion] [vit_lite] [--protocol mpcc ...] [--points 6]
 
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from benchmarks.pareto_page import write_page
 from examples.fashion_vit import data
-from mpcc import pipeline, registry
+from mpcc import files, pipeline, registry
 from mpcc.approximate import Plan
 from mpcc.calibration.ranges import stack_calls
 from mpcc.cost import Estimate, Network
@@ -50,7 +50,7 @@ Data = tuple[Any, Tensor, Tensor]
 
 
 class Judge:
-    """Damage and drop of plans on held-out images: by fixed-point emulation of the program, or in float."""
+    """Quality loss and drop of plans on held-out images: by fixed-point emulation of the program, or in float."""
 
     def __init__(self, prepared: pipeline.Prepared, search: Search, held: Tensor) -> None:
         self.prepared, self.columns = prepared, stack_calls(prepared.graph, held)
@@ -58,7 +58,7 @@ class Judge:
         self.known: dict[tuple[str, bool], dict[str, float | None]] = {}
 
     def __call__(self, plan: Plan, emulated: bool) -> dict[str, float | None]:
-        """Damage is None where values are no numbers."""
+        """The loss is None where values are NaN or infinite."""
         key = plan.key, emulated
         if key not in self.known:
             if emulated:
@@ -66,9 +66,9 @@ class Judge:
             else:
                 outputs = self.floats.joint(plan.choices)
             metric, reference = self.floats.metric, self.floats.reference
-            damage = metric.loss(outputs, reference)
+            loss = metric.loss(outputs, reference)
             self.known[key] = {
-                "damage": damage if math.isfinite(damage) else None,
+                "loss": loss if math.isfinite(loss) else None,
                 "drop": metric.drop(outputs, reference),
             }
         return self.known[key]
@@ -102,7 +102,7 @@ class Comparison:
         return {"protocol": protocol, "network": network, "front": found, "recipes": others}
 
     def row(self, plan: Plan, estimate: Estimate) -> dict[str, Any]:
-        """A plan's cost, and its damage by the emulation of what would run, or in float where nothing would."""
+        """A plan's cost, and its quality loss by the emulation of what would run, or in float where nothing would."""
         cost = {"seconds": float(estimate.seconds), "rounds": float(estimate.rounds), "bytes": float(estimate.bytes)}
         return cost | self.judge(plan, registry.protocol(estimate.protocol).scheduled)
 
@@ -122,9 +122,7 @@ def run(name: str, points: int, protocols: list[str]) -> None:
     for protocol, network in todo:
         known["results"].append(comparison.cell(protocol, network, points))
         known["results"].sort(key=lambda cell: (PROTOCOLS.index(cell["protocol"]), NETWORKS.index(cell["network"])))
-        part = place.with_suffix(".part")
-        part.write_text(json.dumps(known, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(place)
+        files.write(place, json.dumps(known, indent=1, allow_nan=False) + "\n")
         print(f"{name} {protocol} {network}", file=sys.stderr, flush=True)
 
 

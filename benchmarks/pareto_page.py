@@ -9,31 +9,32 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.links import links_section
+from mpcc.show.figure import save
 from mpcc.show.front import picture
 
 TITLES = {"fashion": "Fashion-MNIST ViT (trained)", "vit_lite": "ViT-Lite 7/4/32 (random weights, smooth noise as images)"}
 ROUNDING = 1e-5
-"""Damages up to this are those of the fixed point."""
+"""Quality losses up to this are roundings of the fixed-point arithmetic."""
 INTRODUCTION = """# The search against published recipes
 <!-- written by: python -m benchmarks.pareto -->
 `mpcc optimize --pareto --level structural` against the recipes of `mpcc optimize --recipe` (docs/plans.md), without
-training. Seconds are predicted, online, for one image. Damage is the Kullback-Leibler divergence of the class
-probabilities from those of the model as it was, in nats an image, on held-out images, which choose nothing: for `mpcc`
-by the fixed-point emulation of the program that would run; for the other protocols, which have prices but no program
+training. Seconds are predicted, online, for one image. The quality loss is the Kullback-Leibler divergence of the
+class probabilities from those of the original model, in nats per image, on held-out images, which influence no choice: for
+`mpcc` by the fixed-point emulation of the program that would run; for the other protocols, which have prices but no program
 here, in float. Plans are chosen on calibration images, in float.
 
 Recipes take the best bounded approximation for what they keep; `stock` keeps everything. Without training some of them
-cannot be run at all: values leave the ring, or the program is refused as too coarse in fixed point. Damages below 1e-5
-are roundings: there the order of two plans says nothing.
+cannot be run at all: values leave the ring, or the program is refused as too coarse in fixed point. Losses below 1e-5
+are roundings: there the order of two plans means nothing.
 
-A recipe is **dominated** by a point of the front that is at least as fast and no more damaging. **Beaten by it** is
-what must not be: a recipe that is both faster and less damaging than a point of the front. Damages up to 1e-5 count as
-equal. The front has points spread evenly over the logarithm of the time, and the best that is found around a recipe
-within its time; where no such plan is clearly better (by a fifth, on the calibration images) the recipe is itself a
-point, and is named there. It is a front on the calibration images; on held-out ones a point may be beaten by a faster
-one, and `inf` is a plan whose polynomials are left behind by a value that no calibration image had.
+A recipe is **dominated** by a point of the front that is at least as fast and loses no more. A point of the front is
+**beaten by** a recipe that is both faster and loses less, which should not happen. Losses up to 1e-5 count as equal. The
+front has points spread evenly over the logarithm of the time, and the best that is found around a recipe within its time;
+where no such plan is clearly better (by a fifth, on the calibration images) the recipe is itself a point, and is named there.
+It is a front on the calibration images; on held-out ones a point may be beaten by a faster one, and `inf` is a plan in which
+a value, unlike those of all calibration images, left the range of a polynomial.
 
-`python -m benchmarks.pareto fashion vit_lite` makes the rows that are not there.
+`python -m benchmarks.pareto fashion vit_lite` computes the rows that are missing.
 """
 
 
@@ -75,7 +76,8 @@ def section(stem: str, cell: Mapping[str, Any]) -> list[str]:
     """One protocol on one network: picture and table."""
     front = cell["front"]
     lines = [f"### {cell['protocol']}, {cell['network']}", "", f"![{stem}]({stem}.svg)", ""]
-    lines += ["| plan | seconds | rounds | MB | damage | top class changes | |", "| --- | --: | --: | --: | --: | --: | --- |"]
+    lines += ["| plan | seconds | rounds | MB | quality loss | top class changes | |"]
+    lines += ["| --- | --: | --: | --: | --: | --: | --- |"]
     for number, point in enumerate(front, 1):
         chosen = ", ".join(f"{name} {times}" for name, times in point["chosen"].items())
         chosen = f"the recipe {point['recipe']}: {chosen}" if point.get("recipe") else chosen
@@ -92,31 +94,31 @@ def section(stem: str, cell: Mapping[str, Any]) -> list[str]:
 
 
 def dominating(front: Sequence[Mapping[str, Any]], other: Mapping[str, Any]) -> int | None:
-    """The least damaging point of the front that is at least as fast and no more damaging."""
-    found = [n for n, p in enumerate(front) if p["seconds"] <= other["seconds"] and damage(p) <= damage(other)]
-    return min(found, key=lambda n: damage(front[n]), default=None)
+    """The point of least loss among those that are at least as fast and lose no more."""
+    found = [n for n, p in enumerate(front) if p["seconds"] <= other["seconds"] and loss(p) <= loss(other)]
+    return min(found, key=lambda n: loss(front[n]), default=None)
 
 
 def beaten(front: Sequence[Mapping[str, Any]], other: Mapping[str, Any]) -> list[int]:
     """The points of the front that the other plan beats in both."""
-    return [n for n, p in enumerate(front) if other["seconds"] < p["seconds"] and damage(other) < damage(p)]
+    return [n for n, p in enumerate(front) if other["seconds"] < p["seconds"] and loss(other) < loss(p)]
 
 
-def damage(point: Mapping[str, Any]) -> float:
-    """A damage to be compared: roundings are equal, what is no number is infinite."""
-    return math.inf if point["damage"] is None else max(float(point["damage"]), ROUNDING)
+def loss(point: Mapping[str, Any]) -> float:
+    """For comparisons: roundings are equal, NaN or infinite values (None) are infinite."""
+    return math.inf if point["loss"] is None else max(float(point["loss"]), ROUNDING)
 
 
 def cells(point: Mapping[str, Any]) -> str:
-    shown = "inf" if point["damage"] is None else f"{point['damage']:.2g}"
+    shown = "inf" if point["loss"] is None else f"{point['loss']:.2g}"
     return (
         f"{point['seconds']:.3g} | {point['rounds']:.0f} | {point['bytes'] / 1e6:.3g} | {shown} | {point['drop']:.1%}"
     )
 
 
 def draw(place: Path, cell: Mapping[str, Any]) -> None:
-    """Damage over seconds: the front as steps, recipes as marks."""
-    curve = [(point["seconds"], point["damage"]) for point in cell["front"] if point["damage"] is not None]
-    run = {name: other for name, other in cell["recipes"].items() if other.get("damage") is not None}
-    others = {name: (other["seconds"], other["damage"]) for name, other in run.items()}
-    picture({"the search": curve}, "KL divergence, held-out images", others).savefig(place, metadata={"Date": None})
+    """Quality loss over seconds: the front as steps, recipes as marks."""
+    curve = [(point["seconds"], point["loss"]) for point in cell["front"] if point["loss"] is not None]
+    run = {name: other for name, other in cell["recipes"].items() if other.get("loss") is not None}
+    others = {name: (other["seconds"], other["loss"]) for name, other in run.items()}
+    save(picture({"the search": curve}, "KL divergence, held-out images", others), place)

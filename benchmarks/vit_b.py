@@ -90,7 +90,7 @@ def measure(path: Path, images: int, budget: Budget) -> dict[str, Any]:
     """`mpcc.optimize` once: seconds by stage, in all, and of the slowest solution."""
     calibration = torch.cat([smooth_image(224, seed=seed) for seed in range(1000, 1000 + images)]) if images else None
     tell, solver = Stages(), Stopwatch(repair.solve)
-    forgotten = unittest.mock.patch.object(cache, "read", lambda key: {})  # damages that an earlier run measured
+    forgotten = unittest.mock.patch.object(cache, "read", lambda key: {})  # losses that an earlier run measured
     with unittest.mock.patch.object(repair, "solve", solver), forgotten:
         made = pipeline.optimize(
             path, budget=budget, network="wan", level="structural", calibration=calibration, progress=tell

@@ -71,13 +71,24 @@ class RangeError(MpccError):
 
 
 class PrecisionError(RangeError):
-    """A program whose fixed-point precision is too low for its model, so that its outputs cannot be trusted."""
+    """A program whose fixed-point precision is too low for its model, so that its outputs cannot be trusted.
+
+    `site` is the first one at which values are off, where there is such a site.
+    """
 
     exit_code = 1
+
+    def __init__(self, what: str, *, site: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what, where=None if site is None else f"site {site}", hint=hint)
+        self.site = site
 
 
 class OutsideRange(UserWarning):
     """Inputs outside the valid ranges of a plan, so that the outputs computed for them cannot be trusted."""
+
+
+class Measured(UserWarning):
+    """This machine was measured, to predict seconds, or could not be."""
 
 
 class Renamed(DeprecationWarning):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mpcc import pipeline, registry
 from mpcc.cost import LAN, Protocol, estimate_graph
 from mpcc.pipeline import Optimized
+from mpcc.testing.protocols import check_protocol
 from tests.models.two_blocks import Block
 
 TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -50,6 +51,11 @@ def test_the_protocol_prices_a_whole_transformer_block_under_a_plan(made: Optimi
     assert {row.site for row in estimate.sites} >= {"block.q.linear", "block.fc.linear", *made.plan.choices}
     assert estimate.rounds > 0 and estimate.bytes > 0
     assert estimate.setup.bytes == 8 * (4 * 64 + 8), "four weights, and the scale of the norm"
+
+
+def test_the_protocol_keeps_the_contract() -> None:
+    (protocol,) = registry.collect([written(PROTOCOL)], Protocol, "protocol").values()
+    check_protocol(protocol)
 
 
 def test_the_protocol_opens_both_operands_of_a_product_once() -> None:

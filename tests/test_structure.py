@@ -46,7 +46,7 @@ MAY_SEE = {
     "lowering": {"ir", "program"},
     "search": {"ir", "rewrite", "approximate", "cost", "program", "lowering", "calibration", "registry"},
     "bundle": {"ir", "approximate", "program", "frontend"},
-    "show": {"ir", "rewrite", "approximate", "cost", "program", "search", "bundle"},
+    "show": {"ir", "rewrite", "approximate", "cost", "program", "calibration", "search", "bundle"},
     "runtime": {"ir", "cost", "program", "lowering", "approximate", "calibration", "registry", "bundle", "show"},
     "pipeline": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",
@@ -80,7 +80,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rich": ("mpcc/cli/", "mpcc/show/", "mpcc/cost/", "mpcc/testing"),  # cost: `Estimate.table` is public
     "sklearn": ("mpcc/training/",),
     "spu": ("mpcc/runtime/spu/",),
-    "sympy": ("mpcc/cost/", "costmodels/"),
+    "sympy": ("mpcc/cost/", "mpcc/testing", "costmodels/"),
     "typer": ("mpcc/cli/",),
 }
 # What several plug-ins share and the core does not know. Nothing else in a plug-in folder may begin with `_`.
@@ -244,11 +244,19 @@ def unsafe_faults(path: Path) -> Iterator[str]:
 
 def machine_faults(path: Path) -> Iterator[str]:
     """Prices depend on what they are given: only the command line and the pipeline look up a machine's figures."""
-    if room(path) in {"cli", "pipeline"} or name(path) == "mpcc/cost/machine.py":
+    if room(path) in {"cli", "pipeline"} or name(path) in {"mpcc/cost/machine.py", "mpcc/runtime/this_machine.py"}:
         return
+    renamed = {
+        alias.asname for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom) for alias in node.names
+        if alias.name == "Machine" and alias.asname
+    }  # fmt: skip
     for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in {"Machine.read", "Machine.asked"}:
-            yield f"{name(path)}:{node.lineno}: {ast.unparse(node)} (take a Compute as an argument)"
+        if isinstance(node, ast.Attribute) and node.attr in {"read", "kept", "named"}:
+            if ast.unparse(node.value).rpartition(".")[2] in {"Machine", *renamed}:
+                yield f"{name(path)}:{node.lineno}: {ast.unparse(node)} (take a Compute as an argument)"
+    for line, module in imports(path):
+        if module == "mpcc.runtime.this_machine":
+            yield f"{name(path)}:{line}: {module}, which measures (take a Compute as an argument)"
 
 
 def size_faults(path: Path) -> Iterator[str]:
@@ -332,6 +340,9 @@ def test_every_plug_in_has_a_file_of_its_name() -> None:
         ("tests/ir/x.py", "sys.path.insert(0, 'x')", trick_faults),
         ("benchmarks/x.py", "from importlib.util import spec_from_file_location", trick_faults),
         ("mpcc/search/x.py", "Machine.read().compute", machine_faults),
+        ("mpcc/search/x.py", "from mpcc.runtime.this_machine import speed_of", machine_faults),
+        ("mpcc/search/x.py", "from mpcc.cost import machine\nmachine.Machine.kept()", machine_faults),
+        ("mpcc/search/x.py", "from mpcc.cost.machine import Machine as M\nM.read()", machine_faults),
     ],
 )
 def test_a_breach_is_found(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -20,11 +19,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 import mpcc
 from benchmarks.mpcvit.model import Vit, example
 from benchmarks.mpcvit.settings import SETTINGS, Row, Setting, rows
+from mpcc import files
 from mpcc.approximate.recipe import LABELS_ONLY
 from mpcc.errors import MpccError
 from mpcc.training import (
@@ -59,10 +59,10 @@ class Job:
     def __call__(self) -> None:
         torch.set_num_threads(1)
         data = load_data(self.data, example(self.setting.size)[0].shape, self.seed, self.setting.images)
-        members = Group(device=device_of(self.device))
-        graph = teacher(self.setting, data, self.seed, members)
+        group = Group(device=device_of(self.device))
+        graph = teacher(self.setting, data, self.seed, group)
         if self.row is not None:
-            write(self.place, found(self.setting, self.row, self.seed, graph, data, members))
+            write(self.place, found(self.setting, self.row, self.seed, graph, data, group))
 
     @property
     def place(self) -> Path:
@@ -98,7 +98,7 @@ def main() -> None:
     sys.exit(bool(failed))
 
 
-def teacher(setting: Setting, data: Data, seed: int, members: Group) -> torch.fx.GraphModule:
+def teacher(setting: Setting, data: Data, seed: int, group: Group) -> torch.fx.GraphModule:
     """The Softmax ViT, trained on the labels: what all rows start from and are distilled from."""
     place = HERE / "work" / f"{setting.name}-{seed}.safetensors"
     torch.manual_seed(seed)
@@ -109,18 +109,17 @@ def teacher(setting: Setting, data: Data, seed: int, members: Group) -> torch.fx
         hyper = Hyperparameters(epochs=setting.teacher_epochs, batch=setting.batch, rate=setting.teacher_rate, seed=seed)
         stage = Stage("teacher", student, student, LABELS_ONLY, taps(graph, LABELS_ONLY))
         checkpoint = Checkpoint(place.with_suffix(".checkpoint"), f"teacher {setting} {seed}")
-        trainer = Trainer(stage, data, hyper, 1, members, checkpoint, {}, _silent, _silent)
+        trainer = Trainer(stage, data, hyper, 1, group, checkpoint, {}, _silent, _silent)
         trainer.run(checkpoint.read())
         place.parent.mkdir(exist_ok=True)
-        save_file(trainer.best, place.with_suffix(".part"))
-        os.replace(place.with_suffix(".part"), place)
+        files.write(place, save(trainer.best))
         checkpoint.remove()
     model.load_state_dict(load_file(place))
     return mpcc.capture(model, example(setting.size))
 
 
 def found(
-    setting: Setting, row: Row, seed: int, graph: torch.fx.GraphModule, data: Data, members: Group
+    setting: Setting, row: Row, seed: int, graph: torch.fx.GraphModule, data: Data, group: Group
 ) -> dict[str, object]:
     """One row of one seed. What mpcc refuses to make is a row with its reason."""
     name = f"{setting.name}-{row.key}-{seed}"
@@ -128,7 +127,7 @@ def found(
         row.method, budget=row.budget, network=NETWORK, mu=row.mu, distil=row.distil, search_epochs=setting.search
     )
     hyper = Hyperparameters(epochs=row.epochs or setting.train, batch=setting.batch, rate=setting.rate, seed=seed)
-    tuning = Tuning(graph, data, request, hyper, HERE / "work" / f"{name}.checkpoint", group=members)
+    tuning = Tuning(graph, data, request, hyper, HERE / "work" / f"{name}.checkpoint", group=group)
     document = {"setting": setting.name, "row": row.title, "key": row.key, "seed": seed, "arguments": row.arguments}
     try:
         made = tuning.run()
@@ -150,11 +149,9 @@ def _silent(*_: object) -> None:
 
 
 def write(place: Path, document: dict[str, object]) -> None:
-    """Beside, then renamed."""
+    """The figures of a run, whole or not at all."""
     place.parent.mkdir(exist_ok=True)
-    part = place.with_suffix(".part")
-    part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, place)
+    files.write(place, json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -72,9 +72,6 @@ class Row:
         return f"--method {self.method}{mu}{budget}{epochs}" + ("" if self.distil else " --no-distil")
 
 
-MUS = (0.5, 0.1, 0.7, 0.3)
-
-
 def rows(setting: Setting) -> Sequence[Row]:
     """All rows, those that say most first: a run that is stopped early has a whole picture for the seeds that it did."""
     own = [Row(f"mpcc, {budget}", "mpcc", budget=budget) for budget in setting.budgets]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +19,8 @@ from mpcc.fitting.factor_chains import options_of as chain_options
 from mpcc.fitting.factor_chains import value as chain_value
 from mpcc.fitting.minimax import chebyshev_grid
 
-from . import Domain, Options, SiteStatistics
+from . import Approximation, Domain, Options, SiteStatistics
+from .piecewise import Reference, largest_error
 
 ROUGHEST = 0.05  # a candidate further off than this is not worth its rounds
 EXPONENTIAL_TOLERANCE, RECIPROCAL_TOLERANCE = 7e-3, 1e-3  # of the default candidate
@@ -35,6 +37,11 @@ TAIL, QUANTILES = 0.005, 17  # where the calibrated rows are, the tails left out
 def between(quantity: str) -> Callable[[Options], Domain]:
     """The domain of a fit that recorded its range as `low` and `high`, and whether it also holds at nothing (`zeros`)."""
     return lambda options: {quantity: (0.0 if options.get("zeros") else float(options["low"]), float(options["high"]))}
+
+
+def error_on_range(function: Callable[..., Any], reference: Reference) -> Callable[[Options], float]:
+    """The largest absolute error of a fit on the range that it recorded as `low` and `high`."""
+    return lambda options: largest_error(partial(function, **options), reference, options["low"], options["high"])
 
 
 Fitted = TypeVar("Fitted", Exponential, Chain)
@@ -74,6 +81,22 @@ def exponential_error(options: Options, powers: Sequence[int], floor: float, rel
     x = chebyshev_grid(options["low"], options["high"], POINTS)
     delta = error(options["start"], powers, x, floor=floor)
     return 1.0 if delta >= 0.25 else (1 + relative) * (1 + 2 * delta / (1 - 2 * delta)) - 1
+
+
+def fitted_norm(function: Callable[..., Any], operator: str, quantity: str) -> Approximation:
+    """A norm whose `function` takes a chain of polynomials for 1/sqrt of the named quantity."""
+    return Approximation(
+        name=function.__name__,
+        operator=operator,
+        level="bounded",
+        source="fitted to the site",
+        function=function,
+        candidates=lambda statistics: norm_candidates(statistics, quantity),
+        error=norm_error,
+        layout="joined",
+        domain=between(quantity),
+        summary=f"1/sqrt({quantity.replace('_', ' ')}) by polynomials on the calibrated range",
+    )
 
 
 def norm_candidates(statistics: SiteStatistics, quantity: str) -> tuple[Options, ...]:
@@ -124,12 +147,25 @@ def unit_gain(low: float, high: float) -> float:
     return 1.0 if low >= SMALL else 2.0 ** round(-math.log2(low * high) / 4)
 
 
-def static_norm(statistics: SiteStatistics, quantity: str) -> tuple[Options, ...]:
-    """The public factor that is nearest to 1/sqrt of the named quantity, least squares over the calibrated rows."""
-    if "factor" in statistics.fixed:
-        return ({"factor": statistics.fixed["factor"]},)
-    rows = statistics.samples[quantity].numpy()
-    return ({"factor": _digits(float(np.sqrt(rows).mean() / rows.mean()))},)
+def static_norm(function: Callable[..., Any], operator: str, quantity: str, summary: str) -> Approximation:
+    """A norm whose `function` takes a public `factor`, the nearest to 1/sqrt of the named quantity over the calibrated rows."""
+
+    def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
+        if "factor" in statistics.fixed:
+            return ({"factor": statistics.fixed["factor"]},)
+        rows = statistics.samples[quantity].numpy()
+        return ({"factor": _digits(float(np.sqrt(rows).mean() / rows.mean()))},)
+
+    return Approximation(
+        name=function.__name__,
+        operator=operator,
+        level="structural",
+        source="THE-X, arXiv 2206.00216; factor fitted to the site",
+        function=function,
+        candidates=candidates,
+        summary=summary,
+        trained=("factor",),
+    )
 
 
 def _digits(value: float) -> float:

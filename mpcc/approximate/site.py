@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mpcc.ir.value_range import Range
 
+from .logit_margin import STRETCH
+
 __all__ = ["Range", "Site", "SiteStatistics"]
 
 
@@ -29,6 +31,7 @@ class SiteStatistics:
     """What calibration saw at one site: named quantities (`input`, `centred`, `denominator`, `variance` ...).
 
     `ranges` hold extremes over the whole calibration set, `samples` a subsample of values, 1-D float64.
+    `stretch` is the factor on logits that the ranges of a softmax allow for.
     `calibrated` is False when the inputs were synthetic: every number that depends on it must say so.
     `fixed`: options that the model was trained with (a floor, a parabola's coefficients), which a fit must keep.
     """
@@ -37,4 +40,5 @@ class SiteStatistics:
     ranges: Mapping[str, Range]
     samples: Mapping[str, Tensor]
     calibrated: bool = True
+    stretch: float = STRETCH
     fixed: Mapping[str, Any] = field(default_factory=dict)

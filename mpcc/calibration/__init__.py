@@ -2,17 +2,14 @@
 
 from .calibrate import calibrate, calls
 from .guard import Guard
-from .inputs import Preprocessing, load_calibration, synthetic_inputs
+from .inputs import load_calibration, synthetic_inputs
 from .range_check import RangeViolation, named_like, outside, range_report
-from .sequential_fit import fit_sequentially
 
 __all__ = [
     "Guard",
     "RangeViolation",
-    "Preprocessing",
     "calibrate",
     "calls",
-    "fit_sequentially",
     "load_calibration",
     "named_like",
     "outside",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.approximate import Approximation, Site, SiteStatistics
+from mpcc.approximate.logit_margin import STRETCH, SYNTHETIC_STRETCH
 from mpcc.errors import RangeError
 from mpcc.ir.nn import is_site, sites
 
@@ -31,40 +32,53 @@ def calibrate(
     inputs: Inputs,
     synthetic: bool = False,
     approximations: Iterable[Approximation] | None = None,
+    stretch: float | None = None,
 ) -> dict[str, SiteStatistics]:
     """Site name -> statistics over all the inputs, in the order of the graph.
 
     `inputs` is a tensor [examples, ...] for a graph of one input, or an iterable of calls; a graph with a static batch
     sees whole batches. `synthetic` marks numbers that do not come from the user's data. `approximations` (default: all
-    installed ones) say what is measured besides the operators' own quantities.
+    installed ones) say what is measured besides the operators' own quantities. `stretch`: the factor on logits, by default
+    the one for such inputs.
     """
+    factor = stretch or stretch_of(synthetic)
 
     def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Any:
-        return seen_at(node, args, kwargs, approximations) if is_site(node) else None
+        return seen_at(node, args, kwargs, factor, approximations) if is_site(node) else None
 
     seen = observe(graph_module, inputs, look)
-    return {name: statistics_of(site_of(node), seen[node.name], synthetic) for name, node in sites(graph_module).items()}
+    return {
+        name: statistics_of(site_of(node), seen[node.name], synthetic, factor) for name, node in sites(graph_module).items()
+    }
+
+
+def stretch_of(synthetic: bool) -> float:
+    """The factor on logits that ranges allow for: more where inputs were made from the model."""
+    return SYNTHETIC_STRETCH if synthetic else STRETCH
 
 
 def seen_at(
     node: fx.Node,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    stretch: float = STRETCH,
     approximations: Iterable[Approximation] | None = None,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """What one call shows at a site: the extremes and a subsample of every named quantity."""
-    found = quantities(node, args, kwargs, approximations=approximations)
+    found = quantities(node, args, kwargs, stretch, approximations)
     return {name: (summary(q), subsample(q)) for name, q in found.items()}
 
 
-def statistics_of(site: Site, seen: Mapping[str, tuple[Tensor, Tensor]], synthetic: bool) -> SiteStatistics:
+def statistics_of(
+    site: Site, seen: Mapping[str, tuple[Tensor, Tensor]], synthetic: bool, stretch: float = STRETCH
+) -> SiteStatistics:
     """The statistics of a site from `seen_at` of all calls (each with a leading dimension for the calls)."""
     for name, (rows, _) in seen.items():
         if not torch.isfinite(rows).all():
             raise RangeError(f"{name} is NaN or infinite on the calibration inputs", where=f"site {site.name}")
     ranges = {name: merged(rows) for name, (rows, _) in seen.items()}
     samples = {name: _thinned(values.reshape(-1), SAMPLES) for name, (_, values) in seen.items()}
-    return SiteStatistics(site, ranges, samples, calibrated=not synthetic)
+    return SiteStatistics(site, ranges, samples, calibrated=not synthetic, stretch=stretch)
 
 
 def subsample(values: Tensor) -> Tensor:

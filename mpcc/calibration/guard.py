@@ -1,6 +1,6 @@
 """What a client can see of a wrong answer: its own input and the opened output, held against those of calibration.
 
-    guard = Guard.of(graph, inputs, synthetic=False)      a few numbers for each input and output, written into plan.json
+    guard = Guard.of(graph, inputs, len(inputs))          a few numbers for each input and output, written into plan.json
     guard.inputs_outside([(image,), (another,)])          before anything is sent: a sentence for each input that is off
     guard.outputs_outside([[logits], [others]])           after the outputs were opened
 
@@ -73,14 +73,19 @@ class Guard:
     outputs: tuple[float, ...] = field(default=())
 
     @staticmethod
-    def of(graph_module: fx.GraphModule, inputs: Inputs, *, synthetic: bool) -> Guard:
-        """The guard of calibration inputs: their statistics, and a float run for the outputs."""
+    def of(graph_module: fx.GraphModule, inputs: Inputs, given: int) -> Guard:
+        """The guard of calibration inputs: statistics of the first `given`, which are the user's, and a float run for outputs.
+
+        Where these are too few, the extremes of all inputs, whose rest was made from the model.
+        """
         columns = stack_calls(graph_module, inputs)
         names = [str(node.target) for node in graph_module.graph.nodes if node.op == "placeholder"]
         seen = []
+        used = given if given >= FEWEST else len(columns[0])
         for name, column in zip(names, columns, strict=True):
-            values, ends = column.double(), (float(column.min()), float(column.max()))
-            found = extremes(values) if synthetic or len(values) < FEWEST else statistics(values, ends)
+            values = column[:used].double()
+            ends = float(values.min()), float(values.max())
+            found = statistics(values, ends) if given >= FEWEST else extremes(values)
             seen.append(InputGuard(name, {key: (_rounded(of.min()), _rounded(of.max())) for key, of in found.items()}))
 
         def run(*values: Tensor) -> list[Tensor]:
@@ -88,7 +93,7 @@ class Guard:
             return [value.detach().abs().amax() for value in (made if isinstance(made, tuple) else (made,))]
 
         outputs = tuple(_rounded(value.max()) for value in over_calls(graph_module, run, columns))
-        return Guard(len(columns[0]), synthetic, tuple(seen), outputs)
+        return Guard(used, given == 0, tuple(seen), outputs)
 
     def inputs_outside(self, calls: Sequence[Sequence[Tensor]]) -> tuple[str, ...]:
         """What is unlike calibration in the inputs of these calls; nothing if nothing is."""

@@ -97,6 +97,22 @@ def range_report(
 
     Structural choices are in place: what comes after them was fitted to what it sees then.
     """
+    return [_found(one, name, rows) for one, name, rows in _observed(graph_module, plan, approximations, inputs)]
+
+
+def share_outside(
+    graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation], inputs: Inputs
+) -> float:
+    """The share of the inputs of which some value leaves a valid range, at whatever site."""
+    observed = _observed(graph_module, plan, approximations, inputs)
+    outside = [rows[..., 2].reshape(len(rows), -1).amax(1) > 0 for _, _, rows in observed]
+    return float(torch.stack(outside).any(0).double().mean()) if outside else 0.0
+
+
+def _observed(
+    graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation], inputs: Inputs
+) -> list[tuple[ValidRange, str, Tensor]]:
+    """(where a choice holds, quantity, [calls, 3]: smallest, largest, share outside) in the order of the graph."""
     wanted = valid_ranges(plan, approximations)
     functions = {
         node: site_function(node, plan.choices[site], approximations)
@@ -115,7 +131,7 @@ def range_report(
 
     seen = observe(graph_module, inputs, look, functions)
     return [
-        _found(one, name, seen[node.name][str(place)][name])
+        (one, name, seen[node.name][str(place)][name])
         for site, node in sites(graph_module).items()
         for place, one in enumerate(wanted.get(site, []))
         for name in one.domain

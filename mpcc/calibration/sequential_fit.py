@@ -19,7 +19,7 @@ from mpcc.approximate.expand import site_function
 from mpcc.errors import RangeError
 from mpcc.ir.nn import attribute, is_site, size_of
 
-from .calibrate import seen_at, statistics_of
+from .calibrate import seen_at, statistics_of, stretch_of
 from .quantities import site_of
 from .ranges import ELEMENTS_AT_ONCE, Inputs, stack_calls
 
@@ -41,6 +41,7 @@ def fit_sequentially(
     values: dict[fx.Node, Tensor] = {}  # [calls, ...], or as it is for parameters
     secret: set[fx.Node] = set()  # what depends on the input
     choices: dict[str, Choice | Split] = {}
+    stretch = stretch_of(synthetic)
     with torch.no_grad():
         for node in graph_module.graph.nodes:
             if node.op == "output":
@@ -56,8 +57,8 @@ def fit_sequentially(
             if not secret.isdisjoint(node.all_input_nodes):
                 secret.add(node)
             if is_site(node):
-                rows = _mapped(node, lambda *args, **kwargs: seen_at(node, args, kwargs), values, secret)  # noqa: B023
-                choice = choose(statistics_of(site_of(node), rows, synthetic))
+                rows = _mapped(node, lambda *args, **kwargs: seen_at(node, args, kwargs, stretch), values, secret)  # noqa: B023
+                choice = choose(statistics_of(site_of(node), rows, synthetic, stretch))
                 choices[node.meta["site"]] = choice
                 function = site_function(node, choice, approximations)
             values[node] = _mapped(node, function, values, secret)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from mpcc.errors import MpccError, Renamed
+from mpcc.errors import Measured, MpccError, Renamed
 
 from . import benchmark, count, keys, networks, optimize, passes, profile, protocols, recipes, run, tune, verify
 from .screen import emit, say
@@ -114,7 +114,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' deprecation warnings are for developers
-        warnings.simplefilter("default", Renamed)
+        for kind in (Measured, Renamed):
+            warnings.simplefilter("default", kind)
         warnings.showwarning = _say_warning
     app()
     sys.exit(0)

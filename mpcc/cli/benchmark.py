@@ -48,6 +48,8 @@ def benchmark(show: Show = False, alone: Alone = False, as_json: options.AsJson 
             raise UsageError(
                 "this machine has not been benchmarked", where=str(Machine.file()), hint="Run `mpcc benchmark` first."
             )
+        if found.outdated:
+            say(f"These figures no longer hold ({found.outdated}): the next prediction measures anew.")
     else:
         from mpcc.runtime.benchmark import measure
 

@@ -11,7 +11,7 @@ from . import options
 from .screen import console, progress, say
 
 if TYPE_CHECKING:
-    from mpcc.cost import OpCounts, Rise
+    from mpcc.cost import OpCounts, Regression
 
 EPILOG = (
     "Examples: mpcc count model.onnx --write op-counts.json      (commit the file)\n\n"
@@ -34,6 +34,7 @@ def count(
         float, typer.Option(metavar="0.05", min=0, help="Relative increase that --check accepts.")
     ] = 0.0,
     calibration: options.Calibration = None,
+    input_range: options.InputRange = None,
     input_shape: options.InputShape = None,
     size_limit: options.SizeLimit = 1.0,
     as_json: options.AsJson = False,
@@ -51,24 +52,24 @@ def count(
     found = source(model, size_limit)
     with progress() as tell:
         tell("compile", 0, 1)
-        counts = pipeline.count(executable_of(found, calibration, input_shape))
+        counts = pipeline.count(executable_of(found, calibration, input_shape, options.input_range(input_range)))
         tell("compile", 1, 1)
-    rises = [] if before is None else _rises(counts, before, tolerance, str(check))
+    regressions = [] if before is None else _regressions(counts, before, tolerance, str(check))
     if write is not None:
         files.write(write, counts.to_json())
     if as_json:
         typer.echo(counts.to_json(), nl=False)
     else:
         show(counts)
-    if rises:
-        from mpcc.cost import table_of_rises
+    if regressions:
+        from mpcc.cost import table_of_regressions
 
         from .screen import WIDTH
 
         if not as_json:
-            console().print(table_of_rises(rises), width=WIDTH)
+            console().print(table_of_regressions(regressions), width=WIDTH)
         raise CheckFailed(
-            f"{len(rises)} count(s) exceed the baseline, first: {rises[0]}",
+            f"{len(regressions)} count(s) exceed the baseline, first: {regressions[0]}",
             where=str(check),
             hint=f"If this is intended, update the baseline: mpcc count {model} --write {check}",
         )
@@ -78,7 +79,7 @@ def count(
         say(f"wrote {write}")
 
 
-def _rises(counts: OpCounts, before: OpCounts, tolerance: float, file: str) -> list[Rise]:
+def _regressions(counts: OpCounts, before: OpCounts, tolerance: float, file: str) -> list[Regression]:
     from mpcc.errors import UsageError
 
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from . import options
-from .screen import console, emit, progress
+from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
     from mpcc.approximate import Level, Plan
@@ -23,6 +23,12 @@ EPILOG = (
     "mpcc optimize model.onnx --calibration images.npy --level structural --pareto -o front\n\n"
     "mpcc optimize model.onnx --plan edited-plan.json -o private.mpcc\n\n"
     "mpcc optimize model.onnx --recipe mpcvit:0.5 --calibration images.npy -o private.mpcc"
+)
+
+
+UNCALIBRATED = (
+    "Warning: --level structural changes the function, and without images nobody can say what that does to the accuracy. "
+    "Give some with --calibration."
 )
 
 
@@ -54,6 +60,7 @@ def optimize(
     network: options.Network = "lan",
     machine: options.Machine = None,
     calibration: options.Calibration = None,
+    input_range: options.InputRange = None,
     level: Annotated[
         str, typer.Option(
             metavar="LEVEL",
@@ -87,7 +94,7 @@ def optimize(
     """Rewrite a trained model for private inference within a budget, and write a bundle."""
     from mpcc.errors import UsageError
     from mpcc.lowering import Settings
-    from mpcc.pipeline import compute_of
+    from mpcc.pipeline import check_machine
     from mpcc.search.recipes import parse
     from mpcc.search.target import Objective, Target
 
@@ -104,8 +111,10 @@ def optimize(
         if pareto or plan:
             raise UsageError("--recipe cannot be combined with --plan or --pareto")
     target = Target(protocol, network, machine, Settings(tolerance=tolerance))
-    compute_of(target)
-    chosen = _plan(plan)
+    check_machine(target)
+    values, chosen = options.input_range(input_range), _plan(plan)
+    if calibration is None and level == "structural":
+        say(UNCALIBRATED)
     found = source(model, size_limit)
     place = output or Path(f"{found.stem}.pareto" if pareto else f"{found.stem}.mpcc")
     rewrites = Rewrites()
@@ -120,7 +129,9 @@ def optimize(
         tell("capture", 0, 1)
         captured = graph(found, input_shape)
         tell("capture", 1, 1)
-        given: dict[str, Any] = dict(target=target, objective=objective, calibration=calibration, progress=tell)
+        given: dict[str, Any] = dict(
+            target=target, objective=objective, calibration=calibration, input_range=values, progress=tell
+        )
         if pareto:
             if dump is not None:
                 raise UsageError("--dump cannot be combined with --pareto")
@@ -184,6 +195,7 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "baseline": json.loads(made.baseline.to_json()),
         "errors": dict(made.errors),
         "calibrated": made.calibrated,
+        "calibration": made.basis.document(),
         "machine": dict(made.estimate.machine),
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
@@ -214,6 +226,8 @@ def show(made: Optimized, place: Path) -> None:
     out.print(phases(made.estimate), highlight=False)
     out.print(machine(made.estimate), highlight=False)
     out.print(errors(made), highlight=False)
+    if not made.calibrated and made.plan.notes.get("level") == "structural":
+        out.print(UNCALIBRATED, highlight=False)
     for line in gains(made):
         out.print(line, highlight=False)
     out.print()

@@ -18,7 +18,14 @@ Model = Annotated[
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder written by `mpcc optimize`.")]
 Calibration = Annotated[
     Path | None,
-    typer.Option(metavar="FILE|DIR", help="Representative inputs: .npy, .npz or an image folder. [default: random noise]"),
+    typer.Option(
+        metavar="FILE|DIR",
+        help="Representative inputs: .npy, .npz or an image folder. Without any, inputs are made from the model.",
+    ),
+]
+InputRange = Annotated[
+    str | None,
+    typer.Option(metavar="LOW,HIGH", help="Smallest and largest value of an input, where none are given: 0,1 or -2.1,2.6."),
 ]
 InputShape = Annotated[
     list[str] | None,
@@ -36,7 +43,22 @@ Machine = Annotated[
     typer.Option(
         metavar="MACHINE",
         help="Whose speed predicted seconds assume: reference, this, or a file of `mpcc benchmark`. "
-        "Default: this machine if it was measured, else reference.",
+        "Default: this machine, which is measured once (4 s). Name one where the same plan is wanted everywhere, as in CI.",
     ),
 ]
 Protocol = Annotated[str, typer.Option(metavar="PROTOCOL", help="One of those that `mpcc protocols` lists.")]
+
+
+def input_range(text: str | None) -> tuple[float, float] | None:
+    """(0.0, 1.0) of "0,1"."""
+    from mpcc.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not -float("inf") < low < high < float("inf"):
+        raise UsageError(f"invalid range {text!r}", where="--input-range", hint="Give two numbers, e.g. 0,1 or -2.1,2.6.")
+    return low, high

@@ -30,7 +30,8 @@ def draw(front: Front, place: Path, as_json: bool) -> None:
     out.print(f"Plans and plots: {place}", highlight=False)
     out.print(f"Compile one of them: mpcc optimize MODEL --plan {place / '01.plan.json'}", highlight=False)
     if not front.calibrated:
-        out.print("Quality was measured on SYNTHETIC inputs (random noise). Give real ones with --calibration.", highlight=False)
+        text = "Accuracy unknown: no images were given, and quality was measured on synthetic inputs. Use --calibration."
+        out.print(text, highlight=False)
 
 
 def table(front: Front) -> Table:

@@ -10,10 +10,11 @@ from mpcc.errors import SecurityError, UsageError
 from .screen import say
 
 if TYPE_CHECKING:
-    from mpcc.program.program import Cost
     from mpcc.runtime.session.participant import Report
     from mpcc.runtime.session.session import Outcome
     from mpcc.runtime.session.standalone import PartyConfig
+
+    from .predicted import Predicted
 
 SERVER, CLIENT, DEALER = "server", "client", "dealer"
 NAMES = {SERVER: SERVER, CLIENT: CLIENT, DEALER: DEALER, "0": SERVER, "1": CLIENT}
@@ -71,7 +72,7 @@ def check_public(bundle: Path, role: str) -> None:
 
 def take_part(
     bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1, strict: bool = False
-) -> tuple[list[Outcome], Cost, list[str]]:
+) -> tuple[list[Outcome], Predicted, list[str]]:
     """A session in one role. Only the server reads the weights; client and dealer need the public files alone.
 
     The client learns what of its inputs and outputs is unlike calibration.
@@ -80,19 +81,21 @@ def take_part(
     from mpcc.runtime.inputs import guard_of
     from mpcc.runtime.session.standalone import run_party
 
+    from . import predicted
     from .guard import Watch
     from .tensors import calls
 
     opened = open_bundle(bundle, weights=config.role == SERVER)
     shapes = [tuple(node.meta["val"].shape) for node in opened.program.inputs()]
+    expected = predicted.elsewhere(opened.program, opened.plan)
     once = calls(inputs, shapes) if inputs else []
     if config.role != CLIENT:
-        return run_party(opened.program, opened.manifest.model_version, config), opened.program.cost, []
+        return run_party(opened.program, opened.manifest.model_version, config), expected, []
     watch = Watch(guard_of(opened.plan, opened.program), strict)
     watch.inputs(once)
     done = run_party(opened.program, opened.manifest.model_version, config, once * repeat)
     watch.outputs([one.outputs for one in done[-len(once) :]])
-    return done, opened.program.cost, watch.found
+    return done, expected, watch.found
 
 
 def deal(bundle: Path, folder: Path, count: int) -> None:

@@ -12,8 +12,8 @@ from .screen import Tell, console, emit, progress, say
 
 if TYPE_CHECKING:
     from mpcc.cost import Estimate, Network
-    from mpcc.cost.machine import Machine
     from mpcc.runtime.executable import Executable
+    from mpcc.runtime.this_machine import Speed
 
     from .model import Source
 
@@ -50,6 +50,7 @@ def profile(
         ),
     ] = None,
     calibration: options.Calibration = None,
+    input_range: options.InputRange = None,
     input_shape: options.InputShape = None,
     size_limit: options.SizeLimit = 1.0,
     symbolic: Annotated[
@@ -63,8 +64,9 @@ def profile(
     """Predict what one private inference costs, and where the time goes."""
     from mpcc import registry
     from mpcc.cost import Network
-    from mpcc.cost.machine import Machine
+    from mpcc.cost.machine import REFERENCE
     from mpcc.errors import UsageError
+    from mpcc.runtime import this_machine
     from mpcc.search.target import PROTOCOL
 
     from .model import source
@@ -80,6 +82,7 @@ def profile(
             raise UsageError("--picture cannot be combined with --symbolic")
         formulas(model, names, input_shape, as_json=as_json)
         return
+    values = options.input_range(input_range)
     if rounds:
         from .rounds import rounds as schedule
 
@@ -87,15 +90,18 @@ def profile(
             raise UsageError(f"only {PROTOCOL} has a schedule", where="--rounds", hint="Omit --protocol.")
         if picture is not None:
             raise UsageError("--picture cannot be combined with --rounds")
-        schedule(executable_of(source(model, size_limit), calibration, input_shape), as_json=as_json)
+        schedule(executable_of(source(model, size_limit), calibration, input_shape, values), as_json=as_json)
         return
     if picture is not None:
         from mpcc.show.curves import drawable
 
         drawable(picture)
-    with progress() as tell:
+    names = names or [PROTOCOL]
+    this_machine.check(machine)
+    whose = machine if any(registry.protocol(name).scheduled for name in names) else REFERENCE
+    with progress() as tell, this_machine.speed_of(whose) as speed:
         given = source(model, size_limit)
-        found = estimates(given, names or [PROTOCOL], links, Machine.asked(machine), calibration, input_shape, tell)
+        found = estimates(given, names, links, speed, calibration, input_shape, tell, values)
         if picture is not None:
             _draw(found, given, names, links[0], input_shape, picture)
     if as_json:
@@ -129,10 +135,11 @@ def estimates(
     given: Source,
     protocols: list[str],
     links: list[Network],
-    machine: Machine | None,
+    speed: Speed,
     calibration: Any,
     input_shape: list[str] | None,
     tell: Tell,
+    values: tuple[float, float] | None = None,
 ) -> list[Estimate]:
     """One estimate per protocol and network, grouped by protocol. The model is compiled at most once."""
     from mpcc import registry
@@ -148,8 +155,8 @@ def estimates(
     for step, one in enumerate(chosen):
         tell("estimate", step, len(chosen))
         if one.scheduled:
-            executable = executable or executable_of(given, calibration, input_shape)
-            compute = one.compute if machine is None else machine.compute
+            executable = executable or executable_of(given, calibration, input_shape, values)
+            compute = one.compute if (machine := speed()) is None else machine.compute
             found += [program_estimate(executable.program, one, link, compute) for link in links]
         else:
             used = used or uses(graph(given, input_shape))
@@ -158,7 +165,9 @@ def estimates(
     return found
 
 
-def executable_of(given: Any, calibration: Any, input_shape: list[str] | None) -> Executable:
+def executable_of(
+    given: Any, calibration: Any, input_shape: list[str] | None, values: tuple[float, float] | None = None
+) -> Executable:
     """The executable of a bundle, or of a model compiled without a budget."""
     from mpcc import pipeline
     from mpcc.runtime.executable import Executable
@@ -167,7 +176,7 @@ def executable_of(given: Any, calibration: Any, input_shape: list[str] | None) -
 
     if given.bundle is not None:
         return pipeline.load(given.bundle)
-    made = pipeline.compile(graph(given, input_shape), calibration=calibration)
+    made = pipeline.compile(graph(given, input_shape), calibration=calibration, input_range=values)
     assert isinstance(made, Executable)
     return made
 

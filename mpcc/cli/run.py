@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpcc.cost import Network
-    from mpcc.program.program import Cost
+
+    from .predicted import Predicted
 
 EPILOG = (
     "Examples: mpcc run model.mpcc --input image.npy --output logits.npy      (three processes on this machine)\n\n"
@@ -127,10 +128,11 @@ def run(
 
 def here(
     bundle: Path, inputs: list[Path], link: Network | None, insecure_dealer: bool, repeat: int = 1, strict: bool = False
-) -> tuple[Sequence[Measured], Cost, list[str]]:
+) -> tuple[Sequence[Measured], Predicted, list[str]]:
     """All three parties as processes of this machine; and what is unlike calibration."""
     from mpcc.runtime.executable import Executable
 
+    from . import predicted
     from .guard import Watch
     from .tensors import calls
 
@@ -145,7 +147,7 @@ def here(
                 tell("inference", step, len(asked))
                 done.append(session.run(*call))
     watch.outputs([one.outputs for one in done[-len(once) :]])
-    return done, executable.program.cost, watch.found
+    return done, predicted.here(executable.program, link), watch.found
 
 
 def _given(inputs: list[Path] | None) -> list[Path]:
@@ -165,7 +167,7 @@ def _none(inputs: list[Path] | None, role: str) -> list[Path]:
 
 
 def finish(
-    done: Sequence[Measured], predicted: Cost, found: list[str], output: Path | None, as_json: bool, last: int
+    done: Sequence[Measured], predicted: Predicted, found: list[str], output: Path | None, as_json: bool, last: int
 ) -> None:
     """Write and print the `last` answers, joined along their first dimension, and what one inference took."""
     import torch
@@ -175,13 +177,17 @@ def finish(
     outputs = [torch.cat(list(column)) for column in zip(*(one.outputs for one in done[-last:]), strict=True)]
     if output is not None:
         write(output, outputs)
+    middle = sorted(one.seconds for one in done)[len(done) // 2]
+    verdict = predicted.verdict(middle)
     if as_json:
         emit(document(outputs, done, predicted) | {"warnings": found})
     else:
         show(outputs, done, predicted, output)
+    if verdict is not None:
+        say(verdict)
 
 
-def document(outputs: list[Tensor], done: Sequence[Measured], predicted: Cost) -> dict[str, Any]:
+def document(outputs: list[Tensor], done: Sequence[Measured], predicted: Predicted) -> dict[str, Any]:
     """The answers as JSON; counts are those of one inference."""
     return {
         "outputs": [value.tolist() for value in outputs],
@@ -189,11 +195,11 @@ def document(outputs: list[Tensor], done: Sequence[Measured], predicted: Cost) -
         "rounds": done[0].rounds,
         "bytes": done[0].bytes,
         "seconds": [one.seconds for one in done],
-        "predicted": {"rounds": predicted.rounds, "bytes": predicted.bytes},
+        "predicted": predicted.document(),
     }
 
 
-def show(outputs: list[Tensor], done: Sequence[Measured], predicted: Cost, output: Path | None) -> None:
+def show(outputs: list[Tensor], done: Sequence[Measured], predicted: Predicted, output: Path | None) -> None:
     """The answers, and what one inference took."""
     from mpcc.show.units import count, duration, size
 
@@ -207,9 +213,10 @@ def show(outputs: list[Tensor], done: Sequence[Measured], predicted: Cost, outpu
     if output is not None:
         out.print(f"written: {output}", highlight=False)
     middle = sorted(one.seconds for one in done)[len(done) // 2]
+    seconds = "" if predicted.seconds is None else f", {duration(predicted.seconds)} on {predicted.of}"
     each = "measured" if len(done) == 1 else f"measured, each of {len(done)} inferences"
     out.print(
         f"{each}: {count(done[0].rounds)} rounds, {size(done[0].bytes)}, {duration(middle)}; "
-        f"predicted: {count(predicted.rounds)} rounds, {size(predicted.bytes)}",
+        f"predicted: {count(predicted.rounds)} rounds, {size(predicted.bytes)}{seconds}",
         highlight=False,
     )

@@ -77,7 +77,8 @@ def _table(entry: Candidates, chosen: Choice | Split) -> Table:
         table.add_row(
             f"{ticks.get(place, ' ')} {candidate.choice.approximation}{_words(candidate.choice)}",
             count(float(candidate.work.rounds)), size(float(candidate.work.bytes)),
-            small(candidate.error), small(candidate.loss), _instead(candidate, ours),
+            small(candidate.error),
+            small(candidate.loss), _instead(candidate, ours),
         )  # fmt: skip
     return table
 

@@ -69,13 +69,16 @@ def errors(made: Optimized) -> str:
     found = made.errors
     worst, mean, agree = found.get("max_error", 0.0), found.get("mean_error", 0.0), found.get("top1_agreement", 0.0)
     images = int(found.get("images", 0))
+    kind = "calibration" if made.calibrated else "synthetic"
     text = (
-        f"Fixed-point error against the float model on {images} calibration input(s): "
+        f"Fixed-point error against the float model on {images} {kind} input(s): "
         f"largest {small(worst)}, mean {small(mean)}, same top-1 on {agree:.1%}."
     )
-    if made.calibrated:
+    if made.calibrated and not made.basis.synthetic:
         return text
+    if made.calibrated:
+        return f"{text}\nRanges rest on {made.basis}. More of your own inputs make them safer."
     return (
-        f"{text}\nCalibrated on SYNTHETIC inputs (random noise), so ranges and errors say little about real ones. "
-        "Give some with --calibration."
+        f"{text}\nAccuracy unknown: no images were given. Ranges rest on {made.basis}. "
+        "Give your own inputs with --calibration."
     )

@@ -92,7 +92,7 @@ def verify(
         if ranges:
             _show_ranges(risks)
     if calibration is None:
-        say("The inputs are SYNTHETIC (random noise). Give real ones with --calibration.")
+        say("The inputs are synthetic, made from the model: they say little about real ones. Give real ones with --calibration.")
     private = rows[-1]
     if tolerance is not None and private.largest > tolerance:
         raise CheckFailed(f"{private.what}: the largest difference, {private.largest:.3g}, exceeds {tolerance:g}")
@@ -135,14 +135,16 @@ def _difference(what: str, found: Iterable[Tensor], expected: Iterable[Tensor]) 
 
 
 def _calls(executable: Executable, calibration: Any) -> list[Call]:
-    from mpcc.calibration import calls, load_calibration, synthetic_inputs
+    from mpcc.calibration import calls, load_calibration
+    from mpcc.calibration.synthetic import synthesise
     from mpcc.errors import BundleError
 
-    shapes = executable.input_shapes
-    inputs = synthetic_inputs(shapes) if calibration is None else load_calibration(calibration, shapes)
-    if executable.reference is None:
+    graph = executable.reference
+    if graph is None:
         raise BundleError("the bundle has no float model to compare with", hint="Create it again with `mpcc optimize`.")
-    return [tuple(call) for call in calls(executable.reference, inputs)]
+    if calibration is None:
+        return synthesise(graph).judging()
+    return [tuple(call) for call in calls(graph, load_calibration(calibration, executable.input_shapes))]
 
 
 def _show(found: list[Difference]) -> None:

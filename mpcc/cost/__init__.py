@@ -1,7 +1,7 @@
 """The cost room: protocols, networks, budgets, estimates. The prices themselves live in `mpcc.costmodels`."""
 
 from .budget import Budget
-from .counts import OpCounts, Rise, SiteCount, table_of_rises
+from .counts import OpCounts, Regression, SiteCount, table_of_regressions
 from .estimate import Estimate, PhaseCost, SiteCost, estimate_graph, estimate_of, estimate_uses
 from .network import LAN, NETWORKS, WAN, Network
 from .price import FREE, Amount, Call, Price, Shape, Work, broadcast, ceil_log2, elements, larger
@@ -29,7 +29,7 @@ __all__ = [
     "PhaseCost",
     "Price",
     "Protocol",
-    "Rise",
+    "Regression",
     "Shape",
     "SiteCost",
     "SiteCount",
@@ -43,6 +43,6 @@ __all__ = [
     "estimate_uses",
     "larger",
     "symbolic",
-    "table_of_rises",
+    "table_of_regressions",
     "uses",
 ]

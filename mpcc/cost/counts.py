@@ -1,7 +1,7 @@
-"""Op counts: a cost in numbers that should not rise unnoticed, as stable text, made to be committed and diffed.
+"""Op counts: a cost in numbers that should not grow unnoticed, as stable text, made to be committed and diffed.
 
 OpCounts.of(estimate).to_json()                  -> sorted JSON, one line a row
-new.compare(old)                                -> [Rise("site", "blocks.3.attn.softmax", "bytes", 845, 24270)]
+new.compare(old)                                -> [Regression("site", "blocks.3.attn.softmax", "bytes", 845, 24270)]
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class SiteCount:
 
 
 @dataclass(frozen=True)
-class Rise:
-    """One number that rose (or appeared: `before` is 0), and where."""
+class Regression:
+    """One number that increased (or appeared: `before` is 0), and where."""
 
     what: str  # "total", "primitive" or "site"
     name: str
@@ -76,10 +76,10 @@ class OpCounts:
             aliases,
         )
 
-    def compare(self, other: OpCounts, tolerance: Mapping[str, float] | float = 0.0) -> list[Rise]:
-        """What is higher here than in `other` (the committed counts): totals, primitives, then sites by the size of the rise.
+    def compare(self, other: OpCounts, tolerance: Mapping[str, float] | float = 0.0) -> list[Regression]:
+        """What is higher here than in `other` (the committed counts): totals, primitives, then sites by the size of the increase.
 
-        `tolerance` is the relative rise that is accepted, one for all measures or by measure ("rounds", "bytes", ...).
+        `tolerance` is the relative increase that is accepted, one for all measures or by measure ("rounds", "bytes", ...).
         UsageError when the two cannot be compared: other protocols, or less than half of the sites in common.
         """
         if other.protocol not in (self.protocol, *self.aliases):
@@ -93,19 +93,19 @@ class OpCounts:
                 f"these op counts are of another model: only {common} of {most} sites are the same",
                 hint="name the file that was written for this model, or write one with `mpcc count MODEL --write FILE`",
             )
-        rises = [
-            Rise("total", "online", measure, getattr(other, measure), getattr(self, measure))
+        regressions = [
+            Regression("total", "online", measure, getattr(other, measure), getattr(self, measure))
             for measure in ("rounds", "bytes", "failure_probability")
         ]
         for name, calls in sorted(self.primitives.items()):
-            rises.append(Rise("primitive", name, "calls", other.primitives.get(name, 0), calls))
-        at_sites: list[Rise] = []
+            regressions.append(Regression("primitive", name, "calls", other.primitives.get(name, 0), calls))
+        at_sites: list[Regression] = []
         for name, site in self.sites.items():
             before = other.sites.get(name, SiteCount(site.kind, 0, 0))
-            at_sites.append(Rise("site", name, "rounds", before.rounds, site.rounds))
-            at_sites.append(Rise("site", name, "bytes", before.bytes, site.bytes))
-        rises += sorted(at_sites, key=lambda rise: rise.before - rise.after)
-        return [rise for rise in rises if rise.after > rise.before * (1 + _allowed(tolerance, rise.measure))]
+            at_sites.append(Regression("site", name, "rounds", before.rounds, site.rounds))
+            at_sites.append(Regression("site", name, "bytes", before.bytes, site.bytes))
+        regressions += sorted(at_sites, key=lambda one: one.before - one.after)
+        return [one for one in regressions if one.after > one.before * (1 + _allowed(tolerance, one.measure))]
 
     def to_json(self) -> str:
         """Stable JSON text: sorted names, one line a site."""
@@ -149,16 +149,16 @@ class OpCounts:
             ) from error
 
 
-def table_of_rises(rises: list[Rise]) -> Table:
-    """A rich table: what rose, where, and from what to what."""
+def table_of_regressions(regressions: list[Regression]) -> Table:
+    """A rich table: what increased, where, from what and to what."""
     table = Table(title="Cost regressions", title_justify="left")
     for name in ("what", "name", "measure"):
         table.add_column(name)
     for name in ("before", "after", "change"):
         table.add_column(name, justify="right")
-    for rise in rises:
-        change = f"+{rise.after / rise.before - 1:.1%}" if rise.before else "new"
-        table.add_row(rise.what, rise.name, rise.measure, f"{rise.before:,.10g}", f"{rise.after:,.10g}", change)
+    for one in regressions:
+        change = f"+{one.after / one.before - 1:.1%}" if one.before else "new"
+        table.add_row(one.what, one.name, one.measure, f"{one.before:,.10g}", f"{one.after:,.10g}", change)
     return table
 
 

@@ -7,6 +7,7 @@ down already, and is read after it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,8 +21,7 @@ _NEVER = (torch.Tag.nondeterministic_seeded, torch.Tag.data_dependent_output, to
 
 def decompositions(targets: Iterable[Any]) -> dict[Any, Callable[..., Any]]:
     """The decomposition of each of `targets` that has one."""
-    table: Any = torch.export.default_decompositions()
-    further: Any = torch._decomp.decomposition_table
+    table, further = _core(), torch._decomp.decomposition_table
     found = {}
     for target in targets:
         if not isinstance(target, torch._ops.OpOverload) or any(tag in target.tags for tag in _NEVER):
@@ -33,6 +33,12 @@ def decompositions(targets: Iterable[Any]) -> dict[Any, Callable[..., Any]]:
         elif target in further:
             found[target] = further[target]
     return found
+
+
+@cache
+def _core() -> Any:
+    """The table down to core ATen, which takes torch half a second to make."""
+    return torch.export.default_decompositions()
 
 
 def _name(target: torch._ops.OpOverload) -> str:

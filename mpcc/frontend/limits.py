@@ -59,6 +59,8 @@ HINT = "If you trust the file, raise the limits: capture(..., limits=mpcc.fronte
 
 # A weight is copied, made contiguous, widened to double precision and folded: never more copies than these.
 _COPIES = 24
+# Elements of a tensor that is not looked at further: with others of its shape it gives one of as many.
+SMALL = 1 << 14
 # Tensor operations for each node of the file: an Attention node with everything in it takes some forty.
 _CALLS = 100
 # (operator, its factor whose last dimension is summed over)
@@ -90,6 +92,8 @@ class _Guard(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _allow(self, func: Any, args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> None:
+        if torch.Tag.pointwise in func.tags and tensors and _stays_small(tensors):
+            return
         made = _predicted(func, args, kwargs)
         largest = max((item.numel() for item in made), default=0)
         if largest > self.limits.elements and largest > max(map(_held, tensors), default=0):  # a weight may be copied
@@ -145,6 +149,12 @@ def _on_meta(tensors: list[torch.Tensor], kwargs: Any) -> bool:
     if tensors:
         return any(item.device.type == "meta" for item in tensors)
     return str(kwargs.get("device")) == "meta"
+
+
+def _stays_small(tensors: list[torch.Tensor]) -> bool:
+    """Whether broadcasting these makes nothing large: small vectors, or a few small tensors of one shape."""
+    shape = tensors[0].shape
+    return all(item.numel() <= SMALL and (item.dim() <= 1 or item.shape == shape) for item in tensors)
 
 
 def _held(tensor: torch.Tensor) -> int:

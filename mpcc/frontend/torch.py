@@ -8,13 +8,15 @@ mode is captured as if it were in evaluation mode, half-precision weights become
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import fx
 from torch.export import ExportedProgram
 
-from mpcc.errors import CaptureError, InvalidGraph
+from mpcc.errors import CaptureError, InvalidGraph, MpccError
 from mpcc.ir.nn import copy_graph, verify
 
 from .canonical import canonicalise_program
@@ -44,18 +46,18 @@ def capture_module(
 
 def capture_functional(module: torch.nn.Module, inputs: Inputs, limits: Limits, weights: int) -> fx.GraphModule:
     """A program of a file, traced again: its shapes are now given, or it writes memory that others read."""
-    program = export(module, inputs)
-    with limits.guard(weights):
-        return _canonical(program)
+    return _canonical(export(module, inputs), lambda: limits.guard(weights))
 
 
-def _canonical(program: ExportedProgram) -> fx.GraphModule:
+def _canonical(
+    program: ExportedProgram, guard: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> fx.GraphModule:
     """The canonical form: by mpcc's own rules, and by PyTorch's decomposition of every operator that has none."""
     decomposed: dict[Any, Any] = {}
     first: ForeignOperators | None = None
     while True:
         try:
-            return canonicalise_program(program)
+            return canonicalise_program(program, guard())
         except NeedsFunctional:
             program = rewritten(program, {})
         except ForeignOperators as error:
@@ -68,6 +70,8 @@ def _canonical(program: ExportedProgram) -> fx.GraphModule:
                 program = rewritten(program, more)
             except Exception:  # a decomposition that does not fit this case
                 raise first from None
+        except MpccError as error:
+            raise (first or error) from None
 
 
 def _is_captured(model: fx.GraphModule) -> bool:

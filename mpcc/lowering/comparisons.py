@@ -11,13 +11,22 @@ from mpcc.ir.ring import words
 from .scales import MOST_SHIFT, Scaler, encode
 from .values import LIMIT, Bit, Secret
 
+BEYOND_BOUND = 1.5
+"""A threshold further out than this times the bound of the compared value is moved there: no value reaches it either way, and the
+window that the comparison needs grows with the threshold. Half a bound is more than roundings can add."""
+BELOW_LIMIT = 0.99
+"""A threshold is also kept this far below the ring's limit, so that rounding it to an integer cannot reach 2^LIMIT."""
+MOST_SELECTED_BITS = 30.0
+"""Fraction bits that a selected value keeps at most where it is cut at all: those of a product of two operands (2 * 14), and two
+to spare. What is finer than that is rounding of the value itself."""
+
 
 def less(s: Scaler, x: Secret, threshold: float) -> Bit:
     """The bit x < threshold: the opening of x, one AND round. Right wherever |x - threshold| stays within the window."""
     if x.scale < 0:
         raise AssertionError("a negated value is compared by its own scale")
     shape = shape_of(x.node)
-    most = min(1.5 * x.bound, 0.99 * 2.0**LIMIT / x.scale)  # further out it decides nothing: no value reaches there
+    most = min(BEYOND_BOUND * x.bound, BELOW_LIMIT * 2.0**LIMIT / x.scale)
     threshold = max(-most, min(most, threshold))
     reach = (x.bound + abs(threshold)) * x.scale
     low = max(0, math.ceil(math.log2(reach)) - comparison_circuit.WINDOW_BITS)
@@ -46,7 +55,7 @@ def select(s: Scaler, bit: Bit, x: Secret, out: tuple[float, float], cap: float)
     o = s.openings
     opened, beta = o.open_bit(bit.node, bit.shape)
     opening = o.open(x.node, x.magnitude)
-    f = max(0, min(MOST_SHIFT, math.ceil(x.bits - min(cap, 30.0) - 1e-9))) if x.bits > cap else 0
+    f = max(0, min(MOST_SHIFT, math.ceil(x.bits - min(cap, MOST_SELECTED_BITS) - 1e-9))) if x.bits > cap else 0
     rho = o.rho(opening, f)
     beta_rho = s.b.correlation(s.b.deal(dealer.multiply, beta, rho))
     beta_b = s.b.correlation(s.b.deal(dealer.multiply, beta, o.bit(opening))) if f else None

@@ -10,9 +10,7 @@ instead of wall time, and only the best quarter of many repeats counts.
 
 from __future__ import annotations
 
-import datetime
 import os
-import platform
 import socket
 import subprocess
 import sys
@@ -20,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +25,7 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.cost import Compute
-from mpcc.cost.machine import Machine
+from mpcc.cost.machine import THREADS, Machine
 from mpcc.ir import comparison_circuit, dealer, online
 from mpcc.ir.ring import words
 from mpcc.program.local import Local, local_work
@@ -41,7 +38,9 @@ from .net.wire import Wire, tune
 Progress = Callable[[str, int, int], None]
 SIZES = (32, 256, 2048, 16384, 131072)
 SHIFT = 12
-REPEATS = 60
+REPEATS, QUICK = 60, 20
+"""Of each kernel. By the quick form, a program's local work is predicted within a tenth of what it is by the other, even
+on a machine at several times its load; the two processes take 4 s of one core together, of which 2.6 s are imports."""
 ROUNDS = 300
 MESSAGES = (256, 8192, 131072)
 """Words of the messages that time the transport: the first for its rounds, the last for its bytes."""
@@ -150,14 +149,14 @@ def fit(rows: Sequence[Local], seconds: Sequence[float]) -> Local:
 
 
 def measure(progress: Progress | None = None, *, alone: bool = False, repeats: int = REPEATS) -> Machine:
-    """Calibrate this machine: some ten seconds on an idle one.
+    """Time this machine: some five seconds on an idle one.
 
     `alone`: for a party that has a machine to itself; otherwise both parties are at work here. `repeats`: of each kernel.
     """
     tell = progress or (lambda stage, done, total: None)
     memory.keep()
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     try:
         found = [case for size in SIZES for case in cases(size)]
         with other_process(0 if alone else repeats) as channel:
@@ -183,7 +182,7 @@ def measure(progress: Progress | None = None, *, alone: bool = False, repeats: i
         per_mac=each.macs,
     )
     worst = {name: round(_furthest(parts), 3) for name, parts in errors.items()}
-    return Machine(datetime.date.today().isoformat(), processor(), torch.__version__, compute, worst, alone)
+    return Machine.here(compute, worst, alone=alone)
 
 
 def _furthest(errors: Sequence[float]) -> float:
@@ -201,7 +200,7 @@ def other_process(repeats: int) -> Iterator[Channel]:
     ours, theirs = connected()
     with theirs:
         command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(repeats)]
-        other = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=_environment())
+        other = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment())
     try:
         with joined(ours) as channel:
             yield channel
@@ -249,24 +248,14 @@ def transport_seconds(channel: Channel) -> tuple[float, float]:
     return small, max(0.0, large - small) / (16 * MESSAGES[-1])
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-
-
-def processor() -> str:
-    """The model of the processor, as the system names it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def environment() -> dict[str, str]:
+    """Of a process that imports what this one imports."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": str(THREADS)}
 
 
 def main(number: int, repeats: int) -> None:
     """The other end."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     memory.keep()
     with joined(socket.socket(fileno=number)) as channel:
         if repeats:

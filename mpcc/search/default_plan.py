@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from torch import fx
 
@@ -20,12 +20,17 @@ def default_plan(
     statistics: Mapping[str, SiteStatistics],
     approximations: Mapping[str, Approximation],
     level: Level = "bounded",
+    barred: Collection[tuple[str, str]] = (),
 ) -> Plan:
-    """A choice for every site of the graph, none deeper than `level`; UnsupportedOperator names the sites without."""
+    """A choice for every site of the graph, none deeper than `level`; UnsupportedOperator names the sites without.
+
+    `barred`: (site, approximation) that are not to be chosen there.
+    """
     choices: dict[str, Choice] = {}
     missing: list[str] = []
     for name in sites(graph_module):
-        choice = preferred(statistics[name], approximations, level)
+        allowed = {other: one for other, one in approximations.items() if (name, other) not in barred}
+        choice = preferred(statistics[name], allowed, level)
         if choice is None:
             missing.append(name)
         else:

@@ -19,7 +19,7 @@ from mpcc.approximate.recipe import EXACT, KEEP, Recipe, Use, fitted, positions
 from mpcc.calibration.ranges import Inputs
 from mpcc.calibration.sequential_fit import fit_sequentially
 from mpcc.errors import PlanError, UnsupportedOperator, UsageError
-from mpcc.ir.nn import operator_of, shape_of, sites
+from mpcc.ir.nn import shape_of, site_operator, sites
 
 from .default_plan import preferred
 from .scores import Scores, measured_scores
@@ -134,7 +134,7 @@ def chosen(use: Use, seen: SiteStatistics, approximations: Mapping[str, Approxim
 
 def _places(graph_module: fx.GraphModule, recipe: Recipe, operator: str) -> Places:
     granularity = recipe.granularity.get(operator, "layer")
-    found = {site: node for site, node in sites(graph_module).items() if getattr(operator_of(node), "name", None) == operator}
+    found = {site: node for site, node in sites(graph_module).items() if site_operator(site) == operator}
     return {site: positions(operator, granularity, shape_of(node)) for site, node in found.items()}
 
 

@@ -27,7 +27,8 @@ class Target:
     """The protocol, the network between the parties, the machine that each of them has, and how programs are lowered.
 
     `network`: "lan", "wan" or "20ms,100MB/s". `machine`: "reference", "this", or a file that `mpcc benchmark` wrote;
-    None is this machine where it was measured, else the reference. UsageError for names that do not exist.
+    None is this machine, measured where need be, or the reference where it cannot be. UsageError for names that do not
+    exist.
     """
 
     protocol: str = PROTOCOL

@@ -78,6 +78,8 @@ class Task:
     expanded: Callable[[Plan], fx.GraphModule]
     settings: Settings
     progress: Progress = field(default=lambda stage, done, total: None)
+    given: int = 0
+    """How many of the calibration inputs, the first ones, are the user's; the rest was made from the model."""
 
     @cached_property
     def columns(self) -> tuple[Tensor, ...]:
@@ -95,7 +97,7 @@ class Task:
     @cached_property
     def guard(self) -> Guard:
         """What clients compare their inputs and outputs with."""
-        return Guard.of(self.graph, self.inputs, synthetic=not self.calibrated)
+        return Guard.of(self.graph, self.inputs, self.given)
 
 
 @dataclass(frozen=True)

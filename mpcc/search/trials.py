@@ -112,7 +112,7 @@ class Trials:
     # -- quality --
 
     def loss(self, picks: Picks) -> float:
-        """The loss of the joint choice. RangeError where inputs that are a quarter larger give NaN or infinite values: such inputs may come."""
+        """The loss of the joint choice. RangeError where inputs a quarter larger, which may come, give NaN or infinities."""
         measured = self.measurements.sensitivity
         wider = replace(measured, columns=tuple(_stretched(column) for column in measured.columns))
         if not all(torch.isfinite(values).all() for values in wider.joint(self.choices(picks))):

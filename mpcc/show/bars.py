@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
 
 from .comparison import Line
+from .figure import figure
 
 BEFORE, AFTER = "#b8b8b8", "#2f6f9f"
 LEGEND = ("stock CrypTen", "this plan")
@@ -14,15 +14,8 @@ LEGEND = ("stock CrypTen", "this plan")
 
 def bars(found: Sequence[Line], legend: tuple[str, str] = LEGEND) -> str:
     """Two panels of horizontal bars (MB and rounds), with one pair of bars per line of the comparison."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    style: Any = {"svg.hashsalt": "mpcc", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9.0}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(9, 0.9 + 0.42 * len(found)), layout="constrained")
-        FigureCanvasSVG(figure)
-        panels = figure.subplots(1, 2, sharey=True)
+    with figure(9, 0.9 + 0.42 * len(found)) as made:
+        panels = made.subplots(1, 2, sharey=True)
         names = [line.name for line in found]
         places = list(range(len(names)))
         for panel, title, before, after in (
@@ -37,6 +30,6 @@ def bars(found: Sequence[Line], legend: tuple[str, str] = LEGEND) -> str:
         panels[0].invert_yaxis()
         panels[1].legend(frameon=False, loc="lower right")
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        made.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = text.getvalue()
     return svg[svg.index("<svg") :]

@@ -12,6 +12,7 @@ from mpcc.errors import UsageError
 from mpcc.files import replacing
 from mpcc.ir.nn import site_operator
 
+from .figure import figure
 from .units import duration
 
 if TYPE_CHECKING:
@@ -72,20 +73,13 @@ def drawable(path: Path) -> None:
 
 def draw(found: Sequence[Estimate], curves: Sequence[Curve], path: Path) -> None:
     """Write the plot atomically."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     links = len({one.network for one in found})
     columns = links if 1 < links <= MOST_COLUMNS else min(MOST_COLUMNS, len(found))
     layers = list(dict.fromkeys(_layer(row) for one in found for row in one.sites if row.seconds))
     rows = -(-len(found) // columns)
     heights = [0.9 + 0.24 * len(layers)] * rows + ([3.4] if curves else [])
-    style: Any = {"svg.hashsalt": "mpcc", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9.0}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(max(7.5, 4.4 * columns), 0.5 + sum(heights)), layout="constrained")
-        FigureCanvasAgg(figure)
-        parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    with figure(max(7.5, 4.4 * columns), 0.5 + sum(heights)) as made:
+        parts = made.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         for row in range(rows):
             shown = found[row * columns : (row + 1) * columns]
             panels = parts[row].subplots(1, columns, sharey=True, squeeze=False)[0]
@@ -95,10 +89,10 @@ def draw(found: Sequence[Estimate], curves: Sequence[Curve], path: Path) -> None
                 panel.set_axis_off()
             panels[0].set_yticks(range(len(layers)), layers)
             panels[0].invert_yaxis()
-        _legend(figure, found)
+        _legend(made, found)
         if curves:
             _growth(parts[-1], curves, found)
-        _write(figure, path)
+        _write(made, path)
 
 
 def _bars(panel: Any, estimate: Estimate, layers: Sequence[str]) -> None:

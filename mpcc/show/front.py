@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from mpcc.bundle.write import FRONT, replaced
 from mpcc.files import write
 
+from .figure import figure, save
+
 if TYPE_CHECKING:
     from mpcc.approximate import Choice, Split
     from mpcc.search.pareto import Front
@@ -25,9 +27,9 @@ def write_front(front: Front, place: Path) -> Path:
         for number, point in enumerate(front.points, 1):
             write(new / f"{number:02}.plan.json", point.plan.to_json())
         write(new / FRONT, json.dumps(document(front), indent=2) + "\n")
-        figure = picture({"this search": _curve(front)}, front.loss)
-        figure.savefig(new / "front.svg", metadata={"Date": None})
-        figure.savefig(new / "front.png", dpi=120)
+        plot = picture({"this search": _curve(front)}, front.loss)
+        save(plot, new / "front.svg")
+        save(plot, new / "front.png", dpi=120)
     return place
 
 
@@ -76,15 +78,8 @@ def picture(
     curves: Mapping[str, list[tuple[float, float]]], unit: str, others: Mapping[str, tuple[float, float]] | None = None
 ) -> Any:
     """Quality loss over seconds, both logarithmic: fronts as step curves, single plans as labelled crosses."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    style: Any = {"svg.hashsalt": "mpcc", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9.0}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
+    with figure(6.4, 4.0) as made:
+        axes = made.subplots()
         for name, points in curves.items():
             axes.plot([x for x, _ in points], [max(y, 1e-12) for _, y in points], "o-", label=name, drawstyle="steps-post", ms=4)
         for name, (x, y) in (others or {}).items():
@@ -93,4 +88,4 @@ def picture(
         axes.set(xscale="log", yscale="log", xlabel="predicted online seconds", ylabel=unit)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    return figure
+    return made

@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from mpcc import security
 from mpcc.approximate import Plan
 from mpcc.bundle.manifest import created_by
+from mpcc.calibration.basis import Basis
 from mpcc.cost import Estimate
 from mpcc.program import Program
 
@@ -34,7 +35,7 @@ class Comparison:
     baseline: Estimate
     estimate: Estimate
     errors: Mapping[str, float]
-    calibrated: bool
+    basis: Basis
     ranges: Sequence[Any]
 
 
@@ -71,6 +72,7 @@ def _comparison(plan: Plan, made: Comparison) -> dict[str, Any]:
         },
         "picture": bars(by_operator(found, plan)),
         "errors": {ERRORS.get(name, name): value for name, value in made.errors.items()},
-        "calibrated": made.calibrated,
+        "calibrated": made.basis.calibrated,
+        "basis": str(made.basis),
         "ranges": made.ranges,
     }

@@ -21,7 +21,7 @@ import pytest
 from mpcc import files
 
 if TYPE_CHECKING:
-    from mpcc.cost import OpCounts, Rise
+    from mpcc.cost import OpCounts, Regression
 
 SUFFIX = ".op-counts.json"
 OPTION = "--update-op-counts"
@@ -38,7 +38,7 @@ def op_counts(request: pytest.FixtureRequest) -> Callable[..., OpCounts]:
     """op_counts(model, name=..., example_inputs=..., calibration=..., tolerance=...) -> OpCounts
 
     `model`: whatever mpcc.compile takes (a module with example inputs, a graph, an ONNX file), an Executable, a bundle
-    folder, or OpCounts. `name`: of the file beside the test, by default the test's own. `tolerance`: the relative rise
+    folder, or OpCounts. `name`: of the file beside the test, by default the test's own. `tolerance`: the relative increase
     that is tolerated, one for all or by measure ("rounds", "bytes", "calls").
     """
     folder = Path(request.path).parent
@@ -61,9 +61,9 @@ def op_counts(request: pytest.FixtureRequest) -> Callable[..., OpCounts]:
             return now
         if not file.is_file():
             pytest.fail(f"there are no op counts in {file.name}: write them with `pytest {OPTION}`", pytrace=False)
-        rises = now.compare(_read(file), tolerance)
-        if rises:
-            pytest.fail(_message(rises, file.name), pytrace=False)
+        regressions = now.compare(_read(file), tolerance)
+        if regressions:
+            pytest.fail(_message(regressions, file.name), pytrace=False)
         return now
 
     return check
@@ -89,13 +89,13 @@ def _read(file: Path) -> OpCounts:
     return OpCounts.from_json(file.read_text(encoding="utf-8"), file.name)
 
 
-def _message(rises: list[Rise], file: str) -> str:
+def _message(regressions: list[Regression], file: str) -> str:
     """The regressions as a table."""
     from rich.console import Console
 
-    from mpcc.cost import table_of_rises
+    from mpcc.cost import table_of_regressions
 
     console = Console(width=110, color_system=None)
     with console.capture() as text:
-        console.print(table_of_rises(rises))
+        console.print(table_of_regressions(regressions))
     return f"private inference costs more than {file} allows\n{text.get()}if that is intended: pytest {OPTION}"

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpcc.cost.machine import Machine
 from mpcc.errors import MissingDependency, UsageError
+from mpcc.files import cache_folder
 
 HELD_OUT = 0.2
 """Share of the digits that are test images: the same ones that examples/digits_vit holds out."""
@@ -77,7 +77,7 @@ def fashion_mnist() -> Labelled:
 def fashion_folder() -> Path:
     """The folder with the four idx files: of the installed package, or unpacked into the user's cache, where apt-get and dpkg
     put it without root if need be."""
-    cache = Machine.file().parent / PACKAGE
+    cache = cache_folder() / PACKAGE
     for root in (Path("/"), cache):
         if (root / INSIDE).is_dir():
             return root / INSIDE

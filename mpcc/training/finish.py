@@ -13,6 +13,7 @@ from torch import fx
 from mpcc import registry
 from mpcc.approximate import Plan
 from mpcc.calibration import range_report
+from mpcc.calibration.basis import Basis
 from mpcc.errors import BudgetError
 from mpcc.pipeline import Optimized
 from mpcc.runtime.engine.fidelity import compare
@@ -70,11 +71,12 @@ def finish(
             f"the trained model does not meet the budget of {request.budget}",
             hint=f"It takes {reached(best.estimate)}. Give a larger --budget{', or a smaller --mu' if request.share else ''}.",
         )
+    plan = replace(best.plan, notes={**best.plan.notes, "seconds": float(best.estimate.seconds)})
     source = setup.prepared.source
     baseline = stock_estimate(source, registry.protocol(request.protocol), request.network)
     optimized = Optimized(
-        trained, best.plan, best.estimate, baseline, best.program, source,
-        compare(student, best.program, setup.inputs), True,
+        trained, plan, best.estimate, baseline, best.program, source,
+        compare(student, best.program, setup.inputs), Basis(len(setup.inputs)),
         ranges=tuple(range_report(trained, best.plan, setup.known, prepared.inputs)),
     )  # fmt: skip
     names = {gate.site: tuple(gate.candidates[k].name for k in picks[gate.site]) for gate in setup.gates}

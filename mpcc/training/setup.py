@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from mpcc import pipeline, registry
 from mpcc.approximate import Approximation
 from mpcc.cost import Estimate
+from mpcc.cost.machine import THIS
 from mpcc.errors import UsageError
 from mpcc.ir.nn import attribute, inputs_of, sites
 from mpcc.pipeline import Prepared
@@ -32,9 +33,13 @@ CALIBRATION_IMAGES = 256
 
 @dataclass(frozen=True)
 class Setup:
-    """`static`: images per call of the graph; `inputs`: the training images that everything is fitted to."""
+    """`static`: images per call of the graph; `inputs`: the training images that everything is fitted to.
+
+    `target`: the request's, with the machine found at the start, whatever is measured while the training goes on.
+    """
 
     request: Request
+    target: Target
     data: Data
     hyper: Hyperparameters
     group: Group
@@ -55,11 +60,11 @@ class Setup:
         graph = weights or self.base
         plan = provisional_plan(graph, self.inputs, self.gates, picks, self.known)
         # The program's precision means nothing yet: training goes on.
-        return priced(self.task(replace(self.prepared, graph=graph), self.request.target.unchecked), plan)
+        return priced(self.task(replace(self.prepared, graph=graph), self.target.unchecked), plan)
 
     def task(self, prepared: Prepared, target: Target | None = None) -> Task:
         """What `pricing` takes, for the target of the request or another one."""
-        return pipeline.task_of(prepared, target or self.request.target, Objective("structural"))
+        return pipeline.task_of(prepared, target or self.target, Objective("structural"))
 
     def identity(self) -> str:
         """A digest of all that changes the result: the model, the data and every setting."""
@@ -73,7 +78,9 @@ class Setup:
             digest.update(part.images[:16].contiguous().numpy().tobytes())
         candidates = [[candidate.use for candidate in gate.candidates] for gate in self.gates]
         settings = {name: value for name, value in asdict(self.hyper).items() if name != "checkpoint_seconds"}
-        machine = pipeline.compute_of(self.request.target).note
+        # A training that goes on may do so after this machine was measured anew; another machine makes it another training.
+        named = self.request.machine not in (None, THIS)
+        machine = pipeline.compute_of(self.target).note if named else None
         everything = [vars(self.request), machine, candidates, settings, self.group.size]
         digest.update(json.dumps(everything, default=str, sort_keys=True).encode())
         return digest.hexdigest()
@@ -86,9 +93,9 @@ def set_up(
     static = _images_per_call(model)
     _check_sizes(data, hyper, group)
     inputs = data.training.images[: CALIBRATION_IMAGES // static * static]
-    prepared = pipeline.prepare(model, calibration=inputs, progress=progress)
+    prepared, target = pipeline.prepared_for(request.target, model, calibration=inputs, progress=progress)
     known = registry.approximations()
-    return Setup(request, data, hyper, group, known, static, inputs, prepared, gates_of(prepared, request, known))
+    return Setup(request, target, data, hyper, group, known, static, inputs, prepared, gates_of(prepared, request, known))
 
 
 def gates_of(prepared: Prepared, request: Request, known: Mapping[str, Approximation]) -> tuple[Gate, ...]:

@@ -34,7 +34,7 @@ from .setup import set_up
 from .trainer import Hyperparameters, Progress, Row, Stage, Trainer
 
 if TYPE_CHECKING:
-    from mpcc.pipeline import Model
+    from mpcc.pipeline.steps import Model
 
 
 def tune(

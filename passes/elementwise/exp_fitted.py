@@ -8,15 +8,13 @@ Outside [`low`, `high`] (calibrated, widened by `margin`): flat below, growing m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 
 from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import poly, power
-from mpcc.approximate.families import between, first_within
-from mpcc.approximate.piecewise import largest_error
+from mpcc.approximate.families import between, error_on_range, first_within
 from mpcc.fitting.exponentials import options_of, plan_exponentials
 from mpcc.fitting.minimax import rounded_up
 
@@ -38,11 +36,6 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     return tuple({**options_of(candidate), **recorded} for candidate in first_within(found, TOLERANCE))
 
 
-def error(options: Options) -> float:
-    """Largest absolute error on the fitted range."""
-    return largest_error(partial(exp_fitted, **options), torch.exp, options["low"], options["high"])
-
-
 EXP_FITTED = Approximation(
     name="exp_fitted",
     operator="exp",
@@ -50,7 +43,7 @@ EXP_FITTED = Approximation(
     source="fitted to the site",
     function=exp_fitted,
     candidates=candidates,
-    error=error,
+    error=error_on_range(exp_fitted, torch.exp),
     domain=between("input"),
     summary="a short polynomial raised to a power",
 )

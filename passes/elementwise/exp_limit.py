@@ -9,15 +9,13 @@ Source: Knott et al., CrypTen, NeurIPS 2021, arXiv 2109.00984.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 
 from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import power
-from mpcc.approximate.families import between
-from mpcc.approximate.piecewise import largest_error
+from mpcc.approximate.families import between, error_on_range
 from mpcc.fitting.minimax import rounded_up
 from mpcc.ir import mpc
 
@@ -38,11 +36,6 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     return tuple(m for m in found if high <= HIGHEST and low > -(2.0 ** int(str(m["squarings"]))))
 
 
-def error(options: Options) -> float:
-    """Largest absolute error on the calibrated range."""
-    return largest_error(partial(exp_limit, **options), torch.exp, options["low"], options["high"])
-
-
 EXP_LIMIT = Approximation(
     name="exp_limit",
     operator="exp",
@@ -50,7 +43,7 @@ EXP_LIMIT = Approximation(
     source="CrypTen, arXiv 2109.00984",
     function=exp_limit,
     candidates=candidates,
-    error=error,
+    error=error_on_range(exp_limit, torch.exp),
     domain=between("input"),
     summary="(1 + x / 2^T)^(2^T) for x <= 0",
 )

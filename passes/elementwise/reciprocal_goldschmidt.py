@@ -9,14 +9,12 @@ Source: Luo et al., SecFormer, arXiv 2401.00793, section on division.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 
 from mpcc.approximate import Approximation, Options, SiteStatistics
-from mpcc.approximate.families import between
-from mpcc.approximate.piecewise import largest_error
+from mpcc.approximate.families import between, error_on_range
 from mpcc.ir import mpc
 
 MARGIN = 1.25
@@ -45,12 +43,6 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     return tuple({str(m["steps"]): m for m in (found[-1], *enough[:1])}.values())
 
 
-def error(options: Options) -> float:
-    """Largest absolute error on the calibrated range."""
-    curve = partial(reciprocal_goldschmidt, **options)
-    return largest_error(curve, torch.reciprocal, options["low"], options["high"])
-
-
 RECIPROCAL_GOLDSCHMIDT = Approximation(
     name="reciprocal_goldschmidt",
     operator="reciprocal",
@@ -58,7 +50,7 @@ RECIPROCAL_GOLDSCHMIDT = Approximation(
     source="SecFormer, arXiv 2401.00793",
     function=reciprocal_goldschmidt,
     candidates=candidates,
-    error=error,
+    error=error_on_range(reciprocal_goldschmidt, torch.reciprocal),
     domain=between("input"),
     summary="Goldschmidt's iteration after a public deflation",
 )

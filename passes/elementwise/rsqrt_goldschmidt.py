@@ -9,14 +9,12 @@ Source: Luo et al., SecFormer, arXiv 2401.00793, section on LayerNorm.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import torch
 
 from mpcc.approximate import Approximation, Options, SiteStatistics
-from mpcc.approximate.families import between
-from mpcc.approximate.piecewise import largest_error
+from mpcc.approximate.families import between, error_on_range
 from mpcc.ir import mpc
 
 MARGIN = 1.25
@@ -49,12 +47,6 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     return ({"eta": high, "steps": STEPS, "low": low, "high": high, "margin": MARGIN},)
 
 
-def error(options: Options) -> float:
-    """Largest absolute error on the calibrated range."""
-    curve = partial(rsqrt_goldschmidt, **options)
-    return largest_error(curve, torch.rsqrt, options["low"], options["high"])
-
-
 RSQRT_GOLDSCHMIDT = Approximation(
     name="rsqrt_goldschmidt",
     operator="rsqrt",
@@ -62,7 +54,7 @@ RSQRT_GOLDSCHMIDT = Approximation(
     source="SecFormer, arXiv 2401.00793",
     function=rsqrt_goldschmidt,
     candidates=candidates,
-    error=error,
+    error=error_on_range(rsqrt_goldschmidt, torch.rsqrt),
     domain=between("input"),
     summary="Goldschmidt's iteration after a public deflation",
 )

@@ -9,15 +9,13 @@ value. Outside the range (`low`, `high`, the calibrated one widened by `margin`)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from mpcc.approximate import Approximation, Options, SiteStatistics
-from mpcc.approximate.families import between
-from mpcc.approximate.piecewise import largest_error
+from mpcc.approximate.families import between, error_on_range
 from mpcc.fitting.minimax import fit_polynomial, silu
 from mpcc.ir import mpc
 
@@ -31,6 +29,9 @@ def silu_polynomial(x: Any, *, coefficients: Sequence[float], **recorded: Any) -
     return mpc.polynomial(x, (constant, 0.5, square, *((0.0, *fourth) if fourth else ())))
 
 
+error = error_on_range(silu_polynomial, torch.nn.functional.silu)
+
+
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     """The quartic, then the quadratic."""
     bound = float(f"{statistics.ranges['input'].widened(MARGIN).bound:.3g}")
@@ -41,12 +42,6 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
         if error(candidate) < ROUGHEST:
             found.append(candidate)
     return tuple(found)
-
-
-def error(options: Options) -> float:
-    """Largest absolute error on the fitted range."""
-    curve = partial(silu_polynomial, **options)
-    return largest_error(curve, torch.nn.functional.silu, options["low"], options["high"])
 
 
 SILU_POLYNOMIAL = Approximation(

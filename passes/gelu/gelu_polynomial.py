@@ -9,7 +9,6 @@ For narrow sites; wide ones are several tenths off and have no such candidate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,7 @@ import torch
 
 from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import poly
-from mpcc.approximate.families import between
-from mpcc.approximate.piecewise import largest_error
+from mpcc.approximate.families import between, error_on_range
 from mpcc.fitting.minimax import Array, density, fit_polynomial, gelu
 from mpcc.ir import mpc
 
@@ -31,6 +29,9 @@ def gelu_polynomial(x: Any, *, coefficients: Sequence[float], **recorded: Any) -
     if len(coefficients) == 3:  # degree 4 in x: one opening, one round
         return mpc.polynomial(x, (coefficients[0], 0.5, coefficients[1], 0.0, coefficients[2]))
     return mpc.add(poly(mpc.square(x), coefficients), mpc.scale(x, 0.5))
+
+
+error = error_on_range(gelu_polynomial, torch.nn.functional.gelu)
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
@@ -51,12 +52,6 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
         if error(candidate) < ROUGHEST:
             found.append(candidate)
     return tuple(found)
-
-
-def error(options: Options) -> float:
-    """Largest absolute error on the fitted range."""
-    curve = partial(gelu_polynomial, **options)
-    return largest_error(curve, torch.nn.functional.gelu, options["low"], options["high"])
 
 
 GELU_POLYNOMIAL = Approximation(

@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
-from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, scaled, times_rsqrt
-from mpcc.approximate.families import between, norm_candidates, norm_error
+from mpcc.approximate.families import fitted_norm
 from mpcc.ir import mpc
 
 aten = torch.ops.aten
@@ -44,20 +43,4 @@ def group_norm_fitted(
     return y if bias is None else mpc.add(y, aten.reshape.default(bias, column))
 
 
-def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
-    """By the number of stages, the accurate default first."""
-    return norm_candidates(statistics, "variance")
-
-
-GROUP_NORM_FITTED = Approximation(
-    name="group_norm_fitted",
-    operator="group_norm",
-    level="bounded",
-    source="fitted to the site",
-    function=group_norm_fitted,
-    candidates=candidates,
-    error=norm_error,
-    layout="joined",
-    domain=between("variance"),
-    summary="1/sqrt(variance) by polynomials on the calibrated range",
-)
+GROUP_NORM_FITTED = fitted_norm(group_norm_fitted, "group_norm", "variance")

@@ -17,9 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, scaled, times_rsqrt
-from mpcc.approximate.families import between, norm_candidates, norm_error
+from mpcc.approximate.families import fitted_norm
 from mpcc.ir import mpc
 
 
@@ -46,21 +45,4 @@ def layer_norm_fitted(
     return y if bias is None else mpc.add(y, bias)
 
 
-def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
-    """By the number of stages, the accurate default first; each with the stages joined and applied one by one; then
-    corrected ones by their rounds."""
-    return norm_candidates(statistics, "variance")
-
-
-LAYER_NORM_FITTED = Approximation(
-    name="layer_norm_fitted",
-    operator="layer_norm",
-    level="bounded",
-    source="fitted to the site",
-    function=layer_norm_fitted,
-    candidates=candidates,
-    error=norm_error,
-    layout="joined",
-    domain=between("variance"),
-    summary="1/sqrt(variance) by polynomials on the calibrated range",
-)
+LAYER_NORM_FITTED = fitted_norm(layer_norm_fitted, "layer_norm", "variance")

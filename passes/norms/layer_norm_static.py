@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mpcc.approximate import Approximation
 from mpcc.approximate.families import static_norm
 from mpcc.ir import mpc
 
@@ -29,13 +28,4 @@ def layer_norm_static(
     return y if bias is None else mpc.add(y, bias)
 
 
-LAYER_NORM_STATIC = Approximation(
-    name="layer_norm_static",
-    operator="layer_norm",
-    level="structural",
-    source="THE-X, arXiv 2206.00216; factor fitted to the site",
-    function=layer_norm_static,
-    candidates=lambda statistics: static_norm(statistics, "variance"),
-    summary="(x - mean) times a public number",
-    trained=("factor",),
-)
+LAYER_NORM_STATIC = static_norm(layer_norm_static, "layer_norm", "variance", "(x - mean) times a public number")

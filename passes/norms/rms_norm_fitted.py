@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
-from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, scaled, times_rsqrt
-from mpcc.approximate.families import between, norm_candidates, norm_error
+from mpcc.approximate.families import fitted_norm
 from mpcc.ir import mpc
 
 
@@ -40,20 +39,4 @@ def rms_norm_fitted(
     return y if weight is None else mpc.mul(y, weight)
 
 
-def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
-    """By the number of stages, the accurate default first."""
-    return norm_candidates(statistics, "mean_square")
-
-
-RMS_NORM_FITTED = Approximation(
-    name="rms_norm_fitted",
-    operator="rms_norm",
-    level="bounded",
-    source="fitted to the site",
-    function=rms_norm_fitted,
-    candidates=candidates,
-    error=norm_error,
-    layout="joined",
-    domain=between("mean_square"),
-    summary="1/sqrt(mean square) by polynomials on the calibrated range",
-)
+RMS_NORM_FITTED = fitted_norm(rms_norm_fitted, "rms_norm", "mean_square")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mpcc.approximate import Approximation
 from mpcc.approximate.families import static_norm
 from mpcc.ir import mpc
 
@@ -23,13 +22,4 @@ def rms_norm_static(
     return y if weight is None else mpc.mul(y, weight)
 
 
-RMS_NORM_STATIC = Approximation(
-    name="rms_norm_static",
-    operator="rms_norm",
-    level="structural",
-    source="THE-X, arXiv 2206.00216; factor fitted to the site",
-    function=rms_norm_static,
-    candidates=lambda statistics: static_norm(statistics, "mean_square"),
-    summary="x times a public number",
-    trained=("factor",),
-)
+RMS_NORM_STATIC = static_norm(rms_norm_static, "rms_norm", "mean_square", "x times a public number")

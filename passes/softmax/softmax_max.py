@@ -16,7 +16,6 @@ from typing import Any
 from mpcc.approximate import Approximation, Options, SiteStatistics
 from mpcc.approximate.blocks import Stages, factors, largest, poly, positive_dim, power, product
 from mpcc.approximate.families import between, softmax_candidates, softmax_error
-from mpcc.approximate.logit_margin import STRETCH
 from mpcc.fitting.exponentials import plan_exponentials
 from mpcc.fitting.factor_chains import plan_chains
 from mpcc.fitting.minimax import rounded_up
@@ -47,7 +46,7 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     count = statistics.site.shape[statistics.site.attributes["dim"]]  # type: ignore[call-overload]
     if -low > WIDEST or count < 2:
         return ()
-    recorded = {"low": low, "high": 0.0, "ratio": float(count), "margin": STRETCH}
+    recorded = {"low": low, "high": 0.0, "ratio": float(count), "margin": statistics.stretch}
     exps = plan_exponentials(low, 0.0, 1.0 / count)
     return softmax_candidates(exps, plan_chains("reciprocal", 1.0, float(count)), recorded)
 

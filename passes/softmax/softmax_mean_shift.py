@@ -22,7 +22,6 @@ from typing import Any
 from mpcc.approximate import Approximation, Domain, Options, SiteStatistics
 from mpcc.approximate.blocks import RowMask, Stages, poly, positive_dim, power, row_mean, share
 from mpcc.approximate.families import softmax_candidates, softmax_error
-from mpcc.approximate.logit_margin import STRETCH
 from mpcc.fitting.exponentials import plan_exponentials
 from mpcc.fitting.factor_chains import plan_chains
 from mpcc.fitting.minimax import rounded_up
@@ -56,7 +55,7 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     if centred.high - centred.low > WIDEST or ratio > STEEPEST:
         return ()
     low, high, ratio = rounded_up(centred.low), rounded_up(centred.high), rounded_up(ratio)
-    ranges = {"low": low, "high": high, "ratio": ratio, "margin": STRETCH}
+    ranges = {"low": low, "high": high, "ratio": ratio, "margin": statistics.stretch}
     return softmax_candidates(plan_exponentials(low, high), plan_chains("reciprocal", 1.0, ratio), ranges)
 
 

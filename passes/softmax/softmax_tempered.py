@@ -30,7 +30,6 @@ import numpy as np
 from mpcc.approximate import Approximation, Domain, Options, SiteStatistics
 from mpcc.approximate.blocks import RowMask, Stages, factors, poly, positive_dim, power, product, row_mean, share
 from mpcc.approximate.families import RECIPROCAL_TOLERANCE, exponential_error
-from mpcc.approximate.logit_margin import STRETCH
 from mpcc.approximate.piecewise import Sum
 from mpcc.fitting.exponentials import Exponential, fit_exponential
 from mpcc.fitting.factor_chains import fit_chain, plan_chains, value
@@ -101,8 +100,8 @@ def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
     low, high = rounded_up(centred.low), rounded_up(centred.high)
     half, quarter = (rounded_up(max(seen[f"{part}_denominator"].high, 1.2)) for part in ("half", "quarter"))
     count = statistics.site.shape[statistics.site.attributes["dim"]]  # type: ignore[call-overload]
-    sharpness = min(float(count), rounded_up(seen["sharpness"].high * STRETCH))
-    recorded = {"low": low, "high": high, "half": half, "margin": STRETCH}
+    sharpness = min(float(count), rounded_up(seen["sharpness"].high * statistics.stretch))
+    recorded = {"low": low, "high": high, "half": half, "margin": statistics.stretch}
     found: list[tuple[tuple[bool, int, float], Options]] = []
     for front in FRONTS:
         exponential = _exponential(low, high, front)

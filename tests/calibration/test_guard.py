@@ -87,7 +87,7 @@ def test_outputs_beyond_twice_the_calibrated_are_told(guard: Guard) -> None:
 def test_of_few_or_synthetic_inputs_only_the_extremes_are_compared() -> None:
     torch.manual_seed(0)
     graph = mpcc.capture(Head().eval(), (pictures(1),))
-    for made in (Guard.of(graph, pictures(2), synthetic=False), Guard.of(graph, pictures(64), synthetic=True)):
+    for made in (Guard.of(graph, pictures(3), 3), Guard.of(graph, pictures(64), 0)):
         assert set(made.inputs[0].statistics) == {"smallest value", "largest value"}
         assert judged(made, pictures(1, seed=1).roll(3, -1)) == () and judged(made, pictures(1) * 2)
 

@@ -47,6 +47,7 @@ def test_the_last_benchmark_is_shown(mpcc: Mpcc, tmp_path: Path, monkeypatch: py
     assert absent.code == 2 and "Run `mpcc benchmark`" in absent.err
     Machine("2026-01-31", "a processor", "2.13", Compute("x", per_call=2e-6), {"select": 0.25}).write()
     shown = mpcc("benchmark", "--show")
+    assert "no longer hold" in shown.err
     assert shown.code == 0 and "a processor" in shown.out and "2,000" in shown.out and "select, +25%" in shown.out
     assert json.loads(mpcc("benchmark", "--show", "--json").out)["seconds"]["per_call"] == 2e-6
 

@@ -62,7 +62,10 @@ def test_three_commands_meet(mpcc: Mpcc, bundle: Path, public: Path, tmp_path: P
     assert {name: process.returncode for name, process in started.items()} == dict.fromkeys(commands, 0), said
     found = json.loads(said["client"][0])
     assert found["inferences"] == 2 and np.shape(found["outputs"][0]) == (2, 3)
-    assert {key: found[key] for key in ("rounds", "bytes")} == found["predicted"]
+    predicted = found["predicted"]
+    assert {key: found[key] for key in ("rounds", "bytes")} == {key: predicted[key] for key in ("rounds", "bytes")}
+    assert predicted["seconds"] == json.loads((bundle / "plan.json").read_text())["notes"]["seconds"]
+    assert "(lan)" in predicted["seconds_of"]
     assert said["server"][0] == "" and said["server"][1].count("inference") == 2
 
     from mpcc.pipeline import load

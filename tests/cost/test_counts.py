@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mpcc.cost import Estimate, OpCounts, SiteCost, table_of_rises
+from mpcc.cost import Estimate, OpCounts, SiteCost, table_of_regressions
 from mpcc.errors import UsageError
 
 
@@ -41,8 +41,8 @@ def test_the_text_is_stable_and_comes_back() -> None:
 
 def test_a_rise_is_named_with_its_site() -> None:
     committed, now = OpCounts.of(estimate(a=20, b=10)), OpCounts.of(estimate(a=20, b=15, c=1))
-    rises = now.compare(committed)
-    assert [str(rise) for rise in rises] == [
+    regressions = now.compare(committed)
+    assert [str(regression) for regression in regressions] == [
         "total online: rounds 6 -> 9",
         "total online: bytes 30 -> 36",
         "primitive softmax: calls 2 -> 3",
@@ -50,7 +50,7 @@ def test_a_rise_is_named_with_its_site() -> None:
         "site blocks.c: rounds 0 -> 3",
         "site blocks.c: bytes 0 -> 1",
     ]
-    assert table_of_rises(rises).row_count == 6
+    assert table_of_regressions(regressions).row_count == 6
     assert committed.compare(now) == []
 
 

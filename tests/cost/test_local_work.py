@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mpcc.cost import Compute
-from mpcc.cost.machine import Machine
+from mpcc.cost.machine import CONDITIONS, Machine
 from mpcc.errors import UsageError
 from mpcc.program.local import Local, local_work
 from mpcc.runtime.benchmark import Case, cases, fit, measure
@@ -102,16 +103,53 @@ def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 def test_a_machine_is_asked_for_by_name_or_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert Machine.asked(None) is None and Machine.asked("reference") is None
-    with pytest.raises(UsageError, match="not been measured"):
-        Machine.asked("this")
+    assert Machine.kept() is None and Machine.named("reference") is None
     with pytest.raises(UsageError, match="invalid machine 'absent.json'"):
-        Machine.asked("absent.json")
-    here = Machine("d", "this one", "t", Compute("x")).write()
+        Machine.named("absent.json")
+    here = Machine.here(Compute("x"))
+    found = Machine.read(here.write())
     other = Machine("d", "another", "t", Compute("x", per_call=1.0)).write(tmp_path / "other.json")
-    names = [found and (found.processor, found.compute.name) for found in map(Machine.asked, (None, "this", here, other))]
-    assert names == [("this one", "this machine"), ("this one", "this machine"), ("this one", "a file"), ("another", "a file")]
-    assert Machine.asked("reference") is None
+    assert Machine.kept() == Machine.read() and found == replace(here, compute=found.compute) and not found.outdated
+    named = [found and (found.processor, found.compute.name) for found in map(Machine.named, (Machine.file(), other))]
+    assert named == [(here.processor, "a file"), ("another", "a file")]
+    assert Machine.named("reference") is None
+
+
+@pytest.mark.parametrize("field", CONDITIONS)
+def test_figures_hold_where_nothing_changed(field: str) -> None:
+    here = Machine.here(Compute("x"))
+    value = getattr(here, field)
+    changed: Any = {field: value + 1 if isinstance(value, int) else f"another than {value}"}
+    assert CONDITIONS[field] in replace(here, **changed).outdated and not here.outdated
+
+
+def test_a_file_of_an_earlier_version_is_read_but_holds_nowhere(tmp_path: Path) -> None:
+    document = Machine.here(Compute("x", per_call=1.0)).document()
+    for name in ("cores", "threads", "engine", "stale", "again"):
+        del document[name]
+    (tmp_path / "old.json").write_text(json.dumps(document))
+    found = Machine.named(tmp_path / "old.json")
+    assert found is not None and found.compute.per_call == 1.0 and "number of cores" in found.outdated
+
+
+def test_what_a_run_contradicts_is_stale_once_a_day(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def kept(**fields: Any) -> Machine:
+        replace(Machine.here(Compute("x", per_call=1.0)), **fields).write()
+        return Machine.read()  # type: ignore[return-value]
+
+    first = kept()
+    assert first.contradicted() and Machine.kept() is None
+    stale = Machine.read()
+    assert stale is not None and stale.compute == first.compute and "a run disagreed" in stale.outdated
+    assert not kept(again=True).contradicted() and Machine.kept() is not None
+    assert kept(again=True, date="2001-01-31").contradicted()
+    assert not kept(alone=True).contradicted()
+    Machine.here(Compute("x", per_call=2.0)).write()  # another process has measured since
+    assert not first.contradicted() and Machine.kept() is not None
+    Machine.file().unlink()
+    assert not first.contradicted() and not Machine.file().exists()
 
 
 def test_equal_constants_have_equal_fingerprints() -> None:

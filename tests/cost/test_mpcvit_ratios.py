@@ -24,8 +24,8 @@ def test_latency_is_linear_in_mu_when_every_head_pays_for_itself() -> None:
         zip((m.name for m in mpcvit_ratios.MODELS), mpcvit_ratios.ratios("cheetah", "wan", as_written=True), strict=True)
     )
     steps = [found[f"MPCViT, mu = {mu}"] for mu in (0.1, 0.3, 0.5, 0.7)]
-    rises = [after - before for before, after in zip(steps, steps[1:], strict=False)]
-    assert max(rises) < 1.25 * min(rises)
+    growth = [after - before for before, after in zip(steps, steps[1:], strict=False)]
+    assert max(growth) < 1.25 * min(growth)
 
 
 def test_the_page_is_current() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +16,12 @@ from mpcc import registry
 from mpcc.cost import LAN, WAN, Network, Price, Protocol, Work, estimate_graph
 from mpcc.errors import MissingCost
 from mpcc.frontend import capture
+from mpcc.testing.protocols import check_protocol
 from tests.models.vit_lite import vit_lite_7_4_32
 
 PROTOCOLS = sorted(registry.protocols())
+STOCK = registry.protocol("crypten-stock")
+
 
 @pytest.fixture(scope="session")
 def vit_lite() -> Callable[[str], fx.GraphModule]:
@@ -39,41 +43,22 @@ def vit_lite() -> Callable[[str], fx.GraphModule]:
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_a_protocol_says_who_takes_part_and_where_its_prices_come_from(name: str) -> None:
-    protocol = registry.protocol(name)
-    assert protocol.parties in (2, 3) and protocol.ring_bits == 64
-    assert all((protocol.title, protocol.adversary, protocol.correlations, protocol.source, protocol.compute.source))
+def test_every_protocol_keeps_the_contract(name: str) -> None:
+    check_protocol(registry.protocol(name))
 
 
-BASIC: dict[str, tuple[Any, ...]] = {
-    "add": ((4, 8), (4, 8)),
-    "mul": ((4, 8), (4, 8)),
-    "square": ((4, 8),),
-    "matmul": ((2, 4, 8), (2, 8, 5)),
-    "linear": ((4, 8), (5, 8)),
-    "less": ((4, 8),),
-    "select": ((4, 8), (4, 8)),
-}
-
-
-@pytest.mark.parametrize("name", PROTOCOLS)
-@pytest.mark.parametrize("primitive", sorted(BASIC))
-def test_every_protocol_prices_the_arithmetic_with_numbers_and_with_symbols(name: str, primitive: str) -> None:
-    """A formula's value at numbers is the price of the numbers."""
-    protocol = registry.protocol(name)
-    shapes = BASIC[primitive]
-    price = protocol.price(primitive, shapes).online
-    assert price.rounds >= 0 and price.bytes >= 0 and price.local_seconds >= 0
-    symbols = {size: sympy.Symbol(f"s{size}", positive=True) for shape in shapes for size in shape}
-    formula = protocol.price(primitive, [tuple(symbols[size] for size in shape) for shape in shapes]).online
-    value = sympy.sympify(formula.bytes).subs({symbol: size for size, symbol in symbols.items()})
-    assert float(value) == pytest.approx(float(price.bytes))
-
-
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_a_missing_price_names_protocol_primitive_and_site(name: str) -> None:
-    with pytest.raises(MissingCost, match=f"blocks.0.frobnicate: the protocol '{name}' has no price for 'frobnicate'"):
-        registry.protocol(name).price("frobnicate", [(4,)], site="blocks.0.frobnicate")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": ""}, "source is empty"),
+        ({"parties": 4}, "4 parties"),
+        ({"prices": {**STOCK.prices, "mul": lambda call: Price.of(1, -1)}}, "negative price"),
+        ({"prices": {**STOCK.prices, "less": lambda call: Price.of(1, 1 if isinstance(call.out, int) else 2)}}, "by formula"),
+    ],
+)
+def test_a_breach_of_the_contract_is_told(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_protocol(replace(STOCK, **change))
 
 
 def test_the_engine_prices_no_softmax_before_an_approximation_is_chosen(vit_lite: Any) -> None:

@@ -45,9 +45,9 @@ def dear(prepared: Prepared, good: Executable) -> Executable:
 
 
 def test_the_planted_regression_is_named_with_its_layer(good: Executable, dear: Executable) -> None:
-    rises = mpcc.count(dear).compare(mpcc.count(good))
-    assert {rise.name for rise in rises if rise.what == "site"} == {SITE}
-    assert [rise.measure for rise in rises if rise.what == "total"][:2] == ["rounds", "bytes"]
+    regressions = mpcc.count(dear).compare(mpcc.count(good))
+    assert {regression.name for regression in regressions if regression.what == "site"} == {SITE}
+    assert [regression.measure for regression in regressions if regression.what == "total"][:2] == ["rounds", "bytes"]
 
 
 def test_count_check_fails_with_the_layer(

@@ -7,6 +7,7 @@ One walk over the graph: what depends on no input is computed at once, every oth
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -30,19 +31,22 @@ from .whole_numbers import becomes_float
 __all__ = ["canonicalise", "canonicalise_program"]
 
 
-def canonicalise(graph_module: fx.GraphModule) -> fx.GraphModule:
+def canonicalise(graph_module: fx.GraphModule, guard: AbstractContextManager[None] | None = None) -> fx.GraphModule:
     """A new nn-level graph that computes what `graph_module` computes, in float32, with copies of its parameters.
 
     Its nodes are ATen overloads with `meta["val"]` on the placeholders (what `torch.export` gives after `.module()`);
     layers come from `meta["layer"]` or `meta["nn_module_stack"]`. Raises UnsupportedOperator with all operators that
-    have no canonical form, ShapeError for dynamic shapes, CaptureError for NaN weights.
+    have no canonical form, ShapeError for dynamic shapes, CaptureError for NaN weights. All that the graph computes is computed
+    inside of `guard` (of `Limits`).
     """
     builder = Builder(RULES, rewrite_complex)
     inputs = [_input(builder, node) for node in graph_module.graph.nodes if node.op == "placeholder"]
-    return _finished(builder, Walk(builder, graph_module).run(inputs))
+    with guard or nullcontext():
+        results = Walk(builder, graph_module).run(inputs)
+    return _finished(builder, results)
 
 
-def canonicalise_program(program: ExportedProgram) -> fx.GraphModule:
+def canonicalise_program(program: ExportedProgram, guard: AbstractContextManager[None] | None = None) -> fx.GraphModule:
     """As `canonicalise`, for an exported program, whose parameters are inputs of its graph."""
     builder = Builder(RULES, rewrite_complex)
     specs = program.graph_signature.input_specs
@@ -51,11 +55,13 @@ def canonicalise_program(program: ExportedProgram) -> fx.GraphModule:
     for node, spec in zip(placeholders, specs, strict=True):
         if spec.kind is InputKind.USER_INPUT:
             inputs.append(_input(builder, node))
+        elif spec.target is None:
+            raise CaptureError("the program has effects beside its answers, which a private one has not", where=node.name)
         else:
-            assert spec.target is not None
             stored = program.state_dict if spec.target in program.state_dict else program.constants
             inputs.append(constant_of(stored[spec.target], spec.target))
-    results = Walk(builder, program.graph_module).run(inputs)
+    with guard or nullcontext():
+        results = Walk(builder, program.graph_module).run(inputs)
     wanted = [spec.kind is OutputKind.USER_OUTPUT for spec in program.graph_signature.output_specs]
     return _finished(builder, [result for result, kept in zip(results, wanted, strict=True) if kept])
 

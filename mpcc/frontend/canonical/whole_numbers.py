@@ -22,20 +22,28 @@ LARGE = (torch.int32, torch.int64)
 
 def becomes_float(node: fx.Node) -> bool:
     """Whether all that is computed from the whole numbers of `node` is computed in floats, or can be."""
-    return any(not operator_name(user.target).startswith(CHECKS) for user in node.users) and all(
-        _user(user, node) for user in node.users
-    )
+    waiting, reached = [node], False
+    while waiting:
+        current = waiting.pop()
+        for user in current.users:
+            allowed, goes_on = _user(user, current)
+            if not allowed:
+                return False
+            reached = reached or not operator_name(user.target).startswith(CHECKS)
+            waiting += [user] if goes_on else []
+        if not current.users:
+            return False  # whole numbers that the model returns
+    return reached
 
 
-def _user(user: fx.Node, node: fx.Node) -> bool:
+def _user(user: fx.Node, node: fx.Node) -> tuple[bool, bool]:
+    """Whether a reader may read floats instead, and whether what it gives are still whole numbers."""
     name = operator_name(user.target) if user.op == "call_function" else ""
     value = user.meta.get("val")
     if name.startswith(CHECKS):
-        return True
+        return True, False
     if name in CASTS or name in QUOTIENTS or name in ARITHMETIC:
         if isinstance(value, torch.Tensor) and value.dtype.is_floating_point:
-            return True
-        wide = isinstance(value, torch.Tensor) and value.dtype in LARGE
-        return wide and (name in CASTS or name in ARITHMETIC) and becomes_float(user)
-    moves = name in VIEWS or name in IDENTITIES
-    return moves and user.args[0] in (node, [node]) and becomes_float(user)
+            return True, False
+        return isinstance(value, torch.Tensor) and value.dtype in LARGE and name not in QUOTIENTS, True
+    return (name in VIEWS or name in IDENTITIES) and user.args[0] in (node, [node]), True

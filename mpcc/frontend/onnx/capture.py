@@ -21,6 +21,7 @@ from ..limits import DEFAULT, Limits
 from .check import check, check_sizes
 from .importer import Importer
 from .order import sort_nodes
+from .quantised import check_quantised
 from .read import read
 from .shapes import InputShapes, inputs
 
@@ -40,8 +41,7 @@ def capture_onnx(
     from ..canonical import canonicalise
 
     graph = import_graph(source, example_inputs, input_shapes=input_shapes, limits=limits)
-    with limits.guard(sum(item.numel() * item.element_size() for item in graph.state_dict().values())):
-        return canonicalise(graph)
+    return canonicalise(graph, limits.guard(sum(item.numel() * item.element_size() for item in graph.state_dict().values())))
 
 
 def import_graph(
@@ -58,5 +58,6 @@ def import_graph(
         model.proto = onnx.inliner.inline_local_functions(model.proto)
     sort_nodes(model.proto.graph)
     check(model)
+    check_quantised(model.proto.graph)
     with limits.guard(min(weights, model.size())):
         return Importer(model, limits).run(inputs(model.proto.graph, example_inputs, input_shapes, limits.activation))

@@ -24,7 +24,10 @@ CPU_LAYOUT = "com.microsoft.nchwc"
 
 def check_sizes(model: Model, limits: Limits) -> int:
     """The bytes of all weights. ModelFileError for more nodes or weights than `limits` allow, before any work."""
-    nodes = _Nodes(model.proto, limits.nodes).of_graph(model.proto.graph)
+    try:
+        nodes = _Nodes(model.proto, limits.nodes).of_graph(model.proto.graph)
+    except RecursionError:
+        raise ModelFileError("its functions call each other too deeply", where=model.name) from None
     if nodes > limits.nodes:
         raise ModelFileError(f"the graph has more than {limits.nodes:,} nodes", where=model.name, hint=HINT)
     weights = sum(bytes_of(tensor) for tensor in tensors_of(model.proto))

@@ -107,11 +107,17 @@ class Op:
 
     def integers(self, name: str, default: Sequence[int] = ()) -> list[int]:
         found = self._of_type(name, AttributeProto.INTS)
-        return list(default) if found is None else list(found.ints)
+        return list(default) if found is None else list(self.short(found.ints, name))
 
     def numbers(self, name: str, default: Sequence[float] = ()) -> list[float]:
         found = self._of_type(name, AttributeProto.FLOATS)
-        return list(default) if found is None else list(found.floats)
+        return list(default) if found is None else list(self.short(found.floats, name))
+
+    def short(self, items: Sequence[Any], what: str) -> Sequence[Any]:
+        """`items`, if they are no more than a list of sizes or coefficients has."""
+        if len(items) > MOST_INTEGERS:
+            self.refuse(f"{what} has {len(items):,} elements")
+        return items
 
     def unasked(self) -> list[AttributeProto]:
         """The attributes that nobody asked for."""

@@ -31,7 +31,7 @@ VARINT, I64, LEN, I32 = 0, 1, 2, 5
 SMALL = 4096
 # What a graph may be without its weights: protobuf makes Python objects of all of it. A file of 20,000 nodes has a
 # tenth of these. Protobuf itself refuses deeper nesting than 100.
-MOST_FIELDS, MOST_BYTES, DEEPEST = 1 << 20, 1 << 28, 64
+MOST_FIELDS, MOST_BYTES, DEEPEST = 1 << 20, 1 << 26, 64
 
 
 class Field(NamedTuple):

@@ -16,6 +16,7 @@ from mpcc.errors import MpccError, ShapeError
 
 from ..canonical import canonicalise
 from ..canonical.mutation import NeedsFunctional
+from ..canonical.walk import ForeignOperators
 from ..examples import Shapes, resolve_inputs
 from ..limits import DEFAULT, Limits
 from ..torch import capture_functional
@@ -44,17 +45,16 @@ def capture_pt2(
 def _captured(path: Path, example_inputs: Any, input_shapes: Shapes | None, limits: Limits) -> fx.GraphModule:
     with Archive(path, limits) as archive:
         program = read_graph(archive)
-    with limits.guard(archive.weight_bytes):
-        if program.is_static and example_inputs is None and input_shapes is None:
-            try:
-                return canonicalise(program.graph_module)
-            except NeedsFunctional:
-                pass
-        if not program.is_static and example_inputs is None and input_shapes is None:
+    if example_inputs is None and input_shapes is None:
+        if not program.is_static:
             names = {name: (1, 3, 224, 224) for name in program.inputs}
             raise ShapeError(
                 "it was exported with dynamic shapes",
                 hint=f"Give static ones: capture(path, input_shapes={names}), with your model's sizes.",
             )
+        try:
+            return canonicalise(program.graph_module, limits.guard(archive.weight_bytes))
+        except (NeedsFunctional, ForeignOperators):
+            pass  # torch makes it functional, or decomposes what has no rule
     inputs = resolve_inputs(program.graph_module, example_inputs, input_shapes)
     return capture_functional(program.graph_module, inputs, limits, archive.weight_bytes)

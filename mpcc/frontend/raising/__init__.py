@@ -7,6 +7,7 @@ a region that comes close is not replaced.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,8 @@ __all__ = ["explain", "raise_patterns"]
 
 aten = torch.ops.aten
 
+# Regions that are compared with the known functions, at a millisecond each. Published models have some hundreds.
+MOST_REGIONS = 5_000
 _NORM_ANCHORS = {aten.rsqrt.default, aten.reciprocal.default, aten.sqrt.default}
 
 
@@ -32,21 +35,33 @@ def raise_patterns(graph: fx.Graph) -> None:
     Of several regions with the same output the one that reaches back farthest is taken: layer_norm(x), not
     rms_norm(x - mean x).
     """
+    left = MOST_REGIONS
     for group in _norm_regions(graph):
-        for region in reversed(group):
+        left -= len(group)
+        for region in reversed(group) if left > 0 else ():
             norm = norms.recognise(region)
             if norm is not None:
                 norms.replace(graph, region, norm)
-                graph.eliminate_dead_code()
+                _forget(graph, region)
                 break
     for group in _function_regions(graph):
-        for region in reversed(group):
+        left -= len(group)
+        for region in reversed(group) if left > 0 else ():
             function = functions.recognise(region)
             if function is not None:
                 functions.replace(graph, region, *function)
-                graph.eliminate_dead_code()
+                _forget(graph, region)
                 break
+    if left <= 0:
+        warnings.warn(f"only the first {MOST_REGIONS:,} candidates for a known function were looked at", stacklevel=2)
     absorb_constants(graph)
+
+
+def _forget(graph: fx.Graph, region: Region) -> None:
+    """Drop what of a replaced region nothing else reads."""
+    for node in reversed(region.nodes):
+        if not node.users:
+            graph.erase_node(node)
 
 
 def explain(graph_module: fx.GraphModule) -> list[str]:

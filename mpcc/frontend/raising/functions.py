@@ -8,7 +8,6 @@ A function is known if it agrees on a grid within `TOLERANCE`; the constants of 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -51,8 +50,9 @@ FUNCTIONS = (
     Function("relu", torch.relu, aten.relu.default),
 )
 
-# Written out they have constants inside, with which exporters and optimisers merge the scale of a next layer.
-GATES = tuple(function for function in FUNCTIONS if function.name in ("gelu", "gelu_tanh", "silu", "hardswish", "hardsigmoid"))
+# The first of them have constants inside when they are written out, with which exporters and optimisers merge the scale of
+# a next layer.
+GATES = 5
 _AT = 1200  # x = 12, where none of them is 0
 
 # A region without one of these is plain arithmetic.
@@ -69,12 +69,16 @@ def grid() -> Tensor:
     return torch.cat([torch.linspace(-CLOSE, CLOSE, 1201, dtype=torch.float64), far, -far])
 
 
-def distance(found: Tensor, wanted: Tensor) -> tuple[float, float]:
-    """The largest difference, relative where values exceed 1, and the x where it is; overflow far out does not count."""
+@functools.cache
+def references() -> Tensor:
+    """What each of FUNCTIONS makes of the grid, one row each."""
+    return torch.stack([function.reference(grid()) for function in FUNCTIONS])
+
+
+def gaps(found: Tensor, wanted: Tensor) -> Tensor:
+    """Differences along the grid, relative where values exceed 1; overflow far out does not count."""
     gap = (found - wanted).abs() / wanted.abs().clamp(min=1)
-    gap = torch.where(found.isfinite(), gap, torch.where(grid().abs() > CLOSE, 0.0, torch.inf))
-    worst = int(gap.argmax())
-    return float(gap[worst]), float(grid()[worst])
+    return torch.where(found.isfinite(), gap, torch.where(grid().abs() > CLOSE, 0.0, torch.inf))
 
 
 def recognise(region: Region) -> tuple[Function, float, float] | None:
@@ -84,17 +88,23 @@ def recognise(region: Region) -> tuple[Function, float, float] | None:
     found = region(grid())
     if found.shape != grid().shape:
         return None
-    for function in FUNCTIONS:
-        if distance(found, function.reference(grid()))[0] <= TOLERANCE:
-            return function, 1.0, 1.0
+    exact = _first(found, references())
+    if exact is not None:
+        return FUNCTIONS[exact], 1.0, 1.0
     for factor in region.numbers():  # x sigmoid(1.702 x) is silu(1.702 x) / 1.702
-        if factor not in (0.0, 1.0) and distance(found, F.silu(factor * grid()) / factor)[0] <= TOLERANCE:
+        if factor not in (0.0, 1.0) and _first(found, (F.silu(factor * grid()) / factor)[None]) is not None:
             return FUNCTIONS[2], factor, 1 / factor
-    for function in GATES:  # a scale that follows was merged with the constants inside
-        scale = float(found[_AT] / function.reference(grid()[_AT]))
-        if math.isfinite(scale) and scale and distance(found / scale, function.reference(grid()))[0] <= TOLERANCE:
-            return function, 1.0, scale
-    return None
+    scales = found[_AT] / references()[:GATES, _AT]  # a scale that follows was merged with the constants inside
+    if not bool((scales.isfinite() & (scales != 0)).all()):
+        return None
+    scaled = _first(found / scales[:, None], references()[:GATES])
+    return None if scaled is None else (FUNCTIONS[scaled], 1.0, float(scales[scaled]))
+
+
+def _first(found: Tensor, wanted: Tensor) -> int | None:
+    """The first row that `found` agrees with."""
+    fitting = (gaps(found, wanted).amax(-1) <= TOLERANCE).nonzero()
+    return int(fitting[0]) if len(fitting) else None
 
 
 def near_misses(region: Region) -> Iterator[str]:
@@ -104,8 +114,8 @@ def near_misses(region: Region) -> Iterator[str]:
     found = region(grid())
     if found.shape != grid().shape or not found.isfinite().any():
         return
-    for function in FUNCTIONS:
-        gap, place = distance(found, function.reference(grid()))
+    for function, row in zip(FUNCTIONS, gaps(found, references()), strict=True):
+        gap, place = float(row.max()), float(grid()[row.argmax()])
         if TOLERANCE < gap <= NEAR:
             yield f"close to {function.name}, but off by {gap:.1e} at x = {place:.3g} (allowed: {TOLERANCE:.0e})"
 

@@ -62,7 +62,7 @@ def probe(shape: tuple[int, ...], dims: tuple[int, ...]) -> Tensor:
 def guesses(region: Region) -> Iterator[Norm]:
     """The norms that the region may be: axes from its reductions, epsilon from its constants."""
     reductions = [node for node in region.nodes if node.target in (aten.mean.dim, aten.sum.dim_IntList)]
-    if not reductions or shape_of(region.output) != shape_of(region.source):
+    if not reductions or shape_of(region.output) != shape_of(region.source) or not shape_of(region.source):
         return
     dims = _axes(reductions[0])
     if any(_axes(node) != dims for node in reductions):

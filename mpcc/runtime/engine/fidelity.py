@@ -54,7 +54,7 @@ def check(program: Program, graph: fx.GraphModule, inputs: Inputs, tolerance: fl
     where = next((site for site, seen in sites.items() if seen.largest > tolerance * seen.size), None)
     raise PrecisionError(
         f"in fixed point the outputs are off by {share:.2g} of their spread, more than {tolerance:g}",
-        where=None if where is None else f"site {where}",
+        site=where,
         hint="Too few bits are left there in a ring of 64. Calibrate with representative inputs, choose other approximations "
         "(a lower --level, or --plan), or allow more with --tolerance.",
     )

@@ -1,6 +1,6 @@
 """One party's side of a session: set up once, then prepare and run one inference after another.
 
-Party 0 (the server) holds the weights, party 1 (the client) the input. Without an input of its own, party 0
+Party 0 (the server) holds the weights, party 1 (the client) the input. Without an input of its own, the server
 sends its part of the first exchange ahead of time, so that the client's message alone starts an inference.
 """
 
@@ -91,7 +91,7 @@ class Inference:
     def run(self, shares: Sequence[Tensor] | None = None, progress: Progress | None = None) -> list[Tensor]:
         """The outputs: party 1 gets the totals, otherwise own shares. `shares`: of the inputs, as ring integers.
 
-        The wait for the first message has no limit: until it comes, party 0 is idle.
+        The wait for the first message has no limit: until it comes, the server is idle.
         """
         start = time.perf_counter()
         if shares is not None:

@@ -78,3 +78,28 @@ def test_integer_kernels_are_refused() -> None:
     node = helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"])
     with pytest.raises(UnsupportedOperator, match="quantised"):
         capture_onnx(model([node], {"x": [2]}, ["s"], {"unused": f(1)}))
+
+
+@pytest.mark.parametrize("behind", ["nothing", "Cast", "other scale"])
+def test_numbers_that_stay_quantised_are_refused(behind: str) -> None:
+    nodes = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y" if behind == "nothing" else "q"])]
+    if behind == "Cast":
+        nodes += [helper.make_node("Cast", ["q"], ["y"], to=1)]
+    if behind == "other scale":
+        nodes += [helper.make_node("DequantizeLinear", ["q", "t", "z"], ["y"])]
+    known = {"s": np.float32(0.01), "t": np.float32(0.02), "z": np.array(3, np.uint8)}
+    with pytest.raises(UnsupportedOperator, match="quantised"):
+        capture_onnx(model(nodes, {"x": [2, 6]}, ["y"], known))
+
+
+def test_quantised_numbers_may_be_moved() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("Transpose", ["q"], ["m"], perm=[1, 0]),
+        helper.make_node("DequantizeLinear", ["m", "s2", "z"], ["y"]),
+    ]
+    known = {"s": np.float32(0.01), "s2": np.float32(0.01), "z": np.array(128, np.uint8)}
+    proto, x = model(nodes, {"x": [2, 6]}, ["y"], known), weights(2, 6) * 0.1
+    with pytest.warns(UserWarning, match="rounding"):
+        graph = capture_onnx(proto)
+    assert torch.allclose(graph(torch.from_numpy(x)), by_onnxruntime(proto, x), atol=0.01)

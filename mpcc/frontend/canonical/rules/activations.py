@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from mpcc.errors import UnsupportedOperator
 from mpcc.ir.nn import attribute
 
 from ..builder import Builder
@@ -22,17 +23,26 @@ def softmax(b: Builder, x: Value, dim: int, *rest: Any, **options: Any) -> Any:
     return b.emit(aten.softmax.int, x, dim - rank if dim >= 0 else dim)
 
 
+def _added_mask(b: Builder, x: Value) -> torch.Tensor | None:
+    """The constant that x is the sum of something and of; None if there is none."""
+    masks = [item for item in x.args if isinstance(item, fx.Node) and item.op == "get_attr"] if called(x, aten.add.Tensor) else []
+    return attribute(b.root, str(masks[0].target)) if len(masks) == 1 else None
+
+
 def safe_softmax(b: Builder, x: Value, dim: int, *rest: Any, **options: Any) -> Any:
     """softmax, but 0 in rows that are masked whole: which ones is known where the mask is a constant that was added."""
-    masks = [item for item in x.args if isinstance(item, fx.Node) and item.op == "get_attr"] if called(x, aten.add.Tensor) else []
-    if len(masks) != 1:
+    mask = _added_mask(b, x)
+    if mask is None:
         raise Decline("a softmax that gives 0 for rows of minus infinity, of scores without a constant mask")
-    seen = (attribute(b.root, str(masks[0].target)) > MASKED_SCORE).any(dim, keepdim=True)
+    seen = (mask > MASKED_SCORE).any(dim, keepdim=True)
     made = softmax(b, x, dim)
     return made if bool(seen.all()) else b.mul(made, Constant(seen.float()))
 
 
 def log_softmax(b: Builder, x: Value, dim: int, *rest: Any, **options: Any) -> Any:
+    mask = _added_mask(b, x)
+    if mask is not None and bool((mask <= MASKED_SCORE).any()):
+        raise UnsupportedOperator("the logarithm of a masked softmax is minus infinity, which fixed point has not")
     return b.do(aten.log.default, softmax(b, x, dim))
 
 

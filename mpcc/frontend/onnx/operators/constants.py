@@ -18,12 +18,13 @@ def constant(op: Op) -> Value:
     for name in ("value_float", "value_floats"):
         if op.has(name):
             attribute = op.attribute(name)
-            values, shape = (list(attribute.floats), [len(attribute.floats)]) if name == "value_floats" else ([attribute.f], [])
-            return op.read_tensor(make_tensor("", TensorProto.FLOAT, shape, values))
+            many = name == "value_floats"
+            values = list(op.short(attribute.floats, name)) if many else [attribute.f]
+            return op.read_tensor(make_tensor("", TensorProto.FLOAT, [len(values)] if many else [], values))
     for name in ("value_int", "value_ints"):
         if op.has(name):
             attribute = op.attribute(name)
-            return torch.tensor(list(attribute.ints) if name == "value_ints" else attribute.i, dtype=torch.int64)
+            return torch.tensor(list(op.short(attribute.ints, name)) if name == "value_ints" else attribute.i, dtype=torch.int64)
     op.refuse("a sparse or text constant is not supported")
 
 

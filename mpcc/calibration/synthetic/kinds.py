@@ -1,0 +1,171 @@
+"""What an input of a captured graph is, read off the graph: a picture, a video, token ids, a mask, features.
+
+    for node in placeholders:  kind_of(node) -> Kind("picture", shape=(1, 3, 224, 224), low=-2.1, high=2.6, source=...)
+
+The range of a picture is taken from a normalisation at the front of the graph where there is one (then the picture itself
+lies in [0, 1] or [0, 255]), from the model's own configuration, or else it is what a normalised picture can be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from mpcc.ir.nn import attribute
+
+NORMALISED = (-2.2, 2.7)
+"""Smallest and largest value of a pixel under the usual normalisations: ImageNet's gives [-2.12, 2.64], one of mean and
+deviation 0.5 gives [-1, 1], one by a data set's own moments what lies between (MNIST: [-0.42, 2.82], cut at the top)."""
+CHANNELS = (1, 2, 3, 4)
+LEAST_SIDE = 4
+MASKS = ("mask", "keep", "valid", "padding")
+CONFIGURED = "configured_range"
+"""The entry of a captured graph's `meta` that keeps what its model's configuration said."""
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One input: what it is, its static shape, the range of its values, and where that range comes from."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    low: float
+    high: float
+    source: str
+    channels_last: bool = False
+
+    @property
+    def picture(self) -> bool:
+        return self.kind in ("picture", "video")
+
+
+def kinds(
+    graph: fx.GraphModule, given: tuple[float, float] | None = None, configured: tuple[float, float] | None = None
+) -> list[Kind]:
+    """The kind of every input. `given` is the range the user states, `configured` that of the model's configuration."""
+    return [_kind(graph, node, given, configured) for node in graph.graph.nodes if node.op == "placeholder"]
+
+
+def configured_range(model: Any) -> tuple[float, float] | None:
+    """The range of a normalised pixel by the model's own configuration, as timm keeps one; None where there is none.
+
+    A captured graph has what was read off the model that it was captured from.
+    """
+    if isinstance(model, fx.GraphModule) and CONFIGURED in model.meta:
+        kept: tuple[float, float] | None = model.meta[CONFIGURED]
+        return kept
+    for holder in ("pretrained_cfg", "default_cfg"):
+        settings = getattr(model, holder, None)
+        mean, deviation = _setting(settings, "mean"), _setting(settings, "std")
+        if mean and deviation and len(mean) == len(deviation) and all(d > 0 for d in deviation):
+            return (
+                min((0 - m) / d for m, d in zip(mean, deviation, strict=True)),
+                max((1 - m) / d for m, d in zip(mean, deviation, strict=True)),
+            )
+    return None
+
+
+def _setting(settings: Any, name: str) -> tuple[float, ...]:
+    found = settings.get(name) if isinstance(settings, dict) else getattr(settings, name, None)
+    ok = isinstance(found, (tuple, list)) and all(isinstance(value, (int, float)) for value in found)
+    return tuple(float(value) for value in found) if ok and found is not None else ()
+
+
+def _kind(
+    graph: fx.GraphModule, node: fx.Node, given: tuple[float, float] | None, configured: tuple[float, float] | None
+) -> Kind:
+    value: Tensor = node.meta["val"]
+    shape, dtype = tuple(value.shape), value.dtype
+    if dtype == torch.bool or (any(word in node.name.lower() for word in MASKS) and len(shape) <= 3):
+        return Kind(node.name, "mask", shape, dtype, 0.0, 1.0, "a mask")
+    placed = _picture(shape, dtype)
+    if placed is not None:
+        kind, last = placed
+        low, high, source = _picture_range(graph, node, dtype, given, configured)
+        return Kind(node.name, kind, shape, dtype, low, high, source, last)
+    if not dtype.is_floating_point:
+        rows = _table_rows(graph, node)
+        return Kind(node.name, "tokens", shape, dtype, 0.0, float(rows - 1), f"ids below {rows}")
+    low, high = given or (-4.0, 4.0)
+    return Kind(node.name, "features", shape, dtype, low, high, "as given" if given else "four standard deviations")
+
+
+def _picture(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[str, bool] | None:
+    """(kind, whether channels come last) of a shape that holds pictures."""
+    if len(shape) == 4 or (len(shape) == 3 and shape[0] in CHANNELS and min(shape[1:]) >= LEAST_SIDE and dtype == torch.uint8):
+        if shape[-3] in CHANNELS and min(shape[-2:]) >= LEAST_SIDE:
+            return "picture", False
+        if shape[-1] in CHANNELS and min(shape[-3:-1]) >= LEAST_SIDE:
+            return "picture", True
+    if len(shape) == 5 and min(shape[-2:]) >= LEAST_SIDE and (shape[1] in CHANNELS or shape[2] in CHANNELS):
+        return "video", False
+    return None
+
+
+def _picture_range(
+    graph: fx.GraphModule,
+    node: fx.Node,
+    dtype: torch.dtype,
+    given: tuple[float, float] | None,
+    configured: tuple[float, float] | None,
+) -> tuple[float, float, str]:
+    if given is not None:
+        return (*given, "as given")
+    if not dtype.is_floating_point:
+        return 0.0, 255.0, "an integer picture"
+    inside = _normalisation(graph, node)
+    if inside is not None:
+        return 0.0, inside, "a normalisation inside the model"
+    if configured is not None:
+        return (*configured, "the model's own configuration")
+    return (*NORMALISED, "what a normalised picture can be")
+
+
+def _normalisation(graph: fx.GraphModule, node: fx.Node) -> float | None:
+    """The largest value of a pixel (1 or 255) where the graph begins by normalising: a constant is subtracted or added
+    and the result multiplied, by one number or one per channel, before anything else reads the input."""
+    shift, factor, reader = 0.0, 1.0, node
+    steps = 0
+    while len(reader.users) == 1 and steps < 6:
+        reader = next(iter(reader.users))
+        constant = _constant(graph, reader)
+        if reader.target in (aten.add.Tensor, aten.sub.Tensor) and constant is not None:
+            sign = 1.0 if reader.target is aten.add.Tensor else -1.0
+            shift += sign * constant / factor
+        elif reader.target in (aten.mul.Tensor, aten.div.Tensor) and constant:
+            factor = factor * constant if reader.target is aten.mul.Tensor else factor / constant
+        elif reader.target not in (aten.reshape.default, aten.permute.default, aten.slice.Tensor):
+            break
+        steps += 1
+    if shift == 0.0 and factor == 1.0:
+        return None
+    mean = -shift
+    if abs(factor) < 0.1 and (mean == 0.0 or 10 <= mean <= 250):
+        return 255.0
+    return 1.0 if 0.0 <= mean <= 1.0 and 1.0 <= abs(factor) <= 20 else None
+
+
+def _constant(graph: fx.GraphModule, node: fx.Node) -> float | None:
+    """The mean of the constant operand of a call of two operands; None where there is none."""
+    other = node.args[1] if len(node.args) > 1 else None
+    if isinstance(other, (int, float)):
+        return float(other)
+    if isinstance(other, fx.Node) and other.op == "get_attr":
+        value: Tensor = attribute(graph, str(other.target))
+        return float(value.double().mean()) if value.numel() <= 16 else None
+    return None
+
+
+def _table_rows(graph: fx.GraphModule, node: fx.Node) -> int:
+    """How many rows the table has that this input looks up; 2 where it looks up none."""
+    for user in node.users:
+        for operand in user.all_input_nodes:
+            if operand.op == "get_attr" and user.target in (aten.embedding.default, aten.index.Tensor):
+                return int(attribute(graph, str(operand.target)).shape[0])
+    return 2

@@ -1,0 +1,77 @@
+"""What `mpcc run` predicts for its bundle, and what it says, and does, where a run took much longer or shorter."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpcc.approximate import Plan
+    from mpcc.cost import Network
+    from mpcc.cost.machine import Machine
+    from mpcc.program import Program
+
+MOST_OFF = 0.25
+"""Of the predicted seconds. On an idle machine that was measured they are within a tenth."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The cost of one inference. `seconds`: None where nobody predicted any. `of`: on whose machine, over which network.
+
+    `machine`: the measurement that the seconds rest on; None for the reference, and for figures that came with the bundle.
+    """
+
+    rounds: int
+    bytes: int
+    seconds: float | None
+    of: str
+    machine: Machine | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"rounds": self.rounds, "bytes": self.bytes, "seconds": self.seconds, "seconds_of": self.of}
+
+    def verdict(self, took: float) -> str | None:
+        """What to say of the seconds that a run took, where they are far from the prediction.
+
+        A measurement of this machine that is contradicted is noted as stale: the next prediction measures anew.
+        """
+        if self.seconds is None or abs(took / self.seconds - 1) <= MOST_OFF:
+            return None
+        off = f"This is {took / self.seconds - 1:+.0%} off the prediction"
+        if self.machine is None:
+            return f"{off}, which is that of {self.of}."
+        if self.machine.contradicted():
+            return f"{off}: the next prediction measures this machine anew."
+        if self.machine.alone:
+            return f"{off}, which is that of a party with this machine to itself."
+        return f"{off}, though this machine was measured again today: other work keeps it busy, or a first inference is slow."
+
+
+def here(program: Program, link: Network | None) -> Predicted:
+    """For three processes of this machine, over an emulated link or none; whatever machine the bundle was made for."""
+    from mpcc import registry
+    from mpcc.cost import Network
+    from mpcc.cost.machine import Machine
+    from mpcc.search.program_cost import program_estimate
+    from mpcc.search.target import PROTOCOL
+
+    network = link or Network("no network", 0.0, math.inf, "messages from process to process")
+    protocol, machine = registry.protocol(PROTOCOL), Machine.kept()
+    compute = protocol.compute if machine is None else machine.compute
+    seconds = float(program_estimate(program, protocol, network, compute).seconds)
+    of = "the reference machine" if machine is None else "this machine"
+    return Predicted(program.cost.rounds, program.cost.bytes, seconds, of, machine)
+
+
+def elsewhere(program: Program, plan: Plan) -> Predicted:
+    """For parties on machines of their own: the seconds that the bundle was made with, of the network that it was made for."""
+    from mpcc.search.target import PROTOCOL
+
+    notes = plan.notes
+    seconds, link = notes.get("seconds"), notes.get("network")
+    known = notes.get("protocol") == PROTOCOL and isinstance(seconds, int | float) and seconds > 0
+    of = f"the network that the plan was made for ({link})"
+    return Predicted(program.cost.rounds, program.cost.bytes, float(seconds) if known else None, of)  # type: ignore[arg-type]

@@ -1,0 +1,254 @@
+"""What `import mpcc` offers: optimize, pareto, estimate, compile, count, load."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from torch import fx
+
+from mpcc import registry
+from mpcc.approximate import Plan
+from mpcc.calibration.basis import Basis
+from mpcc.calibration.guard import NOTE, Guard
+from mpcc.calibration.range_check import RangeViolation, range_report
+from mpcc.cost import LAN, Budget, Estimate, Network, OpCounts, estimate_graph
+from mpcc.errors import BudgetError, OutsideRange, UsageError
+from mpcc.program import Program
+from mpcc.rewrite import Observer, Step
+from mpcc.runtime.engine.fidelity import compare
+from mpcc.runtime.executable import Executable, StockExecutable
+from mpcc.search import Scores, layouts, recipe_plan
+from mpcc.search.answer import searched
+from mpcc.search.pareto import POINTS, Front, front
+from mpcc.search.pricing import fastest, made, reached, stock_estimate
+from mpcc.search.program_cost import program_estimate
+from mpcc.search.search import Search
+from mpcc.search.target import PROTOCOL, Fields, Objective, Target, TargetFields, asked, target_of
+from mpcc.search.task import Chosen
+
+from .steps import (
+    Progress,
+    capture,
+    check_machine,
+    compute_of,
+    first_plan,
+    mpc_graph,
+    precise,
+    prepare,
+    prepared_for,
+    schedule,
+    task_of,
+    transform,
+)
+
+if TYPE_CHECKING:
+    from .steps import Model
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """What `optimize` made. `errors` compares the fixed-point emulation with the float model on the calibration inputs."""
+
+    module: fx.GraphModule
+    plan: Plan
+    estimate: Estimate
+    baseline: Estimate
+    program: Program
+    model: fx.GraphModule
+    errors: Mapping[str, float]
+    basis: Basis
+    chosen: Chosen | None = None
+    ranges: tuple[RangeViolation, ...] = ()  # what each site sees of these inputs, against where its choice holds
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether figures rest on inputs of the user's, and not only on ones that were made from the model."""
+        return self.basis.calibrated
+
+    def executable(self) -> Executable:
+        """What two parties run."""
+        return Executable(self.program, self.plan, self.module)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a bundle: plan.json, model.onnx, program.json, weights.safetensors, report.html."""
+        from mpcc.show.report import Comparison
+
+        comparison = Comparison(self.baseline, self.estimate, self.errors, self.basis, self.ranges)
+        return self.executable().save(folder, comparison)
+
+
+def optimize(
+    model: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    target: Target | None = None,
+    objective: Objective | None = None,
+    calibration: Any = None,
+    input_range: tuple[float, float] | None = None,
+    plan: Plan | None = None,
+    recipe: str | None = None,
+    scores: Scores | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress | None = None,
+    observe: Observer | None = None,
+    **given: Unpack[Fields],
+) -> Optimized:
+    """The rewritten model that meets the objective at the least quality loss, its plan, its cost and its executable.
+
+    Fields of `target` and `objective` may be given as keywords of their own: `budget="2s", network="wan"`. BudgetError when
+    no plan of the level meets the budget. `max_drop` without a budget gives the fastest plan within that accuracy drop; with
+    one it must hold as well. `calibration`: a tensor, an iterable of tensors, a .npy or .npz file, an image folder.
+    `observe` sees the graph after every step (`mpcc.show.dump.Dump` writes them to a folder).
+    `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc recipes`), whose `scores` may be given.
+    """
+    if plan is not None and recipe is not None:
+        raise UsageError("a plan and a recipe exclude each other")
+    target, objective = asked(target, objective, given)
+    wanted, max_drop = None if objective.budget is None else Budget.parse(objective.budget), objective.max_drop
+    prepared, target = prepared_for(
+        target, model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
+        progress=progress, observe=observe,
+    )  # fmt: skip
+    task = task_of(prepared, target, objective, progress)
+    baseline = stock_estimate(prepared.source, task.protocol, task.network)
+    chosen = None
+    if recipe is not None:
+        graph, inputs, synthetic = prepared.graph, prepared.inputs, not prepared.calibrated
+        plan = recipe_plan(recipe, graph, inputs, registry.approximations(), scores=scores, synthetic=synthetic)
+    if plan is not None:
+        best = made(task, plan)
+        if wanted is not None and not wanted.met_by(best.estimate):
+            raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
+    elif wanted is None and max_drop is None:
+        known = registry.approximations()
+        best = precise(prepared, objective.level, lambda one: fastest(layouts(one, known), task))
+    else:
+        chosen = searched(task, wanted, max_drop)
+        best = made(task, chosen.point.plan)
+    if observe is not None:  # the search made many graphs; this is the chosen one, step by step
+        mpc_graph(prepared.graph, best.plan, observe)
+        observe(Step("online", "lower", best.program.online.graph))
+        observe(Step("dealer", "lower", best.program.dealer.graph))
+    task.progress("emulate", 0, 1)
+    errors = compare(prepared.source, best.program, prepared.inputs)
+    ranges = tuple(range_report(prepared.graph, best.plan, registry.approximations(), prepared.inputs))
+    for one in (found for found in ranges if found.values > 0):
+        warnings.warn(str(one), OutsideRange, stacklevel=2)
+    task.progress("emulate", 1, 1)
+    made_by = "plan" if plan is not None else "default" if chosen is None else "search"
+    notes = {**task.notes, "seconds": float(best.estimate.seconds), "calibration": prepared.basis.document(), "made_by": made_by}
+    notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
+    return Optimized(
+        prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
+        prepared.basis, chosen, ranges,
+    )  # fmt: skip
+
+
+def pareto(
+    model: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    points: int = POINTS,
+    target: Target | None = None,
+    objective: Objective | None = None,
+    calibration: Any = None,
+    input_range: tuple[float, float] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress | None = None,
+    **given: Unpack[Fields],
+) -> Front:
+    """The plans from the fastest to the most exact that no other plan tried beats in both, each with its exact price.
+
+    Target and objective as in `optimize`, but for its bounds: the front shows what each bound costs. Published recipes are
+    among the plans tried (`mpcc.search.pareto`).
+    """
+    target, objective = asked(target, objective, given)
+    if objective.budget is not None or objective.max_drop is not None:
+        raise UsageError("a front has no bounds", hint="Leave `budget` and `max_drop` out, or call `optimize`.")
+    prepared, target = prepared_for(
+        target, model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
+        progress=progress,
+    )  # fmt: skip
+    task = task_of(prepared, target, objective, progress)
+    return front(Search.of(task), stock_estimate(prepared.source, task.protocol, task.network), points)
+
+
+def estimate(
+    model_or_graph: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    target: Target | None = None,
+    plan: Plan | None = None,
+    calibration: Any = None,
+    input_range: tuple[float, float] | None = None,
+    **given: Unpack[TargetFields],
+) -> Estimate:
+    """What one inference will cost: read off the scheduled program for mpcc's engine, off price tables for other protocols."""
+    target = target_of(target, given)
+    protocol, link = registry.protocol(target.protocol), Network.parse(target.network)
+    check_machine(target)
+    if not protocol.scheduled:
+        graph = capture(model_or_graph, example_inputs)
+        return estimate_graph(graph if plan is None else mpc_graph(graph, plan), protocol, link)
+    prepared, target = prepared_for(
+        target, model_or_graph, example_inputs, calibration=calibration, input_range=input_range
+    )
+    program = schedule(prepared, plan or first_plan(prepared, "bounded"), target.unchecked.settings)
+    return program_estimate(program, protocol, link, compute_of(target))
+
+
+def compile(  # noqa: A001  (the public name)
+    model_or_graph: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    target: Target | None = None,
+    plan: Plan | None = None,
+    engine: str = "mpcc",
+    calibration: Any = None,
+    input_range: tuple[float, float] | None = None,
+    **given: Unpack[TargetFields],
+) -> Executable | StockExecutable:
+    """An executable of a model: mpcc's engine, or CrypTen's own functions ("stock", the baseline).
+
+    Of the target its `settings` decide; what prices a program does not change it.
+    """
+    target = target_of(target, given)
+    if engine == "stock":
+        return StockExecutable(capture(model_or_graph, example_inputs))
+    if engine != "mpcc":
+        raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
+    prepared = prepare(model_or_graph, example_inputs, calibration=calibration, input_range=input_range)
+
+    guard = {NOTE: Guard.of(prepared.graph, prepared.inputs, prepared.basis.given).document()}
+
+    def made(one: Plan) -> Executable:
+        notes = {**one.notes, **guard} if prepared.calibrated else {**guard, **one.notes}  # the better founded one
+        return Executable(schedule(prepared, one, target.settings), replace(one, notes=notes), prepared.graph)
+
+    return precise(prepared, "bounded", made) if plan is None else made(plan)
+
+
+def load(folder: str | Path) -> Executable:
+    """The executable of a bundle."""
+    return Executable.load(folder)
+
+
+def count(model_or_executable: Any, example_inputs: Sequence[Any] | None = None) -> OpCounts:
+    """Calls of each primitive, rounds and bytes, in total and by site."""
+    executable = model_or_executable
+    if not isinstance(executable, Executable):
+        made = compile(model_or_executable, example_inputs)
+        assert isinstance(made, Executable)
+        executable = made
+    protocol = registry.protocol(PROTOCOL)
+    found = program_estimate(executable.program, protocol, LAN, protocol.compute)  # no count depends on either
+    return OpCounts.of(found, executable.program.failure_probability, protocol.aliases)
+
+
+__all__ = (
+    "Front", "Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "pareto", "transform",
+)  # fmt: skip

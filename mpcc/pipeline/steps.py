@@ -1,0 +1,273 @@
+"""The order of the steps, which nobody else knows: capture -> nn passes -> calibrate -> expand -> mpc passes -> lower."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch import fx, nn
+
+from mpcc import registry
+from mpcc.approximate import Level, Plan, SiteStatistics
+from mpcc.approximate.expand import expand
+from mpcc.approximate.inline import apply_structural
+from mpcc.calibration import calibrate, calls, load_calibration
+from mpcc.calibration.basis import ENOUGH, Basis
+from mpcc.calibration.calibrate import stretch_of
+from mpcc.calibration.ranges import record_ranges, values_a_call
+from mpcc.calibration.synthetic import CONFIGURED, configured_range, range_of, synthesise
+from mpcc.cost import Compute, Network
+from mpcc.cost.machine import REFERENCE
+from mpcc.errors import PrecisionError, UnsupportedOperator, UsageError
+from mpcc.ir import nn as nn_level
+from mpcc.lowering import Settings, lower
+from mpcc.program import Program
+from mpcc.rewrite import Observer, Pass, Step, after_each, settle
+from mpcc.runtime import this_machine
+from mpcc.runtime.engine.fidelity import check
+from mpcc.search import default_plan, load_metric, metric_of
+from mpcc.search.evidence import fitted_to
+from mpcc.search.target import Objective, Target
+from mpcc.search.task import LastProgram, Task, large, subset_of
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from mpcc.frontend import Limits
+
+    Model = nn.Module | fx.GraphModule | ExportedProgram | str | Path
+
+Progress = Callable[[str, int, int], None]
+Made = TypeVar("Made")
+MOST_BARRED = 8
+"""Approximations that give way before a model is refused: each costs a program, and more than a few mean that no choice helps."""
+
+
+def capture(
+    model: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    limits: Limits | None = None,
+) -> fx.GraphModule:
+    """The nn-level graph of a PyTorch module, a torch.fx graph, an exported program, or a .onnx or .pt2 file.
+
+    `limits` say how large a file's model may be (mpcc.frontend.Limits).
+    """
+    from mpcc.frontend import Limits
+    from mpcc.frontend import capture as front_end
+
+    captured = front_end(model, example_inputs, input_shapes=input_shapes, limits=limits or Limits())
+    captured.meta[CONFIGURED] = configured_range(model)
+    return captured
+
+
+def transform(
+    graph: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    passes: Sequence[str | Pass] | None = None,
+    plan: Plan | None = None,
+    observe: Observer | None = None,
+) -> fx.GraphModule:
+    """The exact nn-level rewrites alone: nn level in (anything that `capture` takes), nn level out, trainable.
+
+    `passes` names the passes to run, one after another; by default all exact ones run until none changes the graph.
+    With a `plan`, its structural choices are written into the graph as well.
+    """
+    result = capture(graph, example_inputs, input_shapes=input_shapes)
+    if observe is not None:
+        observe(Step("nn", "capture", result.graph))
+    chosen = [(p if isinstance(p, Pass) else registry.pass_(p),) for p in passes or ()]
+    for group in [registry.pass_order("nn")] if passes is None else chosen:
+        result = settle(result, group, after_each("nn", observe))
+    if plan is not None:
+        result = apply_structural(result, plan, registry.approximations())
+        nn_level.verify(result)
+    return result
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model ready for choices: the rewritten nn-level graph, and what calibration saw."""
+
+    source: fx.GraphModule
+    graph: fx.GraphModule
+    inputs: Any
+    statistics: Mapping[str, SiteStatistics]
+    basis: Basis
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the user gave inputs."""
+        return self.basis.calibrated
+
+
+def prepare(
+    model: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    calibration: Any = None,
+    input_range: tuple[float, float] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress | None = None,
+    observe: Observer | None = None,
+) -> Prepared:
+    """Capture, rewrite and calibrate.
+
+    Without `calibration`, and beside fewer than `mpcc.calibration.basis.ENOUGH` inputs, inputs are made from the model;
+    `input_range` is what the user says of the values of pictures and features.
+    """
+    tell = progress or (lambda stage, done, total: None)
+    tell("capture", 0, 1)
+    source = capture(model, example_inputs, input_shapes=input_shapes)
+    tell("capture", 1, 1)
+    tell("rewrite", 0, 1)
+    graph = transform(copy.deepcopy(source), observe=observe)
+    tell("rewrite", 1, 1)
+    placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    given: list[Any] = []
+    if calibration is not None:
+        shapes, names = [tuple(n.meta["val"].shape) for n in placeholders], [str(n.target) for n in placeholders]
+        inputs = load_calibration(calibration, shapes, names=names)
+        given = calls(graph, inputs)
+        if len(given) >= ENOUGH:
+            tell("calibrate", 0, 1)
+            statistics = calibrate(graph, inputs)
+            tell("calibrate", 1, 1)
+            return Prepared(source, graph, inputs, statistics, Basis(len(given)))
+    tell("synthesise", 0, 1)
+    seen = None if not given or input_range else range_of(given)
+    made = synthesise(
+        source, values_a_call(graph), input_range=input_range or seen, configured=source.meta[CONFIGURED],
+        progress=lambda done, total: tell("synthesise", done, total),
+    )  # fmt: skip
+    tell("synthesise", 1, 1)
+    tell("calibrate", 0, 1)
+    inputs, statistics, basis = fitted_to(graph, made, given, registry.approximations())
+    tell("calibrate", 1, 1)
+    return Prepared(source, graph, inputs, statistics, basis)
+
+
+def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -> Program:
+    """Expand a plan, run the mpc-level passes, and write the online program. PrecisionError where it is too coarse."""
+    chosen, graph = settings or Settings(), mpc_graph(prepared.graph, plan)
+    record_ranges(graph, prepared.inputs, stretch_of(prepared.basis.synthetic > 0))
+    program = lower(graph, chosen)
+    check(program, graph, prepared.inputs, chosen.tolerance)
+    return program
+
+
+def _checked(prepared: Prepared, plan: Plan, program: Program, tolerance: float) -> Program:
+    """A program that was made of a plan, if it is precise enough."""
+    check(program, mpc_graph(prepared.graph, plan), prepared.inputs, tolerance)
+    return program
+
+
+def mpc_graph(graph: fx.GraphModule, plan: Plan, observe: Observer | None = None) -> fx.GraphModule:
+    """The mpc-level graph of an nn-level one under a plan, rewritten: what programs are made of."""
+    expanded = expand(graph, plan, registry.approximations())
+    if observe is not None:
+        observe(Step("mpc", "expand", expanded.graph))
+    return _rewritten(expanded, observe)
+
+
+def _rewritten(graph: fx.GraphModule, observe: Observer | None = None) -> fx.GraphModule:
+    return settle(graph, registry.pass_order("mpc"), after_each("mpc", observe))
+
+
+def check_machine(target: Target) -> None:
+    """UsageError where the target's machine does not exist, or cannot be chosen: before capture, which takes long."""
+    protocol = registry.protocol(target.protocol)
+    if protocol.scheduled:
+        this_machine.check(target.machine)
+    elif target.machine not in (None, REFERENCE):
+        what = f"the price table of {protocol.name!r} holds for the machine on which it was measured"
+        raise UsageError(what, where="machine", hint=f'Give "{REFERENCE}", or leave it out.')
+
+
+def compute_of(target: Target) -> Compute:
+    """What local work takes on the target's machine, measured where need be. Only here and in the command line is it read."""
+    check_machine(target)
+    protocol = registry.protocol(target.protocol)
+    if not protocol.scheduled:
+        return protocol.compute
+    with this_machine.speed_of(target.machine) as speed:
+        machine = speed()
+    return protocol.compute if machine is None else machine.compute
+
+
+def prepared_for(target: Target, *model: Any, **how: Any) -> tuple[Prepared, Target]:
+    """`prepare(*model, **how)`, beside which this machine is measured where need be; the target names the machine found."""
+    check_machine(target)
+    if not registry.protocol(target.protocol).scheduled:
+        return prepare(*model, **how), target
+    with this_machine.speed_of(target.machine) as speed:
+        prepared = prepare(*model, **how)
+        return prepared, replace(target, machine=speed() or REFERENCE)
+
+
+def task_of(
+    prepared: Prepared, target: Target | None = None, objective: Objective | None = None, progress: Progress | None = None
+) -> Task:
+    """What there is to choose for, as the search takes it."""
+    target, objective = target or Target(), objective or Objective()
+    chosen, few = target.settings, subset_of(prepared.graph, prepared.inputs)
+    program = draft = LastProgram(lambda plan: schedule(prepared, plan, chosen))
+    if large(prepared.graph, prepared.inputs):
+        some, rough = replace(prepared, inputs=few), replace(chosen, tolerance=math.inf)
+        draft = LastProgram(lambda plan: schedule(some, plan, rough))
+        if few is prepared.inputs:  # then what a draft lacks is the check
+            program = LastProgram(lambda plan: _checked(prepared, plan, draft(plan), chosen.tolerance))
+    return Task(
+        graph=prepared.graph,
+        statistics=prepared.statistics,
+        inputs=prepared.inputs,
+        calibrated=prepared.calibrated,
+        given=prepared.basis.given,
+        level=objective.level,
+        protocol=registry.protocol(target.protocol),
+        network=Network.parse(target.network),
+        compute=compute_of(target),
+        metric=metric_of(prepared.graph) if objective.metric is None else load_metric(objective.metric),
+        passes=_rewritten,
+        program=program,
+        subset=few,
+        draft_program=draft,
+        expanded=lambda plan: mpc_graph(prepared.graph, plan),
+        settings=chosen,
+        progress=progress or (lambda stage, done, total: None),
+    )
+
+
+def first_plan(prepared: Prepared, level: Level, barred: Collection[tuple[str, str]] = ()) -> Plan:
+    """The accurate plan of a level, without a search; `barred`: (site, approximation) that are not to be chosen there."""
+    return default_plan(prepared.graph, prepared.statistics, registry.approximations(), level, barred)
+
+
+def precise(prepared: Prepared, level: Level, make: Callable[[Plan], Made]) -> Made:
+    """What `make` gives for the accurate plan of a level.
+
+    Where its program is too coarse in fixed point, the approximation at the site that is to blame gives way to the next
+    best one there. PrecisionError where none is left.
+    """
+    barred: set[tuple[str, str]] = set()
+    while True:
+        plan = first_plan(prepared, level, barred)
+        try:
+            return make(plan)
+        except PrecisionError as error:
+            site = error.site or ""
+            blamed = {(site, one.approximation) for one in plan.choices[site].choices} if site in plan.choices else set()
+            if not blamed or len(barred) >= MOST_BARRED:
+                raise
+            try:
+                first_plan(prepared, level, barred | blamed)
+            except UnsupportedOperator:
+                raise error from None
+            barred |= blamed
