@@ -1,4 +1,4 @@
-"""What a client learns from many answers to one input: the attack, run on an MLP, and the figures of docs/security.md.
+"""What a client learns from many answers to few inputs: the attack, run on an MLP, and the figures of docs/security.md.
 
     python -m benchmarks.answers            |cos| with the head's columns and error, by answers, with the noise and without
     python -m benchmarks.answers --write    the table in docs/security.md as well
@@ -59,8 +59,7 @@ def mlp(outputs: int) -> nn.Sequential:
 @dataclass(frozen=True)
 class View:
     """What the client has seen of many answers: of each truncated value the low bits of what was opened for it, as fractions
-    of a unit [truncations, answers], and the outputs [answers, outputs]. Truncations come in groups of HIDDEN, the one with
-    the highest steps first."""
+    of a unit [truncations, answers], in groups of HIDDEN, and the outputs [answers, outputs]."""
 
     low: Tensor
     outputs: Tensor
@@ -79,14 +78,13 @@ class Truncation:
 
 
 def truncations(program: Program) -> list[Truncation]:
-    """Of the hidden layer, the one with the highest steps first: program and plan are public, steps are the attacker's guess."""
-    squares = squared_steps(program, [inputs(BATCH)])[0]
+    """Of the hidden layer: the program is public."""
     found = []
-    for (node, cut), steps in squares.items():
+    for (node, cut), steps in squared_steps(program, [inputs(BATCH)])[0].items():
         if steps.shape[-1] == HIDDEN and node.target in (online.open_, online.moved):
             base, added = (node, 0) if node.target is online.open_ else node.args
-            found.append((float(steps.mean()), Truncation(str(base), added, cut)))
-    return [one for _, one in sorted(found, key=lambda pair: -pair[0])]
+            found.append(Truncation(str(base), added, cut))
+    return found
 
 
 def compiled(model: nn.Module, rows: int, settings: Settings) -> Program:
@@ -149,20 +147,29 @@ def _session(
         yield torch.stack([cut.low(seen[cut.opening]) for cut in cuts]), (one + other).double() / program.outputs[0][1]
 
 
-def recovered(view: View) -> Tensor:
-    """The height of each truncation's step [truncations, outputs]: fitted in turn, each to what the others leave."""
+def recovered(views: Sequence[View]) -> Tensor:
+    """The step of each hidden value that explains most [HIDDEN, outputs], of all its truncations and inputs.
+
+    At some inputs a hidden value has no step to see: the activation is flat there, or the step lies at the end of its range.
+    """
+    heights, explained = (torch.cat(parts) for parts in zip(*map(fitted_steps, views), strict=True))
+    groups = heights.reshape(-1, HIDDEN, heights.shape[1])
+    return groups[explained.reshape(-1, HIDDEN).argmax(dim=0), torch.arange(HIDDEN)]
+
+
+def fitted_steps(view: View) -> tuple[Tensor, Tensor]:
+    """The height of each truncation's step [truncations, outputs], and the variance that it explains: fitted in turn, each to
+    what the others leave."""
     orders = view.low.argsort(dim=1)
-    outputs = view.outputs - view.outputs.mean(0)
-    heights = torch.zeros(len(orders), outputs.shape[1], dtype=torch.float64)
-    fitted = torch.zeros(len(orders), *outputs.shape, dtype=torch.float64)
-    rest = outputs.clone()
+    rest = view.outputs - view.outputs.mean(0)
+    heights = torch.zeros(len(orders), rest.shape[1], dtype=torch.float64)
+    fits = torch.zeros(len(orders), *rest.shape, dtype=torch.float64)
     for _ in range(ROUNDS):
         for j, order in enumerate(orders):
-            rest += fitted[j]
-            heights[j], step = _step(rest[order])
-            fitted[j, order] = step
-            rest -= fitted[j]
-    return heights
+            rest += fits[j]
+            heights[j], fits[j, order] = _step(rest[order])
+            rest -= fits[j]
+    return heights, fits.square().sum(dim=(1, 2))
 
 
 def _step(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,10 +184,15 @@ def _step(rows: Tensor) -> tuple[Tensor, Tensor]:
     return above - below, torch.cat([below.expand(place, -1), above.expand(count - place, -1)])
 
 
-def cosines(model: nn.Sequential, view: View) -> Tensor:
+def cosines(model: nn.Sequential, views: Sequence[View]) -> Tensor:
     """|cos| of what was recovered with the head's columns [HIDDEN]."""
     head = model[2].weight.detach().double()
-    return torch.nn.functional.cosine_similarity(recovered(view)[:HIDDEN], head.T, dim=1).abs()
+    return torch.nn.functional.cosine_similarity(recovered(views), head.T, dim=1).abs()
+
+
+def asked(program: Program, count: int, seeds: SessionSeeds | None = None) -> list[View]:
+    """`count` answers in all, to INPUTS inputs in equal parts."""
+    return [answers(program, x, count // INPUTS, seeds) for x in inputs(INPUTS)]
 
 
 def first(view: View, count: int) -> View:
@@ -191,17 +203,17 @@ def first(view: View, count: int) -> View:
 
 
 def attack_rows(outputs: int) -> Iterator[list[str]]:
-    """One row without the noise and one with it: mean |cos| over columns and INPUTS inputs, by answers, and the error."""
+    """One row without the noise and one with it: mean |cos| over the columns, by answers, and the error."""
     model = mlp(outputs)
     for settings in (Settings(answers=0), Settings()):
         program = attacked(model, settings)
-        views = [answers(program, x, max(COUNTS)) for x in inputs(INPUTS)]
-        found = [torch.stack([cosines(model, first(view, count)) for view in views]).mean() for count in COUNTS]
+        views = asked(program, max(COUNTS))
+        found = [cosines(model, [first(view, count // INPUTS) for view in views]) for count in COUNTS]
         with torch.no_grad():
-            errors = [(view.outputs[:BATCH] - model(x)).abs() for view, x in zip(views, inputs(INPUTS), strict=True)]
+            errors = [(view.outputs - model(x)).abs() for view, x in zip(views, inputs(INPUTS), strict=True)]
         error = torch.cat(errors)
         yield [
-            f"MLP 8-{HIDDEN}-{outputs}", f"{program.flood[0]:.2g}", *(f"{float(one):.3f}" for one in found),
+            f"MLP 8-{HIDDEN}-{outputs}", f"{program.flood[0]:.2g}", *(f"{float(one.mean()):.3f}" for one in found),
             f"{chance(outputs):.2f}", f"{float(error.mean()):.4f}", f"{float(error.max()):.4f}",
         ]  # fmt: skip
 
