@@ -24,7 +24,11 @@ POINTS: tuple[tuple[str, str], ...] = (
         "belong to the server and stay secret-shared: neither the client nor the dealer learns anything about them beyond "
         "what the outputs reveal.",
     ),
-    ("The output", "is revealed to the client only."),
+    (
+        "The output",
+        "is revealed to the client only, with noise from the dealer that hides the roundings of hidden values in "
+        "up to some thousand answers (docs/security.md).",
+    ),
     (
         "Public to all three",
         "the architecture, all shapes, the plan (approximations with their ranges and coefficients, which were fitted to the "

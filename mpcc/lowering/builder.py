@@ -43,9 +43,9 @@ class Builder:
         """A node of the dealer graph."""
         return self._append(self.dealer, target, args)
 
-    def fresh(self, target: Callable[..., Any], size: Any) -> fx.Node:
+    def fresh(self, target: Callable[..., Any], *args: Any) -> fx.Node:
         """A random node of the dealer graph: never merged with another one."""
-        return self._call(self.dealer, target, (size,))
+        return self._call(self.dealer, target, args)
 
     def correlation(self, source: fx.Node) -> fx.Node:
         """The party's share of a dealer value."""
