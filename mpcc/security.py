@@ -24,11 +24,16 @@ POINTS: tuple[tuple[str, str], ...] = (
         "belong to the server and stay secret-shared: neither the client nor the dealer learns anything about them beyond "
         "what the outputs reveal.",
     ),
-    ("The output", "is revealed to the client only."),
+    (
+        "The output",
+        "is revealed to the client only, with noise from the dealer that hides the roundings of hidden values in "
+        "up to some thousand answers (docs/security.md).",
+    ),
     (
         "Public to all three",
         "the architecture, all shapes, the plan (approximations with their ranges and coefficients, which were fitted to the "
-        "calibration inputs), and the number and duration of inferences.",
+        "calibration inputs, and statistics of these inputs and their outputs, by which clients recognise unlike ones), scales "
+        "of weights as powers of two (docs/security.md counts the bits), and the number and duration of inferences.",
     ),
     (
         "Not protected against",

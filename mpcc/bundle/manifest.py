@@ -1,6 +1,6 @@
 """The manifest of a bundle: its files with their hashes, the digest of its program, and the version of its model.
 
-It has no dates, paths or user names, so the same model and plan give the same manifest.
+It has no dates, paths or user names. Hashes of what is the owner's alone are keyed (`owner`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from mpcc.errors import BundleError
 from mpcc.ir import kinds
 from mpcc.ir.strict_json import parsed
 
-FORMAT = "mpcc bundle 1"
+from .owner import AGAIN, OWNER, PUBLIC_FOLDER, keyed
+
+FORMAT = "mpcc bundle 2"
 MANIFEST, PLAN, MODEL, PROGRAM, WEIGHTS, REPORT = (
     "manifest.json",
     "plan.json",
@@ -32,16 +34,18 @@ MODEL_WEIGHTS = "model.onnx.data"
 FILES = (PLAN, MODEL, MODEL_WEIGHTS, PROGRAM, WEIGHTS, REPORT)
 REQUIRED = (PLAN, PROGRAM, WEIGHTS, REPORT)
 PUBLIC = (PLAN, PROGRAM)
-"""All that the client and the dealer need."""
+"""All that the client and the dealer need, besides the manifest."""
+PRIVATE = (WEIGHTS, MODEL, MODEL_WEIGHTS, OWNER)
+"""What they must not have."""
 
-AGAIN = "Create the bundle again with `mpcc optimize`, or copy it again."
 _HASH = re.compile("[0-9a-f]{64}")
 _HINTS = {PLAN: "To compile an edited plan: mpcc optimize MODEL --plan plan.json -o BUNDLE"}
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """`files`: name -> SHA-256. `model_version`: hash of weights and plan; a new version needs new masks."""
+    """`files`: name -> SHA-256 (of the public files), or HMAC under the owner's key. `model_version`: HMAC of weights and plan; a
+    new version needs new masks."""
 
     program_digest: str
     model_version: str
@@ -50,6 +54,10 @@ class Manifest:
     files: Mapping[str, str]
     created_by: str
     format: str = FORMAT
+
+    def public(self) -> Manifest:
+        """What the client and the dealer get of it."""
+        return replace(self, files={name: self.files[name] for name in PUBLIC})
 
     def to_json(self) -> str:
         """Deterministic JSON text."""
@@ -71,7 +79,7 @@ def read_manifest(folder: Path) -> Manifest:
         _check(manifest)
         unknown = set(manifest.files) - set(FILES)
         missing = set(REQUIRED) - set(manifest.files)
-        if unknown or missing:
+        if unknown or (missing and set(manifest.files) != set(PUBLIC)):
             raise ValueError(f"unexpected files {sorted(unknown)}, missing files {sorted(missing)}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"damaged: {error}", where=MANIFEST, hint=AGAIN) from None
@@ -82,28 +90,37 @@ def _check(manifest: Manifest) -> None:
     """ValueError for a field of another kind: what is in it is shown, compared and sent."""
     for text in (manifest.program_digest, manifest.model_version, *manifest.files.values()):
         if not _HASH.fullmatch(kinds.text(text)):
-            raise ValueError(f"{kinds.shown(text)} is not a SHA-256 in hexadecimal")
+            raise ValueError(f"{kinds.shown(text)} is not a hash in hexadecimal")
     for shape in (*manifest.inputs, *manifest.outputs):
         kinds.sizes(shape)
     kinds.text(manifest.created_by)
 
 
-def check_files(folder: Path, manifest: Manifest, *, public_only: bool = False) -> None:
-    """BundleError that names the first file that is missing or differs from its hash."""
+def check_whole(folder: Path, manifest: Manifest) -> None:
+    """BundleError if this is the part of a bundle that has no weights."""
+    if set(manifest.files) == set(PUBLIC):
+        what = f"this is the part of a bundle for the client and the dealer ({PUBLIC_FOLDER}/), without the weights"
+        raise BundleError(what, where=str(folder), hint="The server needs the whole bundle.")
+
+
+def check_files(folder: Path, manifest: Manifest, key: bytes | None) -> None:
+    """BundleError that names the first file that is missing or differs from its hash. Without a key: of the public files."""
     for name, expected in manifest.files.items():
-        if public_only and name not in PUBLIC:
+        if key is None and name not in PUBLIC:
             continue
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{name} is missing", where=str(folder), hint=AGAIN)
-        if sha256(path) != expected:
+        if hash_of(path, key) != expected:
             raise BundleError(
                 f"{name} was changed after the bundle was created", where=str(folder), hint=_HINTS.get(name, AGAIN)
             )
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+def hash_of(path: Path, key: bytes | None) -> str:
+    """The hash of a file of a bundle, in hexadecimal: keyed if the file is not public."""
+    if key is not None and path.name not in PUBLIC:
+        return keyed(path, key)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -14,7 +14,8 @@ from mpcc.program import Program
 from mpcc.program.correlations import check_correlations
 
 from . import manifest as names
-from .manifest import AGAIN, Manifest, check_files, read_manifest
+from .manifest import Manifest, check_files, check_whole, read_manifest
+from .owner import AGAIN, read_key, version_of
 from .weights import read_weights
 
 LARGEST_WEIGHT = 2.0**62
@@ -23,12 +24,13 @@ LARGEST_WEIGHT = 2.0**62
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle. Client and dealer open it without weights."""
+    """A checked bundle. Client and dealer open it without weights and key."""
 
     folder: Path
     manifest: Manifest
     plan: Plan
     program: Program
+    key: bytes | None = None
 
     @property
     def model(self) -> Path:
@@ -50,20 +52,26 @@ def open_bundle(folder: str | Path, *, weights: bool = True) -> Bundle:
     """Read the bundle in a folder. With `weights=False`, only the public files (program and plan) are needed and checked."""
     place = Path(folder)
     manifest = read_manifest(place)
-    check_files(place, manifest, public_only=not weights)
+    if weights:
+        check_whole(place, manifest)
+    key = read_key(place) if weights else None
+    check_files(place, manifest, key)
     constants = read_weights(place / names.WEIGHTS) if weights else {}
     program = Program.from_json((place / names.PROGRAM).read_bytes(), constants, where=str(place / names.PROGRAM))
     if program.digest != manifest.program_digest:
         what = f"{names.PROGRAM} does not match the digest in {names.MANIFEST}"
         raise BundleError(what, where=str(place), hint=AGAIN)
     check_correlations(program)
-    if weights:
-        _check_weights(place, program, constants)
     plan = Plan.from_json((place / names.PLAN).read_bytes(), where=str(place / names.PLAN))
-    return Bundle(place, manifest, plan, program)
+    if key is not None:
+        _check_weights(place, program, constants)
+        if version_of(plan, constants, key) != manifest.model_version:
+            raise BundleError(f"weights and plan are not those of the version in {names.MANIFEST}", where=str(place), hint=AGAIN)
+    return Bundle(place, manifest, plan, program, key)
 
 
 def _check_weights(place: Path, program: Program, constants: dict[str, Tensor]) -> None:
+    """BundleError for weights that are missing, of another shape, or no numbers of the ring."""
     for name, shape in program.shapes.items():
         if name not in constants:
             raise BundleError(f"{names.WEIGHTS} lacks {name!r}", where=str(place), hint=AGAIN)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mpcc.errors import BundleError
 from mpcc.files import replacing
 
-from .manifest import AGAIN
+from .owner import AGAIN
 
 METADATA = {"made_by": "mpcc: weights of program.json, float32"}
 

@@ -15,7 +15,8 @@ from mpcc.errors import BundleError, MpccError
 from mpcc.program import Program
 
 from . import manifest as names
-from .manifest import Manifest, created_by, sha256
+from .manifest import Manifest, created_by, hash_of
+from .owner import PUBLIC_FOLDER, version_of, write_key
 from .weights import write_weights
 
 FRONT = "front.json"
@@ -24,11 +25,11 @@ FRONT = "front.json"
 
 @dataclass(frozen=True)
 class Contents:
-    """The contents of a bundle. `module`: the rewritten nn-level graph, if available. `report`: HTML text."""
+    """The contents of a bundle. `module`: the rewritten nn-level graph, if available. `report`: HTML text. `key`: the owner's."""
 
     plan: Plan
     program: Program
-    version: str
+    key: bytes
     report: str
     module: fx.GraphModule | None = None
 
@@ -42,7 +43,10 @@ def save(contents: Contents, folder: str | Path) -> Path:
         files.write(new / names.PROGRAM, contents.program.to_json())
         write_weights(contents.program.constants, new / names.WEIGHTS)
         files.write(new / names.REPORT, contents.report)
-        files.write(new / names.MANIFEST, _manifest(contents, new).to_json())
+        write_key(contents.key, new)
+        manifest = _manifest(contents, new)
+        files.write(new / names.MANIFEST, manifest.to_json())
+        _write_public(manifest, new)
     return place
 
 
@@ -50,12 +54,21 @@ def _manifest(contents: Contents, folder: Path) -> Manifest:
     program = contents.program
     return Manifest(
         program_digest=program.digest,
-        model_version=contents.version,
+        model_version=version_of(contents.plan, program.constants, contents.key),
         inputs=[list(node.meta["val"].shape) for node in program.inputs()],
         outputs=[list(program.nodes[name].meta["val"].shape) for name, _ in program.outputs],
-        files={name: sha256(folder / name) for name in names.FILES if (folder / name).exists()},
+        files={name: hash_of(folder / name, contents.key) for name in names.FILES if (folder / name).exists()},
         created_by=created_by(),
     )
+
+
+def _write_public(manifest: Manifest, folder: Path) -> None:
+    """Exactly what the client and the dealer may have, in a folder of its own."""
+    public = folder / PUBLIC_FOLDER
+    public.mkdir()
+    for name in names.PUBLIC:
+        files.write(public / name, (folder / name).read_bytes())
+    files.write(public / names.MANIFEST, manifest.public().to_json())
 
 
 def _write_model(module: fx.GraphModule | None, path: Path) -> None:

@@ -113,7 +113,7 @@ def checked(values: Tensor, where: str) -> Tensor:
         raise ShapeError(f"there are no numbers: the shape is {tuple(values.shape)}", where=where)
     if values.dtype == torch.bool:
         return values
-    largest = float(values.abs().max())
+    largest = float((values if values.is_floating_point() else values.double()).abs().max())  # the least integer has no abs
     if not math.isfinite(largest):
         count = int((~torch.isfinite(values)).sum())
         raise RangeError(f"{count:,} of its {values.numel():,} numbers are infinite or NaN", where=where)

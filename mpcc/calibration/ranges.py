@@ -17,12 +17,14 @@ from torch.utils._pytree import tree_map
 from mpcc.approximate.logit_margin import STRETCH, Stretched, regions
 from mpcc.errors import RangeError, ShapeError
 from mpcc.ir.nn import size_of
-from mpcc.ir.value_range import Range
+from mpcc.ir.value_range import EXAMPLES, Range
 
 from .arrays import checked
 
 ELEMENTS_AT_ONCE = 1 << 20  # of the largest value: bounds the memory of a run over many calls
 LARGE = 1 << 17  # elements of the largest value from which on calls run one by one: together they gain nothing
+MOST_EXAMPLES = 16
+"""Calls whose inputs are kept for lowering, which takes derivatives at them (see `mpcc.lowering.flood`)."""
 Inputs = Tensor | Iterable[Any]
 """One tensor [examples, ...] for a graph of one input, or an iterable of calls: a tensor, or a tuple of tensors."""
 
@@ -153,7 +155,7 @@ def merged(rows: Tensor) -> Range:
 
 
 def record_ranges(graph_module: fx.GraphModule, inputs: Inputs, stretch: float = STRETCH) -> None:
-    """Set `node.meta["range"]` of every node that computes a tensor. RangeError if a value is not finite.
+    """Set `node.meta["range"]` of every node that computes a tensor, and the graph's EXAMPLES. RangeError if one is not finite.
 
     Inside softmax sites the extremes also cover logits times `stretch` (see mpcc.approximate.logit_margin).
     """
@@ -173,6 +175,7 @@ def record_ranges(graph_module: fx.GraphModule, inputs: Inputs, stretch: float =
         seen = {name: (both[:, 0], both[:, 1]) for name, both in table.items()}
     else:
         seen = over_calls(graph_module, one_call, columns)
+    graph_module.meta[EXAMPLES] = list(zip(*(column[:MOST_EXAMPLES].clone() for column in columns), strict=True))
     for node in graph_module.graph.nodes:
         if node.name not in seen:
             continue

@@ -234,4 +234,5 @@ def show(made: Optimized, place: Path) -> None:
     out.print(security.statement(), highlight=False)
     out.print()
     out.print(f"Bundle: {place}   (report: {place / 'report.html'})", highlight=False)
+    out.print(f"For the client and the dealer: {place / 'public'}   (everything else holds the weights)", highlight=False)
     out.print(f"Run it: mpcc run {place} --input x.npy", highlight=False)

@@ -58,30 +58,44 @@ def configuration(
 
 def check_public(bundle: Path, role: str) -> None:
     """SecurityError where a client or a dealer was given more of a bundle than it may have."""
-    from mpcc.bundle.manifest import MODEL, MODEL_WEIGHTS, WEIGHTS
+    from mpcc.bundle.manifest import PRIVATE
+    from mpcc.bundle.owner import PUBLIC_FOLDER
 
-    found = [name for name in (WEIGHTS, MODEL, MODEL_WEIGHTS) if (bundle / name).exists()]
+    found = [name for name in PRIVATE if (bundle / name).exists()]
     if role != SERVER and found:
         raise SecurityError(
             f"this folder holds the weights, which belong to the server alone ({', '.join(found)})",
             where=str(bundle),
-            hint=f"The {role} needs manifest.json, plan.json and program.json only. For trials: --allow-weights.",
+            hint=f"Give the {role} the folder {PUBLIC_FOLDER}/ in it, and no more. For trials: --allow-weights.",
         )
 
 
-def take_part(bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1) -> tuple[list[Outcome], Predicted]:
-    """A session in one role. Only the server reads the weights; client and dealer need the public files alone."""
+def take_part(
+    bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1, strict: bool = False
+) -> tuple[list[Outcome], Predicted, list[str]]:
+    """A session in one role. Only the server reads the weights; client and dealer need the public files alone.
+
+    The client learns what of its inputs and outputs is unlike calibration.
+    """
     from mpcc.bundle import open_bundle
+    from mpcc.runtime.inputs import guard_of
     from mpcc.runtime.session.standalone import run_party
 
     from . import predicted
+    from .guard import Watch
     from .tensors import calls
 
     opened = open_bundle(bundle, weights=config.role == SERVER)
     shapes = [tuple(node.meta["val"].shape) for node in opened.program.inputs()]
-    asked = calls(inputs, shapes) * repeat if inputs else ()
-    done = run_party(opened.program, opened.manifest.model_version, config, asked)
-    return done, predicted.elsewhere(opened.program, opened.plan)
+    expected = predicted.elsewhere(opened.program, opened.plan)
+    once = calls(inputs, shapes) if inputs else []
+    if config.role != CLIENT:
+        return run_party(opened.program, opened.manifest.model_version, config), expected, []
+    watch = Watch(guard_of(opened.plan, opened.program), strict)
+    watch.inputs(once)
+    done = run_party(opened.program, opened.manifest.model_version, config, once * repeat)
+    watch.outputs([one.outputs for one in done[-len(once) :]])
+    return done, expected, watch.found
 
 
 def deal(bundle: Path, folder: Path, count: int) -> None:

@@ -23,7 +23,7 @@ EPILOG = (
     "mpcc run model.mpcc --input image.npy --network 20ms,100MB/s      (the same over an emulated network)\n\n"
     "mpcc run model.mpcc --input image.npy --repeat 20 --json      (seconds of 20 inferences after one set-up)\n\n"
     "Three machines: mpcc run model.mpcc --party server --peers A:7000,B:7001,C:7002 --tls keys/server; "
-    "likewise --party dealer, and --party client with --input.\n\n"
+    "likewise mpcc run model.mpcc/public --party dealer, and --party client with --input.\n\n"
     "Without a dealer at run time: mpcc run model.mpcc --party dealer --material dealt --repeat 100; then give each party "
     "its file: --party server --material server.material ..."
 )
@@ -85,6 +85,9 @@ def run(
     allow_weights: Annotated[
         bool, typer.Option("--allow-weights", help="Let client or dealer run from a folder that holds the weights.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse inputs unlike those of calibration before anything is sent (exit code 1).")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Run a bundle privately and open the answer to the client."""
@@ -97,7 +100,7 @@ def run(
         if peers is not None or tls is not None or material is not None:
             hint = "say which party this is: --party server, client or dealer"
             raise UsageError("--peers, --tls and --material need --party", hint=hint)
-        done, predicted = here(bundle, _given(inputs), link, insecure_dealer, repeat)
+        done, predicted, found = here(bundle, _given(inputs), link, insecure_dealer, repeat, strict)
     else:
         from . import party as remote
 
@@ -115,32 +118,36 @@ def run(
         config = remote.configuration(
             role, peers, tls, sessions=sessions or None, insecure_dealer=insecure_dealer, material=material
         )
-        done, predicted = remote.take_part(bundle, config, asked, repeat)
+        done, predicted, found = remote.take_part(bundle, config, asked, repeat, strict)
         if role != remote.CLIENT:
             return
-    finish(done, predicted, output, as_json, len(done) // repeat)
+    finish(done, predicted, found, output, as_json, len(done) // repeat)
     if not as_json and party is None:
         typer.echo(f"NOT PRIVATE: {security.INSECURE_DEALER}" if insecure_dealer else security.ONE_MACHINE)
 
 
 def here(
-    bundle: Path, inputs: list[Path], link: Network | None, insecure_dealer: bool, repeat: int = 1
-) -> tuple[Sequence[Measured], Predicted]:
-    """All three parties as processes of this machine."""
+    bundle: Path, inputs: list[Path], link: Network | None, insecure_dealer: bool, repeat: int = 1, strict: bool = False
+) -> tuple[Sequence[Measured], Predicted, list[str]]:
+    """All three parties as processes of this machine; and what is unlike calibration."""
     from mpcc.runtime.executable import Executable
 
     from . import predicted
+    from .guard import Watch
     from .tensors import calls
 
     executable = Executable.load(bundle)
-    asked = calls(inputs, executable.input_shapes) * repeat
-    done = []
+    once = calls(inputs, executable.input_shapes)
+    watch = Watch(executable.guard, strict)
+    watch.inputs(once)
+    asked, done = once * repeat, []
     with progress() as tell:
         with executable.session(network=link, insecure_dealer=insecure_dealer, progress=tell) as session:
             for step, call in enumerate(asked):
                 tell("inference", step, len(asked))
                 done.append(session.run(*call))
-    return done, predicted.here(executable.program, link)
+    watch.outputs([one.outputs for one in done[-len(once) :]])
+    return done, predicted.here(executable.program, link), watch.found
 
 
 def _given(inputs: list[Path] | None) -> list[Path]:
@@ -159,7 +166,9 @@ def _none(inputs: list[Path] | None, role: str) -> list[Path]:
     return []
 
 
-def finish(done: Sequence[Measured], predicted: Predicted, output: Path | None, as_json: bool, last: int) -> None:
+def finish(
+    done: Sequence[Measured], predicted: Predicted, found: list[str], output: Path | None, as_json: bool, last: int
+) -> None:
     """Write and print the `last` answers, joined along their first dimension, and what one inference took."""
     import torch
 
@@ -171,7 +180,7 @@ def finish(done: Sequence[Measured], predicted: Predicted, output: Path | None, 
     middle = sorted(one.seconds for one in done)[len(done) // 2]
     verdict = predicted.verdict(middle)
     if as_json:
-        emit(document(outputs, done, predicted))
+        emit(document(outputs, done, predicted) | {"warnings": found})
     else:
         show(outputs, done, predicted, output)
     if verdict is not None:

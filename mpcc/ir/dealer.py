@@ -27,6 +27,11 @@ def random_bits(shape: Sequence[int]) -> Tensor:
     return torch.zeros(tuple(shape), dtype=torch.int64)
 
 
+def noise(shape: Sequence[int], bits: int) -> Tensor:
+    """What an output is flooded with: the sum of NOISE_TERMS uniform numbers of `bits` bits, centred; this plain form is zero."""
+    return torch.zeros(tuple(shape), dtype=torch.int64)
+
+
 def high(r: Tensor, f: int, ring: int = RING_BITS) -> Tensor:
     """rho = (r mod 2^(ring - 1)) >> f; r itself for f = 0."""
     return r if f == 0 else (r & ((1 << (ring - 1)) - 1)) >> f
@@ -84,8 +89,17 @@ def packed(bits: Tensor) -> Tensor:
     return pack(bits.reshape(-1))
 
 
-RANDOM = frozenset({mask, weight_mask, random_bits, plane_masks})
+RANDOM = frozenset({mask, weight_mask, random_bits, plane_masks, noise})
 """What the dealer draws; everything else is computed from these."""
+
+DEALERS_OWN = frozenset({random_bits, noise})
+"""What it draws from a seed of its own, so that its shares travel; shares of the rest expand from the parties' seeds."""
+
+NOISE_TERMS = 12
+"""The variance of a uniform number of width W is W^2 / 12, so that of the sum of twelve is W^2: `noise` has the standard
+deviation 2^bits. It is smooth (a single uniform number is not: extremes of N answers show a shift of W / N), and bounded."""
+NOISE_REACH = NOISE_TERMS // 2
+"""The largest noise, in standard deviations."""
 
 PACKED = frozenset({tables, packed, plane_masks, mask_products})
 """What is shared by xor, as packed bits; everything else is shared by addition modulo 2^64."""

@@ -51,6 +51,15 @@ def reveal(share: Tensor) -> Tensor:
     return share
 
 
+def flooded(share: Tensor, noise: Share, grid: int) -> Tensor:
+    """The share of an output that may be revealed: X + noise, rounded to a multiple of 2^grid.
+
+    Each party rounds its own share, so the sum is off by at most 2^grid; modulo 2^64 that never wraps, as nothing is divided.
+    """
+    total = share if noise is None else share + noise
+    return total if grid == 0 else (total + (1 << (grid - 1))) & -(1 << grid)
+
+
 # ---- linear --------------------------------------------------------------------------------------------------------
 
 

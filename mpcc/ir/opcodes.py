@@ -30,6 +30,9 @@ SHIFT = integer(0, RING_BITS - 1)
 RING = kinds.multiple(8, RING_BITS)
 LOW = integer(0, RING_BITS - WINDOW_BITS - 1)
 """The lowest bit of a comparison's window: its sign bit lies in the ring."""
+NOISE_BITS = RING_BITS - 5
+"""The sum of twelve numbers of so many bits stays below 2^63."""
+NOISE = integer(0, NOISE_BITS)
 SIZE = integer(0, MOST_ELEMENTS)
 DIM = integer(-MOST_DIMS, MOST_DIMS - 1)
 DIMS = many(DIM, MOST_DIMS)
@@ -107,6 +110,7 @@ ONLINE: Mapping[str, Opcode] = _named(
     Opcode("open_bits", online.open_bits, (node,), shapes.like_first),
     Opcode("open_weight", online.open_weight, (node,), shapes.like_first),
     Opcode("reveal", online.reveal, (node,), shapes.like_first),
+    Opcode("flooded", online.flooded, (node, node, NOISE), shapes.like_first),
     Opcode("mask_with", online.mask_with, (node, node), shapes.like_first),
     Opcode("mask_bits", online.mask_bits, (node, node), shapes.like_first),
     Opcode("times", online.times, (node, WORD), shapes.like_first),
@@ -152,6 +156,7 @@ DEALER: Mapping[str, Opcode] = _named(
     Opcode("mask", dealer.mask, (shape,), shapes.as_stated),
     Opcode("weight_mask", dealer.weight_mask, (shape,), shapes.as_stated),
     Opcode("random_bits", dealer.random_bits, (shape,), shapes.as_stated),
+    Opcode("noise", dealer.noise, (shape, NOISE), shapes.as_stated),
     Opcode("plane_masks", dealer.plane_masks, (SIZE,), shapes.of_plane_masks),
     Opcode("high", dealer.high, (node, SHIFT, RING), shapes.like_first),
     Opcode("top", dealer.top, (node, RING), shapes.like_first),

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+EXAMPLES = "examples"
+"""Key of a graph's own meta: the inputs of a few calls, a tuple of tensors each, that its ranges were recorded on."""
+
 
 @dataclass(frozen=True)
 class Range:

@@ -15,6 +15,7 @@ from . import mpc
 from .nn import attribute, describe, shape_of
 from .shapes import broadcast
 from .trace import infer
+from .value_range import EXAMPLES
 
 KNOWN = frozenset(mpc.PRIMITIVES.values()) | mpc.VIEWS
 BROADCAST = frozenset({mpc.add, mpc.sub, mpc.mul, mpc.select})
@@ -26,7 +27,8 @@ FAULTS = (RuntimeError, IndexError, TypeError, ValueError, ArithmeticError, Asse
 def verify(graph_module: fx.GraphModule, *, ranges: bool = False) -> None:
     """InvalidGraph, naming the node and its layer, unless `graph_module` obeys every rule of the mpc level.
 
-    `ranges`: every value that depends on the input has a calibrated range, as lowering needs it.
+    `ranges`: every value that depends on the input has a calibrated range, and the graph the inputs of some calls, as lowering
+    needs them.
     """
     seen: set[fx.Node] = set()
     secret: set[fx.Node] = set()
@@ -36,6 +38,8 @@ def verify(graph_module: fx.GraphModule, *, ranges: bool = False) -> None:
         for complaint in _complaints(graph_module, node, seen, ranges and node in secret):
             raise InvalidGraph(complaint, where=describe(node))
         seen.add(node)
+    if ranges and not graph_module.meta.get(EXAMPLES):
+        raise InvalidGraph("the inputs of its calibration are missing: run record_ranges on the mpc graph first")
 
 
 def _complaints(graph_module: fx.GraphModule, node: fx.Node, seen: set[fx.Node], ranges: bool) -> Iterator[str]:

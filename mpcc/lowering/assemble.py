@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpcc.ir import online
+from torch import fx
+
+from mpcc.ir import dealer, online
 from mpcc.ir.info import input_of, weight_of
+from mpcc.ir.nn import shape_of
 from mpcc.ir.uncompiled import Uncompiled
 from mpcc.program.program import Program
 from mpcc.program.rounds import fixed_for_model, schedule
@@ -16,8 +19,12 @@ from .values import Secret
 
 
 def assemble(b: Builder, outputs: Sequence[tuple[str, Secret]], ledger: Ledger) -> Program:
-    """The program that reveals `outputs`, with its phases and rounds annotated and its failure probabilities."""
-    revealed = [(b.on(online.reveal, s.node), s.scale) for _, s in outputs]
+    """The program that reveals `outputs`, with its phases and rounds annotated and its failure probabilities.
+
+    What each output is flooded with has no size yet: see `flood`.
+    """
+    flooded = {s.node: _flooded(b, s.node) for _, s in outputs}  # a value that is two outputs has one noise
+    revealed = [(b.on(online.reveal, flooded[s.node]), s.scale) for _, s in outputs]
     b.online.output(tuple(n for n, _ in revealed))
     b.online.eliminate_dead_code()
     for node in [n for n in b.online.nodes if n.op == "placeholder" and not n.users and input_of(n) is None]:
@@ -35,5 +42,11 @@ def assemble(b: Builder, outputs: Sequence[tuple[str, Secret]], ledger: Ledger) 
         tuple((share.name, source.name) for source, share in kept),
         tuple((node.name, scale) for node, scale in revealed),
         {name: value for name, value in b.constants.items() if name in names},
-        tuple(ledger.entries),
+        ledger.public(),
     )
+
+
+def _flooded(b: Builder, share: fx.Node) -> fx.Node:
+    """The share with the dealer's noise, of its own for every output."""
+    noise = b.correlation(b.fresh(dealer.noise, shape_of(share), 0))
+    return b.on(online.flooded, share, noise, 0)

@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from mpcc.errors import RangeError
 from mpcc.ir import dealer
 from mpcc.ir.info import KEY, Info, Input, Origin, Weight
 from mpcc.ir.kinds import printable
 from mpcc.ir.nn import shape_of
 from mpcc.ir.opcodes import BY_FUNCTION, value_of
+
+from .values import LIMIT
 
 
 class Builder:
@@ -40,9 +43,9 @@ class Builder:
         """A node of the dealer graph."""
         return self._append(self.dealer, target, args)
 
-    def fresh(self, target: Callable[..., Any], size: Any) -> fx.Node:
+    def fresh(self, target: Callable[..., Any], *args: Any) -> fx.Node:
         """A random node of the dealer graph: never merged with another one."""
-        return self._call(self.dealer, target, (size,))
+        return self._call(self.dealer, target, args)
 
     def correlation(self, source: fx.Node) -> fx.Node:
         """The party's share of a dealer value."""
@@ -61,9 +64,12 @@ class Builder:
         return self._placeholder(f"input_{self.inputs - 1}", shape, Input(printable(name), scale))
 
     def weight(self, name: str, value: Tensor, scale: float) -> fx.Node:
-        """The server's integers of a constant at a scale."""
+        """The server's integers of a constant at a scale. RangeError where they are none, or beyond the ring."""
         use = Weight(name, scale)
         if use not in self.weights:
+            largest = float(value.double().abs().max()) * abs(scale) if value.numel() else 0.0
+            if not largest < 2.0**LIMIT:  # NaN is not
+                raise RangeError("a weight is infinite, NaN or beyond the ring", where=name, hint="Check the trained model.")
             self.constants[name] = value
             self.weights[use] = self._placeholder(f"weight_{len(self.weights)}", value.shape, use)
         return self.weights[use]

@@ -1,6 +1,6 @@
 """Lowering of an mpc graph to an online program, one primitive at a time.
 
-Needs `meta["range"]` (calibrated low, high, rms) on every node: see `mpcc.calibration.ranges`.
+Needs `meta["range"]` (calibrated low, high, rms) on every node, and some calls' inputs: see `mpcc.calibration.ranges`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from mpcc.ir import mpc, online, verify_mpc
 from mpcc.ir.info import End, Origin, annotate, info_of
 from mpcc.ir.kinds import printable
 from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of
+from mpcc.ir.value_range import EXAMPLES
 from mpcc.program import structure
 from mpcc.program.program import Program
 
 from . import comparisons, gathers, products
 from .assemble import assemble
 from .builder import Builder
+from .flood import Exposure, flood
 from .max_scale_bits import (
     SEEN_MARGIN,
     bound_of,
@@ -70,6 +72,8 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
         if whole.failure_probability <= chosen.failure_budget:
             break
     program = Lowering(graph_module, chosen, part, widths(whole.online.graph, first.openings.magnitudes)).run()
+    exposure = Exposure.of(program, graph_module.meta[EXAMPLES])
+    flood(program, [exposure.bits(chosen, scale) for _, scale in program.outputs])
     structure.verify(program)
     return program
 

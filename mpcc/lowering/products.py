@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mpcc.errors import RangeError
 from mpcc.ir import dealer, online
 from mpcc.ir.ring import RING_BITS, wrap
 
@@ -174,6 +175,8 @@ def weight_product(
     s: Scaler, kind: str, x: Secret, weight: Constant, out: tuple[float, float], cap: float, attributes: tuple[Any, ...] = ()
 ) -> Secret:
     """A product with a tensor of the server: only x is opened; the weight's mask was opened at set-up."""
+    if not weight.rms < 2.0**LIMIT:  # infinity is not
+        raise RangeError("a weight is infinite or beyond the ring", where=weight.name, hint="Check the trained model.")
     ring = LIMIT - math.log2(out[0])
     room = min(cap, ring)
     least = least_weight_bits(weight.rms)

@@ -17,6 +17,7 @@ from mpcc.program.program import Program
 
 from .assemble import assemble
 from .builder import Builder
+from .flood import flood
 from .openings import Openings
 from .scales import Ledger
 from .values import Secret
@@ -42,9 +43,11 @@ def narrowed(program: Program, bits: int = 16) -> Program:
     openings = Openings(b)
     outputs = []
     for revealed, scale in program.outputs:
-        share = copies[program.nodes[revealed].all_input_nodes[0]]
+        share = copies[program.nodes[revealed].all_input_nodes[0].all_input_nodes[0]]  # below its noise, which is made anew
         outputs.append((revealed, Secret(_scaled(b, openings, share, scale, bits), 2.0**bits, 1.0, 1.0)))
-    return assemble(b, outputs, Ledger(list(program.failures)))
+    made = assemble(b, outputs, Ledger(list(program.failures)))
+    flood(made, [max(0, round(math.log2(size * 2**bits))) if size else 0 for size in program.flood])
+    return made
 
 
 def _copied(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node]) -> fx.Node:

@@ -33,11 +33,24 @@ GIVEN_UP = LEAST_ALIGNED_BITS + 3
 above the finest scale, which may be at the ring's limit, and 3 bits are for the sum's own growth."""
 
 
+PROBABILITY_DIGITS = 2
+
+
 @dataclass
 class Ledger:
     """Where truncation may fail, and how often: (layer, values, probability per inference)."""
 
     entries: list[tuple[str, int, float]] = field(default_factory=list)
+
+    def public(self) -> tuple[tuple[str, int, float], ...]:
+        """One entry for all of them, to two digits: what each layer's values measure on private inputs is nobody's business.
+
+        Rounding may take 5 % of a bound that has a factor of 2 for safety (`Scaler._failure`).
+        """
+        if not self.entries:
+            return ()
+        total = float(f"{self.probability:.{PROBABILITY_DIGITS - 1}e}")
+        return (("local truncations", sum(values for _, values, _ in self.entries), total),)
 
     @property
     def probability(self) -> float:

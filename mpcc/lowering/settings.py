@@ -11,6 +11,8 @@ class Settings:
 
     `input_bits` are the fraction bits of the inputs, `fraction_bits` those of element-wise operands, `margin` widens the
     calibrated extremes, `failure_budget` bounds the probability per inference that a local truncation fails.
+    `answers` and `flood` size the noise on the outputs (see `mpcc.lowering.flood`): it hides each truncation in so many answers
+    to one client, as far as its standard deviation stays below that share of the outputs' spread.
     `tolerance`: a program whose outputs are off by more than this share of their spread is refused (PrecisionError).
     """
 
@@ -19,3 +21,5 @@ class Settings:
     margin: float = 2.0
     failure_budget: float = 1e-6
     tolerance: float = 0.05
+    answers: int = 1 << 14
+    flood: float = 1 / 32

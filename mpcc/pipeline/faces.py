@@ -13,6 +13,7 @@ from torch import fx
 from mpcc import registry
 from mpcc.approximate import Plan
 from mpcc.calibration.basis import Basis
+from mpcc.calibration.guard import NOTE, Guard
 from mpcc.calibration.range_check import RangeViolation, range_report
 from mpcc.cost import LAN, Budget, Estimate, Network, OpCounts, estimate_graph
 from mpcc.errors import BudgetError, OutsideRange, UsageError
@@ -222,11 +223,13 @@ def compile(  # noqa: A001  (the public name)
         raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration, input_range=input_range)
 
+    guard = {NOTE: Guard.of(prepared.graph, prepared.inputs, prepared.basis.given).document()}
+
     def made(one: Plan) -> Executable:
-        return Executable(schedule(prepared, one, target.settings), one, prepared.graph)
+        notes = {**one.notes, **guard} if prepared.calibrated else {**guard, **one.notes}  # the better founded one
+        return Executable(schedule(prepared, one, target.settings), replace(one, notes=notes), prepared.graph)
 
     return precise(prepared, "bounded", made) if plan is None else made(plan)
-
 
 
 def load(folder: str | Path) -> Executable:

@@ -229,6 +229,7 @@ def task_of(
         statistics=prepared.statistics,
         inputs=prepared.inputs,
         calibrated=prepared.calibrated,
+        given=prepared.basis.given,
         level=objective.level,
         protocol=registry.protocol(target.protocol),
         network=Network.parse(target.network),

@@ -1,8 +1,8 @@
 """The static check of a program's masks, done before anything runs: every mask hides one value, once.
 
 A value leaves a party only as `mask_with` / `mask_bits` of a uniform mask of its own size that hides nothing else, and
-only outputs are revealed. What lives as long as the set-up hides weights only, what hides values is fresh for each
-inference.
+only outputs are revealed, each with noise of its own. What lives as long as the set-up hides weights only, what hides
+values is fresh for each inference.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HINT = "The program was edited or the compiler is wrong: do not run it. Make the
 
 def check_masks(program: Program) -> None:
     """SecurityError that lists every value that would leave a party without a mask of its own."""
-    faults = [*_openings(program), *_masks(program), *_phases(program), *_revealed(program)]
+    faults = [*_openings(program), *_masks(program), *_phases(program), *_revealed(program), *_floods(program)]
     if faults:
         more = f" (and {len(faults) - 8} more)" if len(faults) > 8 else ""
         raise SecurityError("; ".join(faults[:8]) + more, where="check of the masks", hint=HINT)
@@ -79,7 +79,7 @@ def _masks(program: Program) -> Iterator[str]:
         if _is_weight(node.args[0]) != (random.target is dealer.weight_mask):
             yield f"{node.name} needs a mask {'of the set-up' if _is_weight(node.args[0]) else 'of its own inference'}"
     for node in program.dealer.graph.nodes:
-        if node.target in dealer.RANDOM and len(hides[node]) != 1:
+        if node.target in dealer.RANDOM and node.target is not dealer.noise and len(hides[node]) != 1:
             yield f"the mask {node.name} hides {len(hides[node])} values: {', '.join(hides[node]) or 'none'}"
 
 
@@ -122,6 +122,30 @@ def _revealed(program: Program) -> Iterator[str]:
     for name in outputs:
         if name not in program.nodes or program.nodes[name].target is not online.reveal:
             yield f"the output {name} is not a revealed value"
+
+
+def _floods(program: Program) -> Iterator[str]:
+    """An output leaves only with noise added that is used for nothing else."""
+    sources, used = _sources(program), set[fx.Node]()
+    for node in program.online.graph.nodes:
+        if node.target is not online.reveal:
+            continue
+        flooded = node.args[0]
+        if not isinstance(flooded, fx.Node) or flooded.target is not online.flooded:
+            yield f"{node.name} reveals {flooded}, which is not flooded"
+            continue
+        share = flooded.args[1]
+        source = sources.get(share.name) if isinstance(share, fx.Node) else None
+        if source is None or source.target is not dealer.noise or _count(source) != _count(node):
+            yield f"{flooded.name} is flooded with {share}, which is no noise of its size"
+        elif source in used or _read_elsewhere(flooded, share, source):
+            yield f"{flooded.name} is flooded with {share}, which is used elsewhere too"
+        else:
+            used.add(source)
+
+
+def _read_elsewhere(flooded: fx.Node, *noise: Any) -> bool:
+    return len(flooded.users) != 1 or any(user not in (flooded, *noise) for n in noise for user in n.users if user.op != "output")
 
 
 def _is_weight(node: Any) -> bool:

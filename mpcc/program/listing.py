@@ -75,6 +75,7 @@ KINDS = {
     dealer.mask: "masks",
     dealer.weight_mask: "masks of weights",
     dealer.random_bits: "random bits",
+    dealer.noise: "noise on outputs",
     dealer.plane_masks: "masks of comparisons",
     dealer.high: "masks, their high bits",
     dealer.top: "masks, their top bit",

@@ -209,6 +209,10 @@ def view(node: fx.Node, lead: bool) -> Local:
     return Local(0, 1)
 
 
+def flooded(node: fx.Node, lead: bool) -> Local:
+    return Local.passes(3 if node.args[2] else 1, size_of(node))
+
+
 RULES: dict[Any, Callable[[fx.Node, bool], Local]] = {
     online.product: product,
     online.weight_product: weight_product,
@@ -226,6 +230,7 @@ RULES: dict[Any, Callable[[fx.Node, bool], Local]] = {
     online.add_public: only_lead,
     online.add_weight: only_lead,
     online.planes: view,
+    online.flooded: flooded,
 }
 """Every other kernel is one operation that writes its output."""
 

@@ -23,6 +23,8 @@ from .serialize import rows_of
 
 WORD = 8
 """Bytes of a ring element on the wire."""
+FLOOD_REACH = dealer.NOISE_REACH + 0.5
+"""In standard deviations: what the noise reaches, and the rounding to a quarter of one by both parties."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,17 @@ class Program:
     def failure_probability(self) -> float:
         """Bound on the probability that one inference is wrong because a local truncation wrapped."""
         return sum(p for _, _, p in self.failures)
+
+    @property
+    def flood(self) -> tuple[float, ...]:
+        """The standard deviation of the noise on each output; none is ever off by more than FLOOD_REACH times that."""
+        dealt, sources = dict(self.correlations), {n.name: n for n in self.dealer.graph.nodes}
+        found = []
+        for name, scale in self.outputs:
+            bits = sources[dealt[self.nodes[name].all_input_nodes[0].all_input_nodes[1].name]].args[1]
+            assert isinstance(bits, int)
+            found.append(2.0**bits / abs(scale) if bits else 0.0)
+        return tuple(found)
 
     @cached_property
     def cost(self) -> Cost:
@@ -134,7 +147,7 @@ class Program:
 
 def from_seed(source: fx.Node) -> bool:
     """Whether both shares of a dealer value expand from the parties' seeds (it is random itself)."""
-    return source.target in dealer.RANDOM and source.target is not dealer.random_bits
+    return source.target in dealer.RANDOM - dealer.DEALERS_OWN
 
 
 def encode_tensor(value: Tensor, scale: float) -> Tensor:

@@ -14,13 +14,16 @@ from torch import Tensor, fx
 
 from mpcc import registry
 from mpcc.approximate import Plan
+from mpcc.bundle.owner import new_key, version_of
 from mpcc.cost import Network
 from mpcc.errors import BundleError, OutsideRange, ShapeError, UsageError
 from mpcc.program import Program
 
+from .inputs import check_values, guard_of, unlike_inputs
+
 if TYPE_CHECKING:
     from mpcc.bundle import Bundle
-    from mpcc.calibration import RangeViolation
+    from mpcc.calibration import Guard, RangeViolation
     from mpcc.show.report import Comparison
 
     from .crypten.inside import PartyState
@@ -33,7 +36,8 @@ Reference = Callable[[], fx.GraphModule | None]
 class Run:
     """One private inference as measured. `outputs` are plain tensors, opened to the caller (the client).
 
-    `rounds`, `bytes` (both directions), `seconds` are the online phase; `setup` is the set-up of the session.
+    `rounds`, `bytes` (both directions), `seconds` are the online phase; `setup` is the set-up of the session. `warnings`
+    say what of the input and the outputs is unlike calibration, so that the answer may be wrong.
     """
 
     outputs: tuple[Tensor, ...]
@@ -41,6 +45,12 @@ class Run:
     bytes: int
     seconds: float
     setup: Any
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def in_range(self) -> bool:
+        """Whether input and outputs are like those of calibration."""
+        return not self.warnings
 
     @property
     def output(self) -> Tensor:
@@ -51,10 +61,13 @@ class Executable:
     """What two parties run. Made by `mpcc.compile`, `Optimized.executable` or `mpcc.load`."""
 
     def __init__(
-        self, program: Program, plan: Plan, module: fx.GraphModule | None = None, *, model: Reference | None = None
-    ) -> None:
-        """`module` is the nn-level graph that the program was made of; `model` reads it when it is asked for."""
+        self, program: Program, plan: Plan, module: fx.GraphModule | None = None, *, model: Reference | None = None,
+        key: bytes | None = None,
+    ) -> None:  # fmt: skip
+        """`module` is the nn-level graph that the program was made of; `model` reads it when it is asked for. `key`: that of
+        the bundle, or a new one."""
         self.program, self.plan, self.module = program, plan, module
+        self.key = new_key() if key is None else key
         self._model = model
         self._party: PartyState | None = None
 
@@ -67,6 +80,11 @@ class Executable:
     @property
     def input_shapes(self) -> list[tuple[int, ...]]:
         return [tuple(n.meta["val"].shape) for n in self.program.inputs()]
+
+    @cached_property
+    def guard(self) -> Guard | None:
+        """What inputs and outputs are compared with; None for a plan of no calibration. PlanError where it is damaged."""
+        return guard_of(self.plan, self.program)
 
     @cached_property
     def reference(self) -> fx.GraphModule | None:
@@ -90,17 +108,24 @@ class Executable:
         """The outputs in the engine's fixed point, without parties; a longer first dimension is cut into calls.
 
         Calls are batched, in as many threads as torch has, so thousands of images cost little more than their
-        arithmetic. An OutsideRange warning says where inputs leave the range on which the plan holds (`check`, where the
-        float model is at hand).
+        arithmetic. OutsideRange warnings say what of inputs and outputs is unlike calibration, and where inputs leave the
+        range on which the plan holds (`check`; the latter where the float model is at hand).
         """
         import torch
 
+        calls = list(self._calls(inputs))
+        if check and self.guard is not None:
+            for line in self.guard.inputs_outside(calls):
+                warnings.warn(line, OutsideRange, stacklevel=2)
         if check and self.reference is not None:
-            for found in self.outside(*inputs):
-                warnings.warn(str(found), OutsideRange, stacklevel=2)
+            for violation in self.outside(*inputs):
+                warnings.warn(str(violation), OutsideRange, stacklevel=2)
 
-        columns = [torch.stack(column) for column in zip(*self._calls(inputs), strict=True)]
-        joined = tuple(output.flatten(0, 1) if output.dim() > 1 else output for output in self._emulator.calls(*columns))
+        found = self._emulator.calls(*(torch.stack(column) for column in zip(*calls, strict=True)))
+        if check and self.guard is not None:
+            for line in self.guard.outputs_outside(list(zip(*found, strict=True))):
+                warnings.warn(line, OutsideRange, stacklevel=2)
+        joined = tuple(output.flatten(0, 1) if output.dim() > 1 else output for output in found)
         return joined[0] if len(joined) == 1 else joined
 
     @overload
@@ -140,7 +165,8 @@ class Executable:
         from .crypten.inside import PartyState
 
         if self._party is None:
-            self._party = PartyState.join(self.program, self.version, insecure_dealer=insecure_dealer)
+            same = version_of(self.plan, self.program.constants, b"")  # both processes have the weights, each its own key
+            self._party = PartyState.join(self.program, same, insecure_dealer=insecure_dealer)
         return self._party
 
     @contextmanager
@@ -158,28 +184,21 @@ class Executable:
 
     @cached_property
     def version(self) -> str:
-        """Hash of the weights and the plan: the parties compare it before they start."""
-        import hashlib
-
-        digest = hashlib.sha256(self.plan.to_json().encode())
-        for name in sorted(self.program.constants):
-            value = self.program.constants[name].detach().contiguous().float()
-            digest.update(name.encode())
-            digest.update(value.numpy().tobytes())
-        return digest.hexdigest()
+        """Hash of the weights and the plan under `key`: the parties compare it before they start."""
+        return version_of(self.plan, self.program.constants, self.key)
 
     def save(self, folder: str | Path, comparison: Comparison | None = None) -> Path:
         """Write a bundle; with a comparison, its report says what was changed and gained."""
         from mpcc.bundle import Contents, save
         from mpcc.show.report import report
 
-        page = report(self.plan, self.program, self.version, comparison)
-        return save(Contents(self.plan, self.program, self.version, page, self.module), folder)
+        page = report(self.plan, self.program, comparison)
+        return save(Contents(self.plan, self.program, self.key, page, self.module), folder)
 
     @staticmethod
     def of(bundle: Bundle) -> Executable:
         """The executable of an opened bundle."""
-        return Executable(bundle.program, bundle.plan, model=bundle.reference)
+        return Executable(bundle.program, bundle.plan, model=bundle.reference, key=bundle.key)
 
     @staticmethod
     def load(folder: str | Path) -> Executable:
@@ -189,7 +208,7 @@ class Executable:
         return Executable.of(open_bundle(folder))
 
     def check(self, inputs: Sequence[Tensor]) -> None:
-        """ShapeError when the inputs are not what the program was compiled for."""
+        """ShapeError when the inputs are not what the program was compiled for; RangeError when they do not fit the ring."""
         shapes = self.input_shapes
         if len(inputs) != len(shapes):
             raise ShapeError(f"{len(inputs)} inputs for a program of {len(shapes)}")
@@ -199,6 +218,7 @@ class Executable:
                     f"an input of shape {tuple(value.shape)} for a program of {shape}",
                     hint="Compile the model for this shape, or reshape the input.",
                 )
+        check_values(self.program, inputs)
 
     def _calls(self, inputs: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
         shapes = self.input_shapes
@@ -221,10 +241,15 @@ class RunningSession:
         return self.opened.setup
 
     def run(self, *inputs: Tensor) -> Run:
-        """One private inference."""
+        """One private inference. What is unlike calibration is in `Run.warnings`, and an OutsideRange warning."""
         self.executable.check(inputs)
+        guard = self.executable.guard
+        found = unlike_inputs(guard, [inputs])
         outcome = self.opened.run(*inputs)
-        return Run(tuple(outcome.outputs), outcome.rounds, outcome.bytes, outcome.seconds, self.opened.setup)
+        found += () if guard is None else guard.outputs_outside([outcome.outputs])
+        for line in found:
+            warnings.warn(line, OutsideRange, stacklevel=2)
+        return Run(tuple(outcome.outputs), outcome.rounds, outcome.bytes, outcome.seconds, self.opened.setup, found)
 
 
 class StockExecutable:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from mpcc.approximate import Level, Plan, SiteStatistics
+from mpcc.calibration.guard import NOTE, Guard
 from mpcc.calibration.ranges import Inputs, stack_calls, values_a_call
 from mpcc.cost import Compute, Estimate, Network, Protocol
 from mpcc.lowering import Settings
@@ -77,6 +78,8 @@ class Task:
     expanded: Callable[[Plan], fx.GraphModule]
     settings: Settings
     progress: Progress = field(default=lambda stage, done, total: None)
+    given: int = 0
+    """How many of the calibration inputs, the first ones, are the user's; the rest was made from the model."""
 
     @cached_property
     def columns(self) -> tuple[Tensor, ...]:
@@ -88,8 +91,13 @@ class Task:
         """What a plan says it was made for."""
         return {
             "protocol": self.protocol.name, "network": self.network.name, "machine": self.compute.note, "level": self.level,
-            "calibrated": self.calibrated,
+            "calibrated": self.calibrated, NOTE: self.guard.document(),
         }  # fmt: skip
+
+    @cached_property
+    def guard(self) -> Guard:
+        """What clients compare their inputs and outputs with."""
+        return Guard.of(self.graph, self.inputs, self.given)
 
 
 @dataclass(frozen=True)

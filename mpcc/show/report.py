@@ -39,16 +39,16 @@ class Comparison:
     ranges: Sequence[Any]
 
 
-def report(plan: Plan, program: Program, version: str, comparison: Comparison | None = None) -> str:
+def report(plan: Plan, program: Program, comparison: Comparison | None = None) -> str:
     """The page as HTML text. Without a comparison it has only the plan and the exact cost."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"count": units.count, "size": units.size, "duration": units.duration, "small": units.small}
     template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
     shown = None if comparison is None else _comparison(plan, comparison)
-    return template.render(_values(plan, program, version) | {"comparison": shown})
+    return template.render(_values(plan, program) | {"comparison": shown})
 
 
-def _values(plan: Plan, program: Program, version: str) -> dict[str, Any]:
+def _values(plan: Plan, program: Program) -> dict[str, Any]:
     return {
         "created_by": created_by(),
         "cost": program.cost,
@@ -56,7 +56,6 @@ def _values(plan: Plan, program: Program, version: str) -> dict[str, Any]:
         "notes": plan.notes,
         "choices": [(site, describe(plan, site)) for site in plan.choices],
         "security": security,
-        "version": version,
         "digest": program.digest,
     }
 

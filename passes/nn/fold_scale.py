@@ -4,6 +4,7 @@
     add(linear(x, W, b), c)       ->  linear(x, W, b + c)                      also sub
     linear(mul(x, gamma), W, b)   ->  linear(x, W * gamma, b)                  if products are all that reads it
     linear(add(x, c), W, b)       ->  linear(x, W, b + W c)                    likewise
+    mul(matmul(linear(x, W, b), y), t)  ->  matmul(linear(x, W * t, b * t), y)     t a single number: a trained temperature
 
 A secure product by a parameter opens the value once more: a round and 16 bytes a value. Factors that are plain
 numbers are free and stay where they are (`scale` keeps their bits). Between the two there may be views and plain
@@ -73,7 +74,8 @@ def value_and_constant(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
 
 def fold_up(edit: Edit, node: fx.Node, value: fx.Node, constant: fx.Node) -> Refusal | None:
     """Into the product that makes the value; why not, else None."""
-    way = product_above(node, value)
+    factor = node.target is aten.mul.Tensor and edit.tensor(constant).numel() == 1
+    way = product_above(node, value, through_matmul=factor)
     if isinstance(way, Refusal):
         return way
     product, bias = way.product, way.product.bias
@@ -93,8 +95,11 @@ def fold_up(edit: Edit, node: fx.Node, value: fx.Node, constant: fx.Node) -> Ref
     return None
 
 
-def product_above(reader: fx.Node, value: fx.Node) -> Way | Refusal:
-    """The product by constants that `value` is views and plain factors of, if each is read once."""
+def product_above(reader: fx.Node, value: fx.Node, *, through_matmul: bool = False) -> Way | Refusal:
+    """The product by constants that `value` is views and plain factors of, if each is read once.
+
+    `through_matmul`: a single factor of a matrix product may as well be one of either of its operands.
+    """
     chain, factor, top = list[fx.Node](), 1.0, value
     while True:
         if set(top.users) != {reader}:
@@ -107,6 +112,9 @@ def product_above(reader: fx.Node, value: fx.Node) -> Way | Refusal:
         else:
             chain.append(top)
         reader, top = top, top.args[0]  # type: ignore[assignment]
+    if through_matmul and top.target is aten.matmul.default and not any(is_constant(operand) for operand in top.all_input_nodes):
+        ways = [product_above(top, operand, through_matmul=True) for operand in top.all_input_nodes]
+        return next((way for way in ways if isinstance(way, Way)), ways[0])
     weight = weight_of(top)
     if isinstance(weight, Refusal):
         return Refusal(top, "no product by constants")

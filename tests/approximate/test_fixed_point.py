@@ -18,7 +18,7 @@ from mpcc.runtime.net.transport import Phase
 from mpcc.search.program_cost import program_estimate
 from mpcc.testing.cases import Case, cases_of
 from mpcc.testing.contracts import candidates_of, run
-from tests.models.programs import Threads
+from tests.models.programs import EXACT, Threads
 
 NAMES = sorted(registry.approximations())
 MOST_CANDIDATES = 2
@@ -44,7 +44,7 @@ def scheduled(name: str, case: Case, options: Options) -> tuple[Program, tuple[T
     graph = expand(case.graph(), Plan({case.site: Choice(name, options)}), registry.approximations())
     tensors = tuple(tensor.float() for tensor in case.tensors)
     record_ranges(graph, [tensors])
-    return lower(graph), tensors
+    return lower(graph, EXACT), tensors
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mpcc.bundle import open_bundle
+from mpcc.bundle.manifest import hash_of
+from mpcc.bundle.owner import read_key
 from mpcc.bundle.write import replaced
 from mpcc.errors import BundleError
 from mpcc.pipeline import load
@@ -22,19 +26,21 @@ Mpcc = Callable[..., Any]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_files(bundle: Path) -> None:
-    wanted = {"plan.json", "model.onnx", "program.json", "weights.safetensors", "report.html", "manifest.json"}
-    assert set(contents(bundle)) == wanted
+    public = {"plan.json", "program.json", "manifest.json"}
+    private = {"model.onnx", "weights.safetensors", "report.html", "owner.json"}
+    assert set(contents(bundle)) == public | private | {f"public/{name}" for name in public}
 
 
 def test_the_same_model_and_plan_give_the_same_bytes(
     mpcc: Mpcc, model: Path, calibration: Path, bundle: Path, tmp_path: Path
 ) -> None:
     assert mpcc("optimize", model, "--calibration", calibration, "-o", "again.mpcc").code == 0
-    assert contents(tmp_path / "again.mpcc") == contents(bundle)
+    again, first = contents(tmp_path / "again.mpcc"), contents(bundle)
+    assert {name for name in first if again[name] != first[name]} == {"owner.json", "manifest.json", "public/manifest.json"}
 
 
 def test_nothing_local_and_no_pickle_in_it(bundle: Path) -> None:
@@ -126,7 +132,62 @@ def test_a_swap_that_fails_puts_the_old_one_back(own_bundle: Path, monkeypatch: 
     assert contents(own_bundle) == before
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx"])
+def test_the_public_part_is_all_that_client_and_dealer_need(bundle: Path) -> None:
+    opened = open_bundle(bundle / "public", weights=False)
+    assert opened.program.digest == load(bundle).program.digest and set(opened.manifest.files) == {"plan.json", "program.json"}
+    with pytest.raises(BundleError, match="without the weights"):
+        load(bundle / "public")
+
+
+def test_no_hash_confirms_a_guess_of_the_weights(bundle: Path) -> None:
+    """Whoever has the same files cannot find their plain hashes in what leaves the owner, nor make its model version."""
+    said = "".join((bundle / place / "manifest.json").read_text() for place in (".", "public"))
+    for name in ("weights.safetensors", "model.onnx", "report.html"):
+        assert hashlib.sha256((bundle / name).read_bytes()).hexdigest() not in said
+    executable = load(bundle)
+    again = Executable(executable.program, executable.plan)
+    assert executable.version in said and again.version not in said and executable.key.hex() not in said
+
+
+def test_a_changed_weight_is_found_though_no_hash_of_it_is_public(own_bundle: Path) -> None:
+    """Also where the manifest was rewritten to fit, which takes the key to do well."""
+    weights = {name: value * 1.01 for name, value in load_file(own_bundle / "weights.safetensors").items()}
+    save_file(weights, own_bundle / "weights.safetensors")
+    with pytest.raises(BundleError, match="weights.safetensors was changed"):
+        load(own_bundle)
+    rehashed(own_bundle)
+    with pytest.raises(BundleError, match="not those of the version"):
+        load(own_bundle)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_weights_that_cannot_be_right_are_refused(own_bundle: Path, value: float) -> None:
+    weights = load_file(own_bundle / "weights.safetensors")
+    name = sorted(weights)[0]
+    weights[name] = weights[name].clone()
+    weights[name].view(-1)[0] = value
+    save_file(weights, own_bundle / "weights.safetensors")
+    rehashed(own_bundle)
+    with pytest.raises(BundleError, match=re.escape(name) + ".*infinite, NaN or beyond the ring"):
+        load(own_bundle)
+
+
+def rehashed(folder: Path) -> None:
+    """Make the manifest fit the files, as somebody who has the key could."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    key = read_key(folder)
+    manifest["files"] = {name: hash_of(folder / name, key) for name in manifest["files"]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"key": "00"}', '{"key": 1}'])
+def test_a_damaged_key_is_refused(own_bundle: Path, content: str) -> None:
+    (own_bundle / "owner.json").write_text(content)
+    with pytest.raises(BundleError, match="owner.json is damaged"):
+        load(own_bundle)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.onnx", "owner.json"])
 def test_only_this_user_may_read_what_holds_weights(bundle: Path, name: str) -> None:
     assert (bundle / name).stat().st_mode & 0o077 == 0
 

@@ -25,9 +25,7 @@ class Three:
 
     def __init__(self, bundle: Path, folder: Path) -> None:
         self.folder = folder
-        (folder / "public").mkdir()
-        for name in ("manifest.json", "plan.json", "program.json"):
-            shutil.copy(bundle / name, folder / "public" / name)
+        shutil.copytree(bundle / "public", folder / "public")
         make(folder / "keys", 1)
         np.save(folder / "x.npy", np.zeros((4000, 4), np.float32))
         peers = ["--peers", free_ports()]

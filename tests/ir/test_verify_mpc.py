@@ -88,6 +88,14 @@ def test_a_missing_range_matters_where_lowering_needs_it() -> None:
         lower(module)
 
 
+def test_lowering_needs_the_inputs_of_some_calls() -> None:
+    module = graph()
+    module.meta.clear()
+    verify(module)
+    with pytest.raises(InvalidGraph, match="run record_ranges on the mpc graph first"):
+        lower(module)
+
+
 def test_a_range_that_is_none() -> None:
     module = graph()
     node = first(module, mpc.square)

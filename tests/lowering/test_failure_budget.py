@@ -9,6 +9,7 @@ import torch
 
 from mpcc.ir import mpc
 from mpcc.lowering import Settings, lower
+from mpcc.lowering.lower import Lowering
 from tests.models.programs import SHAPE, graph_of
 
 COUNT = 24
@@ -29,9 +30,10 @@ def test_local_truncations_give_way_to_the_budget() -> None:
     generator = torch.Generator().manual_seed(0)
     weights = {f"w{i}": torch.randn(16, 16, generator=generator) / 4 for i in range(COUNT)}
     module = graph_of(branches, SHAPE, **weights)
-    free = lower(module)
-    assert len(free.failures) == COUNT and 0 < free.failure_probability <= 1e-6
-    largest = max(probability for _, _, probability in free.failures)
+    free, first = lower(module), Lowering(module, Settings(), 1 / 16)
+    first.run()
+    assert len(first.ledger.entries) == COUNT and 0 < free.failure_probability <= 1e-6
+    largest = max(probability for _, _, probability in first.ledger.entries)
     budget = 16.5 * largest
     assert free.failure_probability > budget
     held = lower(module, Settings(failure_budget=budget))
@@ -44,3 +46,10 @@ def test_local_truncations_give_way_to_the_budget() -> None:
 def test_any_budget_is_kept(budget: float) -> None:
     module = graph_of(lambda x, w: branches(x, w, w), SHAPE, w=torch.eye(16))
     assert lower(module, Settings(failure_budget=budget)).failure_probability <= budget
+
+
+def test_a_program_says_of_its_failures_only_the_sum_to_two_digits() -> None:
+    """Each layer's own probability would tell the size of its values on the owner's inputs."""
+    module = graph_of(lambda x, w: branches(x, w, w), SHAPE, w=torch.eye(16))
+    ((layer, _, probability),) = lower(module).failures
+    assert layer == "local truncations" and probability == float(f"{probability:.1e}")

@@ -230,3 +230,25 @@ def test_cse_not() -> None:
 
     assert not changed_by(graph_of(function, {"x": X}), "cse")
     assert shapes(graph_of(function, {"x": X}), aten.sub.Tensor) == [X, X]
+
+
+@pytest.mark.parametrize("operand", [0, 1])
+def test_a_trained_temperature_goes_through_a_matrix_product(operand: int) -> None:
+    """Into whichever of the two operands a layer makes."""
+
+    def scores(x, w, t):  # type: ignore[no-untyped-def]
+        pair = [x, x]
+        pair[operand] = aten.linear.default(x, w)
+        return aten.mul.Tensor(aten.matmul.default(pair[0], aten.permute.default(pair[1], [0, 2, 1])), t)
+
+    graph = graph_of(scores, {"x": X}, w=torch.randn(4, 4), t=torch.tensor(1.618))
+    assert not calls(rewritten(graph, "fold_scale"), aten.mul.Tensor)
+
+
+def test_a_factor_for_each_head_does_not_go_through_a_matrix_product() -> None:
+    def scores(x, w, t):  # type: ignore[no-untyped-def]
+        y = aten.linear.default(x, w)
+        return aten.mul.Tensor(aten.matmul.default(y, aten.permute.default(x, [0, 2, 1])), t)
+
+    graph = graph_of(scores, {"x": X}, w=torch.randn(4, 4), t=torch.rand(2, 1, 1))
+    assert calls(rewritten(graph, "fold_scale"), aten.mul.Tensor)

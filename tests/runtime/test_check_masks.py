@@ -83,12 +83,41 @@ def forgotten(made: Program) -> Program:
     return replace(made, correlations=made.correlations[1:])
 
 
+def unflooded(made: Program) -> Program:
+    """An output that is revealed without noise."""
+    shown = first(made, online.reveal)
+    flooded = shown.args[0]
+    assert isinstance(flooded, fx.Node)
+    shown.update_arg(0, flooded.args[0])
+    return made
+
+
+def known(made: Program) -> Program:
+    """An output whose noise is a mask, of which each party has half from its own seed."""
+    noise = first(made, online.flooded).args[1]
+    assert isinstance(noise, fx.Node)
+    source = next(n for n in made.dealer.graph.nodes if n.name == dict(made.correlations)[noise.name])
+    source.target, source.args = dealer.mask, source.args[:1]
+    return made
+
+
+def taken_off(made: Program) -> Program:
+    """Noise that is used a second time, so that it can be taken off again."""
+    flooded = first(made, online.flooded)
+    opened = first(made, online.mask_with, -1)
+    with made.online.graph.inserting_before(opened):
+        node = made.online.graph.call_function(online.combine, ((opened.args[0], flooded.args[1]), (1, 1)))
+    node.meta.update(opened.meta)
+    opened.update_arg(0, node)
+    return made
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_compiler_makes_passes(name: str) -> None:
     check_masks(program(name))
 
 
-@pytest.mark.parametrize("damage", [twice, bare, derived, revealed, lasting, reopened, forgotten])
+@pytest.mark.parametrize("damage", [twice, bare, derived, revealed, lasting, reopened, forgotten, unflooded, known, taken_off])
 def test_a_broken_program_is_caught(damage: Callable[[Program], Program]) -> None:
     broken = damage(program("mixed"))
     with pytest.raises(SecurityError):

@@ -18,6 +18,7 @@ from ..limits import DEFAULT, HINT, Limits
 from .attributes import refuse_unasked
 from .check import check_operators, versions
 from .names import is_checkpoint_name, layers, own_layer, parameter_name
+from .numbers import written_down
 from .op import Op, describe
 from .operators import LISTS, OPERATORS, domain_of
 from .read import Model
@@ -25,8 +26,9 @@ from .recorder import Recorder, Value
 from .settle import settle
 from .shapes import Input
 
-# A one-element float is a number (a scale, an epsilon), unless it is named like something that was trained.
+# A one-element float is a number (a scale, an epsilon), unless it was trained: its name or its digits say so.
 LEARNED = re.compile(r"\.(\w*scale|weight|bias|gamma\w*|beta|alpha|temperature|tau)$")
+HALVES: dict[int, torch.dtype] = {TensorProto.FLOAT16: torch.float16, TensorProto.BFLOAT16: torch.bfloat16}
 # A shared initialiser below this size gets a copy under each name that the checkpoint had for it.
 SMALL = 65536
 
@@ -147,15 +149,15 @@ class Importer:
             ) from error
 
     def weight(self, stored: TensorProto, name: str) -> Value:
-        """A parameter if it is a float tensor with several elements, else a known tensor."""
-        return self.parameter(self.model.tensor(stored), name)
+        """A parameter if it is a float tensor with several elements or a trained number, else a known tensor."""
+        return self.parameter(self.model.tensor(stored), name, HALVES.get(stored.data_type, torch.float32))
 
-    def parameter(self, tensor: torch.Tensor, name: str) -> Value:
+    def parameter(self, tensor: torch.Tensor, name: str, stored: torch.dtype = torch.float32) -> Value:
         if not tensor.is_floating_point():
             return tensor
         if _has_nan(tensor):
             self.not_numbers.append(name)
-        if tensor.numel() < 2 and not LEARNED.search(name):
+        if not tensor.numel() or (tensor.numel() == 1 and not _trained(name, float(tensor), stored)):
             return tensor
         kept = parameter_name(name)
         node = self.recorder.stored_node(kept or f"made up: {name}", tensor, trainable=True)
@@ -180,6 +182,11 @@ def _fits(handler: Callable[..., Any], op: Op, inputs: Sequence[Any]) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _trained(name: str, value: float, stored: torch.dtype) -> bool:
+    """Whether a single number is a weight, which must not become public."""
+    return LEARNED.search(name) is not None or not written_down(value, stored)
 
 
 def _has_nan(tensor: torch.Tensor) -> bool:

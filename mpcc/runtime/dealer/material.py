@@ -17,7 +17,7 @@ from mpcc.ir import dealer
 from mpcc.program.program import Program, from_seed
 from mpcc.program.rounds import fixed_for_model
 
-from .randomness import derive, uniform, uniform_bits
+from .randomness import derive, noise, uniform, uniform_bits
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,19 @@ class _Dealing:
         fixed, label, shape = node in self.fixed, f"random {node.name}", _shape(node)
         if node.target is dealer.random_bits:
             return uniform_bits(self.own.choose(fixed), label, shape)
+        if node.target is dealer.noise:
+            return noise(self.own.choose(fixed), label, shape, _bits(node))
         value = uniform(self.seeds[0].choose(fixed), label, shape)
         if node.target is dealer.weight_mask:
             return value
         other = uniform(self.seeds[1].choose(fixed), label, shape)
         return value ^ other if node.target is dealer.plane_masks else value + other
+
+
+def _bits(node: fx.Node) -> int:
+    bits = node.args[1]
+    assert isinstance(bits, int)
+    return bits
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:

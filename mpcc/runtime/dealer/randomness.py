@@ -17,6 +17,9 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from torch import Tensor
 
+from mpcc.ir.dealer import NOISE_TERMS
+from mpcc.ir.ring import RING_BITS, unpack, words
+
 SEED_BYTES = 32
 
 
@@ -58,7 +61,13 @@ _zeros = _Zeros()
 
 def uniform_bits(seed: bytes, label: str, shape: Sequence[int]) -> Tensor:
     """Uniform 0/1 values [shape], as int64."""
-    from mpcc.ir.ring import unpack, words
-
     count = math.prod(shape)
     return unpack(uniform(seed, label, (words(count),)), count).reshape(tuple(shape))
+
+
+def noise(seed: bytes, label: str, shape: Sequence[int], bits: int) -> Tensor:
+    """The sum of NOISE_TERMS uniform numbers of `bits` bits, centred: integers [shape] of standard deviation 2^bits."""
+    if bits == 0:
+        return torch.zeros(tuple(shape), dtype=torch.int64)
+    terms = uniform(seed, label, (NOISE_TERMS, *shape)) >> (RING_BITS - bits)  # each in [-2^(bits - 1), 2^(bits - 1))
+    return terms.sum(0) + NOISE_TERMS // 2

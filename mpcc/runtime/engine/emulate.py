@@ -3,7 +3,8 @@
     Emulator(program)(image)                     one call: the outputs as floats
     Emulator(program).calls(images)              images [calls, *shape]: outputs [calls, *shape]
 
-The same kernels and truncations as the secure run; the two differ by at most one unit at each truncation. What is
+The same kernels and truncations as the secure run; the two differ by at most one unit at each truncation, and by the noise
+on the outputs (`Program.flood`), which this is without. What is
 shorter gives the same integers: with zero masks the dealer's tables say that nothing is borrowed, so a comparison is the
 bit of the difference above the window, wrong outside the window exactly where the secure one is.
 
@@ -158,6 +159,7 @@ UNPACKED: Mapping[Callable[..., Any], Callable[..., Any]] = {
     online.mask_bits: _same,
     online.and_planes: _same,
     online.bit_number: _number,
+    online.flooded: _same,
 }
 
 

@@ -30,6 +30,7 @@ from mpcc.program.check import check_masks
 from mpcc.program.program import Program
 
 from ..dealer.dealing import INSECURE
+from ..inputs import check_values
 from ..net import pipe
 from ..net.handshake import CLIENT, DEALER, SERVER, Terms
 from ..net.transport import LinkModel
@@ -147,6 +148,7 @@ class Session:
         given = [tuple(x.shape) for x in inputs]
         if wanted != given:
             raise ShapeError(f"the inputs have shapes {given}, the program takes {wanted}")
+        check_values(self.program, inputs)
 
     # -- processes --
 

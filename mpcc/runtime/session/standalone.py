@@ -28,6 +28,7 @@ from mpcc.program.program import Program
 
 from ..dealer.files import FromFile
 from ..engine.evaluate import decode
+from ..inputs import check_values
 from ..net.connect import ROLES, PeerConfig, again_when_lost
 from ..net.handshake import CLIENT, DEALER, SERVER, Terms, receive, refuse, session_id, start, started
 from ..net.listener import Listener, Notice, Visitor
@@ -240,6 +241,7 @@ def _run_as_client(
     with _participant(config, program, agreed, wires, material) as participant:
         participant.set_up()
         for values in inputs:
+            check_values(program, values)
             shares = encode_inputs(program, list(values))
             participant.prepare()
             totals, took = participant.run(shares)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+from onnx import TensorProto
+from onnx.helper import make_tensor
 
 from ..op import Op, Table, dtype_of, shape_of
 from ..recorder import Value
@@ -13,13 +15,16 @@ def constant(op: Op) -> Value:
     """A large float constant is a weight (Paddle writes all of them so)."""
     if op.has("value"):
         return op.read_tensor(op.attribute("value").t)
-    for name, kind in (("value_float", torch.float32), ("value_floats", torch.float32), ("value_int", torch.int64),
-                       ("value_ints", torch.int64)):  # fmt: skip
+    for name in ("value_float", "value_floats"):
         if op.has(name):
             attribute = op.attribute(name)
-            many = list(op.short(attribute.floats if kind == torch.float32 else attribute.ints, name))
-            one = attribute.f if kind == torch.float32 else attribute.i
-            return torch.tensor(many if name.endswith("s") else one, dtype=kind)
+            many = name == "value_floats"
+            values = list(op.short(attribute.floats, name)) if many else [attribute.f]
+            return op.read_tensor(make_tensor("", TensorProto.FLOAT, [len(values)] if many else [], values))
+    for name in ("value_int", "value_ints"):
+        if op.has(name):
+            attribute = op.attribute(name)
+            return torch.tensor(list(op.short(attribute.ints, name)) if name == "value_ints" else attribute.i, dtype=torch.int64)
     op.refuse("a sparse or text constant is not supported")
 
 
