@@ -40,6 +40,20 @@ def _speed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+SYNTHETIC = {"MOST": 24, "MOST_JUDGING": 24, "MOST_INVERTED": 0}
+"""How many inputs are made from a model in tests of other things: as many as tell that it works."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_synthetic_inputs() -> Iterator[None]:
+    """Models without images are calibrated on few inputs; tests/calibration/test_synthetic.py has them all."""
+    module = importlib.import_module("mpcc.calibration.synthetic.synthesise")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, number in SYNTHETIC.items():
+            patch.setattr(module, name, number)
+        yield
+
+
 UPDATE_GOLDEN = "--update-golden"
 GOLDEN = Path(__file__).with_name("golden")
 

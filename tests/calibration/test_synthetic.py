@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
@@ -16,6 +17,16 @@ from mpcc.calibration.basis import ENOUGH
 from mpcc.calibration.synthetic import Synthetic, configured_range, synthesise
 from mpcc.pipeline import prepare
 from mpcc.search.evidence import TOLERATED, fitted_to
+
+NUMBERS = {"MOST": 224, "MOST_JUDGING": 192, "MOST_INVERTED": 32}
+
+
+@pytest.fixture(autouse=True)
+def all_synthetic_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as a user gets."""
+    module = importlib.import_module("mpcc.calibration.synthetic.synthesise")
+    for name, number in NUMBERS.items():
+        monkeypatch.setattr(module, name, number)
 
 
 class Classifier(nn.Module):
