@@ -28,7 +28,7 @@ class Judge:
     @cached_property
     def _sensitivity(self) -> Sensitivity:
         runs = {"": [None] * JUDGEMENTS}
-        most = min(MOST_JUDGED, len(self._task.columns[0]))
+        most = min(MOST_JUDGED, self._task.given or len(self._task.columns[0]))  # what was made from the model judges nothing
         return on_calls(self._task, affordable_calls(self._task.graph, runs, True, most))
 
     @property

@@ -28,7 +28,7 @@ class Block(nn.Module):
         return torch.softmax(self.fc(self.norm(x)), -1)
 
 
-def rows(scale: float, count: int = 24) -> Tensor:
+def rows(scale: float, count: int = 64) -> Tensor:
     return torch.randn((count, 5, 8), generator=torch.Generator().manual_seed(7)) * scale
 
 

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mpcc
+from mpcc.calibration.basis import ENOUGH
 from mpcc.runtime.executable import Executable
 
 
 def error(model: nn.Module, inputs: Tensor) -> float:
     """The largest error of the emulated outputs, relative to the largest output. `inputs` [calls, 1, ...]."""
-    executable = mpcc.compile(model.eval(), (inputs[0],), calibration=[(x,) for x in inputs])
+    executable = mpcc.compile(model.eval(), (inputs[0],), calibration=[(x,) for x in inputs] * ENOUGH)
     assert isinstance(executable, Executable)
     with torch.no_grad():
         pairs = [(executable.emulate(x)[0], model(x)) for x in inputs[:2]]

@@ -17,7 +17,7 @@ from mpcc.lowering import Settings
 from mpcc.runtime.engine.fidelity import off
 from tests.models.two_blocks import two_blocks
 
-COARSE = Settings(input_bits=3, fraction_bits=2)
+COARSE = Settings(input_bits=1, fraction_bits=1)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from tests.models.uneven_heads import DIM, HEADS, TOKENS, Block
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
     torch.manual_seed(0)
-    return prepare(Block().eval(), (torch.randn(1, TOKENS, DIM),), calibration=torch.randn(12, TOKENS, DIM))
+    return prepare(Block().eval(), (torch.randn(1, TOKENS, DIM),), calibration=torch.randn(12, TOKENS, DIM).repeat(6, 1, 1))
 
 
 def plan_of(prepared: Prepared, name: str, **more: Any) -> Plan:
