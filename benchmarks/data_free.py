@@ -1,7 +1,8 @@
 """Right with nothing but the model: accuracy and rounds without one image, beside those with 256 of the model's own.
 
-    python -m benchmarks.data_free --half tune        the models that constants may be chosen on
-    python -m benchmarks.data_free                    all of them, and writes docs/data-free.md and docs/data-free.json
+    python -m benchmarks.data_free                    all models; writes docs/data-free.json and .md after each of them
+    python -m benchmarks.data_free --half tune        only those that constants may be chosen on
+    python -m benchmarks.data_free --again            measures anew what docs/data-free.json has already
 
 Each model is exported to ONNX and compiled by what `mpcc optimize model.onnx` calls, with nothing else; again under a
 budget that the plan of level bounded meets with a twentieth to spare; and with images. Accuracy is that of the fixed-point
@@ -28,9 +29,11 @@ import mpcc
 from benchmarks.zoo.models import ZOO
 from examples.digits_vit.model import digits_vit
 from examples.fashion_vit.model import fashion_vit
+from mpcc import files
 from mpcc.training.datasets import built_in
 
 DOCS = Path(__file__).parents[1] / "docs"
+JSON = DOCS / "data-free.json"
 EXAMPLES = {"digits_vit": ("digits", digits_vit), "fashion_vit": ("fashion-mnist", fashion_vit)}
 GIVEN, ROOM = 256, 1.05
 
@@ -68,7 +71,7 @@ def models(half: str | None) -> Iterator[tuple[str, str, torch.nn.Module, Tensor
             assert found.test is not None
             yield name, "tune", build()[0].eval(), found.images, *found.test
     for entry in ZOO.values():
-        if half in (None, entry.half):
+        if half in (None, entry.half) and entry.file.exists():
             data = entry.data()
             yield entry.name, entry.half, entry.model(), data.training.images, data.test.images, data.test.labels
 
@@ -120,16 +123,18 @@ def page(rows: list[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--half", choices=("tune", "test"), help="only one half, and writes nothing")
+    parser.add_argument("--half", choices=("tune", "test"), help="only one half")
     parser.add_argument("--most", type=int, default=10_000, help="test images of a model (default: all)")
+    parser.add_argument("--again", action="store_true", help="measure models anew that have been measured")
     options = parser.parse_args()
-    rows = []
+    found = {row["model"]: Row(**row) for row in json.loads(JSON.read_text("utf-8"))} if JSON.exists() else {}
     for name, half, *rest in models(options.half):
-        rows.append(measured(name, half, *rest, options.most))
-        print(rows[-1], flush=True)
-    if options.half is None:
-        (DOCS / "data-free.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
-        (DOCS / "data-free.md").write_text(page(rows), encoding="utf-8")
+        if name not in found or options.again:
+            found[name] = measured(name, half, *rest, options.most)
+            print(found[name], flush=True)
+            rows = list(found.values())
+            files.write(JSON, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+            files.write(DOCS / "data-free.md", page(rows))
 
 
 if __name__ == "__main__":

@@ -171,6 +171,11 @@ class Entry:
     most: int | None = None
 
     @property
+    def file(self) -> Path:
+        """Where its weights are, if it was trained: python -m benchmarks.zoo.train NAME."""
+        return WEIGHTS / f"{self.name}.safetensors"
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return (1, 1, self.side, self.side)
 
@@ -182,7 +187,7 @@ class Entry:
     def model(self) -> ZooViT:
         """The trained model."""
         made = self.fresh()
-        made.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS / f"{self.name}.safetensors").items()})
+        made.load_state_dict({name: value.float() for name, value in load_file(self.file).items()})
         return made.eval()
 
     def data(self) -> Data:

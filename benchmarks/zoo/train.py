@@ -47,7 +47,7 @@ def train(entry: Entry) -> float:
     WEIGHTS.mkdir(exist_ok=True)
     state = {name: value.half().contiguous() for name, value in model.state_dict().items() if value.is_floating_point()}
     state |= {name: value for name, value in model.state_dict().items() if not value.is_floating_point()}
-    save_file(state, WEIGHTS / f"{entry.name}.safetensors")
+    save_file(state, entry.file)
     return accuracy(entry.model(), data.test.images, data.test.labels)
 
 

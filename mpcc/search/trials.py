@@ -23,6 +23,7 @@ from .pricing import made, priced, seconds_of, work_of
 from .problem import Picks
 from .repair import Tools, Trial
 from .runaway import Runaway, causes
+from .sensitivity import Sensitivity
 from .space import Space
 from .task import Chosen, Point, Task
 
@@ -114,12 +115,17 @@ class Trials:
     def loss(self, picks: Picks) -> float:
         """The loss of the joint choice. RangeError where inputs a quarter larger, which may come, give NaN or infinities."""
         measured = self.measurements.sensitivity
-        wider = replace(measured, columns=tuple(_stretched(column) for column in measured.columns))
-        if not all(torch.isfinite(values).all() for values in wider.joint(self.choices(picks))):
-            what = f"inputs {STRETCH:g} times as large as those of calibration give NaN or infinite values"
-            calls = list(zip(*wider.columns, strict=True))
-            raise Runaway(what, causes(self.task.graph, self.choices(picks), self.known, calls))
+        if self.task.calibrated:
+            self._check_finite(picks, replace(measured, columns=tuple(_stretched(column) for column in measured.columns)))
+        else:  # inputs that were made from the model reach as far as inputs can
+            self._check_finite(picks, measured)
         return self.task.metric.loss(measured.joint(self.choices(picks)), measured.reference)
+
+    def _check_finite(self, picks: Picks, inputs: Sensitivity) -> None:
+        if not all(torch.isfinite(values).all() for values in inputs.joint(self.choices(picks))):
+            times = f"inputs {STRETCH:g} times as large as those of calibration" if self.task.calibrated else "synthetic inputs"
+            calls = list(zip(*inputs.columns, strict=True))
+            raise Runaway(f"{times} give NaN or infinite values", causes(self.task.graph, self.choices(picks), self.known, calls))
 
     def without(self, picks: Picks) -> Mapping[str, float]:
         """Site -> the loss of the joint choice with that site exact; empty where measuring it would take too long."""
