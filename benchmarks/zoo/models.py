@@ -25,8 +25,15 @@ WEIGHTS = Path(__file__).parent / "weights"
 SEED = 0
 
 
-class RMSNorm(nn.RMSNorm):
-    """RMSNorm as torch has it."""
+class RMSNorm(nn.Module):
+    """x / sqrt(mean of x^2 + eps) times a weight, spelt out: exporters to ONNX do not all know torch's own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(width)), torch.finfo(torch.float32).eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
 
 
 class SwiGLU(nn.Module):
