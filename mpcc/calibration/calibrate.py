@@ -1,7 +1,7 @@
 """Calibration: run an nn-level graph in float over example inputs and record what each site sees.
 
     statistics = calibrate(graph_module, load_calibration("images.npy", shapes))
-    statistics = calibrate(graph_module, synthetic_inputs(shapes), synthetic=True)      and every number says so
+    statistics = calibrate(graph_module, synthesise(graph).calls(), synthetic=True)      and every number says so
 """
 
 from __future__ import annotations

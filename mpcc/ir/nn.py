@@ -246,7 +246,8 @@ def _complaints(graph_module: fx.GraphModule, node: fx.Node) -> Iterator[str]:
         yield f"the shape {tuple(value.shape)} is not static"
 
 
-def _check_attribute(graph_module: fx.GraphModule, node: fx.Node) -> Iterator[str]:
+def attribute_faults(graph_module: fx.GraphModule, node: fx.Node) -> Iterator[str]:
+    """What is wrong with the parameter or buffer that a `get_attr` node reads, if anything."""
     try:
         value = attribute(graph_module, str(node.target))
     except AttributeError:
@@ -301,7 +302,7 @@ def _check_placeholder(graph_module: fx.GraphModule, node: fx.Node) -> Iterator[
 
 _RULES: dict[str, Callable[[fx.GraphModule, fx.Node], Iterator[str]]] = {
     "placeholder": _check_placeholder,
-    "get_attr": _check_attribute,
+    "get_attr": attribute_faults,
     "call_function": _check_call,
     "output": _check_output,
 }

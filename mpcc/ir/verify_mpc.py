@@ -12,7 +12,7 @@ from torch import fx
 from mpcc.errors import InvalidGraph
 
 from . import mpc
-from .nn import attribute, describe, shape_of
+from .nn import attribute, attribute_faults, describe, shape_of
 from .shapes import broadcast
 from .trace import infer
 from .value_range import EXAMPLES
@@ -91,14 +91,12 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 
 def _parameter(graph_module: fx.GraphModule, node: fx.Node) -> Iterator[str]:
-    try:
-        value = attribute(graph_module, str(node.target))
-    except AttributeError:
-        yield f"there is no parameter or buffer {node.target}"
+    faults = list(attribute_faults(graph_module, node))
+    yield from faults
+    if faults:
         return
-    if not isinstance(value, torch.Tensor):
-        yield f"{node.target} is a {type(value).__name__}, not a tensor"
-    elif tuple(value.shape) != shape_of(node):
+    value = attribute(graph_module, str(node.target))
+    if tuple(value.shape) != shape_of(node):
         yield f"the shape is {list(value.shape)}, not {list(shape_of(node))}"
 
 
