@@ -37,9 +37,16 @@ def reach(y: Tensor) -> int:
 
 
 def matmul(x: Tensor, y: Tensor) -> Tensor:
-    """x @ y modulo 2^64, of ring integers [..., n, k] and [..., k, m]; also inside `torch.func.vmap`."""
-    found: Tensor = _Matmul.apply(x, y, None)  # type: ignore[no-untyped-call]
-    return found
+    """x @ y modulo 2^64, of ring integers [..., n, k] and [..., k, m], or vectors [k]; also inside `torch.func.vmap`."""
+    return _product(x, y, None)
+
+
+def _product(x: Tensor, y: Tensor, known: tuple[Tensor, int] | None) -> Tensor:
+    """x @ y. A vector is a matrix of one row or column meanwhile: under vmap its shape would not tell it from a batch."""
+    row, column = x.dim() == 1, y.dim() == 1
+    found: Tensor = _Matmul.apply(x[None] if row else x, y[:, None] if column else y, known)  # type: ignore[no-untyped-call]
+    found = found.squeeze(-1) if column else found
+    return found.squeeze(-1 if column else -2) if row else found
 
 
 class Fixed:
@@ -54,8 +61,8 @@ class Fixed:
         """bilinear(kind, x, W) modulo 2^64 of kind linear (x @ W.T), matmul (x @ W) or rmatmul (W @ x)."""
         right, known = self.straight if kind == "matmul" else self.turned
         if kind == "rmatmul":  # W @ x = (x.T @ W.T).T
-            return _Matmul.apply(x.mT, right, known).mT.contiguous()  # type: ignore[no-any-return, no-untyped-call]
-        return _Matmul.apply(x, right, known)  # type: ignore[no-any-return, no-untyped-call]
+            return _product(x, right, known) if x.dim() == 1 else _product(x.mT, right, known).mT.contiguous()
+        return _product(x, right, known)
 
 
 class _Matmul(torch.autograd.Function):
@@ -85,7 +92,7 @@ class _Matmul(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, y: Tensor, known: Any) -> tuple[Tensor, int]:
-        """The batch as the first dimension of both."""
+        """The batch as the first dimension of both, which are matrices."""
         rank = max(t.dim() - (dim is not None) for t, dim in zip((x, y), in_dims[:2], strict=True))
         x, y = (_leading(t, dim, rank) for t, dim in zip((x, y), in_dims[:2], strict=True))
         return _Matmul.apply(x, y, known), 0  # type: ignore[no-untyped-call]
