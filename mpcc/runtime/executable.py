@@ -105,7 +105,7 @@ class Executable:
         return outside(self.reference, self.plan, registry.approximations(), list(self._calls(inputs)))
 
     def emulate(self, *inputs: Tensor, check: bool = True) -> Tensor | tuple[Tensor, ...]:
-        """The outputs in the engine's fixed point, without parties; a longer first dimension is cut into calls.
+        """The outputs in the engine's fixed point, without parties; longer first dimensions are cut into calls.
 
         Calls are batched, in as many threads as torch has, so thousands of images cost little more than their
         arithmetic. OutsideRange warnings say what of inputs and outputs is unlike calibration, and where inputs leave the
@@ -221,13 +221,29 @@ class Executable:
         check_values(self.program, inputs)
 
     def _calls(self, inputs: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        """Each input is cut by its own static first dimension; one for a single call is the same in every call.
+
+        ShapeError where the inputs are of different numbers of calls.
+        """
         shapes = self.input_shapes
-        batch = shapes[0][0] if shapes and shapes[0] else 1
-        length = inputs[0].shape[0] if inputs and inputs[0].dim() else batch
-        for start in range(0, length, batch):
-            call = tuple(x[start : start + batch] for x in inputs)
-            self.check(call)
-            yield call
+        if len(inputs) != len(shapes) or any(x.dim() != len(shape) for x, shape in zip(inputs, shapes, strict=True)):
+            self.check(inputs)  # which says what is wrong
+        sizes = [shape[0] if shape else 1 for shape in shapes]
+        counts = [-(-x.shape[0] // max(size, 1)) if x.dim() else 1 for x, size in zip(inputs, sizes, strict=True)]
+        total = max(counts, default=1)
+        if total == 0 or any(count not in (1, total) for count in counts):
+            seen = ", ".join(str(tuple(x.shape)) for x in inputs)
+            raise ShapeError(
+                f"inputs of shapes {seen} for a program of {', '.join(map(str, shapes))}",
+                hint="Give every input for the same number of calls, one after another in its first dimension.",
+            )
+        for call in range(total):
+            cut = tuple(
+                x if count == 1 else x[call * size : (call + 1) * size]
+                for x, size, count in zip(inputs, sizes, counts, strict=True)
+            )
+            self.check(cut)
+            yield cut
 
 
 class RunningSession:
