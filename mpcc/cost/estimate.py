@@ -17,7 +17,7 @@ from torch.fx import GraphModule
 from .network import Network
 from .price import Amount, Price, Work
 from .protocol import Protocol
-from .uses import SECRET, Use, uses
+from .use import SECRET, Use, uses
 
 
 @dataclass(frozen=True)
