@@ -41,6 +41,12 @@ class Bundle:
             )
         return self.folder / names.MODEL
 
+    def prefix(self) -> fx.GraphModule | None:
+        """The public part of the model in float, for the client; None if the bundle has none."""
+        from mpcc.frontend import capture
+
+        return None if names.PREFIX not in self.manifest.files else capture(self.folder / names.PREFIX, None)
+
     def reference(self) -> fx.GraphModule | None:
         """The rewritten model in float, captured from its ONNX file; None if the bundle has none."""
         from mpcc.frontend import capture
