@@ -172,9 +172,9 @@ def _divided(whole: fx.GraphModule, public: Sequence[str]) -> tuple[fx.GraphModu
     """(what the parties compute, what the client computes alone, the public parameters) of a model."""
     if not public:
         return whole, None, ()
-    names = visibility.mark_public(whole, public, whole.meta.get(visibility.FROZEN, ()))
+    visibility.mark_public(whole, public, whole.meta.get(visibility.FROZEN, ()))
     cut = visibility.cut_prefix(whole)
-    return (whole, None, names) if cut is None else (cut.rest, cut.prefix, names)
+    return cut.rest, cut.prefix, cut.names
 
 
 def _loaded(graph: fx.GraphModule, calibration: Any) -> Any:

@@ -1,10 +1,11 @@
 """Which parameters of a model its owner makes public, and the part of the model that the client then computes by itself.
 
-    mark_public(graph_module, ["backbone.*", "blocks.0-9.*"])       marks get_attr nodes; their names
-    cut_prefix(graph_module)          Cut(prefix, rest): rest(*prefix(inputs)) = graph_module(inputs)
+    mark_public(graph_module, ["backbone.*", "blocks.0-9.*"])       marks get_attr nodes
+    cut_prefix(graph_module)          Cut(prefix, rest, names): rest(*prefix(inputs)) = graph_module(inputs)
 
 The prefix is what depends on inputs and public parameters alone. It is cut where the first secret parameter enters, runs at
-the client in float before anything is shared, and is gone from what the parties run.
+the client in float before anything is shared, and is gone from what the parties run. Public parameters behind a secret one are
+treated as secret.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ LISTED = 3
 
 @dataclass(frozen=True)
 class Cut:
-    """`prefix` gives a tuple: the inputs of `rest`, in order."""
+    """`prefix` gives a tuple: the inputs of `rest`, in order. `names`: the model's parameters that are in it."""
 
     prefix: fx.GraphModule
     rest: fx.GraphModule
+    names: tuple[str, ...]
 
 
 def matching(pattern: str, names: Iterable[str]) -> set[str]:
@@ -56,8 +58,8 @@ def matching(pattern: str, names: Iterable[str]) -> set[str]:
     return {name for name in names if form.fullmatch(name)}
 
 
-def mark_public(graph_module: fx.GraphModule, patterns: Sequence[str], frozen: Collection[str] = ()) -> tuple[str, ...]:
-    """Mark what the patterns make public; the names of the parameters that became so.
+def mark_public(graph_module: fx.GraphModule, patterns: Sequence[str], frozen: Collection[str] = ()) -> None:
+    """Mark the parameters that the patterns make public.
 
     A tensor that was computed from several parameters is public if all of them are, and secret where nobody knows what it was
     computed from. `frozen`: the names behind FROZEN. UsageError for a pattern that selects nothing.
@@ -73,9 +75,7 @@ def mark_public(graph_module: fx.GraphModule, patterns: Sequence[str], frozen: C
     for node in read:
         made_of = node.meta.get(MADE_OF)
         whole = not attribute(graph_module, str(node.target)).is_floating_point()  # places in gathers, which programs show
-        if whole or (made_of is not None and made_of <= chosen):
-            node.meta[PUBLIC] = True
-    return tuple(sorted(chosen))
+        node.meta[PUBLIC] = whole or (made_of is not None and made_of <= chosen)
 
 
 def _called(pattern: str) -> str:
@@ -98,8 +98,8 @@ def is_public(node: fx.Node) -> bool:
     return bool(node.meta.get(PUBLIC))
 
 
-def cut_prefix(graph_module: fx.GraphModule) -> Cut | None:
-    """Cut off what the client can compute alone; None where that is nothing. UsageError where nothing is left behind it."""
+def cut_prefix(graph_module: fx.GraphModule) -> Cut:
+    """Cut off what the client can compute alone. UsageError where that is nothing, or everything."""
     graph = graph_module.graph
     inside, fed = set[fx.Node](), set[fx.Node]()
     for node in graph.nodes:
@@ -113,12 +113,15 @@ def cut_prefix(graph_module: fx.GraphModule) -> Cut | None:
     output = next(node for node in graph.nodes if node.op == "output")
     work = [node for node in inside & fed if node.op == "call_function" and node.target not in VIEWS]
     if not work:
-        return None
+        what = "no operator depends on the input and public parameters alone, so that nothing would be gained"
+        raise UsageError(what, where="public", hint="Make public what comes first: the embedding, then blocks from the first on.")
     if all(operand in inside for operand in output.all_input_nodes):
         what = "every output depends on public parameters alone: the client can run this model without anybody"
         raise UsageError(what, where="public", hint="Make fewer parameters public.")
     border = [node for node in graph.nodes if node in inside and node in fed and any(user not in inside for user in node.users)]
-    return Cut(_prefix(graph_module, border, inside), _rest(graph_module, border, inside - fed))
+    prefix = _prefix(graph_module, border, inside)
+    names = {name for node in prefix.graph.nodes if node.op == "get_attr" for name in node.meta.get(MADE_OF) or ()}
+    return Cut(prefix, _rest(graph_module, border, inside - fed), tuple(sorted(names)))
 
 
 def _prefix(source: fx.GraphModule, border: Sequence[fx.Node], inside: Collection[fx.Node]) -> fx.GraphModule:

@@ -85,6 +85,13 @@ class Executable:
         return self.program_shapes if self.local is None else self.local.shapes
 
     @property
+    def private_part(self) -> Executable:
+        """What begins behind the part that the client computes alone: its inputs are those of the program."""
+        if self.local is None:
+            return self
+        return Executable(self.program, self.plan, self.module, model=self._model, key=self.key)
+
+    @property
     def program_shapes(self) -> list[tuple[int, ...]]:
         return [tuple(n.meta["val"].shape) for n in self.program.inputs()]
 
