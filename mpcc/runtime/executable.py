@@ -19,8 +19,8 @@ from mpcc.cost import Network
 from mpcc.errors import BundleError, OutsideRange, UsageError
 from mpcc.program import Program
 
-from .inputs import check_values, guard_of, unlike_inputs
-from .local_part import LocalPart, check_shapes
+from .inputs import check_shapes, check_values, cut_calls, guard_of, unlike_inputs
+from .local_part import LocalPart
 
 if TYPE_CHECKING:
     from mpcc.bundle import Bundle
@@ -119,7 +119,7 @@ class Executable:
         return outside(self.reference, self.plan, registry.approximations(), list(self.calls(*inputs)))
 
     def emulate(self, *inputs: Tensor, check: bool = True) -> Tensor | tuple[Tensor, ...]:
-        """The outputs in the engine's fixed point, without parties; a longer first dimension is cut into calls.
+        """The outputs in the engine's fixed point, without parties; longer first dimensions are cut into calls.
 
         Calls are batched, in as many threads as torch has, so thousands of images cost little more than their
         arithmetic. OutsideRange warnings say what of inputs and outputs is unlike calibration, and where inputs leave the
@@ -230,18 +230,16 @@ class Executable:
         check_values(self.program, inputs)
 
     def calls(self, *inputs: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Calls of the program: inputs cut along a longer first dimension, and what the public part makes of each."""
-        shapes = self.input_shapes
-        batch = shapes[0][0] if shapes and shapes[0] else 1
-        length = inputs[0].shape[0] if inputs and inputs[0].dim() else batch
-        for start in range(0, length, batch):
-            yield self.call(*(x[start : start + batch] for x in inputs))
+        """Calls of the program: inputs cut along longer first dimensions, and what the public part makes of each."""
+        for call in cut_calls(inputs, self.input_shapes):
+            yield self.call(*call)
 
     def call(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The checked inputs of the program for one call of the model."""
         found = inputs if self.local is None else self.local(*inputs)
         self.check(found)
         return found
+
 
 
 class RunningSession:

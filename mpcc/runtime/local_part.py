@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, fx
 
-from mpcc.errors import ShapeError
 from mpcc.ir.nn import inputs_of, shape_of
+
+from .inputs import check_shapes
 
 
 class LocalPart:
@@ -24,15 +23,3 @@ class LocalPart:
         with torch.no_grad():
             found = self.module(*inputs)
         return (found,) if isinstance(found, Tensor) else tuple(found)  # a file of one output gives it bare
-
-
-def check_shapes(inputs: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> None:
-    """ShapeError where the inputs of a call have other shapes than these."""
-    if len(inputs) != len(shapes):
-        raise ShapeError(f"{len(inputs)} inputs for a program of {len(shapes)}")
-    for value, shape in zip(inputs, shapes, strict=True):
-        if tuple(value.shape) != shape:
-            raise ShapeError(
-                f"an input of shape {tuple(value.shape)} for a program of {shape}",
-                hint="Compile the model for this shape, or reshape the input.",
-            )
