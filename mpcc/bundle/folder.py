@@ -19,10 +19,12 @@ MODEL_WEIGHTS = "model.onnx.data"
 OWNER = "owner.json"
 PUBLIC_FOLDER = "public"
 """The part of a bundle that the client and the dealer get."""
-FILES = (PLAN, MODEL, MODEL_WEIGHTS, PROGRAM, WEIGHTS, REPORT)
+PREFIX = "prefix.onnx"
+"""The public part of the model, where there is one: the client runs it in float on its input."""
+FILES = (PLAN, PREFIX, MODEL, MODEL_WEIGHTS, PROGRAM, WEIGHTS, REPORT)
 REQUIRED = (PLAN, PROGRAM, WEIGHTS, REPORT)
-PUBLIC = (PLAN, PROGRAM)
-"""All that the client and the dealer need, besides the manifest."""
+PUBLIC = (PLAN, PROGRAM, PREFIX)
+"""All that the client and the dealer need, besides the manifest; not every bundle has the last one."""
 PRIVATE = (WEIGHTS, MODEL, MODEL_WEIGHTS, OWNER)
 """What they must not have."""
 FRONT = "front.json"

@@ -18,7 +18,7 @@ from mpcc.errors import BundleError
 from mpcc.ir import kinds
 from mpcc.ir.strict_json import parsed
 
-from .folder import FILES, MANIFEST, PLAN, PUBLIC, PUBLIC_FOLDER, REQUIRED, check_bundle
+from .folder import FILES, MANIFEST, PLAN, PREFIX, PUBLIC, PUBLIC_FOLDER, REQUIRED, check_bundle
 from .owner import AGAIN, keyed
 
 FORMAT = "mpcc bundle 2"
@@ -41,7 +41,7 @@ class Manifest:
 
     def public(self) -> Manifest:
         """What the client and the dealer get of it."""
-        return replace(self, files={name: self.files[name] for name in PUBLIC})
+        return replace(self, files={name: self.files[name] for name in PUBLIC if name in self.files})
 
     def to_json(self) -> str:
         """Deterministic JSON text."""
@@ -61,7 +61,7 @@ def read_manifest(folder: Path) -> Manifest:
         _check(manifest)
         unknown = set(manifest.files) - set(FILES)
         missing = set(REQUIRED) - set(manifest.files)
-        if unknown or (missing and set(manifest.files) != set(PUBLIC)):
+        if unknown or (missing and not _is_public_part(manifest)):
             raise ValueError(f"unexpected files {sorted(unknown)}, missing files {sorted(missing)}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"damaged: {error}", where=MANIFEST, hint=AGAIN) from None
@@ -78,9 +78,14 @@ def _check(manifest: Manifest) -> None:
     kinds.text(manifest.created_by)
 
 
+def _is_public_part(manifest: Manifest) -> bool:
+    """Whether it lists what client and dealer get, and nothing else."""
+    return set(manifest.files) - {PREFIX} == set(PUBLIC) - {PREFIX}
+
+
 def check_whole(folder: Path, manifest: Manifest) -> None:
     """BundleError if this is the part of a bundle that has no weights."""
-    if set(manifest.files) == set(PUBLIC):
+    if _is_public_part(manifest):
         what = f"this is the part of a bundle for the client and the dealer ({PUBLIC_FOLDER}/), without the weights"
         raise BundleError(what, where=str(folder), hint="The server needs the whole bundle.")
 

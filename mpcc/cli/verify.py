@@ -71,7 +71,8 @@ def verify(
     with progress() as tell:
         from mpcc.verify.verification import Verification
 
-        inputs = _calls(executable, calibration)
+        inputs = [executable.call(*call) for call in _calls(executable, calibration)]
+        executable = executable.private_part
         found = Verification(executable, inputs[:count])
         rows = differences(found, tell)
         lines = found.site_errors()
@@ -153,6 +154,8 @@ def _calls(executable: Executable, calibration: Any) -> list[Call]:
     graph = executable.reference
     if graph is None:
         raise BundleError("the bundle has no float model to compare with", hint="Create it again with `mpcc optimize`.")
+    if executable.local is not None:
+        graph = executable.local.module
     if calibration is None:
         return synthesise(graph).judging()
     return [tuple(call) for call in calls(graph, load_calibration(calibration, executable.input_shapes))]
