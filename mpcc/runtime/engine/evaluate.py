@@ -5,21 +5,27 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from mpcc.ir import mpc, online
+from mpcc.ir import curve, mpc, online
 from mpcc.ir.info import info_of, weight_of
 from mpcc.ir.nn import size_of
 from mpcc.program.layout import Place
 from mpcc.program.program import Program, encode_tensor
 
+from ..native import trees
 from . import packing
 
 Env = dict[str, Any]
 """The values of nodes by name. A share that is absent (None) stands for zero."""
+
+
+KERNELS: Mapping[Any, Callable[..., Any]] = {curve.curve: trees.curve}
+"""What a party computes otherwise than the plain form says."""
 
 
 def takes_lead(target: Any) -> bool:
@@ -69,7 +75,9 @@ class Compiled:
     exchanges: list[list[Opening]] = field(default_factory=list)
 
 
-def compile_steps(program: Program, party: int) -> Compiled:
+def compile_steps(
+    program: Program, party: int, kernels: Mapping[Any, Callable[..., Any]] = MappingProxyType({})
+) -> Compiled:
     """Order the nodes by phase and level; after each step say what can be freed (only within the online phase)."""
     exchanges = [[_opening(program, place) for place in message.places] for message in program.messages]
     compiled = Compiled(segments=[[] for _ in range(len(exchanges) + 1)], exchanges=exchanges)
@@ -94,7 +102,7 @@ def compile_steps(program: Program, party: int) -> Compiled:
         )  # fmt: skip
         kwargs = dict(node.kwargs) | ({"lead": party == 0} if takes_lead(node.target) else {})
         getters = tuple(_getter(argument) for argument in node.args)
-        target: Callable[..., Any] = node.target  # type: ignore[assignment]
+        target: Any = kernels.get(node.target, node.target)
         places[place].append(Step(node.name, target, getters, kwargs, dead, target in mpc.VIEWS))
     return compiled
 
@@ -141,7 +149,7 @@ class Party:
 
     def __init__(self, program: Program, party: int) -> None:
         self.program, self.party = program, party
-        self.steps = compile_steps(program, party)
+        self.steps = compile_steps(program, party, KERNELS)
         weights: Env = {n.name: None for n in program.online.graph.nodes if weight_of(n) is not None}
         self.fixed: Env = weights | (encode_weights(program) if party == 0 else {})
         self.env: Env = {}
