@@ -316,7 +316,8 @@ class Lowering:
         seen = node.args[0].meta["range"]  # type: ignore[union-attr]
         pad = (float(seen.high) - float(seen.low)) * RANGE_PAD
         low, high = float(seen.low) - pad, float(seen.high) + pad
-        return products.polynomial(self.s, x, [float(c) for c in node.args[1]], low, high, self._out(node))  # type: ignore[union-attr, arg-type]
+        like = x.scale if any(user.target is mpc.select for user in node.args[0].users) else 1.0  # type: ignore[union-attr]
+        return products.polynomial(self.s, x, [*map(float, node.args[1])], low, high, self._out(node), like)  # type: ignore[arg-type]
 
     def curve(self, node: fx.Node) -> Secret:
         return curves.curve(self.s, self._secret(self._value(node.args[0])), node.args[1:], self._out(node), self.max_bits[node])

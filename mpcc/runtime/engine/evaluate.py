@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,12 +18,13 @@ from mpcc.program.program import Program, encode_tensor
 
 from ..native import trees
 from . import packing
+from .prepared import Prepared
 
 Env = dict[str, Any]
 """The values of nodes by name. A share that is absent (None) stands for zero."""
 
 
-KERNELS: Mapping[Any, Callable[..., Any]] = {curve.curve: trees.curve}
+KERNELS: dict[Any, Callable[..., Any]] = {curve.curve: trees.curve}
 """What a party computes otherwise than the plain form says."""
 
 
@@ -75,10 +75,11 @@ class Compiled:
     exchanges: list[list[Opening]] = field(default_factory=list)
 
 
-def compile_steps(
-    program: Program, party: int, kernels: Mapping[Any, Callable[..., Any]] = MappingProxyType({})
-) -> Compiled:
-    """Order the nodes by phase and level; after each step say what can be freed (only within the online phase)."""
+def compile_steps(program: Program, party: int, instead: Mapping[Any, Callable[..., Any]] | None = None) -> Compiled:
+    """Order the nodes by phase and level; after each step say what can be freed (only within the online phase).
+
+    `instead`: what stands for some kernels.
+    """
     exchanges = [[_opening(program, place) for place in message.places] for message in program.messages]
     compiled = Compiled(segments=[[] for _ in range(len(exchanges) + 1)], exchanges=exchanges)
     places: list[list[Step]] = [compiled.setup, compiled.offline, *compiled.segments]
@@ -102,8 +103,9 @@ def compile_steps(
         )  # fmt: skip
         kwargs = dict(node.kwargs) | ({"lead": party == 0} if takes_lead(node.target) else {})
         getters = tuple(_getter(argument) for argument in node.args)
-        target: Any = kernels.get(node.target, node.target)
-        places[place].append(Step(node.name, target, getters, kwargs, dead, target in mpc.VIEWS))
+        target: Callable[..., Any] = node.target  # type: ignore[assignment]
+        run = (instead or {}).get(target, target)
+        places[place].append(Step(node.name, run, getters, kwargs, dead, target in mpc.VIEWS))
     return compiled
 
 
@@ -149,9 +151,10 @@ class Party:
 
     def __init__(self, program: Program, party: int) -> None:
         self.program, self.party = program, party
-        self.steps = compile_steps(program, party, KERNELS)
         weights: Env = {n.name: None for n in program.online.graph.nodes if weight_of(n) is not None}
         self.fixed: Env = weights | (encode_weights(program) if party == 0 else {})
+        self.prepared = Prepared(self.fixed.values())
+        self.steps = compile_steps(program, party, KERNELS | {online.weight_product: self.prepared.weight_product})
         self.env: Env = {}
         self.opened_weights = [n for n in program.online.graph.nodes if n.target is online.open_weight]
         self.revealed = [str(program.nodes[name].args[0]) for name, _ in program.outputs]
