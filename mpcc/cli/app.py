@@ -100,7 +100,10 @@ for registered in app.registered_commands:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from mpcc.runtime.native import library as gates
+
         typer.echo(f"mpcc {version('mpcc')}")
+        typer.echo(f"spline gates: {gates.description()}")
         raise typer.Exit
 
 

@@ -39,9 +39,12 @@ def test_help_has_the_commands_and_examples(mpcc: Mpcc) -> None:
 def test_the_version_and_python_dash_m(mpcc: Mpcc) -> None:
     from importlib.metadata import version
 
-    assert mpcc("--version").out == f"mpcc {version('mpcc')}\n"
+    from mpcc.runtime.native import library
+
+    lines = mpcc("--version").out.splitlines()
+    assert lines == [f"mpcc {version('mpcc')}", f"spline gates: {library.description()}"]
     done = subprocess.run([sys.executable, "-m", "mpcc", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"mpcc {version('mpcc')}\n"
+    assert done.stdout.splitlines() == lines
 
 
 def test_optimize_as_json(mpcc: Mpcc, model: Path, calibration: Path, tmp_path: Path) -> None:
