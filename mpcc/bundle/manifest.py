@@ -31,10 +31,12 @@ MANIFEST, PLAN, MODEL, PROGRAM, WEIGHTS, REPORT = (
 )
 MODEL_WEIGHTS = "model.onnx.data"
 """The weights of model.onnx when it is too large for one file."""
-FILES = (PLAN, MODEL, MODEL_WEIGHTS, PROGRAM, WEIGHTS, REPORT)
+PREFIX = "prefix.onnx"
+"""The public part of the model, where there is one: the client runs it in float on its input."""
+FILES = (PLAN, PREFIX, MODEL, MODEL_WEIGHTS, PROGRAM, WEIGHTS, REPORT)
 REQUIRED = (PLAN, PROGRAM, WEIGHTS, REPORT)
-PUBLIC = (PLAN, PROGRAM)
-"""All that the client and the dealer need, besides the manifest."""
+PUBLIC = (PLAN, PROGRAM, PREFIX)
+"""All that the client and the dealer need, besides the manifest; not every bundle has the last one."""
 PRIVATE = (WEIGHTS, MODEL, MODEL_WEIGHTS, OWNER)
 """What they must not have."""
 
@@ -57,7 +59,7 @@ class Manifest:
 
     def public(self) -> Manifest:
         """What the client and the dealer get of it."""
-        return replace(self, files={name: self.files[name] for name in PUBLIC})
+        return replace(self, files={name: self.files[name] for name in PUBLIC if name in self.files})
 
     def to_json(self) -> str:
         """Deterministic JSON text."""
@@ -79,7 +81,7 @@ def read_manifest(folder: Path) -> Manifest:
         _check(manifest)
         unknown = set(manifest.files) - set(FILES)
         missing = set(REQUIRED) - set(manifest.files)
-        if unknown or (missing and set(manifest.files) != set(PUBLIC)):
+        if unknown or (missing and not _is_public_part(manifest)):
             raise ValueError(f"unexpected files {sorted(unknown)}, missing files {sorted(missing)}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"damaged: {error}", where=MANIFEST, hint=AGAIN) from None
@@ -96,9 +98,14 @@ def _check(manifest: Manifest) -> None:
     kinds.text(manifest.created_by)
 
 
+def _is_public_part(manifest: Manifest) -> bool:
+    """Whether it lists what client and dealer get, and nothing else."""
+    return set(manifest.files) - {PREFIX} == set(PUBLIC) - {PREFIX}
+
+
 def check_whole(folder: Path, manifest: Manifest) -> None:
     """BundleError if this is the part of a bundle that has no weights."""
-    if set(manifest.files) == set(PUBLIC):
+    if _is_public_part(manifest):
         what = f"this is the part of a bundle for the client and the dealer ({PUBLIC_FOLDER}/), without the weights"
         raise BundleError(what, where=str(folder), hint="The server needs the whole bundle.")
 

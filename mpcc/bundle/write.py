@@ -19,19 +19,25 @@ from .manifest import Manifest, created_by, hash_of
 from .owner import PUBLIC_FOLDER, version_of, write_key
 from .weights import write_weights
 
+LARGEST_PREFIX = 2**31
+"""Bytes of one ONNX file (protobuf's limit)."""
 FRONT = "front.json"
 """The file that marks the folder of a Pareto front."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The contents of a bundle. `module`: the rewritten nn-level graph, if available. `report`: HTML text. `key`: the owner's."""
+    """The contents of a bundle. `module`: the rewritten nn-level graph, if available. `report`: HTML text. `key`: the owner's.
+
+    `prefix`: the public part of the model, which the client computes alone.
+    """
 
     plan: Plan
     program: Program
     key: bytes
     report: str
     module: fx.GraphModule | None = None
+    prefix: fx.GraphModule | None = None
 
 
 def save(contents: Contents, folder: str | Path) -> Path:
@@ -40,6 +46,8 @@ def save(contents: Contents, folder: str | Path) -> Path:
     with replaced(place) as new:
         files.write(new / names.PLAN, contents.plan.to_json())
         _write_model(contents.module, new / names.MODEL)
+        if contents.prefix is not None:
+            _write_prefix(contents.prefix, new / names.PREFIX)
         files.write(new / names.PROGRAM, contents.program.to_json())
         write_weights(contents.program.constants, new / names.WEIGHTS)
         files.write(new / names.REPORT, contents.report)
@@ -66,7 +74,7 @@ def _write_public(manifest: Manifest, folder: Path) -> None:
     """Exactly what the client and the dealer may have, in a folder of its own."""
     public = folder / PUBLIC_FOLDER
     public.mkdir()
-    for name in names.PUBLIC:
+    for name in filter(manifest.files.__contains__, names.PUBLIC):
         files.write(public / name, (folder / name).read_bytes())
     files.write(public / names.MANIFEST, manifest.public().to_json())
 
@@ -81,6 +89,19 @@ def _write_model(module: fx.GraphModule | None, path: Path) -> None:
         export_onnx(module, path)
     except MpccError:
         path.unlink(missing_ok=True)
+
+
+def _write_prefix(prefix: fx.GraphModule, path: Path) -> None:
+    """Write the public part. BundleError where ONNX lacks one of its operators: nobody could run the bundle without it."""
+    from mpcc.frontend.export import export_onnx
+
+    try:
+        export_onnx(prefix, path)
+    except MpccError as error:
+        hint = "Make fewer parameters public, so that the operator is in the part that runs privately."
+        raise BundleError(f"the public part of the model cannot be written: {error.what}", where=error.where, hint=hint) from None
+    if not path.stat().st_size < LARGEST_PREFIX:
+        raise BundleError("the public part of the model has 2 GiB or more", where=path.name, hint="Make fewer parameters public.")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from mpcc.errors import Measured, MpccError, Renamed
+from mpcc.runtime.native import library as gates
 
 from . import benchmark, count, keys, networks, optimize, passes, profile, protocols, recipes, run, tune, verify
 from .screen import emit, say
@@ -97,6 +98,7 @@ for registered in app.registered_commands:
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"mpcc {version('mpcc')}")
+        typer.echo(f"spline gates: {gates.description()}")
         raise typer.Exit
 
 

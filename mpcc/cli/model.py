@@ -65,7 +65,11 @@ def graph(found: Source, input_shapes: Sequence[str] | None) -> GraphModule:
     if found.bundle is not None:
         from mpcc.bundle import open_bundle
 
-        return capture(open_bundle(found.bundle).model)
+        opened = open_bundle(found.bundle)
+        if opened.prefix_file is not None:
+            what = "this bundle's model begins behind a public part, which would be lost"
+            raise UsageError(what, where=str(found.bundle), hint="Give the model that the bundle was made of, with --public.")
+        return capture(opened.model)
     try:
         limits = Limits().times(found.size_limit)
         return capture(found.model, found.example_inputs, input_shapes=shapes(input_shapes), limits=limits)

@@ -61,6 +61,7 @@ def optimize(
     machine: options.Machine = None,
     calibration: options.Calibration = None,
     input_range: options.InputRange = None,
+    public: options.Public = None,
     level: Annotated[
         str, typer.Option(
             metavar="LEVEL",
@@ -106,6 +107,8 @@ def optimize(
     objective = Objective(cast("Level", level), metric, budget, None if max_drop is None else _fraction(max_drop))
     if pareto and (budget or max_drop or plan):
         raise UsageError("--pareto cannot be combined with --budget, --max-drop or --plan")
+    if pareto and public:
+        raise UsageError("--pareto cannot be combined with --public")
     if recipe is not None:
         parse(recipe)
         if pareto or plan:
@@ -141,7 +144,7 @@ def optimize(
 
             draw(front(captured, **given), place, as_json)
             return
-        made = run(captured, plan=chosen, recipe=recipe, observe=observe, **given)
+        made = run(captured, plan=chosen, recipe=recipe, public=public or (), observe=observe, **given)
         tell("write", 0, 1)
         made.save(place)
         tell("write", 1, 1)
@@ -194,12 +197,13 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "estimate": json.loads(made.estimate.to_json()),
         "baseline": json.loads(made.baseline.to_json()),
         "errors": dict(made.errors),
+        "public": list(made.public),
         "calibrated": made.calibrated,
         "calibration": made.basis.document(),
         "machine": dict(made.estimate.machine),
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
-        "security": security.statement(),
+        "security": security.statement(public=made.public),
     }
 
 
@@ -231,7 +235,7 @@ def show(made: Optimized, place: Path) -> None:
     for line in gains(made):
         out.print(line, highlight=False)
     out.print()
-    out.print(security.statement(), highlight=False)
+    out.print(security.statement(public=made.public), highlight=False)
     out.print()
     out.print(f"Bundle: {place}   (report: {place / 'report.html'})", highlight=False)
     out.print(f"For the client and the dealer: {place / 'public'}   (everything else holds the weights)", highlight=False)

@@ -35,6 +35,14 @@ SizeLimit = Annotated[
     float,
     typer.Option(metavar="TIMES", min=1, help="Accept model files this many times as large as usual (20,000 nodes, 8 GiB)."),
 ]
+Public = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Parameters that everybody may know: 'backbone.*', 'blocks.0-9.*', or frozen (those that do not train). What "
+        "depends on them and the input alone is computed by the client, for nothing; may be repeated.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 NETWORK_HELP = "lan, wan, or RTT,BANDWIDTH, e.g. 20ms,100MB/s."
 Network = Annotated[str, typer.Option(metavar="NETWORK", help=NETWORK_HELP)]

@@ -139,7 +139,7 @@ def here(
     executable = Executable.load(bundle)
     once = calls(inputs, executable.input_shapes)
     watch = Watch(executable.guard, strict)
-    watch.inputs(once)
+    watch.inputs([executable.call(*call) for call in once])
     asked, done = once * repeat, []
     with progress() as tell:
         with executable.session(network=link, insecure_dealer=insecure_dealer, progress=tell) as session:

@@ -59,6 +59,7 @@ def verify(
     """
     from mpcc.bundle import open_bundle
     from mpcc.errors import CheckFailed
+    from mpcc.runtime.executable import Executable
     from mpcc.verify import findings
 
     opened = open_bundle(bundle)
@@ -66,7 +67,8 @@ def verify(
     with progress() as tell:
         from mpcc.verify.verification import Verification
 
-        inputs = _calls(executable, calibration)
+        inputs = [executable.call(*call) for call in _calls(executable, calibration)]
+        executable = executable.private_part
         found = Verification(executable, inputs[:count])
         rows = differences(found, tell)
         lines = found.site_errors()
@@ -142,6 +144,8 @@ def _calls(executable: Executable, calibration: Any) -> list[Call]:
     graph = executable.reference
     if graph is None:
         raise BundleError("the bundle has no float model to compare with", hint="Create it again with `mpcc optimize`.")
+    if executable.local is not None:
+        graph = executable.local.module
     if calibration is None:
         return synthesise(graph).judging()
     return [tuple(call) for call in calls(graph, load_calibration(calibration, executable.input_shapes))]

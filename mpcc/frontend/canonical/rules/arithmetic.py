@@ -181,7 +181,7 @@ def bounded(value: torch.Tensor, least: float = _MINUS_INFINITY) -> torch.Tensor
 def bounded_constant(constant: Constant, least: float = _MINUS_INFINITY) -> Constant:
     """The same constant if nothing in it means minus infinity."""
     value = bounded(constant.value, least)
-    return constant if torch.equal(value, constant.value.float()) else Constant(value, stem=constant.stem)
+    return constant if torch.equal(value, constant.value.float()) else constant.became(value)
 
 
 def _masked(b: Builder, x: Operand, keep: torch.Tensor) -> Any:
