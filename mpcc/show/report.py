@@ -56,6 +56,7 @@ def _values(plan: Plan, program: Program) -> dict[str, Any]:
         "notes": plan.notes,
         "choices": [(site, describe(plan, site)) for site in plan.choices],
         "security": security,
+        "public": plan.notes.get("public", ()),
         "digest": program.digest,
     }
 
