@@ -84,7 +84,7 @@ def test_wire_bytes_are_uniform_for_two_different_inputs(function: Callable[...,
     for seen in (found, {name: [opened(made, run) for run in runs] for name, runs in found.items()}):
         tables = [frequencies(seen[name]) for name in INPUTS]
         for name, table in zip(INPUTS, tables, strict=True):
-            assert table.sum() > 40_000
+            assert table.sum() > 25_000  # a hundred of each byte
             assert stats.chisquare(table).pvalue > UNLIKELY, name
             assert constancy(seen[name]) > UNLIKELY, name
         assert stats.chi2_contingency(np.stack(tables)).pvalue > UNLIKELY
