@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 TITLE = "Who can see what"
 
 SUMMARY = (
@@ -76,6 +78,8 @@ SERVED_HERE = (
     "server, helper and dealer run on this machine, so whoever controls it can read every input and the weights. This is for "
     "trying out: it protects nobody. docs/serving.md says how each role runs at an organisation of its own."
 )
+MOST_NAMED = 4
+"""Public parameters that the statement names; plan.json lists all of them."""
 
 INSECURE_DEALER = (
     "the server generates the correlated randomness itself (insecure dealer), so it knows every mask and can read the "
@@ -88,9 +92,23 @@ ONE_MACHINE = (
 )
 
 
-def statement(*, insecure_dealer: bool = False) -> str:
-    """The security statement as plain text."""
-    lines = [f"{TITLE}: {SUMMARY}", *(f"* {name}: {text}" for name, text in POINTS)]
+def points(public: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """The points of the statement, for a model whose parameters `public` were made public by their owner."""
+    if not public:
+        return POINTS
+    named = ", ".join(public[:MOST_NAMED]) + (f" and {len(public) - MOST_NAMED} more" if len(public) > MOST_NAMED else "")
+    made = (
+        "The public parameters",
+        f"({len(public)}: {named}) are in the part of the model that the client has and computes in the clear, before "
+        "anything is shared; the server learns nothing of that. All other weights stay secret.",
+    )
+    place = [name for name, _ in POINTS].index("The weights") + 1
+    return (*POINTS[:place], made, *POINTS[place:])
+
+
+def statement(*, insecure_dealer: bool = False, public: Sequence[str] = ()) -> str:
+    """The security statement as plain text. `public`: the names of the parameters that are no secret."""
+    lines = [f"{TITLE}: {SUMMARY}", *(f"* {name}: {text}" for name, text in points(public))]
     if insecure_dealer:
         lines.insert(0, f"NOT PRIVATE: {INSECURE_DEALER}")
     return "\n".join(lines)

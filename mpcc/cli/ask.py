@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
+from . import early, options
 from .screen import emit, say
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def ask(
     """Ask a served model, without showing the picture to any of its servers."""
     from mpcc.client import Client
 
+    early.read([*pictures, server_authority, helper_authority], "mpcc ask")
+    early.written(output)
     with Client(
         server.split(","), helper.split(","), server_authority=server_authority, helper_authority=helper_authority,
         digest=digest, strict=strict, allow_plain=plain,

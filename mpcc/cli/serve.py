@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from . import early, options
 from .screen import say
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def serve(
     """Serve a bundle over HTTP to clients that only share their inputs."""
     from mpcc.errors import UsageError
 
+    early.bundle(bundle)
+    early.read([config, http_certificate, http_key], "mpcc serve")
     check_installed()
     limits = _limits(batch, in_flight)
     if role is None and config is None:

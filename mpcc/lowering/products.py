@@ -115,10 +115,13 @@ def square(s: Scaler, x: Secret, out: tuple[float, float], cap: float) -> Secret
     return Secret(_power_sum(s, x, 0, f, [0, 0, 1]), scale, *out)
 
 
-def polynomial(s: Scaler, x: Secret, coefficients: Sequence[float], low: float, high: float, out: tuple[float, float]) -> Secret:
+def polynomial(
+    s: Scaler, x: Secret, coefficients: Sequence[float], low: float, high: float, out: tuple[float, float], unit_of: float = 1.0
+) -> Secret:
     """sum_k coefficients[k] x^k from one opening: the powers of the mask come from the dealer.
 
-    The variable is moved to the middle of its range (free), so that its bits are spent where it lives.
+    The variable is moved to the middle of its range (free), so that its bits are spent where it lives. The result's scale is a
+    power of two times the mantissa of `unit_of`: that of a value that it will be added to.
     """
     degree = len(coefficients) - 1
     if degree == 0:
@@ -131,7 +134,9 @@ def polynomial(s: Scaler, x: Secret, coefficients: Sequence[float], low: float, 
     f = s.shift_to(x, power_bits - math.log2(radius))
     unit = x.scale / 2**f
     used = degree * math.log2(radius * abs(unit))
-    target = 2.0 ** math.floor(min(room, used + COEFFICIENT_BITS + SPARE_COEFFICIENT_BITS))
+    mantissa = 2.0 * math.frexp(abs(unit_of))[0]
+    bits = min(room, used + COEFFICIENT_BITS + SPARE_COEFFICIENT_BITS) - math.log2(mantissa)
+    target = mantissa * 2.0 ** math.floor(bits)
     integers = [round(a * target / unit**k) for k, a in enumerate(moved)]
     node = _power_sum(s, x, round(middle * x.scale), f, integers)
     return Secret(node, target, *out)

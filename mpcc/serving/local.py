@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpcc.bundle.owner import PUBLIC_FOLDER
+from mpcc.bundle.folder import PUBLIC_FOLDER
 from mpcc.errors import PartyError
 from mpcc.runtime.net.authority import make
 from mpcc.runtime.net.handshake import DEALER, HELPER, SERVER

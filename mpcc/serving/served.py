@@ -45,6 +45,9 @@ class Served:
     @staticmethod
     def of(bundle: Bundle, batches: Sequence[int] = (1,)) -> Served:
         """UsageError for sizes that mean nothing, UnsupportedOperator where a program cannot be batched."""
+        if bundle.prefix_file is not None:
+            what = "the bundle has a public part, which clients would have to compute in float: thin clients cannot"
+            raise UsageError(what, where=str(bundle.folder), hint="Make a bundle without --public to serve it.")
         sizes = sorted({1, *batches})
         if sizes[0] < 1 or sizes[-1] > MOST_BATCH:
             raise UsageError(f"invalid batch sizes {', '.join(map(str, batches))}", hint=f"whole numbers from 1 to {MOST_BATCH}")
