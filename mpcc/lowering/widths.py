@@ -3,7 +3,9 @@
     X truncated at its opening by f bits      |X| < 2^m: m + 2 bits (see `ir.online`), and SPARE for what was never seen
     X multiplied untruncated, or summed       as many as are needed of the result: arithmetic modulo 2^k needs k bits
     X compared on a window of bits            up to the window's sign bit
-    X truncated by each party alone, revealed all 64: the error of a local truncation is 1 / 2^(ring)
+    X truncated by each party alone         f bits more than are needed of the result: right modulo 2^K, it is so modulo 2^(K - f)
+    X on the grid of a spline gate          those of the place and of the piece
+    X revealed                              all 64
 
 A program is lowered twice: with all bits, and once more with these. Whole bytes travel, so widths are multiples of 8.
 """
@@ -16,7 +18,7 @@ from typing import Any
 
 from torch import fx
 
-from mpcc.ir import comparison_circuit, mpc, online
+from mpcc.ir import comparison_circuit, curve, mpc, online
 from mpcc.ir.ring import RING_BITS
 
 SPARE = 1
@@ -45,6 +47,12 @@ def _asked(
     """How many low bits of a node its user needs, for each operand that it is."""
     if user.target in PASSES_ON or user.target is online.open_:
         yield needed[user]
+        return
+    if user.target is online.truncate_locally:
+        yield min(RING_BITS, needed[user] + _number(user.args[1]))
+        return
+    if user.target is curve.curve:
+        yield _number(user.args[3]) + _number(user.args[4]) if node is user.args[0] else RING_BITS
         return
     if user.target is online.leaves:
         yield _number(user.args[2]) + comparison_circuit.WINDOW_BITS + 1 if node is user.args[0] else RING_BITS

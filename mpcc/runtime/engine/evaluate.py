@@ -10,17 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from mpcc.ir import mpc, online
+from mpcc.ir import curve, mpc, online
 from mpcc.ir.info import info_of, weight_of
 from mpcc.ir.nn import size_of
 from mpcc.program.layout import Place
 from mpcc.program.program import Program, encode_tensor
 
+from ..native import trees
 from . import packing
 from .prepared import Prepared
 
 Env = dict[str, Any]
 """The values of nodes by name. A share that is absent (None) stands for zero."""
+
+
+KERNELS: dict[Any, Callable[..., Any]] = {curve.curve: trees.curve}
+"""What a party computes otherwise than the plain form says."""
 
 
 def takes_lead(target: Any) -> bool:
@@ -149,7 +154,7 @@ class Party:
         weights: Env = {n.name: None for n in program.online.graph.nodes if weight_of(n) is not None}
         self.fixed: Env = weights | (encode_weights(program) if party == 0 else {})
         self.prepared = Prepared(self.fixed.values())
-        self.steps = compile_steps(program, party, {online.weight_product: self.prepared.weight_product})
+        self.steps = compile_steps(program, party, KERNELS | {online.weight_product: self.prepared.weight_product})
         self.env: Env = {}
         self.opened_weights = [n for n in program.online.graph.nodes if n.target is online.open_weight]
         self.revealed = [str(program.nodes[name].args[0]) for name, _ in program.outputs]
