@@ -58,8 +58,7 @@ def configuration(
 
 def check_public(bundle: Path, role: str) -> None:
     """SecurityError where a client or a dealer was given more of a bundle than it may have."""
-    from mpcc.bundle.manifest import PRIVATE
-    from mpcc.bundle.owner import PUBLIC_FOLDER
+    from mpcc.bundle.folder import PRIVATE, PUBLIC_FOLDER
 
     found = [name for name in PRIVATE if (bundle / name).exists()]
     if role != SERVER and found:
@@ -78,6 +77,7 @@ def take_part(
     The client learns what of its inputs and outputs is unlike calibration.
     """
     from mpcc.bundle import open_bundle
+    from mpcc.runtime.executable import Executable
     from mpcc.runtime.inputs import guard_of
     from mpcc.runtime.session.standalone import run_party
 
@@ -86,9 +86,9 @@ def take_part(
     from .tensors import calls
 
     opened = open_bundle(bundle, weights=config.role == SERVER)
-    shapes = [tuple(node.meta["val"].shape) for node in opened.program.inputs()]
     expected = predicted.elsewhere(opened.program, opened.plan)
-    once = calls(inputs, shapes) if inputs else []
+    executable = Executable.of(opened)
+    once = [executable.call(*call) for call in calls(inputs, executable.input_shapes)] if inputs else []
     if config.role != CLIENT:
         return run_party(opened.program, opened.manifest.model_version, config), expected, []
     watch = Watch(guard_of(opened.plan, opened.program), strict)

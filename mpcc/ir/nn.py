@@ -20,6 +20,10 @@ from .names import free_name
 
 aten = torch.ops.aten
 
+MADE_OF, PUBLIC = "made_of", "public"
+"""Metadata of a `get_attr` node: the model's own tensors whose values are in what it reads (None: unknown), and whether its
+owner made it public (absent: no)."""
+
 Kind = Literal["product", "site", "arithmetic", "view"]
 
 

@@ -11,7 +11,7 @@ from mpcc.ir.info import info_of
 from mpcc.ir.nn import size_of
 
 from .layout import Place
-from .program import WORD, Program, from_seed
+from .program import WORD, Program, from_seed, receivers
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Dealt:
-    """Correlated randomness of one kind: how many tensors, and words that come from seeds or travel to party 1."""
+    """Correlated randomness of one kind: how many tensors, and words that come from seeds or travel (on both links)."""
 
     kind: str
     phase: str
@@ -66,7 +66,8 @@ def dealt(program: Program) -> list[Dealt]:
         source, phase = sources[name], str(info_of(program.nodes[share]).phase)
         key = KINDS.get(source.target, str(getattr(source.target, "__name__", source.target))), phase
         tensors[key] += 1
-        (seeded if from_seed(source) else travelling)[key] += size_of(source)
+        seeded[key] += size_of(source) * from_seed(source)
+        travelling[key] += size_of(source) * receivers(source)
     rows = [Dealt(*key, count, seeded[key], travelling[key]) for key, count in tensors.items()]
     return sorted(rows, key=lambda row: -(row.seeded_words + row.travelling_words))
 
@@ -85,6 +86,8 @@ KINDS = {
     dealer.sign: "sign bits of comparisons",
     dealer.mask_products: "products of comparisons' masks",
     dealer.packed: "random bits, packed",
+    dealer.roots: "roots of trees",
+    dealer.tree: "keys of trees",
 }
 
 
@@ -92,7 +95,7 @@ def _sent(program: Program, place: Place) -> Sent:
     node = program.nodes[place.name]
     origin = info_of(node).origin
     bits = node.target is online.open_bits
-    width = 1 if bits else 8 * sum(plane.size for plane in place.planes)
+    width = 1 if bits else sum(plane.bits for plane in place.planes)
     values = size_of(node) * (64 if bits else 1)
     return Sent(origin.site or origin.layer, origin.primitive, width, values, place.bytes)
 

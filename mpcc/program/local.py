@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import fx
 
-from mpcc.ir import comparison_circuit, mpc, online
+from mpcc.ir import comparison_circuit, curve, mpc, online
 from mpcc.ir.nn import shape_of, size_of
 
 from .rounds import Message
@@ -29,12 +29,14 @@ CONV = 12
 
 @dataclass(frozen=True)
 class Local:
-    """Kernels run, torch operations that they call, elements that these write, multiply-adds of ring products."""
+    """Kernels run, torch operations that they call, elements that these write, multiply-adds of ring products, and words of the
+    leaves of spline gates."""
 
     kernels: float = 0
     calls: float = 0
     elements: float = 0
     macs: float = 0
+    leaves: float = 0
 
     def __add__(self, other: Local) -> Local:
         return Local(
@@ -42,6 +44,7 @@ class Local:
             self.calls + other.calls,
             self.elements + other.elements,
             self.macs + other.macs,
+            self.leaves + other.leaves,
         )
 
     @staticmethod
@@ -184,6 +187,16 @@ def select(node: fx.Node, lead: bool) -> Local:
     return Local.passes(calls, size_of(node))
 
 
+# ---- spline gates --------------------------------------------------------------------------------------------------
+
+
+def of_gate(node: fx.Node, lead: bool) -> Local:
+    """Views and one call of the compiled kernel, or of numpy: a hash for two words of each leaf, and a number for each word."""
+    _, _, _, depth, _, _, table, _ = node.args
+    assert isinstance(depth, int) and isinstance(table, (list, tuple))
+    return Local(0, 8, 0, 0, size_of(node) * len(table) << depth)
+
+
 # ---- linear --------------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +237,7 @@ RULES: dict[Any, Callable[[fx.Node, bool], Local]] = {
     online.and_planes: and_planes,
     online.bit_number: bit_number,
     online.select: select,
+    curve.curve: of_gate,
     online.combine: combine,
     online.total: total,
     online.truncate_locally: truncate_locally,

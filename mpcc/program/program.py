@@ -32,7 +32,8 @@ class Cost:
     """Exact communication between the two parties, and from the dealer.
 
     A round is one exchange of messages (both directions at once) or one message one way; bytes count both directions.
-    `dealer_bytes` go from the dealer to party 1 (masks are expanded from seeds, only derived values travel).
+    `dealer_bytes` go from the dealer to party 1 (masks are expanded from seeds, only derived values travel); what is common
+    to both parties goes to party 0 as well. Both links are counted.
     """
 
     rounds: int
@@ -95,7 +96,7 @@ class Program:
         for share, source in self.correlations:
             if not from_seed(sources[source]):
                 node = self.nodes[share]
-                derived[info_of(node).phase == "setup"] += size_of(node) * WORD
+                derived[info_of(node).phase == "setup"] += size_of(node) * WORD * receivers(sources[source])
         return Cost(
             rounds=len(self.messages) + 1,
             bytes=2 * WORD * sum(m.words for m in self.messages) + WORD * one_way_words(graph, online.reveal),
@@ -148,6 +149,11 @@ class Program:
 def from_seed(source: fx.Node) -> bool:
     """Whether both shares of a dealer value expand from the parties' seeds (it is random itself)."""
     return source.target in dealer.RANDOM - dealer.DEALERS_OWN
+
+
+def receivers(source: fx.Node) -> int:
+    """How many parties a dealer value is sent to."""
+    return 0 if from_seed(source) else 2 if source.target in dealer.COMMON else 1
 
 
 def encode_tensor(value: Tensor, scale: float) -> Tensor:

@@ -57,4 +57,5 @@ def _seconds(amount: Local, compute: Compute) -> float:
         + amount.calls * compute.per_call
         + amount.elements * compute.per_element
         + amount.macs * compute.per_mac
+        + amount.leaves * compute.per_leaf
     )

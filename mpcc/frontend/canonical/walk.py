@@ -54,7 +54,7 @@ class Walk:
         if self.is_nested:
             raise NeedsFunctional(node)
         if isinstance(value, Constant):
-            return Constant(value.value.clone(), stem=value.stem, trainable=value.trainable, written=True)
+            return value.became(value.value.clone(), trainable=value.trainable, written=True)
         return value
 
     def lookup(self, argument: Any) -> Any:

@@ -10,16 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from mpcc.ir import mpc, online
+from mpcc.ir import curve, mpc, online
 from mpcc.ir.info import info_of, weight_of
 from mpcc.ir.nn import size_of
 from mpcc.program.layout import Place
 from mpcc.program.program import Program, encode_tensor
 
+from ..native import trees
 from . import packing
+from .prepared import Prepared
 
 Env = dict[str, Any]
 """The values of nodes by name. A share that is absent (None) stands for zero."""
+
+
+KERNELS: dict[Any, Callable[..., Any]] = {curve.curve: trees.curve}
+"""What a party computes otherwise than the plain form says."""
 
 
 def takes_lead(target: Any) -> bool:
@@ -69,8 +75,11 @@ class Compiled:
     exchanges: list[list[Opening]] = field(default_factory=list)
 
 
-def compile_steps(program: Program, party: int) -> Compiled:
-    """Order the nodes by phase and level; after each step say what can be freed (only within the online phase)."""
+def compile_steps(program: Program, party: int, instead: Mapping[Any, Callable[..., Any]] | None = None) -> Compiled:
+    """Order the nodes by phase and level; after each step say what can be freed (only within the online phase).
+
+    `instead`: what stands for some kernels.
+    """
     exchanges = [[_opening(program, place) for place in message.places] for message in program.messages]
     compiled = Compiled(segments=[[] for _ in range(len(exchanges) + 1)], exchanges=exchanges)
     places: list[list[Step]] = [compiled.setup, compiled.offline, *compiled.segments]
@@ -95,7 +104,8 @@ def compile_steps(program: Program, party: int) -> Compiled:
         kwargs = dict(node.kwargs) | ({"lead": party == 0} if takes_lead(node.target) else {})
         getters = tuple(_getter(argument) for argument in node.args)
         target: Callable[..., Any] = node.target  # type: ignore[assignment]
-        places[place].append(Step(node.name, target, getters, kwargs, dead, target in mpc.VIEWS))
+        run = (instead or {}).get(target, target)
+        places[place].append(Step(node.name, run, getters, kwargs, dead, target in mpc.VIEWS))
     return compiled
 
 
@@ -141,9 +151,10 @@ class Party:
 
     def __init__(self, program: Program, party: int) -> None:
         self.program, self.party = program, party
-        self.steps = compile_steps(program, party)
         weights: Env = {n.name: None for n in program.online.graph.nodes if weight_of(n) is not None}
         self.fixed: Env = weights | (encode_weights(program) if party == 0 else {})
+        self.prepared = Prepared(self.fixed.values())
+        self.steps = compile_steps(program, party, KERNELS | {online.weight_product: self.prepared.weight_product})
         self.env: Env = {}
         self.opened_weights = [n for n in program.online.graph.nodes if n.target is online.open_weight]
         self.revealed = [str(program.nodes[name].args[0]) for name, _ in program.outputs]

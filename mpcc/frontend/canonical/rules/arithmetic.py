@@ -123,7 +123,8 @@ def power(b: Builder, x: Value, exponent: Any) -> Any:
             return b.emit(aten.pow.Tensor_Scalar, x, whole)
         if whole < 0:
             return b.do(aten.reciprocal.default, power(b, x, -whole))
-    raise Decline(f"the power {exponent} of a secret value")
+        return Constant(torch.ones(shape(x)))
+    return b.do(aten.exp.default, b.mul(b.do(aten.log.default, x), exponent))  # a power that is no number below zero either
 
 
 def power_of(b: Builder, base: float, exponent: Value) -> Any:
@@ -180,7 +181,7 @@ def bounded(value: torch.Tensor, least: float = _MINUS_INFINITY) -> torch.Tensor
 def bounded_constant(constant: Constant, least: float = _MINUS_INFINITY) -> Constant:
     """The same constant if nothing in it means minus infinity."""
     value = bounded(constant.value, least)
-    return constant if torch.equal(value, constant.value.float()) else Constant(value, stem=constant.stem)
+    return constant if torch.equal(value, constant.value.float()) else constant.became(value)
 
 
 def _masked(b: Builder, x: Operand, keep: torch.Tensor) -> Any:

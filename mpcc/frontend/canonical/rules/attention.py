@@ -52,7 +52,7 @@ def additive(mask: Value) -> Value:
     if mask.trainable:
         return mask
     if mask.value.dtype == torch.bool:
-        return Constant(torch.where(mask.value, 0.0, MASKED_SCORE), stem=mask.stem)
+        return mask.became(torch.where(mask.value, 0.0, MASKED_SCORE))
     return bounded_constant(mask)
 
 
