@@ -8,6 +8,7 @@ is the whole if the outputs on further ones, which judge alone, are not.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,14 +20,15 @@ from mpcc.approximate import Approximation, Choice, Plan, Split
 from mpcc.approximate.expand import check_sites, site_function
 from mpcc.calibration.calibrate import seen_at, statistics_of, stretch_of
 from mpcc.calibration.quantities import site_of
-from mpcc.calibration.ranges import Inputs, stack_calls
+from mpcc.calibration.range_check import structural_functions
+from mpcc.calibration.ranges import Inputs, outputs_with, stack_calls
 from mpcc.errors import RangeError
 from mpcc.ir.names import replace_tensor
 from mpcc.ir.nn import is_site, sites
 
 from .inputs import FULL, Effort, Parts, parts_of
 from .refit import refitted
-from .sweep import Calls, Solved, Sweep, sweep
+from .sweep import Solved, Sweep, sweep
 
 Outputs = tuple[Tensor, ...]
 Measure = Callable[[Outputs, Outputs], float]
@@ -57,6 +59,27 @@ class Report:
     drop_name: str = ""
     solved: tuple[Solved, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+    synthetic: bool = False
+    """Whether some of the inputs were made from the model: what they judge says little of real ones."""
+
+    def __str__(self) -> str:
+        """What people read."""
+        if not self.taken:
+            return f"Not compensated: {self.why}."
+        changed = len([one for one in self.solved if one.weight not in self.skipped])
+        kind = " (made from the model: real ones may fare otherwise)" if self.synthetic else ""
+        text = (
+            f"Compensated without training: {changed} layer(s) have new weights, solved on {self.inputs - self.judged} inputs "
+            f"without labels. On {self.judged} others{kind}, {self.drop_name}: {self._shown(self.drop_before)} before, "
+            f"{self._shown(self.drop_after)} after"
+        )
+        shared = sum("shared" in why for why in self.skipped.values())
+        return f"{text}.{f' {shared} shared weight(s) were left as they were.' if shared else ''}"
+
+    def _shown(self, drop: float) -> str:
+        if not self.drop_name.startswith("images"):
+            return f"{drop:.3g}"
+        return f"{drop:.1%} \u00b1 {math.sqrt(max(drop * (1 - drop), 0.0) / self.judged):.1%}"
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -65,7 +88,7 @@ class Report:
     @property
     def note(self) -> dict[str, Any]:
         """What a plan says of it: nothing of the layers, since plans are public."""
-        keep = ("taken", "inputs", "judged", "loss_before", "loss_after", "drop_before", "drop_after", "drop_name")
+        keep = ("taken", "synthetic", "inputs", "judged", "loss_before", "loss_after", "drop_before", "drop_after", "drop_name")
         return {name: value for name, value in asdict(self).items() if name in keep}
 
 
@@ -148,12 +171,7 @@ class _Fitting:
 def _as_planned(graph: fx.GraphModule, plan: Plan, known: Mapping[str, Approximation], parts: Parts) -> Outputs:
     """The outputs of the plan without compensation, on the calls that judge."""
     columns = tuple(column[-parts.judging :] for column in parts.calls.columns)
-    changed = [sites(graph)[site] for site in structural_sites(plan, known)]
-
-    def at_site(node: fx.Node, see: Callable[..., Any]) -> Callable[..., Any]:
-        return site_function(node, plan.choices[node.meta["site"]], known) if node in changed else node.target  # type: ignore[return-value]
-
-    return sweep(graph, Calls(columns, 0, 0), changed, at_site).outputs
+    return outputs_with(graph, list(zip(*columns, strict=True)), structural_functions(graph, plan, known))
 
 
 def _report(found: Sweep, as_planned: Outputs, parts: Parts, judge: Judge) -> Report:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.calibration.ranges import ELEMENTS_AT_ONCE
-from mpcc.ir.nn import attribute, size_of
+from mpcc.ir.nn import PUBLIC, attribute, size_of
 
 from .ridge import STRENGTHS, Normal
 from .rows import as_matrix, as_weight, bias_of, given_rows, read_rows, weight_of
@@ -102,6 +102,9 @@ class _Walk:
             name, bias = str(weight.target), bias_of(node)
             if used[name] > 1 or (bias is not None and used[str(bias.target)] > 1):
                 self.found.skipped[name] = "its weights are shared by several layers"
+                continue
+            if weight.meta.get(PUBLIC) or (bias is not None and bias.meta.get(PUBLIC)):
+                self.found.skipped[name] = "it is public, and new weights would tell of the inputs"
                 continue
             found[node] = target_of(node, self.order)
         return found
