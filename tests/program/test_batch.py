@@ -13,7 +13,8 @@ import mpcc
 from mpcc.errors import UnsupportedOperator
 from mpcc.ir import mpc, opcodes
 from mpcc.program import Program
-from mpcc.program.batch import RULES, batched
+from mpcc.program.batch import batched
+from mpcc.program.batch_rules import RULES
 from mpcc.program.check import check_masks
 from mpcc.program.correlations import check_correlations
 from mpcc.program.structure import verify
@@ -34,6 +35,7 @@ def checked(made: Program, size: int = SIZE) -> Program:
     assert again.digest == batch.digest != made.digest
     one, all_ = made.cost, batch.cost
     assert (all_.rounds, all_.setup_bytes) == (one.rounds, one.setup_bytes)
+    assert all_.ahead_bytes <= size * one.ahead_bytes
     assert all_.bytes <= size * one.bytes and all_.dealer_bytes <= size * one.dealer_bytes
     return batch
 
