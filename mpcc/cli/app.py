@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from mpcc.errors import MpccError
 
-from . import benchmark, count, keys, networks, optimize, passes, profile, protocols, recipes, run, tune, verify
+from . import ask, benchmark, count, keys, networks, optimize, passes, profile, protocols, recipes, run, serve, tune, verify
 from .screen import emit, quiet, say
 
 INTERRUPTED, BUG, BAD_INPUT = 130, 70, 2
@@ -92,7 +92,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with: mpcc optimize model.onnx --calibration images.npy && mpcc run model.mpcc --input image.npy",
 )
-for command in (optimize, tune, run, profile, count, verify, passes, recipes, protocols, networks, benchmark, keys):
+for command in (optimize, tune, run, serve, ask, profile, count, verify, passes, recipes, protocols, networks, benchmark, keys):
     command.register(app)
 for registered in app.registered_commands:
     registered.cls = Command

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -81,6 +81,14 @@ def optimize(
     tolerance: Annotated[
         float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
     ] = 0.05,
+    preprocess: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="How a picture becomes the input, for clients of `mpcc serve`: JSON as in docs/serving.md, timm's config.json "
+            "or transformers' preprocessor_config.json.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write. [default: MODEL.mpcc]")
     ] = None,
@@ -106,6 +114,8 @@ def optimize(
         raise UsageError(f"invalid tolerance {tolerance:g}", where="--tolerance", hint="Give a positive number or inf.")
     if pareto and (budget or max_drop or plan or dump):
         raise UsageError("--pareto cannot be combined with --budget, --max-drop, --plan or --dump")
+    if pareto and preprocess is not None:
+        raise UsageError("--preprocess belongs to a bundle, and --pareto writes plans")
     if pareto and public:
         raise UsageError("--pareto cannot be combined with --public")
     if recipe is not None and (pareto or plan):
@@ -116,6 +126,7 @@ def optimize(
     stem = early.model(model)
     early.inputs(calibration)
     early.read([plan], "--plan")
+    notes = {} if preprocess is None else {"preprocess": _preprocess(preprocess)}
     place = output or Path(f"{stem}.pareto" if pareto else f"{stem}.mpcc")
     early.folder(place, FRONT if pareto else None)
 
@@ -157,6 +168,9 @@ def optimize(
             draw(front(captured, **given), place, as_json)
             return
         made = run(captured, plan=chosen, recipe=recipe, public=public or (), observe=observe, **given)
+        if notes:
+            check_preprocess(notes["preprocess"], made)
+            made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))
         tell("write", 0, 1)
         made.save(place)
         tell("write", 1, 1)
@@ -199,6 +213,36 @@ def _fraction(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise UsageError(f"invalid accuracy drop {text!r}", where="--max-drop", hint="Give 0.5% or 0.005, for example.")
     return value
+
+
+def _preprocess(path: Path) -> dict[str, Any]:
+    """The preprocessing in a file, in our own words."""
+    import json
+
+    from mpcc.client.configurations import preprocess_of
+    from mpcc.errors import UsageError
+
+    try:
+        return preprocess_of(json.loads(path.read_bytes())).document()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        known = isinstance(error, ValueError | OSError)
+        text = str(error) if known else f"{error!r} is missing or of another type"
+        raise UsageError(f"no preprocessing that can be read: {text}", where=str(path), hint="docs/serving.md") from None
+
+
+def check_preprocess(document: dict[str, Any], made: Optimized) -> None:
+    """ShapeError where the preprocessing does not give the model's input."""
+    from mpcc.client.preprocess import CHANNELS, Preprocess
+    from mpcc.errors import ShapeError
+    from mpcc.ir.nn import shape_of
+
+    known, shapes = Preprocess.read(document), [shape_of(node) for node in made.program.inputs()]
+    size = known.output_size(0, 0) if known.crop or len(known.resize) == 2 else (0, 0)
+    found = [CHANNELS[known.channels], *size]
+    if len(shapes) != 1 or list(shapes[0][-3:]) != found or any(side != 1 for side in shapes[0][:-3]):
+        what = f"pictures become {found}, the model takes {', '.join(str(list(shape)) for shape in shapes)}"
+        hint = "`resize` as [height, width], or `crop`, must give the model's height and width; `channels` is L or RGB."
+        raise ShapeError(what, where="--preprocess", hint=hint)
 
 
 def _plan(path: Path | None) -> Plan | None:
