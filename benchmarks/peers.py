@@ -7,6 +7,7 @@ Nothing is run here: figures of other systems stand below with how each was obta
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,7 @@ def page(engine: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None).parse_args()
     engine = json.loads((DOCS / "engine.json").read_text(encoding="utf-8"))
     files.write(DOCS / "peers.md", page(engine))
 
