@@ -89,6 +89,12 @@ def optimize(
             show_default=False,
         ),
     ] = None,
+    reconstruct: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEPS", min=0, help="Steps of gradient in each block after compensation, without labels; 300 take minutes."
+        ),
+    ] = None,
     preprocess: Annotated[
         Path | None,
         typer.Option(
@@ -175,7 +181,10 @@ def optimize(
 
             draw(front(captured, **given), place, as_json)
             return
-        made = run(captured, plan=chosen, recipe=recipe, public=public or (), compensate=compensate, observe=observe, **given)
+        made = run(
+            captured, plan=chosen, recipe=recipe, public=public or (), compensate=compensate, reconstruct=reconstruct,
+            observe=observe, **given,
+        )  # fmt: skip
         if notes:
             check_preprocess(notes["preprocess"], made)
             made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))
