@@ -28,7 +28,7 @@ from mpcc.ir.nn import is_site, sites
 
 from .inputs import FULL, Effort, Parts, parts_of
 from .refit import refitted
-from .sweep import Solved, Sweep, sweep
+from .sweep import Solved, Sweep, Tell, sweep
 
 Outputs = tuple[Tensor, ...]
 Measure = Callable[[Outputs, Outputs], float]
@@ -121,10 +121,12 @@ def compensated(
     *,
     synthetic: bool = False,
     effort: Effort = FULL,
+    tell: Tell = lambda done, total: None,
 ) -> Compensated:
     """The graph (nn level) and the plan compensated, or both as they were with the reason in the report.
 
-    `inputs` need no labels. Nothing that is given is changed. RangeError where values of the plan leave what a program can hold.
+    `inputs` need no labels. Nothing that is given is changed. `tell` is told of every layer. RangeError where values of the plan
+    leave what a program can hold.
     """
     check_sites(graph, plan)
     changed = structural_sites(plan, known)
@@ -134,7 +136,7 @@ def compensated(
     if parts is None:
         return Compensated(graph, plan, Report(False, "too few inputs, or too large a model, to judge new weights"))
     fitting = _Fitting(plan, known, parts.own, synthetic)
-    found = sweep(graph, parts.calls, [sites(graph)[site] for site in changed], fitting)
+    found = sweep(graph, parts.calls, [sites(graph)[site] for site in changed], fitting, tell)
     report = _report(found, _as_planned(graph, plan, known, parts), parts, judge, effort.steps)
     if not report.taken:
         return Compensated(graph, plan, report)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.calibration.ranges import ELEMENTS_AT_ONCE
-from mpcc.ir.nn import PUBLIC, attribute, size_of
+from mpcc.ir.nn import PUBLIC, attribute, shape_of, size_of
 
 from .descent import Block, Descent, block_of
 from .ridge import STRENGTHS, Normal
@@ -22,10 +22,18 @@ from .rows import as_matrix, as_weight, bias_of, given_rows, read_rows, weight_o
 from .targets import Target, target_of
 
 Function = Callable[..., Any]
+Tell = Callable[[int, int], None]
+"""Is told how many products are solved, of how many."""
 ROWS_AT_ONCE = 1 << 22
 """Values of a batch of rows in double precision: 32 MB."""
+MANY_FEATURES = 1024
+"""Beyond, every second lambda is tried: a solve takes seconds."""
 GAIN = 0.005
 """Least share of the held-apart error by which new weights must be better to be taken."""
+
+
+def _silent(done: int, total: int) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -61,9 +69,12 @@ class Sweep:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def sweep(graph: fx.GraphModule, calls: Calls, changed: Sequence[fx.Node], at_site: Callable[..., Function]) -> Sweep:
-    """Solve every product behind the `changed` sites. `at_site(node, see)` gives what a site computes now."""
-    return _Walk(graph, calls, changed, at_site).run()
+def sweep(
+    graph: fx.GraphModule, calls: Calls, changed: Sequence[fx.Node], at_site: Callable[..., Function], tell: Tell = _silent
+) -> Sweep:
+    """Solve every product behind the `changed` sites. `at_site(node, see)` gives what a node computes now; `see(look)` what
+    `look` makes of the node's arguments in every call."""
+    return _Walk(graph, calls, changed, at_site, tell).run()
 
 
 Key = tuple[bool, fx.Node]
@@ -71,14 +82,16 @@ Key = tuple[bool, fx.Node]
 
 
 class _Walk:
-    def __init__(self, graph: fx.GraphModule, calls: Calls, changed: Sequence[fx.Node], at_site: Callable[..., Function]) -> None:
-        self.calls, self.at_site, self.found = calls, at_site, Sweep()
+    def __init__(
+        self, graph: fx.GraphModule, calls: Calls, changed: Sequence[fx.Node], at_site: Callable[..., Function], tell: Tell
+    ) -> None:
+        self.calls, self.at_site, self.tell, self.found = calls, at_site, tell, Sweep()
         self.nodes = [node for node in graph.graph.nodes if node.op == "call_function"]
         self.order = {node: place for place, node in enumerate(graph.graph.nodes)}
         self.constants = {n: attribute(graph, str(n.target)).detach() for n in graph.graph.nodes if n.op == "get_attr"}
         self.now: dict[fx.Node, Tensor] = {}  # weights that differ
         self.secret = self._descendants([n for n in graph.graph.nodes if n.op == "placeholder"])
-        self.affected = self._descendants(changed)
+        self.affected = self._descendants([node for node in changed if node in self.secret])
         self.targets = self._targets() if calls.fit else {}
         self.blocks = self._blocks() if calls.steps else {}
         self.functions: dict[fx.Node, Function] = {}  # of sites, as they are now
@@ -145,7 +158,7 @@ class _Walk:
                 found.update(self._reads(node, True))
             if node in self.targets:
                 found.update(self._solve_reads(node))
-        for node in self.results:
+        for node in self.results:  # never read for the last time
             found.update([(False, node), self._key(node, True)])
         return found
 
@@ -165,15 +178,22 @@ class _Walk:
             self._advance(self.order[node])
             if node in self.targets:
                 self._advance(self.order[self.targets[node].end])
+                self.tell(len(self.found.solved), len(self.targets))
                 self._solve(node)
                 if node in self.blocks:
                     self._descend(node)
                 self._done_with(self._solve_reads(node))
             self._compute(node, True)
         self._advance(len(self.order))
-        self.found.outputs_as_was = tuple(self.values[False, node] for node in self.results)
-        self.found.outputs = tuple(self.values[self._key(node, True)] for node in self.results)
+        self.found.outputs_as_was, self.found.outputs = self._outputs(False), self._outputs(True)
         return self.found
+
+    def _outputs(self, now: bool) -> tuple[Tensor, ...]:
+        calls = len(self.calls.columns[0])
+        return tuple(
+            self.values[self._key(node, now)] if node in self.secret else self.constants[node].expand(calls, *shape_of(node))
+            for node in self.results
+        )
 
     def _advance(self, place: int) -> None:
         """The graph as it was, up to a place."""
@@ -222,7 +242,8 @@ class _Walk:
         old = as_matrix(node, self.constants[weight]).double()
         old_bias = None if bias is None else self.constants[bias].double().reshape(len(old), -1)
         before = second.error(old, old_bias)
-        tries = [(second.error(*first.solved(old, bias is not None, one)), one) for one in STRENGTHS]
+        strengths = STRENGTHS if old.shape[1] <= MANY_FEATURES else STRENGTHS[::2]
+        tries = [(second.error(*first.solved(old, bias is not None, one)), one) for one in strengths]
         after, strength = min(tries)
         size = max(float((second.centred() if bias is not None else second).tt.sum()), 1e-300)
         self.found.solved.append(Solved(str(weight.target), before / size, after / size, strength))

@@ -16,7 +16,7 @@ from mpcc.errors import MpccError, PlanError, UsageError
 from mpcc.search.metrics import Metric
 from mpcc.search.pricing import Priced
 
-from .steps import Prepared
+from .steps import Prepared, Progress
 
 NOTE = "compensation"
 """The note of a plan that says what compensation did."""
@@ -69,12 +69,16 @@ def steps_of(plan: Plan) -> int:
     return steps
 
 
-def found_for(prepared: Prepared, plan: Plan, metric: Metric, steps: int) -> Compensated:
+def found_for(prepared: Prepared, plan: Plan, metric: Metric, steps: int, progress: Progress | None = None) -> Compensated:
     """The graph and the plan compensated, or as they were with the reason."""
+    tell = progress or (lambda stage, done, total: None)
     judge = Judge(metric.loss, metric.drop, metric.drop_name)
     known, synthetic, effort = registry.approximations(), not prepared.calibrated, replace(FULL, steps=steps)
     try:
-        found = compensated(prepared.graph, plan, prepared.inputs, known, judge, synthetic=synthetic, effort=effort)
+        found = compensated(
+            prepared.graph, plan, prepared.inputs, known, judge, synthetic=synthetic, effort=effort,
+            tell=lambda done, total: tell("compensate", done, total),
+        )  # fmt: skip
         return replace(found, report=replace(found.report, synthetic=prepared.basis.synthetic > 0))
     except MpccError as error:
         return Compensated(prepared.graph, plan, Report(False, error.what))
@@ -82,13 +86,13 @@ def found_for(prepared: Prepared, plan: Plan, metric: Metric, steps: int) -> Com
 
 def repaired(
     prepared: Prepared, best: Priced, metric: Metric, budget: Budget | None, make: Callable[[Prepared, Plan], Priced],
-    asked: bool, steps: int,
+    asked: bool, steps: int, progress: Progress | None = None,
 ) -> Repaired:  # fmt: skip
     """A plan with its program, compensated if that is better and its program can be made and meets the budget; on inputs made
     from the model only where the user `asked` for it."""
     if prepared.basis.synthetic and not asked:
         return Repaired(prepared, best, Report(False, TOO_FEW))
-    found = found_for(prepared, best.plan, metric, steps)
+    found = found_for(prepared, best.plan, metric, steps, progress)
     if not found.report.taken:
         return Repaired(prepared, best, found.report)
     other = replace(prepared, graph=found.graph)

@@ -170,7 +170,7 @@ def optimize(
         fixed = repaired(
             prepared, best, task.metric, wanted, lambda one, plan: made(task_of(one, target, objective, progress), plan),
             asked=compensate is True or compensation.was_compensated(best.plan),
-            steps=compensation.steps_of(best.plan) if reconstruct is None else reconstruct,
+            steps=compensation.steps_of(best.plan) if reconstruct is None else reconstruct, progress=progress,
         )
         task.progress("compensate", 1, 1)
     prepared, best = fixed.prepared, fixed.priced
