@@ -160,7 +160,7 @@ def _batch(running: Any, prefix: Sequence[str]) -> float:
     code = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
     asked = [*prefix, sys.executable, "-c", code, f"{running.replicas[0].server}/metrics"]
     text = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
     return float(lines["mpcc_batch_requests_sum"]) / max(1.0, float(lines["mpcc_batch_requests_count"]))
 
 
