@@ -36,6 +36,22 @@ def write(path: Path, content: str | bytes | memoryview, *, private: bool = Fals
             raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def check_writable(path: Path, *, parents: bool = False) -> None:
+    """OSError that names `path` if nothing can be written there; with `parents`, folders on the way may be missing.
+
+    Before long work, whose result would otherwise have nowhere to go.
+    """
+    home = path.absolute().parent
+    while parents and not home.exists() and home != home.parent:
+        home = home.parent
+    if not home.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(home))
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=_prefix(path), suffix=".part", dir=home))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 @contextmanager
 def replacing(path: Path, *, private: bool = False, overwrite: bool = True) -> Iterator[Path]:
     """A path to write a file to, which then replaces `path`. It has the same name, because libraries look at the suffix.
@@ -83,11 +99,16 @@ def _scratch(path: Path) -> Iterator[Path]:
     parent = path.absolute().parent
     if not parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=".part", dir=parent))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix(path: Path) -> str:
+    """What a folder for `path` is called by, short enough that its own name cannot be too long where that of `path` is not."""
+    return f".{path.name[:40]}."
 
 
 def _settle(made: Path, private: bool) -> None:

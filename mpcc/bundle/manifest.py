@@ -18,28 +18,10 @@ from mpcc.errors import BundleError
 from mpcc.ir import kinds
 from mpcc.ir.strict_json import parsed
 
-from .owner import AGAIN, OWNER, PUBLIC_FOLDER, keyed
+from .folder import FILES, MANIFEST, PLAN, PREFIX, PUBLIC, PUBLIC_FOLDER, REQUIRED, check_bundle
+from .owner import AGAIN, keyed
 
 FORMAT = "mpcc bundle 2"
-MANIFEST, PLAN, MODEL, PROGRAM, WEIGHTS, REPORT = (
-    "manifest.json",
-    "plan.json",
-    "model.onnx",
-    "program.json",
-    "weights.safetensors",
-    "report.html",
-)
-MODEL_WEIGHTS = "model.onnx.data"
-"""The weights of model.onnx when it is too large for one file."""
-PREFIX = "prefix.onnx"
-"""The public part of the model, where there is one: the client runs it in float on its input."""
-FILES = (PLAN, PREFIX, MODEL, MODEL_WEIGHTS, PROGRAM, WEIGHTS, REPORT)
-REQUIRED = (PLAN, PROGRAM, WEIGHTS, REPORT)
-PUBLIC = (PLAN, PROGRAM, PREFIX)
-"""All that the client and the dealer need, besides the manifest; not every bundle has the last one."""
-PRIVATE = (WEIGHTS, MODEL, MODEL_WEIGHTS, OWNER)
-"""What they must not have."""
-
 _HASH = re.compile("[0-9a-f]{64}")
 _HINTS = {PLAN: "To compile an edited plan: mpcc optimize MODEL --plan plan.json -o BUNDLE"}
 
@@ -69,9 +51,7 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a folder. BundleError if there is none, or it is damaged or of another format."""
     path = folder / MANIFEST
-    if not path.is_file():
-        hint = "Bundles are written by `mpcc optimize`."
-        raise BundleError(f"not a bundle: {MANIFEST} is missing", where=str(folder), hint=hint)
+    check_bundle(folder)
     try:
         found: Any = parsed(path.read_bytes())
         version = found["format"]

@@ -13,7 +13,7 @@ from mpcc.ir.info import weight_of
 from mpcc.program import Program
 from mpcc.program.correlations import check_correlations
 
-from . import manifest as names
+from . import folder as names
 from .manifest import Manifest, check_files, check_whole, read_manifest
 from .owner import AGAIN, read_key, version_of
 from .weights import read_weights

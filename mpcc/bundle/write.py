@@ -14,16 +14,14 @@ from mpcc.approximate import Plan
 from mpcc.errors import BundleError, MpccError
 from mpcc.program import Program
 
-from . import manifest as names
+from . import folder as names
+from .folder import PUBLIC_FOLDER, check_place
 from .manifest import Manifest, created_by, hash_of
-from .owner import PUBLIC_FOLDER, version_of, write_key
+from .owner import version_of, write_key
 from .weights import write_weights
 
 LARGEST_PREFIX = 2**31
 """Bytes of one ONNX file (protobuf's limit)."""
-FRONT = "front.json"
-"""The file that marks the folder of a Pareto front."""
-
 
 @dataclass(frozen=True)
 class Contents:
@@ -111,17 +109,3 @@ def replaced(place: Path, mark: str | None = None) -> Iterator[Path]:
     check_place(place, mark)
     with files.replacing_folder(place) as new:
         yield new
-
-
-def check_place(place: Path, mark: str | None = None) -> None:
-    """BundleError if `place` exists and is not a bundle (or, given `mark`, not a folder with that file)."""
-    if not place.exists():
-        return
-    if not place.is_dir():
-        raise BundleError("a file of that name exists", where=str(place), hint="Choose another folder with -o.")
-    if any(place.iterdir()) and not (place / (mark or names.MANIFEST)).is_file():
-        raise BundleError(
-            f"the folder is not a {'Pareto front' if mark else 'bundle'} and was not touched",
-            where=str(place),
-            hint="Choose another folder with -o.",
-        )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mpcc.cost import Network as Link
 
 Model = Annotated[
     str,
@@ -55,6 +58,21 @@ Machine = Annotated[
     ),
 ]
 Protocol = Annotated[str, typer.Option(metavar="PROTOCOL", help="One of those that `mpcc protocols` lists.")]
+
+
+def budget(text: str | None) -> None:
+    """UsageError for a budget that cannot be read."""
+    from mpcc.cost import Budget
+
+    if text is not None:
+        Budget.parse(text)
+
+
+def network(text: str | None) -> Link | None:
+    """UsageError for a network that cannot be read."""
+    from mpcc.cost import Network
+
+    return None if text is None else Network.parse(text)
 
 
 def input_range(text: str | None) -> tuple[float, float] | None:

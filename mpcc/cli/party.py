@@ -58,8 +58,7 @@ def configuration(
 
 def check_public(bundle: Path, role: str) -> None:
     """SecurityError where a client or a dealer was given more of a bundle than it may have."""
-    from mpcc.bundle.manifest import PRIVATE
-    from mpcc.bundle.owner import PUBLIC_FOLDER
+    from mpcc.bundle.folder import PRIVATE, PUBLIC_FOLDER
 
     found = [name for name in PRIVATE if (bundle / name).exists()]
     if role != SERVER and found:

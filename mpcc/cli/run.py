@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from . import options
+from . import early, options
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
@@ -92,10 +92,12 @@ def run(
 ) -> None:
     """Run a bundle privately and open the answer to the client."""
     from mpcc import security
-    from mpcc.cost import Network
     from mpcc.errors import UsageError
 
-    link = None if network is None else Network.parse(network)
+    link = options.network(network)
+    early.bundle(bundle)
+    early.read(inputs or [], "--input")
+    early.written(output)
     if party is None:
         if peers is not None or tls is not None or material is not None:
             hint = "say which party this is: --party server, client or dealer"

@@ -19,7 +19,7 @@ from mpcc.errors import MissingCost
 from .network import Network
 from .price import Amount, Price, Work
 from .protocol import Protocol
-from .uses import SECRET, Use, uses
+from .use import SECRET, Use, uses
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ MOST_SUMMANDS = 1 << 12
 WORD = integer(-(1 << 63), (1 << 63) - 1)
 WORDS = many(WORD)
 SHIFT = integer(0, RING_BITS - 1)
-RING = kinds.multiple(8, RING_BITS)
+CUT = integer(1, RING_BITS - 1)
+RING = integer(3, RING_BITS)
+"""A shift of one bit, and the ring's half, need as many."""
 LOW = integer(0, RING_BITS - WINDOW_BITS - 1)
 """The lowest bit of a comparison's window: its sign bit lies in the ring."""
 NOISE_BITS = RING_BITS - 5
@@ -128,7 +130,7 @@ ONLINE: Mapping[str, Opcode] = _named(
     Opcode("add_weight", online.add_weight, (node, node, shape), shapes.of_weight_sum),
     Opcode("weight_share", online.weight_share, (node, shape), shapes.of_weight_share),
     Opcode("total", online.total, (node, DIMS, kinds.flag)),
-    Opcode("truncate_locally", online.truncate_locally, (node, SHIFT), shapes.like_first),
+    Opcode("truncate_locally", online.truncate_locally, (node, CUT), shapes.like_first),
     Opcode("product", online.product, (BILINEAR_KIND, node, node, node, node, node, CONVOLUTION), optional=1),
     Opcode("weight_product", online.weight_product, (BILINEAR_KIND, node, node, node, CONVOLUTION), optional=1),
     Opcode("mask_weight_product", online.mask_weight_product, (BILINEAR_KIND, node, node, node, CONVOLUTION), optional=1),

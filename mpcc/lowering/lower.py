@@ -21,7 +21,7 @@ from mpcc.ir.value_range import EXAMPLES
 from mpcc.program import structure
 from mpcc.program.program import Program
 
-from . import comparisons, curves, gathers, products
+from . import comparisons, curves, gathers, products, widths
 from .assemble import assemble
 from .builder import Builder, origin_of
 from .flood import Exposure, flood
@@ -38,12 +38,11 @@ from .max_scale_bits import (
     rms_of,
     used_untruncated,
 )
-from .openings import Openings
+from .openings import Openings, Width
 from .products import LEAST_OPERAND
 from .scales import Ledger, Scaler, describe, encode
 from .settings import Settings
 from .values import Bit, Constant, Secret, Value
-from .widths import widths
 
 aten = torch.ops.aten
 
@@ -70,7 +69,9 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
         whole = first.run()
         if whole.failure_probability <= chosen.failure_budget:
             break
-    program = Lowering(graph_module, chosen, part, widths(whole.online.graph, first.openings.magnitudes)).run()
+    last = Lowering(graph_module, chosen, part, widths.widths(whole.online.graph, first.openings.magnitudes))
+    program = last.run()
+    widths.check(program.online.graph, last.openings.made)
     exposure = Exposure.of(program, graph_module.meta[EXAMPLES])
     flood(program, [exposure.bits(chosen, scale) for _, scale in program.outputs])
     structure.verify(program)
@@ -80,11 +81,11 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
 class Lowering:
     """The state of one lowering: what each mpc node has become."""
 
-    def __init__(self, module: fx.GraphModule, settings: Settings, part: float, rings: dict[int, int] | None = None) -> None:
+    def __init__(self, module: fx.GraphModule, settings: Settings, part: float, opened: dict[int, Width] | None = None) -> None:
         self.source, self.settings = module, settings
         self.b = Builder()
         self.where, self.ledger = [""], Ledger()
-        self.openings = Openings(self.b, rings)
+        self.openings = Openings(self.b, opened)
         local = settings.failure_budget * part
         self.s = Scaler(self.b, self.openings, self.ledger, settings.fraction_bits, local, self.where)
         self.env: dict[fx.Node, Value] = {}

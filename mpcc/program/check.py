@@ -51,8 +51,8 @@ def _openings(program: Program) -> Iterator[str]:
             masked = node.args[0]
             if not isinstance(masked, fx.Node) or masked.target not in HIDES:
                 yield f"{node.name} opens {masked}, which has no mask"
-            if node.target is online.open_ and ring_of(node) not in range(8, RING_BITS + 1, 8):
-                yield f"{node.name} opens {ring_of(node)} bits, which is not a whole number of bytes of a word"
+            if node.target is online.open_ and ring_of(node) not in range(1, RING_BITS + 1):
+                yield f"{node.name} opens {ring_of(node)} bits, which is not a part of a word"
         if node.target in HIDES:
             weight = _is_weight(node.args[0])
             wanted: Any = online.open_weight if weight else HIDES[node.target]

@@ -95,7 +95,7 @@ def _sent(program: Program, place: Place) -> Sent:
     node = program.nodes[place.name]
     origin = info_of(node).origin
     bits = node.target is online.open_bits
-    width = 1 if bits else 8 * sum(plane.size for plane in place.planes)
+    width = 1 if bits else sum(plane.bits for plane in place.planes)
     values = size_of(node) * (64 if bits else 1)
     return Sent(origin.site or origin.layer, origin.primitive, width, values, place.bytes)
 

@@ -241,3 +241,16 @@ def test_keys(mpcc: Mpcc, tmp_path: Path) -> None:
         Identity(place / "certificate.pem", place / "key.pem", place / "authority.pem").context(server=True)
     again = mpcc("keys", "keys")
     assert again.code == 2 and "never overwritten" in again.err
+
+
+@pytest.mark.slow
+def test_outputs_that_are_not_to_be_trusted_are_a_failure(mpcc: Mpcc, tmp_path: Path) -> None:
+    """A model whose approximation holds on a range, and inputs ten times as large as those of calibration."""
+    text = "import torch\ndef make():\n    torch.manual_seed(0)\n    return torch.nn.Sequential(torch.nn.Linear(4, 8), "
+    (tmp_path / "mine.py").write_text(f"{text}torch.nn.LayerNorm(8), torch.nn.Linear(8, 3)), (torch.zeros(1, 4),)\n")
+    inputs = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    np.save(tmp_path / "inputs.npy", inputs)
+    np.save(tmp_path / "large.npy", 10 * inputs)
+    assert mpcc("optimize", "mine.py:make", "--calibration", "inputs.npy").code == 0
+    answer = mpcc("verify", "make.mpcc", "--calibration", "large.npy", "--count", "1")
+    assert answer.code == 1 and "NOT TRUSTWORTHY" in answer.err and "not to be trusted" in answer.err

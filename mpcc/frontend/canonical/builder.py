@@ -17,6 +17,7 @@ from mpcc.errors import CaptureError
 from mpcc.ir.names import identifier, register
 from mpcc.ir.nn import MADE_OF, OPERATORS, meta_tensor
 
+from .number_kinds import WHOLE, whole_tensor
 from .values import Complex, Constant, Decline, Operand, Rule, Value, known, leaves, plain, shape, sources_of
 
 aten = torch.ops.aten
@@ -173,6 +174,8 @@ class Builder:
         node = self.graph.create_node("get_attr", name)
         node.meta.update(val=meta_tensor(tensor), layer=self.layer, made_by=())
         node.meta[MADE_OF] = constant.sources
+        if not constant.trainable and constant.name is None and whole_tensor(tensor):
+            node.meta[WHOLE] = True
         if constant.name is not None:
             self._attributes[constant.name] = node
         return node
