@@ -23,7 +23,7 @@ POINTS, CHECKED = 33, 65
 BETWEEN = 1.01
 """What an error between two of the points checked may be larger, at most: they are a 64th of a piece apart, and an error of
 degree d + 1 there is within cos(pi / 64) of its peak. (Of kinks that is not true.)"""
-MANTISSAS = tuple(8 / m for m in range(15, 7, -1))
+MANTISSAS = tuple(16 / m for m in range(16, 7, -1))
 """Of a step, times a power of two: its inverse is a multiple of 1/8 of one, so that a value is brought to the grid by a small
 factor, and at most an eighth of a grid is more than was asked for."""
 DEGREES, DEEPEST = (2, 3, 4, 5), 11
@@ -56,9 +56,9 @@ class Grid:
     @staticmethod
     def over(low: float, high: float, depth: int, degree: int) -> Grid:
         """The grid of `depth` that covers [low, high], at most an eighth more; none of it below `low`."""
-        needed = max(high - low, 1e-6 * max(1.0, abs(low), abs(high))) / ((1 << depth) - 1)
+        needed = max(high - low, 1e-3 * max(abs(low), abs(high), 1e-3)) / ((1 << depth) - 1)
         unit = 2.0 ** math.floor(math.log2(needed) + 1e-12)
-        return Grid(low, next(unit * m for m in (*MANTISSAS, 2.0) if unit * m >= needed * (1 - 1e-9)), depth, degree)
+        return Grid(low, next(unit * m for m in MANTISSAS if unit * m >= needed * (1 - 1e-9)), depth, degree)
 
 
 @cache
