@@ -40,6 +40,11 @@ NORM_TOLERANCES = (1.25e-4, 1e-3)
 """Relative errors of a norm's inverse root: an eighth of what its elements are off by at most (`norm_error`)."""
 
 
+NORM_MARGIN = 1.28
+"""Of the range of a norm's quantity over that of a chain, which degrades gently beyond it. Together with that one's margin of
+1.25, the squares of values that are 1.25 times as large are within (`mpcc.approximate.logit_margin.STRETCH`)."""
+
+
 def grid_of(option: GridOption) -> Grid:
     """The grid that a plan names. PlanError where there is none of these numbers."""
     try:
@@ -128,7 +133,7 @@ def norm_grid(function: Callable[..., Any], operator: str, quantity: str) -> App
 
     def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
         reach = norm_range(statistics, quantity)
-        low, high = (end * reach.gain**2 for end in (reach.low, reach.high))
+        low, high = digits(reach.low / NORM_MARGIN * reach.gain**2), digits(reach.high * NORM_MARGIN * reach.gain**2)
         found = grids(inverse_root, low, high, NORM_TOLERANCES, root) if high <= WIDEST * low else []
         return tuple({"grid": grid.to_json(), **reach.recorded} for grid in found)
 
