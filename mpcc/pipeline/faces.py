@@ -15,13 +15,14 @@ from mpcc.approximate import Plan
 from mpcc.calibration.basis import Basis
 from mpcc.calibration.guard import NOTE, Guard
 from mpcc.calibration.range_check import RangeViolation, range_report
+from mpcc.compensate import Report
 from mpcc.cost import LAN, Budget, Estimate, Network, OpCounts, estimate_graph
 from mpcc.errors import BudgetError, OutsideRange, UsageError
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Step
 from mpcc.runtime.engine.fidelity import compare
 from mpcc.runtime.executable import Executable, StockExecutable
-from mpcc.search import Scores, recipe_plan
+from mpcc.search import Scores, metric_of, recipe_plan
 from mpcc.search.answer import searched
 from mpcc.search.gates import quickest
 from mpcc.search.pareto import POINTS, Front, front
@@ -31,6 +32,8 @@ from mpcc.search.search import Search
 from mpcc.search.target import PROTOCOL, Fields, Objective, Target, TargetFields, asked, target_of
 from mpcc.search.task import Chosen
 
+from . import compensation
+from .compensation import Repaired, repaired
 from .steps import (
     Progress,
     capture,
@@ -47,6 +50,8 @@ from .steps import (
 )
 
 if TYPE_CHECKING:
+    from mpcc.show.notebook import Picture
+
     from .steps import Model
 
 
@@ -66,11 +71,29 @@ class Optimized:
     prefix: fx.GraphModule | None = None  # what the client computes alone; `program` and `model` begin behind it
     public: tuple[str, ...] = ()  # the names of the parameters that everybody may know
     ranges: tuple[RangeViolation, ...] = ()  # what each site sees of these inputs, against where its choice holds
+    compensation: Report | None = None  # None where there was nothing to compensate, or it was not asked for
 
     @property
     def calibrated(self) -> bool:
         """Whether figures rest on inputs of the user's, and not only on ones that were made from the model."""
         return self.basis.calibrated
+
+    def __repr__(self) -> str:
+        from mpcc.show.notebook import text
+
+        return f"<Optimized: {text(self.plan, self.baseline, self.estimate)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row for each kind of operator, before and after."""
+        from mpcc.show.notebook import table
+
+        return table(self.plan, self.baseline, self.estimate)
+
+    def plot(self) -> Picture:
+        """Bytes and rounds of each kind of operator, before and after: a notebook shows it, `.save("x.svg")` writes it."""
+        from mpcc.show.notebook import picture
+
+        return picture(self.plan, self.baseline, self.estimate)
 
     def executable(self) -> Executable:
         """What two parties run."""
@@ -80,7 +103,8 @@ class Optimized:
         """Write a bundle: plan.json, model.onnx, program.json, weights.safetensors, report.html."""
         from mpcc.show.report import Comparison
 
-        comparison = Comparison(self.baseline, self.estimate, self.errors, self.basis, self.ranges)
+        repair = "" if self.compensation is None else str(self.compensation)
+        comparison = Comparison(self.baseline, self.estimate, self.errors, self.basis, self.ranges, repair)
         return self.executable().save(folder, comparison)
 
 
@@ -97,6 +121,7 @@ def optimize(
     scores: Scores | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     public: Sequence[str] = (),
+    compensate: bool | None = None,
     progress: Progress | None = None,
     observe: Observer | None = None,
     **given: Unpack[Fields],
@@ -110,6 +135,8 @@ def optimize(
     `public`: patterns of parameters that everybody may know ("backbone.*", "blocks.0-9.*", "frozen"): what depends on the input
     and on them alone is computed by the client before anything is private (`mpcc.rewrite.visibility`).
     `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc recipes`), whose `scores` may be given.
+    `compensate`: whether layers behind structural choices get new weights (`mpcc.compensate`), by default those of plans that are
+    made here, and of a `plan` that was made so.
     """
     if plan is not None and recipe is not None:
         raise UsageError("a plan and a recipe exclude each other")
@@ -134,6 +161,15 @@ def optimize(
     else:
         chosen = searched(task, wanted, max_drop)
         best = made(task, chosen.point.plan)
+    fixed = Repaired(prepared, best)
+    if compensation.wanted(best.plan, compensate, given=plan is not None and recipe is None):
+        task.progress("compensate", 0, 1)
+        fixed = repaired(
+            prepared, best, task.metric, wanted, lambda one, plan: made(task_of(one, target, objective, progress), plan),
+            asked=compensate is True or compensation.was_compensated(best.plan),
+        )
+        task.progress("compensate", 1, 1)
+    prepared, best = fixed.prepared, fixed.priced
     if observe is not None:  # the search made many graphs; this is the chosen one, step by step
         mpc_graph(prepared.graph, best.plan, observe)
         observe(Step("online", "lower", best.program.online.graph))
@@ -148,9 +184,10 @@ def optimize(
     notes = {**task.notes, "seconds": float(best.estimate.seconds), "calibration": prepared.basis.document(), "made_by": made_by}
     notes |= {"public": list(prepared.public)} if prepared.public else {}
     notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
+    notes |= {} if fixed.report is None else {compensation.NOTE: fixed.report.note}
     return Optimized(
         prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
-        prepared.basis, chosen, prepared.prefix, prepared.public, ranges,
+        prepared.basis, chosen, prepared.prefix, prepared.public, ranges, fixed.report,
     )  # fmt: skip
 
 
@@ -228,6 +265,9 @@ def compile(  # noqa: A001  (the public name)
     if engine != "mpcc":
         raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration, input_range=input_range)
+    if plan is not None and compensation.was_compensated(plan):
+        found = compensation.found_for(prepared, plan, metric_of(prepared.graph))
+        prepared, plan = replace(prepared, graph=found.graph), found.plan
 
     guard = {NOTE: Guard.of(prepared.graph, prepared.inputs, prepared.basis.given).document()}
 
