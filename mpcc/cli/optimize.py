@@ -62,6 +62,13 @@ def optimize(
     calibration: options.Calibration = None,
     input_range: options.InputRange = None,
     public: options.Public = None,
+    hide_logits: Annotated[
+        bool,
+        typer.Option(
+            "--hide-logits",
+            help="Compute a last softmax, sigmoid, argmax or top-k privately too; else the client does, of its opened logits.",
+        ),
+    ] = False,
     level: Annotated[
         str, typer.Option(
             metavar="LEVEL",
@@ -161,7 +168,9 @@ def optimize(
 
             draw(front(captured, **given), place, as_json)
             return
-        made = run(captured, plan=chosen, recipe=recipe, public=public or (), observe=observe, **given)
+        made = run(
+            captured, plan=chosen, recipe=recipe, public=public or (), hide_logits=hide_logits, observe=observe, **given
+        )
         if notes:
             check_preprocess(notes["preprocess"], made)
             made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))
@@ -250,7 +259,7 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "machine": dict(made.estimate.machine),
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
-        "security": security.statement(public=made.public),
+        "security": security.statement(public=made.public, answers=made.answers),
     }
 
 
@@ -282,7 +291,7 @@ def show(made: Optimized, place: Path) -> None:
     for line in gains(made):
         out.print(line, highlight=False)
     out.print()
-    out.print(security.statement(public=made.public), highlight=False)
+    out.print(security.statement(public=made.public, answers=made.answers), highlight=False)
     out.print()
     out.print(f"Bundle: {place}   (report: {place / 'report.html'})", highlight=False)
     out.print(f"For the client and the dealer: {place / 'public'}   (everything else holds the weights)", highlight=False)

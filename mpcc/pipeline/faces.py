@@ -17,6 +17,7 @@ from mpcc.calibration.guard import NOTE, Guard
 from mpcc.calibration.range_check import RangeViolation, range_report
 from mpcc.cost import LAN, Budget, Estimate, Network, OpCounts, estimate_graph
 from mpcc.errors import BudgetError, OutsideRange, UsageError
+from mpcc.ir.answers import NOTE as ANSWERS
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Step
 from mpcc.runtime.engine.fidelity import compare
@@ -71,6 +72,12 @@ class Optimized:
         """Whether figures rest on inputs of the user's, and not only on ones that were made from the model."""
         return self.basis.calibrated
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The functions that the client computes of the opened outputs."""
+        found = self.executable().answers
+        return () if found is None else found.names
+
     def executable(self) -> Executable:
         """What two parties run."""
         return Executable(self.program, self.plan, self.module, prefix=self.prefix)
@@ -96,6 +103,7 @@ def optimize(
     scores: Scores | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     public: Sequence[str] = (),
+    hide_logits: bool = False,
     progress: Progress | None = None,
     observe: Observer | None = None,
     **given: Unpack[Fields],
@@ -108,6 +116,8 @@ def optimize(
     `observe` sees the graph after every step (`mpcc.show.dump.Dump` writes them to a folder).
     `public`: patterns of parameters that everybody may know ("backbone.*", "blocks.0-9.*", "frozen"): what depends on the input
     and on them alone is computed by the client before anything is private (`mpcc.rewrite.visibility`).
+    A last softmax, sigmoid, argmax or top-k is computed by the client on its opened logits, for nothing, unless `hide_logits`:
+    then the client learns no more than the model's outputs. A given plan says itself which of the two it was made for.
     `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc recipes`), whose `scores` may be given.
     """
     if plan is not None and recipe is not None:
@@ -116,7 +126,8 @@ def optimize(
     wanted, max_drop = None if objective.budget is None else Budget.parse(objective.budget), objective.max_drop
     prepared, target = prepared_for(
         target, model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
-        public=public, progress=progress, observe=observe,
+        public=public, hide_logits=hide_logits or (plan is not None and ANSWERS not in plan.notes), progress=progress,
+        observe=observe,
     )  # fmt: skip
     task = task_of(prepared, target, objective, progress)
     baseline = stock_estimate(prepared.whole, task.protocol, task.network)
@@ -147,6 +158,7 @@ def optimize(
     made_by = "plan" if plan is not None else "default" if chosen is None else "search"
     notes = {**task.notes, "seconds": float(best.estimate.seconds), "calibration": prepared.basis.document(), "made_by": made_by}
     notes |= {"public": list(prepared.public)} if prepared.public else {}
+    notes |= {} if prepared.answers is None else {ANSWERS: prepared.answers.document()}
     notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
     return Optimized(
         prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from mpcc.ir.answers import MARK
 from mpcc.ir.step import STEP
 
 from ..builder import Builder
@@ -30,6 +31,8 @@ EQUAL = 2.0**-12
 """Two units of a value at 13 fraction bits, which is what an operand of a product keeps: two roundings of equal numbers."""
 MOST_ORDERED = 4096
 """Elements of a row whose largest is looked for: each is compared twice."""
+MOST_RANKED = 2048
+"""Elements of a row that is put in order: each is compared with all others."""
 
 
 def above(b: Builder, x: Operand, y: Operand, *, strict: bool) -> Any:
@@ -189,7 +192,40 @@ def argmax(b: Builder, x: Value, dim: int | None = None, keepdim: bool = False) 
         return b.reshape(flat, [1] * len(shape(x))) if keepdim else flat
     at = axis(dim, x)
     numbers = torch.arange(float(shape(x)[at])).reshape(-1, *[1] * (len(shape(x)) - 1 - at))
-    return b.sum(b.mul(first_largest(b, x, at), Constant(numbers)), [at], keepdim)
+    made = b.sum(b.mul(first_largest(b, x, at), Constant(numbers)), [at], keepdim)
+    made.meta[MARK] = ("argmax", (at, keepdim), b.node(x).name)
+    return made
+
+
+def top_k(b: Builder, x: Value, k: int, dim: int = -1, largest: bool = True, in_order: bool = True) -> Any:
+    """[values, places] of the k largest along a dimension, the largest first. An element's rank is how many precede it."""
+    at, size = axis(dim, x), shape(x)[axis(dim, x)] if shape(x) else 1
+    if size > MOST_RANKED:
+        raise Decline(f"puts {size} secret values in order, more than {MOST_RANKED}")
+    row = b.swap(x, at, -1)
+    column, line = b.reshape(row, [*shape(row), 1]), b.reshape(row, [*shape(row)[:-1], 1, size])
+    ahead = b.sub(line, column) if largest else b.sub(column, line)  # of [.., element, other]
+    order = torch.arange(size)
+    first = torch.where(order[None] < order[:, None], EQUAL, -EQUAL)  # of two equals, the one in front precedes
+    precedes = b.mul(b.emit(STEP, b.add(ahead, Constant(first))), Constant(1 - torch.eye(size)))
+    rank = b.reshape(b.sum(precedes, [-1], False), [*shape(row), 1])
+    places = Constant(torch.arange(float(k)))
+    within = (b.emit(STEP, b.add(side, 0.5)) for side in (b.sub(rank, places), b.add(b.do(aten.neg.default, rank), places)))
+    hot = b.mul(*within)  # [.., element, place]
+    found = []
+    for name, items in (("largest", column), ("places", Constant(torch.arange(float(size)).reshape(-1, 1)))):
+        made = b.swap(b.sum(b.mul(hot, items), [-2], False), at, -1)
+        made.meta[MARK] = (name, (k, at, largest), b.node(x).name)
+        found.append(made)
+    return found
+
+
+def sort(b: Builder, x: Value, dim: int = -1, descending: bool = False, stable: bool | None = None) -> Any:
+    return top_k(b, x, shape(x)[axis(dim, x)], dim, descending)
+
+
+def argsort(b: Builder, x: Value, dim: int = -1, descending: bool = False, stable: bool | None = None) -> Any:
+    return sort(b, x, dim, descending)[1]
 
 
 def argmin(b: Builder, x: Value, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -276,4 +312,8 @@ RULES: Rules = {
     **_by_name(soft_shrink, "softshrink.default"),
     **_by_name(argmax, "argmax.default"),
     **_by_name(argmin, "argmin.default"),
+    **_by_name(top_k, "topk.default"),
+    **_by_name(sort, "sort.default"),
+    **_by_name(argsort, "argsort.default"),
+    **{aten.sort.stable: lambda b, x, *, stable=None, dim=-1, descending=False: sort(b, x, dim, descending)},
 }
