@@ -61,11 +61,12 @@ def local_work(node: fx.Node, lead: bool) -> Local:
     return Local(1) + (Local.passes(1, size_of(node)) if rule is None else rule(node, lead))
 
 
-def exchange_work(message: Message) -> Local:
+def exchange_work(message: Message, party: int) -> Local:
     """Writing what is sent into one message, reading and adding what came."""
-    calls = sum(10 + 8 * len(place.planes) for place in message.places)
-    elements = sum(plane.count for place in message.places for plane in (*place.planes, *place.planes, place.planes[0]))
-    return Local(2, 3 + calls, elements)
+    sent, came = message.sides[party], message.sides[1 - party]
+    calls = sum(4 + 4 * len(place.planes) for place in sent) + sum(6 + 4 * len(place.planes) for place in came)
+    elements = sum(plane.count for place in (*sent, *came) for plane in place.planes)
+    return Local(2, 3 + calls, elements + sum(place.planes[0].count for place in came))
 
 
 # ---- products ------------------------------------------------------------------------------------------------------

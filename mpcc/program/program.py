@@ -18,7 +18,8 @@ from mpcc.ir.nn import shape_of, size_of
 from mpcc.ir.uncompiled import Uncompiled
 
 from .document import AGAIN, VERSION, read
-from .rounds import Message, messages, one_way_words
+from .layout import Place
+from .rounds import Message, ahead, messages, one_way_words
 from .serialize import rows_of
 
 WORD = 8
@@ -33,7 +34,8 @@ class Cost:
 
     A round is one exchange of messages (both directions at once) or one message one way; bytes count both directions.
     `dealer_bytes` go from the dealer to party 1 (masks are expanded from seeds, only derived values travel); what is common
-    to both parties goes to party 0 as well. Both links are counted.
+    to both parties goes to party 0 as well. Both links are counted. `ahead_bytes` go from the client to the server before the
+    input; `busier_bytes` are those of the direction that carries more, summed over the rounds: what a link takes its time for.
     """
 
     rounds: int
@@ -42,6 +44,8 @@ class Cost:
     setup_bytes: int
     dealer_bytes: int
     setup_dealer_bytes: int
+    ahead_bytes: int
+    busier_bytes: int
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,15 @@ class Program:
     def messages(self) -> list[Message]:
         return messages(self.online.graph)
 
+    @cached_property
+    def ahead(self) -> tuple[Place, ...]:
+        """The client's parts of openings that it sends before the input, in one message."""
+        return ahead(self.online.graph)
+
+    @property
+    def ahead_words(self) -> int:
+        return -(-sum(place.bytes for place in self.ahead) // WORD)
+
     @property
     def failure_probability(self) -> float:
         """Bound on the probability that one inference is wrong because a local truncation wrapped."""
@@ -90,7 +103,7 @@ class Program:
     @cached_property
     def cost(self) -> Cost:
         graph = self.online.graph
-        weights = one_way_words(graph, online.open_weight)
+        weights, revealed = one_way_words(graph, online.open_weight), one_way_words(graph, online.reveal)
         derived = {False: 0, True: 0}
         sources = {n.name: n for n in self.dealer.graph.nodes}
         for share, source in self.correlations:
@@ -99,11 +112,13 @@ class Program:
                 derived[info_of(node).phase == "setup"] += size_of(node) * WORD * receivers(sources[source])
         return Cost(
             rounds=len(self.messages) + 1,
-            bytes=2 * WORD * sum(m.words for m in self.messages) + WORD * one_way_words(graph, online.reveal),
+            bytes=WORD * (sum(m.words(0) + m.words(1) for m in self.messages) + revealed),
             setup_rounds=1 if weights else 0,
             setup_bytes=WORD * weights,
             dealer_bytes=derived[False],
             setup_dealer_bytes=derived[True],
+            ahead_bytes=WORD * self.ahead_words,
+            busier_bytes=WORD * (sum(max(m.words(0), m.words(1)) for m in self.messages) + revealed),
         )
 
     @cached_property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -51,17 +53,17 @@ def test_a_factor_of_a_product_sends_what_the_product_needs() -> None:
 def test_the_layout_has_no_holes_and_no_overlaps() -> None:
     for name in NAMES:
         made = program(name)
-        for message in made.messages:
+        for message, party in itertools.product(made.messages, (0, 1)):
             taken: set[int] = set()
-            for place in message.places:
+            for place in message.sides[party]:
                 assert sum(plane.bits for plane in place.planes) == ring_of(made.nodes[place.name])
                 for plane in place.planes:
                     assert plane.start * 8 % max(8, plane.bits) == 0
                     spread = set(range(plane.start, plane.start + plane.bytes))
                     assert not spread & taken
                     taken |= spread
-            assert taken == set(range(message.bytes)) and message.words * 8 - message.bytes < 8
-            assert message.places == places([made.nodes[name] for name in message.opens])
+            assert taken == set(range(message.bytes(party))) and message.words(party) * 8 - message.bytes(party) < 8
+            assert {place.name for place in message.sides[party]} <= set(message.opens)
 
 
 def test_what_is_written_is_read() -> None:

@@ -45,6 +45,8 @@ def test_the_run_is_the_emulation_at_the_stated_cost(name: str, insecure: bool) 
             assert server == Traffic(
                 client.received_bytes, client.sent_bytes, client.received_messages, client.sent_messages
             )
+            ahead = [session.between[who].traffic[Phase.AHEAD, number] for who in ("server", "client")]
+            assert (ahead[0].received_bytes, ahead[1].sent_bytes) == (cost.ahead_bytes, cost.ahead_bytes)
             received = [end.traffic[Phase.DEAL, number].received_bytes for end in dealt.values()]
             assert sum(received) == cost.dealer_bytes - (common_bytes(made) if insecure else 0)
 
@@ -61,7 +63,7 @@ def test_an_emulated_round_costs_half_a_round_trip() -> None:
 
 def test_an_emulated_link_has_its_bandwidth() -> None:
     made = program("polynomial")
-    sent = made.cost.bytes / 2  # one direction
+    sent = made.cost.busier_bytes
     with Threads(made, link=LinkModel(bandwidth_bytes_per_s=sent / 0.3)) as session:
         start = time.monotonic()
         session.run(torch.randn(SHAPE))

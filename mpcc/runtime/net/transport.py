@@ -49,6 +49,7 @@ class Phase(IntEnum):
     DEAL = 5
     CREDIT = 6
     BATCH = 7
+    AHEAD = 8
 
 
 class Slot(NamedTuple):

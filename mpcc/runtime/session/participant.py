@@ -38,7 +38,8 @@ class PhaseReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What one inference took at one party, as its channels counted."""
+    """What one inference took at one party, as its channels counted. `offline_bytes`: from the dealer to it, and what it sent to
+    the other party before the input."""
 
     number: int
     rounds: int
@@ -127,6 +128,7 @@ class Participant:
         number, timing = self.inference.number, self.inference.timing
         between = self._between().traffic.pop((Phase.ONLINE, number))
         dealt = self._dealt().traffic.pop((Phase.DEAL, number), Traffic())
+        early = self._between().traffic.pop((Phase.AHEAD, number), Traffic())
         self._dealt().traffic.pop((Phase.CREDIT, number), None)
         self._between().traffic.pop((Phase.BATCH, number), None)
         return outputs, Report(
@@ -136,7 +138,7 @@ class Participant:
             between.received_bytes,
             timing.online,
             timing.offline,
-            dealt.bytes,
+            dealt.bytes + early.sent_bytes,
         )
 
     def serve(self, report: Callable[[Report], None]) -> None:
