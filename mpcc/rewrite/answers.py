@@ -26,8 +26,14 @@ CLOSE = 1e-4
 def cut_answers(graph_module: fx.GraphModule) -> tuple[fx.GraphModule, Answers | None]:
     """The model up to what its client needs, and the rest; the model itself and None where nothing would be saved."""
     outputs, named = _outputs(graph_module.graph), {node.name: node for node in graph_module.graph.nodes}
-    ends = _only_for_outputs(graph_module.graph)
-    found = [_followed(node, ends, named) for node in outputs]
+    found = [_followed(node, named) for node in outputs]
+    while True:  # a softmax that a product reads as well is computed anyway: its client gets it as it is
+        needed = _needed([source for source, _ in found])
+        pointless = [steps and node in needed for node, (_, steps) in zip(outputs, found, strict=True)]
+        if not any(pointless):
+            break
+        both = zip(outputs, found, pointless, strict=True)
+        found = [(node, ()) if vain else (source, steps) for node, (source, steps), vain in both]
     if all(source is node for node, (source, _) in zip(outputs, found, strict=True)):
         return graph_module, None
     kept = list(dict.fromkeys(source for source, _ in found))
@@ -49,23 +55,22 @@ def _outputs(graph: fx.Graph) -> list[fx.Node]:
     return list(value) if isinstance(value, (tuple, list)) else [value]
 
 
-def _only_for_outputs(graph: fx.Graph) -> set[fx.Node]:
-    """The nodes that nothing but client's steps would read: a softmax that a product reads as well is needed anyway."""
-    found = set[fx.Node]()
-    for node in reversed(graph.nodes):
-        if node.op == "call_function" and all(user.op == "output" or user in found for user in node.users):
-            found.add(node)
-    return found
+def _needed(kept: Collection[fx.Node]) -> set[fx.Node]:
+    """All that the parties compute to give these."""
+    ahead, seen = list(kept), set[fx.Node]()
+    while ahead:
+        node = ahead.pop()
+        if node not in seen:
+            seen.add(node)
+            ahead += node.all_input_nodes
+    return seen
 
 
-def _followed(node: fx.Node, ends: Collection[fx.Node], named: Mapping[str, fx.Node]) -> tuple[fx.Node, tuple[Step, ...]]:
+def _followed(node: fx.Node, named: Mapping[str, fx.Node]) -> tuple[fx.Node, tuple[Step, ...]]:
     """What an output is a function of, and its steps. Views and factors below the last site stay private: they are free."""
     steps: list[Step] = []
     saved, source = 0, node
-    while node in ends:
-        made = _step(node, named)
-        if made is None:
-            break
+    while (made := _step(node, named)) is not None:
         costs = is_site(node) or MARK in node.meta
         node, step = made
         steps.append(step)
@@ -79,7 +84,7 @@ def _step(node: fx.Node, named: Mapping[str, fx.Node]) -> tuple[fx.Node, Step] |
     if MARK in node.meta:
         name, arguments, source = node.meta[MARK]
         return None if source not in named else (named[source], Step(name, tuple(arguments)))
-    above = node.args[0]
+    above = node.args[0] if node.op == "call_function" else None
     if not isinstance(above, fx.Node):
         return None
     if node.target is aten.log.default and above.target is aten.softmax.int:
