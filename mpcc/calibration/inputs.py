@@ -92,13 +92,13 @@ def _array_file(path: Path, shapes: Sequence[Shape], names: Sequence[str]) -> In
     arrays = read_arrays(path)
     if list(arrays) == [""] and len(shapes) == 1:
         return as_input(arrays[""], path.name)
-    chosen = _chosen(arrays, shapes, names, path.name)
+    chosen = chosen_arrays(arrays, shapes, names, path.name)
     if len(chosen) == 1:
         return as_input(chosen[0], path.name)
     return _columns([as_input(array, path.name) for array in chosen], shapes, path.name)
 
 
-def _chosen(arrays: Mapping[str, Array], shapes: Sequence[Shape], names: Sequence[str], where: str) -> list[Array]:
+def chosen_arrays(arrays: Mapping[str, Array], shapes: Sequence[Shape], names: Sequence[str], where: str) -> list[Array]:
     """The array of each input: by the inputs' names if all are there, else the one that fits its shape."""
     if names and set(names) <= set(arrays):
         return [arrays[name] for name in names]

@@ -105,6 +105,12 @@ def optimize(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Also print each site's candidates, the valid ranges, and which rewrites fired.")
     ] = False,
+    sites: Annotated[
+        bool, typer.Option("--sites", "-v", help="Print a row for every site, instead of one for every kind of operator.")
+    ] = False,
+    explain: Annotated[
+        str | None, typer.Option(metavar="SITE", help="Also print what could stand at this site, and why something else does.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Rewrite a trained model for private inference within a budget, and write a bundle."""
@@ -180,14 +186,29 @@ def optimize(
     if as_json:
         emit(document(made, place) | ({"rewrites": rewrites.document()} if verbose else {}))
     else:
-        show(made, place)
+        from . import answer
+
+        answer.show(made, place, calibration, [] if budget is None else [_met(budget, made)], sites=sites)
         if verbose:
             from .search import candidates, ranges
 
             candidates(made)
             if made.ranges:
-                console().print(ranges(made))
+                console().print(ranges(made.ranges))
             console().print(rewrites.table())
+    if explain is not None:
+        from .explain import explain as print_site
+
+        print_site(made, explain)
+
+
+def _met(text: str, made: Optimized) -> str:
+    """The budget, and how much of it is left."""
+    from mpcc.cost import Budget
+
+    budget = Budget.parse(text)
+    spent = budget.spent(made.estimate)
+    return f"Budget of {budget}: met with {spent:.4g}, which is {1 - spent / budget.amount:.0%} less."
 
 
 def _fraction(text: str) -> float:
@@ -272,27 +293,3 @@ def _search(chosen: Chosen) -> dict[str, Any]:
         "images": chosen.images, "drop": point.drop, "drop_of": chosen.metric.drop_name, "judged_on": chosen.judged,
         "programs_priced": chosen.tried,
     }  # fmt: skip
-
-
-def show(made: Optimized, place: Path) -> None:
-    """Print the cost per site, the totals, the errors, the security statement, and how to run the bundle."""
-    from mpcc import security
-
-    from .search import gains
-    from .tables import comparison, errors, machine, phases
-
-    out = console()
-    out.print(comparison(made))
-    out.print(phases(made.estimate), highlight=False)
-    out.print(machine(made.estimate), highlight=False)
-    out.print(errors(made), highlight=False)
-    if not made.calibrated and made.plan.notes.get("level") == "structural":
-        out.print(UNCALIBRATED, highlight=False)
-    for line in gains(made):
-        out.print(line, highlight=False)
-    out.print()
-    out.print(security.statement(public=made.public, answers=made.answers), highlight=False)
-    out.print()
-    out.print(f"Bundle: {place}   (report: {place / 'report.html'})", highlight=False)
-    out.print(f"For the client and the dealer: {place / 'public'}   (everything else holds the weights)", highlight=False)
-    out.print(f"Run it: mpcc run {place} --input x.npy", highlight=False)

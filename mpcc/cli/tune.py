@@ -133,9 +133,9 @@ def document(made: Tuned, place: Path) -> dict[str, Any]:
 
 def show(made: Tuned, place: Path) -> None:
     """What `mpcc optimize` prints, and the accuracy."""
-    from .optimize import show as optimized
+    from . import answer
 
-    optimized(made.optimized, place)
+    answer.show(made.optimized, place)
     console().print(
         f"Top-1 on {made.test_images} test images: {100 * made.accuracy:.2f} % +- {100 * made.standard_error:.2f} "
         f"(the original model: {100 * made.original_accuracy:.2f} %)",

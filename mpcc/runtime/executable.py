@@ -19,6 +19,8 @@ from mpcc.cost import Network
 from mpcc.errors import BundleError, OutsideRange, UsageError
 from mpcc.ir.answers import NOTE as ANSWERS
 from mpcc.ir.answers import Answers
+from mpcc.ir.info import input_of
+from mpcc.ir.nn import inputs_of
 from mpcc.program import Program
 
 from .inputs import answers_of, check_shapes, check_values, cut_calls, guard_of, unlike_inputs
@@ -87,6 +89,14 @@ class Executable:
     def input_shapes(self) -> list[tuple[int, ...]]:
         """What the user gives: the inputs of the public part where there is one, else those of the program."""
         return self.program_shapes if self.local is None else self.local.shapes
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of what the user gives, in order."""
+        if self.local is not None:
+            return [str(node.target) for node in inputs_of(self.local.module)]
+        known = [input_of(node) for node in self.program.inputs()]
+        return [one.name for one in known if one is not None]
 
     @property
     def private_part(self) -> Executable:

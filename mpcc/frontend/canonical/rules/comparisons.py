@@ -11,7 +11,7 @@ no rounding reaches.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from mpcc.ir.answers import MARK
 from mpcc.ir.step import STEP
 
 from ..builder import Builder
-from ..number_kinds import is_bit, is_whole
+from ..number_kinds import MASKED, is_bit, is_whole
 from ..values import Constant, Decline, Operand, Rules, Value, axis, common_shape, dtype, shape
 from .arithmetic import MASKED_SCORE, MINUS_INFINITY, bounded, bounded_constant, operand
 from .reductions import Dims, axes
@@ -117,7 +117,11 @@ def on_bits(rule: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen(b: Builder, condition: fx.Node, x: Operand, y: Operand) -> Any:
-    """x where the secret condition holds, y elsewhere."""
+    """x where the secret condition holds, y elsewhere. Both are computed everywhere, so that both have to be numbers there."""
+    for branch in (x, y):
+        guarded = undefined_operator(branch, condition)
+        if guarded is not None:
+            raise Decline(f"guards {guarded} by a secret condition on what it is computed of")
     bit = truth(b, condition)
     sizes = common_shape(condition, x, y)
     if isinstance(y, (int, float)) and y == 0:
@@ -127,6 +131,32 @@ def chosen(b: Builder, condition: fx.Node, x: Operand, y: Operand) -> Any:
     else:
         made = b.add(b.mul(bit, _gap(b, x, y)), y)
     return b.expand(made, sizes)
+
+
+def undefined_operator(branch: Any, condition: fx.Node) -> str | None:
+    """An operator in the making of a branch that is not defined everywhere, of something that the condition looks at too."""
+    if not isinstance(branch, fx.Node):
+        return None
+    looked_at = _making(condition, STOPS)
+    for node in _making(branch, STOPS):
+        if node.target in PARTIAL and node.args[0] in looked_at:
+            return str(node.target)
+    return None
+
+
+def _making(node: fx.Node, stops: Collection[Any]) -> set[fx.Node]:
+    """The node and what it was computed of, back to operators that mix elements."""
+    ahead, seen = [node], set[fx.Node]()
+    while ahead:
+        one = ahead.pop()
+        if one not in seen:
+            seen.add(one)
+            ahead += [] if one.target in stops else one.all_input_nodes
+    return seen
+
+
+PARTIAL = {aten.log.default, aten.sqrt.default, aten.rsqrt.default, aten.reciprocal.default}
+STOPS = {aten.linear.default, aten.matmul.default, aten.convolution.default, aten.softmax.int}
 
 
 def _gap(b: Builder, x: Operand, y: Operand) -> Any:
@@ -236,7 +266,10 @@ def where(b: Builder, condition: Any, x: Operand, y: Operand) -> Any:
     """x c + y (1 - c), with c a constant of 0 and 1, or a secret."""
     x, y = operand(x, y), operand(y, x)
     if isinstance(condition, fx.Node):
-        return chosen(b, condition, _bounded(x), _bounded(y))
+        made = chosen(b, condition, _bounded(x), _bounded(y))
+        if any(_is_infinite(item) for item in (x, y)):
+            made.meta[MASKED] = True
+        return made
     taken = condition.value.bool()
     if taken.all() or not taken.any():
         picked = x if taken.all() else y
@@ -259,6 +292,13 @@ def _masked(b: Builder, x: Operand, keep: torch.Tensor) -> Any:
     if isinstance(x, Constant) and not x.trainable:
         return Constant(torch.where(keep, bounded(x.value), 0.0))
     return b.mul(x, Constant(keep.float()))
+
+
+def _is_infinite(x: Operand) -> bool:
+    """Whether there is minus infinity in it, for which `MASKED_SCORE` stands."""
+    if isinstance(x, (int, float)):
+        return x <= MINUS_INFINITY
+    return isinstance(x, Constant) and not x.trainable and bool((x.value <= MINUS_INFINITY).any())
 
 
 def masked_fill(b: Builder, x: Value, mask: Any, value: Any) -> Any:
