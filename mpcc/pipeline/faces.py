@@ -47,6 +47,8 @@ from .steps import (
 )
 
 if TYPE_CHECKING:
+    from mpcc.show.notebook import Picture
+
     from .steps import Model
 
 
@@ -77,6 +79,23 @@ class Optimized:
         """The functions that the client computes of the opened outputs."""
         found = self.executable().answers
         return () if found is None else found.names
+
+    def __repr__(self) -> str:
+        from mpcc.show.notebook import text
+
+        return f"<Optimized: {text(self.plan, self.baseline, self.estimate)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row for each kind of operator, before and after."""
+        from mpcc.show.notebook import table
+
+        return table(self.plan, self.baseline, self.estimate)
+
+    def plot(self) -> Picture:
+        """Bytes and rounds of each kind of operator, before and after: a notebook shows it, `.save("x.svg")` writes it."""
+        from mpcc.show.notebook import picture
+
+        return picture(self.plan, self.baseline, self.estimate)
 
     def executable(self) -> Executable:
         """What two parties run."""
