@@ -108,6 +108,7 @@ def _accuracy(made: Optimized) -> list[str]:
     from .optimize import UNCALIBRATED
 
     found = [*_fixed_point(made), *gains(made)]
+    found += [] if made.compensation is None else [str(made.compensation)]
     if not made.calibrated and made.plan.notes.get("level") == "structural":
         found.append(UNCALIBRATED)
     outside = sorted({one.site for one in made.ranges if one.values > 0})

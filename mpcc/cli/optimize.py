@@ -88,6 +88,14 @@ def optimize(
     tolerance: Annotated[
         float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
     ] = 0.05,
+    compensate: Annotated[
+        bool | None,
+        typer.Option(
+            "--compensate/--no-compensate",
+            help="Solve layers behind structural choices anew, without training. [default: yes, for plans made here]",
+            show_default=False,
+        ),
+    ] = None,
     preprocess: Annotated[
         Path | None,
         typer.Option(
@@ -175,8 +183,9 @@ def optimize(
             draw(front(captured, **given), place, as_json)
             return
         made = run(
-            captured, plan=chosen, recipe=recipe, public=public or (), hide_logits=hide_logits, observe=observe, **given
-        )
+            captured, plan=chosen, recipe=recipe, public=public or (), hide_logits=hide_logits, compensate=compensate,
+            observe=observe, **given,
+        )  # fmt: skip
         if notes:
             check_preprocess(notes["preprocess"], made)
             made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))
@@ -280,6 +289,7 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "machine": dict(made.estimate.machine),
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
+        "compensation": None if made.compensation is None else made.compensation.document(),
         "security": security.statement(public=made.public, answers=made.answers),
     }
 

@@ -32,13 +32,15 @@ ERRORS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `optimize` adds to a report: cost before and after, fixed-point errors, and the observed ranges of the sites."""
+    """What `optimize` adds to a report: cost before and after, fixed-point errors, the observed ranges of the sites, and what
+    compensation did, in words."""
 
     baseline: Estimate
     estimate: Estimate
     errors: Mapping[str, float]
     basis: Basis
     ranges: Sequence[Any]
+    compensation: str = ""
 
 
 def report(plan: Plan, program: Program, comparison: Comparison | None = None) -> str:
@@ -82,4 +84,5 @@ def _comparison(plan: Plan, made: Comparison) -> dict[str, Any]:
         "calibrated": made.basis.calibrated,
         "basis": str(made.basis),
         "ranges": made.ranges,
+        "compensation": made.compensation,
     }
