@@ -62,6 +62,13 @@ def optimize(
     calibration: options.Calibration = None,
     input_range: options.InputRange = None,
     public: options.Public = None,
+    hide_logits: Annotated[
+        bool,
+        typer.Option(
+            "--hide-logits",
+            help="Compute a last softmax, sigmoid, argmax or top-k privately too; else the client does, of its opened logits.",
+        ),
+    ] = False,
     level: Annotated[
         str, typer.Option(
             metavar="LEVEL",
@@ -175,7 +182,10 @@ def optimize(
 
             draw(front(captured, **given), place, as_json)
             return
-        made = run(captured, plan=chosen, recipe=recipe, public=public or (), compensate=compensate, observe=observe, **given)
+        made = run(
+            captured, plan=chosen, recipe=recipe, public=public or (), hide_logits=hide_logits, compensate=compensate,
+            observe=observe, **given,
+        )  # fmt: skip
         if notes:
             check_preprocess(notes["preprocess"], made)
             made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))
@@ -280,7 +290,7 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
         "compensation": None if made.compensation is None else made.compensation.document(),
-        "security": security.statement(public=made.public),
+        "security": security.statement(public=made.public, answers=made.answers),
     }
 
 
