@@ -64,6 +64,13 @@ def optimize(
     calibration: options.Calibration = None,
     input_range: options.InputRange = None,
     public: options.Public = None,
+    hide_logits: Annotated[
+        bool,
+        typer.Option(
+            "--hide-logits",
+            help="Compute a last softmax, sigmoid, argmax or top-k privately too; else the client does, of its opened logits.",
+        ),
+    ] = False,
     level: Annotated[
         str, typer.Option(
             metavar="LEVEL",
@@ -83,6 +90,14 @@ def optimize(
     tolerance: Annotated[
         float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
     ] = 0.05,
+    compensate: Annotated[
+        bool | None,
+        typer.Option(
+            "--compensate/--no-compensate",
+            help="Solve layers behind structural choices anew, without training. [default: yes, for plans made here]",
+            show_default=False,
+        ),
+    ] = None,
     preprocess: Annotated[
         Path | None,
         typer.Option(
@@ -171,7 +186,10 @@ def optimize(
 
             draw(front(captured, **given), place, as_json)
             return
-        made = run(captured, plan=chosen, recipe=recipe, public=public or (), observe=observe, **given)
+        made = run(
+            captured, plan=chosen, recipe=recipe, public=public or (), hide_logits=hide_logits, compensate=compensate,
+            observe=observe, **given,
+        )  # fmt: skip
         if notes:
             made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))
         tell("write", 0, 1)
@@ -273,7 +291,8 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "machine": dict(made.estimate.machine),
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
-        "security": security.statement(public=made.public),
+        "compensation": None if made.compensation is None else made.compensation.document(),
+        "security": security.statement(public=made.public, answers=made.answers),
     }
 
 
