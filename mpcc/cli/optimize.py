@@ -99,6 +99,12 @@ def optimize(
             show_default=False,
         ),
     ] = None,
+    reconstruct: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEPS", min=0, help="Steps of gradient in each block after compensation, without labels; 300 take minutes."
+        ),
+    ] = None,
     preprocess: Annotated[
         Path | None,
         typer.Option(
@@ -189,7 +195,7 @@ def optimize(
             return
         made = run(
             captured, plan=chosen, recipe=recipe, public=public or (), hide_logits=hide_logits, compensate=compensate,
-            observe=observe, **given,
+            reconstruct=reconstruct, observe=observe, **given,
         )  # fmt: skip
         if notes:
             made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))
