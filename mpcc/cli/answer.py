@@ -130,7 +130,8 @@ def _fixed_point(made: Optimized) -> list[str]:
 
 def _seen(made: Optimized, place: Path) -> list[str]:
     public = f" Public: {', '.join(made.public)}." if made.public else ""
-    return [*WHO, f"The rest of the statement, and of this page: {place / REPORT}{public}"]
+    own = f"The client computes the last {', '.join(made.answers)} of its opened logits (--hide-logits)."
+    return [*WHO, *([own] if made.answers else []), f"The rest of the statement, and of this page: {place / REPORT}{public}"]
 
 
 def following(made: Optimized, place: Path, calibration: object = None) -> list[str]:

@@ -18,14 +18,16 @@ from mpcc.calibration.range_check import RangeViolation, range_report
 from mpcc.compensate import Report
 from mpcc.cost import LAN, Budget, Estimate, Network, OpCounts, estimate_graph
 from mpcc.errors import BudgetError, OutsideRange, UsageError
+from mpcc.ir.answers import NOTE as ANSWERS
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Step
 from mpcc.runtime.engine.fidelity import compare
 from mpcc.runtime.executable import Executable, StockExecutable
-from mpcc.search import Scores, layouts, metric_of, recipe_plan
+from mpcc.search import Scores, metric_of, recipe_plan
 from mpcc.search.answer import searched
+from mpcc.search.gates import quickest
 from mpcc.search.pareto import POINTS, Front, front
-from mpcc.search.pricing import fastest, made, reached, stock_estimate
+from mpcc.search.pricing import made, reached, stock_estimate
 from mpcc.search.program_cost import program_estimate
 from mpcc.search.search import Search
 from mpcc.search.target import PROTOCOL, Fields, Objective, Target, TargetFields, asked, target_of
@@ -77,6 +79,12 @@ class Optimized:
         """Whether figures rest on inputs of the user's, and not only on ones that were made from the model."""
         return self.basis.calibrated
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The functions that the client computes of the opened outputs."""
+        found = self.executable().answers
+        return () if found is None else found.names
+
     def __repr__(self) -> str:
         from mpcc.show.notebook import text
 
@@ -120,7 +128,9 @@ def optimize(
     scores: Scores | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     public: Sequence[str] = (),
+    hide_logits: bool = False,
     compensate: bool | None = None,
+    reconstruct: int | None = None,
     progress: Progress | None = None,
     observe: Observer | None = None,
     **given: Unpack[Fields],
@@ -133,17 +143,22 @@ def optimize(
     `observe` sees the graph after every step (`mpcc.show.dump.Dump` writes them to a folder).
     `public`: patterns of parameters that everybody may know ("backbone.*", "blocks.0-9.*", "frozen"): what depends on the input
     and on them alone is computed by the client before anything is private (`mpcc.rewrite.visibility`).
+    A last softmax, sigmoid, argmax or top-k is computed by the client on its opened logits, for nothing, unless `hide_logits`:
+    then the client learns no more than the model's outputs. A given plan says itself which of the two it was made for.
     `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc recipes`), whose `scores` may be given.
     `compensate`: whether layers behind structural choices get new weights (`mpcc.compensate`), by default those of plans that are
-    made here, and of a `plan` that was made so.
+    made here, and of a `plan` that was made so. `reconstruct`: steps of gradient in each block after that, on the same inputs.
     """
     if plan is not None and recipe is not None:
         raise UsageError("a plan and a recipe exclude each other")
+    compensation.check_asked(compensate, reconstruct)
+    compensate = True if reconstruct else compensate
     target, objective = asked(target, objective, given)
     wanted, max_drop = None if objective.budget is None else Budget.parse(objective.budget), objective.max_drop
     prepared, target = prepared_for(
         target, model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
-        public=public, progress=progress, observe=observe,
+        public=public, hide_logits=hide_logits or (plan is not None and ANSWERS not in plan.notes), progress=progress,
+        observe=observe,
     )  # fmt: skip
     task = task_of(prepared, target, objective, progress)
     baseline = stock_estimate(prepared.whole, task.protocol, task.network)
@@ -156,8 +171,7 @@ def optimize(
         if wanted is not None and not wanted.met_by(best.estimate):
             raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
     elif wanted is None and max_drop is None:
-        known = registry.approximations()
-        best = precise(prepared, objective.level, lambda one: fastest(layouts(one, known), task))
+        best = precise(prepared, objective.level, lambda one: quickest(one, task))
     else:
         chosen = searched(task, wanted, max_drop)
         best = made(task, chosen.point.plan)
@@ -167,6 +181,7 @@ def optimize(
         fixed = repaired(
             prepared, best, task.metric, wanted, lambda one, plan: made(task_of(one, target, objective, progress), plan),
             asked=compensate is True or compensation.was_compensated(best.plan),
+            steps=compensation.steps_of(best.plan) if reconstruct is None else reconstruct, progress=progress,
         )
         task.progress("compensate", 1, 1)
     prepared, best = fixed.prepared, fixed.priced
@@ -183,6 +198,7 @@ def optimize(
     made_by = "plan" if plan is not None else "default" if chosen is None else "search"
     notes = {**task.notes, "seconds": float(best.estimate.seconds), "calibration": prepared.basis.document(), "made_by": made_by}
     notes |= {"public": list(prepared.public)} if prepared.public else {}
+    notes |= {} if prepared.answers is None else {ANSWERS: prepared.answers.document()}
     notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
     notes |= {} if fixed.report is None else {compensation.NOTE: fixed.report.note}
     return Optimized(
@@ -266,7 +282,7 @@ def compile(  # noqa: A001  (the public name)
         raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration, input_range=input_range)
     if plan is not None and compensation.was_compensated(plan):
-        found = compensation.found_for(prepared, plan, metric_of(prepared.graph))
+        found = compensation.found_for(prepared, plan, metric_of(prepared.graph), compensation.steps_of(plan))
         prepared, plan = replace(prepared, graph=found.graph), found.plan
 
     guard = {NOTE: Guard.of(prepared.graph, prepared.inputs, prepared.basis.given).document()}

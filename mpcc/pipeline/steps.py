@@ -24,9 +24,11 @@ from mpcc.cost import Compute, Network
 from mpcc.cost.machine import REFERENCE
 from mpcc.errors import PrecisionError, UnsupportedOperator, UsageError
 from mpcc.ir import nn as nn_level
+from mpcc.ir.answers import Answers
 from mpcc.lowering import Settings, lower
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Pass, Step, after_each, settle, visibility
+from mpcc.rewrite.answers import cut_answers
 from mpcc.runtime import this_machine
 from mpcc.runtime.engine.fidelity import check
 from mpcc.runtime.local_part import LocalPart
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from mpcc.frontend import Limits
+    from mpcc.frontend.fixed import Fixed
 
     Model = nn.Module | fx.GraphModule | ExportedProgram | str | Path
 
@@ -53,16 +56,18 @@ def capture(
     example_inputs: Sequence[Any] | None = None,
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    fixed: Fixed | None = None,
     limits: Limits | None = None,
 ) -> fx.GraphModule:
     """The nn-level graph of a PyTorch module, a torch.fx graph, an exported program, or a .onnx or .pt2 file.
 
-    `limits` say how large a file's model may be (mpcc.frontend.Limits).
+    `fixed`: values of inputs by name, a tensor or a number for all elements, that are constants of this graph: they may decide
+    what the model does. `limits` say how large a file's model may be (mpcc.frontend.Limits).
     """
     from mpcc.frontend import Limits
     from mpcc.frontend import capture as front_end
 
-    captured = front_end(model, example_inputs, input_shapes=input_shapes, limits=limits or Limits())
+    captured = front_end(model, example_inputs, input_shapes=input_shapes, fixed=fixed, limits=limits or Limits())
     captured.meta[CONFIGURED] = configured_range(model)
     captured.meta.setdefault(visibility.FROZEN, visibility.frozen_parameters(model))
     return captured
@@ -99,7 +104,8 @@ class Prepared:
     """A model ready for choices: the rewritten nn-level graph, and what calibration saw.
 
     `source` is what the parties compute, before passes; `whole` the model, which differs from it by the `prefix`, the public
-    part that the client computes alone. `public`: the names of the public parameters.
+    part that the client computes alone. `public`: the names of the public parameters. `answers`: what the client computes of
+    the outputs, which none of these graphs has.
     """
 
     source: fx.GraphModule
@@ -110,6 +116,7 @@ class Prepared:
     whole: fx.GraphModule
     prefix: fx.GraphModule | None = None
     public: tuple[str, ...] = ()
+    answers: Answers | None = None
 
     @property
     def calibrated(self) -> bool:
@@ -125,6 +132,7 @@ def prepare(
     input_range: tuple[float, float] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     public: Sequence[str] = (),
+    hide_logits: bool = True,
     progress: Progress | None = None,
     observe: Observer | None = None,
 ) -> Prepared:
@@ -132,11 +140,16 @@ def prepare(
 
     Without `calibration`, and beside fewer than `mpcc.calibration.basis.ENOUGH` inputs, inputs are made from the model;
     `input_range` is what the user says of the values of pictures and features. `public`: patterns of parameters that everybody
-    may know (`mpcc.rewrite.visibility`).
+    may know (`mpcc.rewrite.visibility`). Unless `hide_logits`, the client computes last softmaxes and the like by itself
+    (`mpcc.rewrite.answers`).
     """
     tell = progress or (lambda stage, done, total: None)
     tell("capture", 0, 1)
-    whole = capture(model, example_inputs, input_shapes=input_shapes)
+    whole, answers = capture(model, example_inputs, input_shapes=input_shapes), None
+    if not hide_logits:
+        meta = whole.meta
+        whole, answers = cut_answers(whole)
+        whole.meta.update(meta)
     source, prefix, names = _divided(whole, public)
     tell("capture", 1, 1)
     tell("rewrite", 0, 1)
@@ -153,7 +166,7 @@ def prepare(
             tell("calibrate", 0, 1)
             statistics = calibrate(graph, inputs)
             tell("calibrate", 1, 1)
-            return Prepared(source, graph, inputs, statistics, Basis(len(given)), whole, prefix, names)
+            return Prepared(source, graph, inputs, statistics, Basis(len(given)), whole, prefix, names, answers)
     tell("synthesise", 0, 1)
     seen = None if not given or input_range or through is not None else range_of(given)
     made = synthesise(
@@ -165,7 +178,7 @@ def prepare(
     made = replace(made, through=through)
     inputs, statistics, basis = fitted_to(graph, made, given, registry.approximations())
     tell("calibrate", 1, 1)
-    return Prepared(source, graph, inputs, statistics, basis, whole, prefix, names)
+    return Prepared(source, graph, inputs, statistics, basis, whole, prefix, names, answers)
 
 
 def _divided(whole: fx.GraphModule, public: Sequence[str]) -> tuple[fx.GraphModule, fx.GraphModule | None, tuple[str, ...]]:
