@@ -12,6 +12,8 @@ from . import early, options
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
+    from torch import fx
+
     from mpcc.approximate import Level, Plan
     from mpcc.pipeline import Optimized
     from mpcc.search.task import Chosen
@@ -84,6 +86,7 @@ def optimize(
         ),
     ] = None,
     input_shape: options.InputShape = None,
+    fix: options.Fix = None,
     size_limit: options.SizeLimit = 1.0,
     tolerance: Annotated[
         float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
@@ -94,6 +97,12 @@ def optimize(
             "--compensate/--no-compensate",
             help="Solve layers behind structural choices anew, without training. [default: yes, for plans made here]",
             show_default=False,
+        ),
+    ] = None,
+    reconstruct: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEPS", min=0, help="Steps of gradient in each block after compensation, without labels; 300 take minutes."
         ),
     ] = None,
     preprocess: Annotated[
@@ -170,8 +179,10 @@ def optimize(
 
         observe = observers(None if dump is None else Dump(dump), rewrites if verbose else None)
         tell("capture", 0, 1)
-        captured = graph(found, input_shape)
+        captured = graph(found, input_shape, fix)
         tell("capture", 1, 1)
+        if notes:
+            check_preprocess(notes["preprocess"], captured)
         given: dict[str, Any] = dict(
             target=target, objective=objective, calibration=calibration, input_range=values, progress=tell
         )
@@ -184,10 +195,9 @@ def optimize(
             return
         made = run(
             captured, plan=chosen, recipe=recipe, public=public or (), hide_logits=hide_logits, compensate=compensate,
-            observe=observe, **given,
+            reconstruct=reconstruct, observe=observe, **given,
         )  # fmt: skip
         if notes:
-            check_preprocess(notes["preprocess"], made)
             made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))
         tell("write", 0, 1)
         made.save(place)
@@ -242,19 +252,18 @@ def _preprocess(path: Path) -> dict[str, Any]:
 
     try:
         return preprocess_of(json.loads(path.read_bytes())).document()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        known = isinstance(error, ValueError | OSError)
-        text = str(error) if known else f"{error!r} is missing or of another type"
-        raise UsageError(f"no preprocessing that can be read: {text}", where=str(path), hint="docs/serving.md") from None
+    except (OSError, ValueError, RecursionError) as error:
+        hint = "docs/serving.md says what such a file holds."
+        raise UsageError(f"no preprocessing that can be read: {error}", where=str(path), hint=hint) from None
 
 
-def check_preprocess(document: dict[str, Any], made: Optimized) -> None:
+def check_preprocess(document: dict[str, Any], model: fx.GraphModule) -> None:
     """ShapeError where the preprocessing does not give the model's input."""
     from mpcc.client.preprocess import CHANNELS, Preprocess
     from mpcc.errors import ShapeError
     from mpcc.ir.nn import shape_of
 
-    known, shapes = Preprocess.read(document), [shape_of(node) for node in made.program.inputs()]
+    known, shapes = Preprocess.read(document), [shape_of(n) for n in model.graph.nodes if n.op == "placeholder"]
     size = known.output_size(0, 0) if known.crop or len(known.resize) == 2 else (0, 0)
     found = [CHANNELS[known.channels], *size]
     if len(shapes) != 1 or list(shapes[0][-3:]) != found or any(side != 1 for side in shapes[0][:-3]):
