@@ -177,9 +177,9 @@ def optimize(
     chosen = _plan(plan)
     if calibration is None and level == "structural":
         say(UNCALIBRATED)
-    found = source(model, size_limit, pretrained=pretrained, weights=weights)
+    found, images = source(model, size_limit, pretrained=pretrained, weights=weights), cast("Any", calibration)
     if found.preprocess is not None and not notes:
-        notes, calibration = _own_preprocessing(found.preprocess, calibration, found.example_inputs)
+        notes, images = _own_preprocessing(found.preprocess, calibration, found.example_inputs)
     rewrites = Rewrites()
     with progress() as tell:
         from mpcc.pipeline import optimize as run
@@ -193,7 +193,7 @@ def optimize(
         if notes:
             check_preprocess(notes["preprocess"], captured)
         given: dict[str, Any] = dict(
-            target=target, objective=objective, calibration=calibration, input_range=values, progress=tell
+            target=target, objective=objective, calibration=images, input_range=values, progress=tell
         )
         if pareto:
             from mpcc.pipeline import pareto as front
