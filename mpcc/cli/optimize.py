@@ -12,6 +12,8 @@ from . import early, options
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
+    from torch import fx
+
     from mpcc.approximate import Level, Plan
     from mpcc.pipeline import Optimized
     from mpcc.search.task import Chosen
@@ -62,6 +64,13 @@ def optimize(
     calibration: options.Calibration = None,
     input_range: options.InputRange = None,
     public: options.Public = None,
+    hide_logits: Annotated[
+        bool,
+        typer.Option(
+            "--hide-logits",
+            help="Compute a last softmax, sigmoid, argmax or top-k privately too; else the client does, of its opened logits.",
+        ),
+    ] = False,
     level: Annotated[
         str, typer.Option(
             metavar="LEVEL",
@@ -81,6 +90,20 @@ def optimize(
     tolerance: Annotated[
         float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
     ] = 0.05,
+    compensate: Annotated[
+        bool | None,
+        typer.Option(
+            "--compensate/--no-compensate",
+            help="Solve layers behind structural choices anew, without training. [default: yes, for plans made here]",
+            show_default=False,
+        ),
+    ] = None,
+    reconstruct: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEPS", min=0, help="Steps of gradient in each block after compensation, without labels; 300 take minutes."
+        ),
+    ] = None,
     preprocess: Annotated[
         Path | None,
         typer.Option(
@@ -98,6 +121,12 @@ def optimize(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Also print each site's candidates, the valid ranges, and which rewrites fired.")
     ] = False,
+    sites: Annotated[
+        bool, typer.Option("--sites", "-v", help="Print a row for every site, instead of one for every kind of operator.")
+    ] = False,
+    explain: Annotated[
+        str | None, typer.Option(metavar="SITE", help="Also print what could stand at this site, and why something else does.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Rewrite a trained model for private inference within a budget, and write a bundle."""
@@ -151,6 +180,8 @@ def optimize(
         tell("capture", 0, 1)
         captured = graph(found, input_shape)
         tell("capture", 1, 1)
+        if notes:
+            check_preprocess(notes["preprocess"], captured)
         given: dict[str, Any] = dict(
             target=target, objective=objective, calibration=calibration, input_range=values, progress=tell
         )
@@ -161,9 +192,11 @@ def optimize(
 
             draw(front(captured, **given), place, as_json)
             return
-        made = run(captured, plan=chosen, recipe=recipe, public=public or (), observe=observe, **given)
+        made = run(
+            captured, plan=chosen, recipe=recipe, public=public or (), hide_logits=hide_logits, compensate=compensate,
+            reconstruct=reconstruct, observe=observe, **given,
+        )  # fmt: skip
         if notes:
-            check_preprocess(notes["preprocess"], made)
             made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))
         tell("write", 0, 1)
         made.save(place)
@@ -171,14 +204,29 @@ def optimize(
     if as_json:
         emit(document(made, place) | ({"rewrites": rewrites.document()} if verbose else {}))
     else:
-        show(made, place)
+        from . import answer
+
+        answer.show(made, place, calibration, [] if budget is None else [_met(budget, made)], sites=sites)
         if verbose:
             from .search import candidates, ranges
 
             candidates(made)
             if made.ranges:
-                console().print(ranges(made))
+                console().print(ranges(made.ranges))
             console().print(rewrites.table())
+    if explain is not None:
+        from .explain import explain as print_site
+
+        print_site(made, explain)
+
+
+def _met(text: str, made: Optimized) -> str:
+    """The budget, and how much of it is left."""
+    from mpcc.cost import Budget
+
+    budget = Budget.parse(text)
+    spent = budget.spent(made.estimate)
+    return f"Budget of {budget}: met with {spent:.4g}, which is {1 - spent / budget.amount:.0%} less."
 
 
 def _fraction(text: str) -> float:
@@ -203,19 +251,18 @@ def _preprocess(path: Path) -> dict[str, Any]:
 
     try:
         return preprocess_of(json.loads(path.read_bytes())).document()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        known = isinstance(error, ValueError | OSError)
-        text = str(error) if known else f"{error!r} is missing or of another type"
-        raise UsageError(f"no preprocessing that can be read: {text}", where=str(path), hint="docs/serving.md") from None
+    except (OSError, ValueError, RecursionError) as error:
+        hint = "docs/serving.md says what such a file holds."
+        raise UsageError(f"no preprocessing that can be read: {error}", where=str(path), hint=hint) from None
 
 
-def check_preprocess(document: dict[str, Any], made: Optimized) -> None:
+def check_preprocess(document: dict[str, Any], model: fx.GraphModule) -> None:
     """ShapeError where the preprocessing does not give the model's input."""
     from mpcc.client.preprocess import CHANNELS, Preprocess
     from mpcc.errors import ShapeError
     from mpcc.ir.nn import shape_of
 
-    known, shapes = Preprocess.read(document), [shape_of(node) for node in made.program.inputs()]
+    known, shapes = Preprocess.read(document), [shape_of(n) for n in model.graph.nodes if n.op == "placeholder"]
     size = known.output_size(0, 0) if known.crop or len(known.resize) == 2 else (0, 0)
     found = [CHANNELS[known.channels], *size]
     if len(shapes) != 1 or list(shapes[0][-3:]) != found or any(side != 1 for side in shapes[0][:-3]):
@@ -250,7 +297,8 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "machine": dict(made.estimate.machine),
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
-        "security": security.statement(public=made.public),
+        "compensation": None if made.compensation is None else made.compensation.document(),
+        "security": security.statement(public=made.public, answers=made.answers),
     }
 
 
@@ -263,27 +311,3 @@ def _search(chosen: Chosen) -> dict[str, Any]:
         "images": chosen.images, "drop": point.drop, "drop_of": chosen.metric.drop_name, "judged_on": chosen.judged,
         "programs_priced": chosen.tried,
     }  # fmt: skip
-
-
-def show(made: Optimized, place: Path) -> None:
-    """Print the cost per site, the totals, the errors, the security statement, and how to run the bundle."""
-    from mpcc import security
-
-    from .search import gains
-    from .tables import comparison, errors, machine, phases
-
-    out = console()
-    out.print(comparison(made))
-    out.print(phases(made.estimate), highlight=False)
-    out.print(machine(made.estimate), highlight=False)
-    out.print(errors(made), highlight=False)
-    if not made.calibrated and made.plan.notes.get("level") == "structural":
-        out.print(UNCALIBRATED, highlight=False)
-    for line in gains(made):
-        out.print(line, highlight=False)
-    out.print()
-    out.print(security.statement(public=made.public), highlight=False)
-    out.print()
-    out.print(f"Bundle: {place}   (report: {place / 'report.html'})", highlight=False)
-    out.print(f"For the client and the dealer: {place / 'public'}   (everything else holds the weights)", highlight=False)
-    out.print(f"Run it: mpcc run {place} --input x.npy", highlight=False)

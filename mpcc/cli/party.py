@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ def check_public(bundle: Path, role: str) -> None:
 
 
 def take_part(
-    bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1, strict: bool = False
+    bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1, strict: bool = False, first: int | None = None
 ) -> tuple[list[Outcome], Predicted, list[str]]:
     """A session in one role. Only the server reads the weights; client and dealer need the public files alone.
 
@@ -88,14 +89,27 @@ def take_part(
     opened = open_bundle(bundle, weights=config.role == SERVER)
     expected = predicted.elsewhere(opened.program, opened.plan)
     executable = Executable.of(opened)
-    once = [executable.call(*call) for call in calls(inputs, executable.input_shapes)] if inputs else []
+    asked = calls(inputs, executable.input_shapes, executable.input_names)[:first] if inputs else []
+    once = [executable.call(*call) for call in asked]
+    say(_waiting(config))
     if config.role != CLIENT:
         return run_party(opened.program, opened.manifest.model_version, config), expected, []
     watch = Watch(guard_of(opened.plan, opened.program), strict)
     watch.inputs(once)
     done = run_party(opened.program, opened.manifest.model_version, config, once * repeat)
     watch.outputs([one.outputs for one in done[-len(once) :]])
+    if executable.answers is not None:
+        done = [replace(one, outputs=list(executable.answers.of(one.outputs))) for one in done]
     return done, expected, watch.found
+
+
+def _waiting(config: PartyConfig) -> str:
+    """Whom this role waits for, so that nobody wonders whether it does anything."""
+    own = config.peers.addresses.get(config.role)
+    if config.role == CLIENT:
+        return f"client: meeting the server{'' if len(config.roles) == 2 else ' and the dealer'} ..."
+    whom = "a client" if config.role == SERVER else "the server and a client"
+    return f"{config.role}: waiting for {whom}{'' if own is None else f' at {own[0]}:{own[1]}'} (Ctrl-C ends it)"
 
 
 def deal(bundle: Path, folder: Path, count: int) -> None:

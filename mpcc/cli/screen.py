@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mpcc.errors import Measured, Renamed
+from mpcc.errors import Assumed, Measured, Renamed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,12 +74,21 @@ def pasted(*words: str | Path) -> str:
 def progress() -> Iterator[Tell]:
     """What is being done, how far it is and how long is left, on stderr, removed at the end; silent without a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    class Left(ProgressColumn):
+        """How long is left, where the steps so far tell."""
+
+        def render(self, task: Any) -> Text:
+            seconds = task.time_remaining
+            known = bool(task.total) and seconds and not task.finished
+            return Text(f"about {int(seconds) // 60}:{int(seconds) % 60:02} left" if known else "", style="cyan")
 
     stderr = Console(stderr=True)
     columns = (
         SpinnerColumn("line"), TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[step]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        TimeElapsedColumn(), Left(),
     )  # fmt: skip
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
         tasks: dict[str, Any] = {}
@@ -105,7 +114,7 @@ def quiet() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-        for kind in (Measured, Renamed):
+        for kind in (Assumed, Measured, Renamed):
             warnings.simplefilter("default", kind)
         warnings.showwarning = _say_warning
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from mpcc.show.comparison import cells, lines, names, totals, unpriced
-from mpcc.show.units import count, size, small
+from mpcc.show.units import small
 
 if TYPE_CHECKING:
     from mpcc.cost import Estimate
@@ -32,13 +33,14 @@ def comparison(made: Optimized) -> Table:
     return table
 
 
-def phases(estimate: Estimate) -> str:
-    """Cost of the set-up and offline phases, in one line."""
-    setup, offline = estimate.setup, estimate.offline
-    return (
-        f"Set-up, once per model: {count(setup.rounds)} round(s), {size(setup.bytes)}. "
-        f"From the dealer, per inference: {size(offline.bytes)}, before the input arrives."
-    )
+def cards(title: str, found: Iterable[tuple[str, Iterable[str]]]) -> Table:
+    """A name and some lines for each: readable where a table of many columns is not."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2, 1, 0))
+    made.add_column(no_wrap=True, style="bold")
+    made.add_column()
+    for name, lines_ in found:
+        made.add_row(name, "\n".join(lines_))
+    return made
 
 
 def machine(estimate: Estimate) -> str:

@@ -158,7 +158,8 @@ def _calls(executable: Executable, calibration: Any) -> list[Call]:
         graph = executable.local.module
     if calibration is None:
         return synthesise(graph).judging()
-    return [tuple(call) for call in calls(graph, load_calibration(calibration, executable.input_shapes))]
+    found = load_calibration(calibration, executable.input_shapes, names=executable.input_names)
+    return [tuple(call) for call in calls(graph, found)]
 
 
 def _show(found: list[Difference]) -> None:

@@ -24,9 +24,11 @@ from mpcc.cost import Compute, Network
 from mpcc.cost.machine import REFERENCE
 from mpcc.errors import PrecisionError, UnsupportedOperator, UsageError
 from mpcc.ir import nn as nn_level
+from mpcc.ir.answers import Answers
 from mpcc.lowering import Settings, lower
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Pass, Step, after_each, settle, visibility
+from mpcc.rewrite.answers import cut_answers
 from mpcc.runtime import this_machine
 from mpcc.runtime.engine.fidelity import check
 from mpcc.runtime.local_part import LocalPart
@@ -99,7 +101,8 @@ class Prepared:
     """A model ready for choices: the rewritten nn-level graph, and what calibration saw.
 
     `source` is what the parties compute, before passes; `whole` the model, which differs from it by the `prefix`, the public
-    part that the client computes alone. `public`: the names of the public parameters.
+    part that the client computes alone. `public`: the names of the public parameters. `answers`: what the client computes of
+    the outputs, which none of these graphs has.
     """
 
     source: fx.GraphModule
@@ -110,6 +113,7 @@ class Prepared:
     whole: fx.GraphModule
     prefix: fx.GraphModule | None = None
     public: tuple[str, ...] = ()
+    answers: Answers | None = None
 
     @property
     def calibrated(self) -> bool:
@@ -125,6 +129,7 @@ def prepare(
     input_range: tuple[float, float] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     public: Sequence[str] = (),
+    hide_logits: bool = True,
     progress: Progress | None = None,
     observe: Observer | None = None,
 ) -> Prepared:
@@ -132,11 +137,16 @@ def prepare(
 
     Without `calibration`, and beside fewer than `mpcc.calibration.basis.ENOUGH` inputs, inputs are made from the model;
     `input_range` is what the user says of the values of pictures and features. `public`: patterns of parameters that everybody
-    may know (`mpcc.rewrite.visibility`).
+    may know (`mpcc.rewrite.visibility`). Unless `hide_logits`, the client computes last softmaxes and the like by itself
+    (`mpcc.rewrite.answers`).
     """
     tell = progress or (lambda stage, done, total: None)
     tell("capture", 0, 1)
-    whole = capture(model, example_inputs, input_shapes=input_shapes)
+    whole, answers = capture(model, example_inputs, input_shapes=input_shapes), None
+    if not hide_logits:
+        meta = whole.meta
+        whole, answers = cut_answers(whole)
+        whole.meta.update(meta)
     source, prefix, names = _divided(whole, public)
     tell("capture", 1, 1)
     tell("rewrite", 0, 1)
@@ -153,7 +163,7 @@ def prepare(
             tell("calibrate", 0, 1)
             statistics = calibrate(graph, inputs)
             tell("calibrate", 1, 1)
-            return Prepared(source, graph, inputs, statistics, Basis(len(given)), whole, prefix, names)
+            return Prepared(source, graph, inputs, statistics, Basis(len(given)), whole, prefix, names, answers)
     tell("synthesise", 0, 1)
     seen = None if not given or input_range or through is not None else range_of(given)
     made = synthesise(
@@ -165,7 +175,7 @@ def prepare(
     made = replace(made, through=through)
     inputs, statistics, basis = fitted_to(graph, made, given, registry.approximations())
     tell("calibrate", 1, 1)
-    return Prepared(source, graph, inputs, statistics, basis, whole, prefix, names)
+    return Prepared(source, graph, inputs, statistics, basis, whole, prefix, names, answers)
 
 
 def _divided(whole: fx.GraphModule, public: Sequence[str]) -> tuple[fx.GraphModule, fx.GraphModule | None, tuple[str, ...]]:

@@ -115,11 +115,15 @@ class Front:
             raise Refused(411, "a Content-Length is needed")
         if not stated.isascii() or not stated.isdigit() or int(stated) != self.size:
             raise Refused(400, f"a request for this model has {self.size} bytes, not {stated[:20]}")
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > self.size:
-                break
+        body, seconds = bytearray(), self.service.config.limits.pair_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > self.size:
+                        break
+        except TimeoutError:
+            raise Refused(408, f"the request did not come within {seconds:g} s") from None
         if len(body) != self.size:
             raise Refused(400, f"a request for this model has {self.size} bytes, {len(body)} came")
         return bytes(body)

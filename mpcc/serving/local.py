@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,15 @@ from mpcc.runtime.net.handshake import DEALER, HELPER, SERVER
 READY_SECONDS = 120.0
 STOP_SECONDS = 8.0
 HOST = "127.0.0.1"
+ASK = "import sys; from mpcc.serving.local import ready; sys.exit(not ready(sys.argv[1]))"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a role runs: its address, and what to put before its command (a network namespace, in benchmarks)."""
+
+    address: str = HOST
+    command: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -37,9 +46,13 @@ class Replica:
 class Here:
     """The processes of `replicas` replicas."""
 
-    def __init__(self, bundle: Path, folder: Path, *, replicas: int, port: int, options: Sequence[str]) -> None:
+    def __init__(
+        self, bundle: Path, folder: Path, *, replicas: int, port: int, options: Sequence[str],
+        places: Mapping[str, Place] | None = None,
+    ) -> None:  # fmt: skip
         """`folder`: empty, private. `port`: of the first server; helpers and more replicas follow. `options`: of all roles."""
         self.bundle, self.folder, self.options = bundle, folder, list(options)
+        self.places = {role: Place() for role in (SERVER, HELPER, DEALER)} | dict(places or {})
         self.replicas: list[Replica] = []
         self.processes: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
         self._commands: dict[tuple[str, int], list[str]] = {}
@@ -48,15 +61,18 @@ class Here:
             self._plan(number, port + 2 * number)
 
     def _plan(self, number: int, port: int) -> None:
-        peers = f"server={HOST}:{free_port()},dealer={HOST}:{free_port()}"
-        fronts = {SERVER: port, HELPER: port + 1, DEALER: None}
-        self.replicas.append(Replica(f"http://{HOST}:{port}", f"http://{HOST}:{port + 1}"))
-        for role, at in fronts.items():
+        at = {role: place.address for role, place in self.places.items()}
+        peers = f"server={at[SERVER]}:{free_port()},dealer={at[DEALER]}:{free_port()}"
+        fronts = {SERVER: f"{at[SERVER]}:{port}", HELPER: f"{at[HELPER]}:{port + 1}", DEALER: None}
+        self.replicas.append(Replica(f"http://{fronts[SERVER]}", f"http://{fronts[HELPER]}"))
+        for role, front in fronts.items():
             bundle = self.bundle if role == SERVER else self.bundle / PUBLIC_FOLDER
             self._commands[role, number] = [
-                sys.executable, "-m", "mpcc", "serve", str(bundle), "--role", role, "--replica", str(number),
+                *self.places[role].command, sys.executable, "-m", "mpcc", "serve",
+                str(bundle), "--role", role, "--replica", str(number),
                 "--peers", peers, "--tls", str(self.folder / "keys" / role), *self.options,
-                *([] if at is None else ["--http", f"{HOST}:{at}"]),
+                "--until-stdin-closes", *([] if front is None else ["--http", front]),
+                *([] if front is None or at[role] == HOST else ["--http-plain"]),
             ]  # fmt: skip
 
     def start(self) -> None:
@@ -68,18 +84,27 @@ class Here:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (self.folder / f"{role}.{number}.log").open("ab") as log:
             self.processes[role, number] = subprocess.Popen(
-                self._commands[role, number], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                self._commands[role, number], stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
                 start_new_session=True,
-            )  # fmt: skip
+            )  # fmt: skip  # the pipe closes when this process ends, however it does
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         """Until every replica answers. PartyError, with the last line of its log, where a process has ended."""
         deadline = time.monotonic() + seconds
-        while not all(ready(url) for replica in self.replicas for url in (replica.server, replica.helper)):
+        while not all(self.ready(replica) for replica in self.replicas):
             self.check()
             if time.monotonic() > deadline:
                 raise PartyError(f"not ready within {seconds:g} s", where="mpcc serve", hint=f"logs: {self.folder}")
             time.sleep(0.1)
+
+    def ready(self, replica: Replica) -> bool:
+        """Whether both fronts of a replica say that requests can be answered; asked from where they are."""
+        for role, url in ((SERVER, replica.server), (HELPER, replica.helper)):
+            prefix = self.places[role].command
+            command = [*prefix, sys.executable, "-c", ASK, url]
+            if not (ready(url) if not prefix else subprocess.run(command, check=False).returncode == 0):
+                return False
+        return True
 
     def check(self) -> None:
         """PartyError where a process has ended."""
@@ -102,14 +127,13 @@ class Here:
 
 @contextmanager
 def here(
-    bundle: Path, *, replicas: int = 1, port: int = 8000, options: Sequence[str] = (), waiting: Callable[[], None] = lambda: None
+    bundle: Path, *, replicas: int = 1, port: int = 8000, options: Sequence[str] = (), places: Mapping[str, Place] | None = None
 ) -> Iterator[Here]:
     """All roles of a service, ready, until the block is left."""
     with tempfile.TemporaryDirectory(prefix="mpcc-serve-") as folder:
-        made = Here(bundle, Path(folder), replicas=replicas, port=port, options=options)
+        made = Here(bundle, Path(folder), replicas=replicas, port=port, options=options, places=places)
         try:
             made.start()
-            waiting()
             made.wait_ready()
             yield made
         finally:

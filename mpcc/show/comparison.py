@@ -88,7 +88,7 @@ def by_operator(found: list[Line], plan: Plan) -> list[Line]:
     joined = [
         Line(
             f"{name} ({len(group)})" if group[0].name in plan.choices else name,
-            ", ".join(dict.fromkeys(c.approximation for line in group for c in _choices(plan, line.name))),
+            _tally(Counter(c.approximation for line in group for c in _choices(plan, line.name))),
             _total([line.before for line in group]),
             _total([line.after for line in group]),
             all(line.priced for line in group),
@@ -96,6 +96,13 @@ def by_operator(found: list[Line], plan: Plan) -> list[Line]:
         for name, group in groups.items()
     ]
     return sorted(joined, key=lambda line: -float(line.before.bytes))
+
+
+def _tally(found: Counter[str]) -> str:
+    """`gelu_spline 3, gelu_quad 2`; the number is left out where there is one approximation only."""
+    if len(found) == 1:
+        return next(iter(found))
+    return ", ".join(f"{name} {times}" for name, times in found.most_common())
 
 
 def describe(plan: Plan, site: str) -> str:
