@@ -86,6 +86,7 @@ def optimize(
         ),
     ] = None,
     input_shape: options.InputShape = None,
+    fix: options.Fix = None,
     size_limit: options.SizeLimit = 1.0,
     tolerance: Annotated[
         float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
@@ -178,7 +179,7 @@ def optimize(
 
         observe = observers(None if dump is None else Dump(dump), rewrites if verbose else None)
         tell("capture", 0, 1)
-        captured = graph(found, input_shape)
+        captured = graph(found, input_shape, fix)
         tell("capture", 1, 1)
         if notes:
             check_preprocess(notes["preprocess"], captured)
