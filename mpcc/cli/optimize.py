@@ -113,6 +113,13 @@ def optimize(
             "or transformers' preprocessor_config.json.",
         ),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.safetensors", help="The weights of a library's model (timm:NAME, torchvision:NAME, hf:NAME)."),
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="The library's own weights of it, from its cache or the network.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write. [default: MODEL.mpcc]")
     ] = None,
@@ -170,7 +177,9 @@ def optimize(
     chosen = _plan(plan)
     if calibration is None and level == "structural":
         say(UNCALIBRATED)
-    found = source(model, size_limit)
+    found, images = source(model, size_limit, pretrained=pretrained, weights=weights), cast("Any", calibration)
+    if found.preprocess is not None and not notes:
+        notes, images = pictures.of_library(found.preprocess, calibration, found.example_inputs)
     rewrites = Rewrites()
     with progress() as tell:
         from mpcc.pipeline import optimize as run
@@ -181,12 +190,12 @@ def optimize(
         tell("capture", 0, 1)
         captured = graph(found, input_shape, fix)
         tell("capture", 1, 1)
-        if preprocess is None:
-            notes = pictures.of_model(found.model, captured)
-        else:
+        if notes:
             pictures.check(notes[pictures.NOTE], captured)
+        elif found.preprocess is None:
+            notes = pictures.of_model(found.model, captured)
         given: dict[str, Any] = dict(
-            target=target, objective=objective, calibration=calibration, input_range=values, progress=tell
+            target=target, objective=objective, calibration=images, input_range=values, progress=tell
         )
         if pareto:
             from mpcc.pipeline import pareto as front

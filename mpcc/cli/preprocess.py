@@ -43,6 +43,23 @@ def of_model(model: Any, captured: fx.GraphModule) -> dict[str, Any]:
     return {NOTE: found}
 
 
+def of_library(settings: Any, calibration: Any, example: Any) -> tuple[dict[str, Any], Any]:
+    """The note of what a library says about pictures, and a folder of them made into inputs in that way."""
+    from mpcc.calibration.inputs import Preprocessing, load_calibration
+
+    try:
+        how = preprocess_of(settings)
+    except ValueError as error:
+        say(f"The library's preprocessing is not taken along: {error}")
+        return {}, calibration
+    if calibration is not None and Path(str(calibration)).is_dir():
+        shape = tuple(next(iter(example.values())).shape if isinstance(example, dict) else example.shape)
+        given = settings.get("crop_pct") or 0.875
+        own = Preprocessing(float(given), tuple(how.mean), tuple(how.std))
+        calibration = load_calibration(calibration, [shape], own)
+    return {NOTE: how.document()}, calibration
+
+
 def check(document: dict[str, Any], captured: fx.GraphModule) -> None:
     """ShapeError where the preprocessing does not give the model's input."""
     from mpcc.ir.nn import shape_of

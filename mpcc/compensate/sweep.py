@@ -27,7 +27,7 @@ Tell = Callable[[int, int], None]
 ROWS_AT_ONCE = 1 << 22
 """Values of a batch of rows in double precision: 32 MB."""
 MANY_FEATURES = 1024
-"""Beyond, every second lambda is tried: a solve takes seconds."""
+"""Beyond, every third lambda is tried: a solve takes seconds."""
 GAIN = 0.005
 """Least share of the held-apart error by which new weights must be better to be taken."""
 
@@ -242,7 +242,7 @@ class _Walk:
         old = as_matrix(node, self.constants[weight]).double()
         old_bias = None if bias is None else self.constants[bias].double().reshape(len(old), -1)
         before = second.error(old, old_bias)
-        strengths = STRENGTHS if old.shape[1] <= MANY_FEATURES else STRENGTHS[::2]
+        strengths = STRENGTHS if old.shape[1] <= MANY_FEATURES else STRENGTHS[::3]
         tries = [(second.error(*first.solved(old, bias is not None, one)), one) for one in strengths]
         after, strength = min(tries)
         size = max(float((second.centred() if bias is not None else second).tt.sum()), 1e-300)
