@@ -283,6 +283,8 @@ def compile(  # noqa: A001  (the public name)
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration, input_range=input_range)
     if plan is not None and compensation.was_compensated(plan):
         found = compensation.found_for(prepared, plan, metric_of(prepared.graph), compensation.steps_of(plan))
+        if not found.report.taken:
+            warnings.warn(f"the plan was made for compensated weights. {found.report}", stacklevel=2)
         prepared, plan = replace(prepared, graph=found.graph), found.plan
 
     guard = {NOTE: Guard.of(prepared.graph, prepared.inputs, prepared.basis.given).document()}

@@ -71,10 +71,10 @@ class Verification:
 
     def plain(self) -> list[Tensor]:
         """The float model's first output, call by call."""
-        return list(outputs_with(self.model, self.calls, self._in_place)[0])
+        return list(outputs_with(self.model, self.calls, self.in_place)[0])
 
     @cached_property
-    def _in_place(self) -> dict[fx.Node, Callable[..., Any]]:
+    def in_place(self) -> dict[fx.Node, Callable[..., Any]]:
         """The structural choices, where the weights of the model were made for its plan."""
         made_for_plan = was_compensated(self.plan) or self.plan.notes.get("made_by") == "tune"
         return structural_functions(self.model, self.plan, self.known) if made_for_plan else {}
@@ -89,7 +89,7 @@ class Verification:
 
     def site_errors(self) -> list[SiteError]:
         """A row for each site, in the order of the graph."""
-        own = own_errors(self.model, self.plan, self.known, self.calls, self._in_place)
+        own = own_errors(self.model, self.plan, self.known, self.calls, self.in_place)
         errors = accumulated_errors(self.executable.program, self.graph, self.columns)
         found = {site: seen.largest for site, seen in errors.items()}
         return [

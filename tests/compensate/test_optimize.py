@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import mpcc
 from mpcc.calibration import calls
 from mpcc.cli import app
-from mpcc.errors import UsageError
+from mpcc.errors import RangeError, UsageError
 from mpcc.pipeline import Optimized
 from mpcc.verify.verification import Verification
 from tests.models.two_blocks import two_blocks
@@ -69,6 +69,18 @@ def test_its_plan_gives_the_same_program_again(made: Optimized, inputs: torch.Te
     assert bare.compensation is None
 
 
+def test_weights_that_cannot_be_made_again_are_said_to_be_missing(
+    made: Optimized, inputs: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **how: Any) -> Any:
+        raise RangeError("too large")
+
+    monkeypatch.setattr("mpcc.pipeline.compensation.compensated", fail)
+    model, _ = two_blocks()
+    with pytest.warns(UserWarning, match="made for compensated weights. Not compensated: too large"):
+        mpcc.compile(model, (inputs[:1],), plan=made.plan, calibration=inputs)
+
+
 def test_a_bundle_holds_the_new_weights_and_is_verified_with_its_choices_in_place(
     made: Optimized, inputs: torch.Tensor, tmp_path: Path
 ) -> None:
@@ -119,3 +131,10 @@ def test_the_command_says_what_was_done(inputs: torch.Tensor, tmp_path: Path) ->
     assert found["plan"]["notes"]["compensation"]["taken"]
     off = json.loads(CliRunner().invoke(app, [*command, "--json", "--no-compensate"]).stdout)
     assert off["compensation"] is None
+
+
+@pytest.mark.parametrize("more", [["--pareto", "--compensate"], ["--no-compensate", "--reconstruct", "5"]])
+def test_what_does_not_go_together_is_refused_before_anything_is_computed(more: list[str]) -> None:
+    found = CliRunner().invoke(app, ["optimize", "examples/digits_vit/model.onnx", *more])
+    assert found.exit_code != 0
+    assert isinstance(found.exception, UsageError | SystemExit)
