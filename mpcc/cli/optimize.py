@@ -149,6 +149,9 @@ def optimize(
         raise UsageError("--preprocess belongs to a bundle, and --pareto writes plans")
     if pareto and public:
         raise UsageError("--pareto cannot be combined with --public")
+    if pareto and (compensate is not None or reconstruct is not None):
+        hint = "Compensate a plan of the front: mpcc optimize MODEL --plan PLAN.json --compensate"
+        raise UsageError("--pareto cannot be combined with --compensate or --reconstruct", hint=hint)
     if recipe is not None and (pareto or plan):
         raise UsageError("--recipe cannot be combined with --plan or --pareto")
     options.budget(budget)
@@ -163,6 +166,7 @@ def optimize(
 
     from mpcc.lowering import Settings
     from mpcc.pipeline import check_machine
+    from mpcc.pipeline.compensation import check_asked
     from mpcc.search.recipes import parse
     from mpcc.search.target import Objective, Target
 
@@ -174,6 +178,7 @@ def optimize(
         parse(recipe)
     target = Target(protocol, network, machine, Settings(tolerance=tolerance))
     check_machine(target)
+    check_asked(compensate, reconstruct)
     chosen = _plan(plan)
     if calibration is None and level == "structural":
         say(UNCALIBRATED)
