@@ -75,13 +75,13 @@ def _values(plan: Plan, program: Program) -> dict[str, Any]:
 
 
 def groups(found: list[Line], plan: Plan) -> list[tuple[str, str, Cells, list[tuple[str, str, Cells]]]]:
-    """(kind, chosen, its cells, the rows of its sites) for each kind of operator; no rows where it has one site only."""
+    """(kind, chosen, its cells, the rows of its sites) for each kind of operator; no rows where they say no more."""
     made = []
     for kind in by_operator(found, plan):
         operator = kind.name.rpartition(" (")[0]
         own = [line for line in found if line.name in plan.choices and site_operator(line.name) == operator]
         rows = [(line.name, line.chosen, list(cells(line).values())) for line in own]
-        made.append((kind.name, kind.chosen, list(cells(kind).values()), rows if len(rows) > 1 else []))
+        made.append((kind.name, kind.chosen, list(cells(kind).values()), rows if [row[1] for row in rows] != [kind.chosen] else []))
     return made
 
 

@@ -44,7 +44,7 @@ def test_a_plan_edited_by_hand(mpcc: Mpcc, model: Path, calibration: Path) -> No
     answer = mpcc("optimize", model, "--calibration", calibration, "--plan", "edited.json", "-o", "two.mpcc", "--json")
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["plan"]["sites"][site]["parts"][0]["index"] == [0, 2, 5]
-    assert "0,2,5: " in Path("two.mpcc/report.html").read_text()
+    assert "(0,2,5)" in Path("two.mpcc/report.html").read_text()
 
     document["sites"][site]["parts"][1]["index"] = [1, 3, 4, 6]
     Path("edited.json").write_text(json.dumps(document))
