@@ -21,10 +21,10 @@ from mpcc.program import Program
 from mpcc.rewrite import Observer, Step
 from mpcc.runtime.engine.fidelity import compare
 from mpcc.runtime.executable import Executable, StockExecutable
-from mpcc.search import Scores, layouts, recipe_plan
+from mpcc.search import Scores, recipe_plan
 from mpcc.search.answer import searched
 from mpcc.search.pareto import POINTS, Front, front
-from mpcc.search.pricing import fastest, made, reached, stock_estimate
+from mpcc.search.pricing import made, reached, stock_estimate
 from mpcc.search.program_cost import program_estimate
 from mpcc.search.search import Search
 from mpcc.search.target import PROTOCOL, Fields, Objective, Target, TargetFields, asked, target_of
@@ -32,6 +32,7 @@ from mpcc.search.task import Chosen
 
 from .steps import (
     Progress,
+    accurate,
     capture,
     check_machine,
     compute_of,
@@ -124,8 +125,7 @@ def optimize(
         if wanted is not None and not wanted.met_by(best.estimate):
             raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
     elif wanted is None and max_drop is None:
-        known = registry.approximations()
-        best = precise(prepared, objective.level, lambda one: fastest(layouts(one, known), task))
+        best = accurate(prepared, task)
     else:
         chosen = searched(task, wanted, max_drop)
         best = made(task, chosen.point.plan)

@@ -29,8 +29,9 @@ from mpcc.program import Program
 from mpcc.rewrite import Observer, Pass, Step, after_each, settle
 from mpcc.runtime import this_machine
 from mpcc.runtime.engine.fidelity import check
-from mpcc.search import default_plan, load_metric, metric_of
+from mpcc.search import default_plan, layouts, load_metric, metric_of
 from mpcc.search.evidence import fitted_to
+from mpcc.search.pricing import Priced, fastest
 from mpcc.search.target import Objective, Target
 from mpcc.search.task import LastProgram, Task, large, subset_of
 
@@ -101,6 +102,8 @@ class Prepared:
     inputs: Any
     statistics: Mapping[str, SiteStatistics]
     basis: Basis
+    reach: tuple[float, float] | None = None
+    """What the user says of the values of inputs."""
 
     @property
     def calibrated(self) -> bool:
@@ -140,7 +143,7 @@ def prepare(
             tell("calibrate", 0, 1)
             statistics = calibrate(graph, inputs)
             tell("calibrate", 1, 1)
-            return Prepared(source, graph, inputs, statistics, Basis(len(given)))
+            return Prepared(source, graph, inputs, statistics, Basis(len(given)), input_range)
     tell("synthesise", 0, 1)
     seen = None if not given or input_range else range_of(given)
     made = synthesise(
@@ -151,7 +154,7 @@ def prepare(
     tell("calibrate", 0, 1)
     inputs, statistics, basis = fitted_to(graph, made, given, registry.approximations())
     tell("calibrate", 1, 1)
-    return Prepared(source, graph, inputs, statistics, basis)
+    return Prepared(source, graph, inputs, statistics, basis, input_range)
 
 
 def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -> Program:
@@ -242,7 +245,16 @@ def task_of(
         expanded=lambda plan: mpc_graph(prepared.graph, plan),
         settings=chosen,
         progress=progress or (lambda stage, done, total: None),
+        accurate=lambda task: accurate(prepared, task),
+        reach=prepared.reach,
+        effort=objective.effort,
     )
+
+
+def accurate(prepared: Prepared, task: Task) -> Priced:
+    """The plan without a search: the accurate one, in the layout that takes least time under the task's protocol."""
+    known = registry.approximations()
+    return precise(prepared, task.level, lambda plan: fastest(layouts(plan, known), task))
 
 
 def first_plan(prepared: Prepared, level: Level, barred: Collection[tuple[str, str]] = ()) -> Plan:

@@ -19,6 +19,8 @@ from mpcc.cost.machine import Machine
 from mpcc.errors import UsageError
 from mpcc.lowering import Settings
 
+from .effort import DEFAULT
+
 PROTOCOL = "mpcc"
 
 
@@ -52,19 +54,22 @@ class Objective:
 
     `metric`: "module:function" that judges outputs instead of the default (see `mpcc.search.metrics`). `budget` bounds the
     predicted online phase of one inference: "2s", "30MB", "150rounds". `max_drop` bounds the accuracy drop: 0.005 is half a
-    percent of the calibration inputs.
+    percent of the calibration inputs. `effort`: seconds of trying plans (see `mpcc.search.effort`).
     """
 
     level: Level = "bounded"
     metric: str | None = None
     budget: str | Budget | None = None
     max_drop: float | None = None
+    effort: float = DEFAULT
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
             raise UsageError(f"unknown level {self.level!r}", hint="One of: " + ", ".join(LEVELS))
         if self.budget is not None:
             Budget.parse(self.budget)
+        if not 0 <= self.effort < math.inf:
+            raise UsageError(f"invalid effort {self.effort:g}", hint="Give seconds, such as 60.")
 
 
 class TargetFields(TypedDict, total=False):
@@ -83,6 +88,7 @@ class Fields(TargetFields, total=False):
     metric: str | None
     budget: str | Budget | None
     max_drop: float | None
+    effort: float
 
 
 T = TypeVar("T", Target, Objective)

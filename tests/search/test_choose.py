@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ from mpcc.cost import Budget, Network
 from mpcc.errors import BudgetError, RangeError, UsageError
 from mpcc.search import Limit, Weights, solve
 from mpcc.search.cache import folder
+from mpcc.search.known import Known
 from mpcc.search.metrics import CLASSES, load_metric
 from mpcc.search.neighbourhood import edges, neighbourhood
 from mpcc.search.pareto import front_points
 from mpcc.search.pricing import weights_of
 from mpcc.search.problem import longest
-from mpcc.search.questions import best_within_budget, fastest_within_drop
+from mpcc.search.questions import best_within_budget, best_within_budgets, fastest_within_drop
 from mpcc.search.replay import Replay
 from mpcc.search.search import Search
 from mpcc.search.target import Objective, Target
@@ -36,7 +38,7 @@ def images() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def search(images: torch.Tensor) -> Search:
     prepared = pipeline.prepare(*two_blocks(), calibration=images)
-    return Search.of(pipeline.task_of(prepared, Target(network="wan"), Objective("structural")))
+    return Search.of(pipeline.task_of(prepared, Target(network="wan"), Objective("structural", effort=2.0)))
 
 
 def test_every_site_keeps_members_that_trade_cost_for_quality(search: Search) -> None:
@@ -73,18 +75,24 @@ def test_predicted_costs_are_those_of_whole_programs(search: Search) -> None:
 
 
 def test_a_budget_is_met_and_no_cheaper_plan_was_left_out(search: Search) -> None:
-    (loose, _), (tight, _) = (best_within_budget(search, Budget.parse(f"{rounds}rounds")) for rounds in (60, 15))
-    assert loose is not None and loose.point.estimate.rounds <= 60
+    loose, tight, none = best_within_budgets(search, [Budget(rounds, "rounds") for rounds in (40, 15, 3)])
+    assert loose is not None and loose.point.estimate.rounds <= 40
     assert tight is not None and tight.point.estimate.rounds <= 15
-    assert loose.point.loss < tight.point.loss
-    assert best_within_budget(search, Budget.parse("3rounds"))[0] is None
+    assert loose.point.loss < tight.point.loss and tight.runs > 100
+    assert none is None
+
+
+def test_a_budget_that_is_met_anyway_changes_nothing(search: Search) -> None:
+    accurate = Known(search.trials).accurate
+    found = best_within_budget(search, Budget(1.001 * float(accurate.estimate.seconds), "seconds")) if accurate else None
+    assert found is not None and accurate is not None and found.runs == 0
+    assert found.point.plan.choices == accurate.plan.choices
 
 
 def test_the_loss_is_kept_and_the_plan_is_faster_than_the_exact_one(search: Search) -> None:
-    found, _ = fastest_within_drop(search, 0.1)
+    found = fastest_within_drop(search, 0.1)
     assert found.point.drop <= 0.1
-    exact = solve(search.problem, Weights(loss=1.0))
-    assert exact is not None and found.point.estimate.seconds < search.trials.estimate(exact).seconds
+    assert found.point.estimate.seconds < search.trials.estimate(search.exact).seconds
 
 
 def test_the_front_rises_in_cost_and_falls_in_loss(search: Search) -> None:
@@ -94,11 +102,14 @@ def test_the_front_rises_in_cost_and_falls_in_loss(search: Search) -> None:
         assert one.estimate.seconds < other.estimate.seconds and one.loss > other.loss
 
 
-def test_a_plan_that_larger_inputs_break_is_barred(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert search.trials.loss(search.exact.picks) < 1.0
-    monkeypatch.setattr("mpcc.search.trials.STRETCH", 3e5)  # just within what fixed point holds
+def test_larger_inputs_are_checked_as_far_as_inputs_reach(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = search.trials.task
+    (column,), (larger,) = task.columns, task.enlarged(16)
+    assert larger.min() == column.min() and larger.max() == column.max() and float(larger.std() / column[:16].std()) > 1.1
+    monkeypatch.setattr("mpcc.search.task.STRETCH", 3e5)  # just within what fixed point holds
+    wide = search.trials.on(replace(task, reach=(-1e9, 1e9)))
     with pytest.raises(RangeError, match="times as large"):
-        search.trials.loss(search.exact.picks)
+        wide.examined(search.exact)
 
 
 def test_a_thin_link_and_a_slow_one_are_different_budgets() -> None:
