@@ -85,7 +85,7 @@ def ours(program: Program, images: list[Tensor], expected: list[Tensor], link: N
         "rounds": plain[0].rounds,
         "bytes": plain[0].bytes,
         "setup_bytes": cost.setup_bytes + cost.setup_dealer_bytes,
-        "dealer_bytes": plain[0].offline_bytes,
+        "dealer_bytes": plain[0].offline_bytes - cost.ahead_bytes,
         "error": _error([run.output for run in plain], expected),
         "failure": program.failure_probability,
         "cpu": min(max(run.seconds) for run in cpu),
@@ -104,7 +104,7 @@ def check_time(program: Program, images: list[Tensor], cpu: float, priority: int
     rows = []
     for name in NETWORKS:
         network = Network.parse(name)
-        wire = cost.rounds * protocol.rtt_per_round * network.rtt_seconds + cost.bytes / 2 / network.bandwidth
+        wire = cost.rounds * protocol.rtt_per_round * network.rtt_seconds + cost.busier_bytes / network.bandwidth
         found = paired(program, images, network, priority=priority)
         rows.append({"network": name, "wire": wire, **found, "from_cpu": cpu + wire, "load_average": os.getloadavg()[0]})
         print(rows[-1], flush=True)

@@ -24,9 +24,11 @@ from torch import Tensor
 from benchmarks.fuzz import Found, judged
 from benchmarks.fuzz_mutations import TOKEN, Sort, mutated_plan, mutation, original
 from mpcc.approximate import Plan
-from mpcc.bundle import manifest as names
+from mpcc.bundle import folder as names
 from mpcc.bundle import open_bundle
-from mpcc.bundle.owner import OWNER, version_of
+from mpcc.bundle.folder import OWNER
+from mpcc.bundle.manifest import hash_of
+from mpcc.bundle.owner import version_of
 from mpcc.bundle.weights import read_weights
 from mpcc.errors import MpccError
 from mpcc.ir.info import scale_of
@@ -56,7 +58,7 @@ def fitted(folder: Path) -> None:
         manifest["model_version"] = version_of(plan, constants, key)
     except (MpccError, ValueError, RuntimeError, RecursionError):
         pass  # then the reader has something else to refuse first
-    manifest["files"] = {name: names.hash_of(folder / name, key) for name in manifest["files"] if (folder / name).is_file()}
+    manifest["files"] = {name: hash_of(folder / name, key) for name in manifest["files"] if (folder / name).is_file()}
     (folder / names.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 

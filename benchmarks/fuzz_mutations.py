@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import mpcc
 from benchmarks.fuzz import FLOATS, INTEGERS, TEXTS
-from mpcc.bundle import manifest as names
+from mpcc.bundle import folder as names
 from mpcc.bundle import open_bundle
 from mpcc.pipeline import Prepared, prepare
 from mpcc.runtime.engine.emulate import Emulator

@@ -67,7 +67,7 @@ def measure(cycles: int, networks: tuple[str, ...] = NETWORKS) -> list[dict[str,
         for name in networks:
             tell(name, 0, 1)
             link = Network.parse(name)
-            wires = cost.rounds * link.rtt_seconds / 2 + cost.bytes / 2 / link.bandwidth
+            wires = cost.rounds * link.rtt_seconds / 2 + cost.busier_bytes / link.bandwidth
             found = paired(program, [image], link, cycles)
             rows.append({"engine": "mpcc", "network": name, "of it on the wire": wires, **found})
             tell(name, 1, 1)
@@ -89,7 +89,7 @@ def measure_first(cycles: int) -> list[dict[str, Any]]:
                     with Namespaces(3, link) as spaces:
                         took.append(median(max(run.seconds) for run in launch.mpcc(program, [image] * FIRST_RUNS, spaces)))
                 off = [p / t - 1 for p, t in zip(predicted, took, strict=True)]
-                wires = program.cost.rounds * link.rtt_seconds / 2 + program.cost.bytes / 2 / link.bandwidth
+                wires = program.cost.rounds * link.rtt_seconds / 2 + program.cost.busier_bytes / link.bandwidth
                 rows.append({
                     "engine": f"mpcc, {name}", "network": text, "predicted": median(predicted), "of it on the wire": wires,
                     "measured": median(took), "off": median(off), "off_least": min(off), "off_most": max(off),

@@ -14,6 +14,7 @@ from mpcc.cost import WEIGHTS, Amount, Call, Compute, Price, Protocol, Work
 
 OPENED = 16  # bytes: a ring element, each way
 ONE_WAY = 8
+CURVE_BYTES = 4  # 16 bits each way, where they are enough (mpcc.lowering.curves)
 WORD_BITS = 64  # bits are opened packed
 AND_PLANES = 6  # bits an element that a comparison opens in its AND round (mpcc.ir.online)
 
@@ -53,6 +54,11 @@ def unary(call: Call) -> Price:
 
 def polynomial(call: Call) -> Price:
     return unary(call) if len(call.attrs["coefficients"]) > 2 else Price()
+
+
+def curve(call: Call) -> Price:
+    """Opens x once more, cut to the bits that tell its place on the grid: whatever else opens it, it sees other bits."""
+    return Price(online=Work(1, CURVE_BYTES * call.size(0)) if call.secret(0) else Work())
 
 
 def division(call: Call) -> Price:
@@ -100,6 +106,7 @@ MPCC = Protocol(
         per_call=2.4e-6,
         per_element=9.5e-10,
         per_mac=2.0e-10,
+        per_leaf=2.0e-9,
     ),
     prices={
         **dict.fromkeys(("add", "sub", "neg", "scale", "sum", "mean", "avg_pool2d"), free),
@@ -107,6 +114,7 @@ MPCC = Protocol(
         **dict.fromkeys(("square", "pow"), unary),
         "div": division,
         "polynomial": polynomial,
+        "curve": curve,
         "less": less,
         "select": select,
     },

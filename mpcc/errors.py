@@ -87,6 +87,10 @@ class OutsideRange(UserWarning):
     """Inputs outside the valid ranges of a plan, so that the outputs computed for them cannot be trusted."""
 
 
+class Assumed(UserWarning):
+    """What was taken for granted of inputs that do not say it themselves: how pictures are cut and normalised."""
+
+
 class Measured(UserWarning):
     """This machine was measured, to predict seconds, or could not be."""
 

@@ -13,6 +13,7 @@ plant a symbolic link, or a file of another mode, where the new contents are wri
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -21,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+SWAPS = 100
+"""Tries to put a folder in place while others put theirs: each loses against another's rename, which takes microseconds."""
 PRIVATE = 0o600
 """Mode of files that hold weights, keys, outputs or correlated randomness. Other files get what the umask leaves."""
 
@@ -34,6 +37,22 @@ def write(path: Path, content: str | bytes | memoryview, *, private: bool = Fals
                 file.write(content.encode() if isinstance(content, str) else content)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def check_writable(path: Path, *, parents: bool = False) -> None:
+    """OSError that names `path` if nothing can be written there; with `parents`, folders on the way may be missing.
+
+    Before long work, whose result would otherwise have nowhere to go.
+    """
+    home = path.absolute().parent
+    while parents and not home.exists() and home != home.parent:
+        home = home.parent
+    if not home.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(home))
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=_prefix(path), suffix=".part", dir=home))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 @contextmanager
@@ -66,14 +85,7 @@ def replacing_folder(place: Path) -> Iterator[Path]:
         for made in new.iterdir():
             _sync(made)
         _sync(new)
-        if place.exists():
-            place.rename(old)
-        try:
-            new.rename(place)
-        except BaseException:
-            if old.exists():
-                old.rename(place)
-            raise
+        _swap(new, place, old)
         _sync(place.absolute().parent)
 
 
@@ -83,11 +95,34 @@ def _scratch(path: Path) -> Iterator[Path]:
     parent = path.absolute().parent
     if not parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=_prefix(path), suffix=".part", dir=parent))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _swap(new: Path, place: Path, old: Path) -> None:
+    """Rename `new` to `place`; what is there goes into `old`. Where two processes do so at once, the later one wins."""
+    old.mkdir()
+    for attempt in range(SWAPS):
+        before = old / str(attempt)
+        with contextlib.suppress(FileNotFoundError):
+            place.rename(before)
+        try:
+            new.rename(place)
+            return
+        except BaseException as error:
+            between = isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)
+            if not between or attempt == SWAPS - 1:
+                if before.exists() and not place.exists():
+                    before.rename(place)
+                raise
+
+
+def _prefix(path: Path) -> str:
+    """What a folder for `path` is called by, short enough that its own name cannot be too long where that of `path` is not."""
+    return f".{path.name[:40]}."
 
 
 def _settle(made: Path, private: bool) -> None:

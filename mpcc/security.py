@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 TITLE = "Who can see what"
 
 SUMMARY = (
@@ -42,6 +44,43 @@ POINTS: tuple[tuple[str, str], ...] = (
     ),
 )
 
+SERVED: tuple[tuple[str, str], ...] = (
+    (
+        "Who takes part",
+        "the server, which owns the model; the helper, a second server of another organisation; a dealer of correlated "
+        "randomness; and any number of clients. Server, helper and dealer follow the protocol, and no two of them collude. "
+        "Clients may do what they like.",
+    ),
+    (
+        "The input and the answer",
+        "belong to the client. It splits its input into two shares, each of them uniform, and adds up two shares of the answer. "
+        "Whoever sees what two of server, helper and dealer see can read both.",
+    ),
+    (
+        "The weights",
+        "belong to the server. Helper and dealer together can compute them. A client, even together with the helper, learns no "
+        "more than a client that is a party itself: what the answers reveal, which carry noise of the dealer. Without that "
+        "noise (a client together with the dealer) answers tell roundings of hidden values (docs/security.md).",
+    ),
+    (
+        "Known to server and helper",
+        "who asks, when and how often; and all that is public (the architecture, shapes, the plan).",
+    ),
+    (
+        "Not protected against",
+        "a server, helper or dealer that deviates from the protocol; a client that infers the model from many answers; a web "
+        "page that was changed on its way, or by whoever hosts it.",
+    ),
+)
+"""The same for `mpcc serve`, where clients only share their inputs."""
+
+SERVED_HERE = (
+    "server, helper and dealer run on this machine, so whoever controls it can read every input and the weights. This is for "
+    "trying out: it protects nobody. docs/serving.md says how each role runs at an organisation of its own."
+)
+MOST_NAMED = 4
+"""Public parameters that the statement names; plan.json lists all of them."""
+
 INSECURE_DEALER = (
     "the server generates the correlated randomness itself (insecure dealer), so it knows every mask and can read the "
     "client's input and output. For tests and measurements on one machine only."
@@ -53,9 +92,23 @@ ONE_MACHINE = (
 )
 
 
-def statement(*, insecure_dealer: bool = False) -> str:
-    """The security statement as plain text."""
-    lines = [f"{TITLE}: {SUMMARY}", *(f"* {name}: {text}" for name, text in POINTS)]
+def points(public: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """The points of the statement, for a model whose parameters `public` were made public by their owner."""
+    if not public:
+        return POINTS
+    named = ", ".join(public[:MOST_NAMED]) + (f" and {len(public) - MOST_NAMED} more" if len(public) > MOST_NAMED else "")
+    made = (
+        "The public parameters",
+        f"({len(public)}: {named}) are in the part of the model that the client has and computes in the clear, before "
+        "anything is shared; the server learns nothing of that. All other weights stay secret.",
+    )
+    place = [name for name, _ in POINTS].index("The weights") + 1
+    return (*POINTS[:place], made, *POINTS[place:])
+
+
+def statement(*, insecure_dealer: bool = False, public: Sequence[str] = ()) -> str:
+    """The security statement as plain text. `public`: the names of the parameters that are no secret."""
+    lines = [f"{TITLE}: {SUMMARY}", *(f"* {name}: {text}" for name, text in points(public))]
     if insecure_dealer:
         lines.insert(0, f"NOT PRIVATE: {INSECURE_DEALER}")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import random
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,6 +17,11 @@ import torch
 from mpcc import files, registry
 from mpcc.cost.machine import Machine
 from mpcc.runtime import this_machine
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """torch's trace writes empty lines for every graph, which pytest shows below each failure."""
+    logging.getLogger("torch.__trace").disabled = True
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

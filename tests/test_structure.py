@@ -48,6 +48,8 @@ MAY_SEE = {
     "bundle": {"ir", "approximate", "program", "frontend"},
     "show": {"ir", "rewrite", "approximate", "cost", "program", "calibration", "search", "bundle"},
     "runtime": {"ir", "cost", "program", "lowering", "approximate", "calibration", "registry", "bundle", "show"},
+    "client": set[str](),
+    "serving": {"ir", "program", "bundle", "runtime"},
     "pipeline": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",
         "show", "runtime",
@@ -61,7 +63,7 @@ MAY_SEE = {
     },  # fmt: skip
     "cli": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",
-        "bundle", "show", "runtime", "pipeline", "verify", "training",
+        "bundle", "show", "runtime", "pipeline", "verify", "training", "client", "serving",
     },  # fmt: skip
     "__main__": {"cli"},
 }
@@ -69,6 +71,7 @@ MAY_SEE = {
 HOMES: dict[str, tuple[str, ...]] = {
     "cryptography": ("mpcc/runtime/", "mpcc/cli/"),
     "crypten": ("mpcc/runtime/crypten",),
+    "fastapi": ("mpcc/serving/",),
     "jax": ("mpcc/runtime/spu/",),
     "jinja2": ("mpcc/show/",),
     "matplotlib": ("mpcc/show/",),
@@ -76,12 +79,14 @@ HOMES: dict[str, tuple[str, ...]] = {
     "onnx_ir": ("mpcc/frontend/",),
     "onnxruntime": ("mpcc/frontend/",),
     "onnxscript": ("mpcc/frontend/",),
+    "prometheus_client": ("mpcc/serving/",),
     "pytest": ("mpcc/testing",),
     "rich": ("mpcc/cli/", "mpcc/show/", "mpcc/cost/", "mpcc/testing"),  # cost: `Estimate.table` is public
     "sklearn": ("mpcc/training/",),
     "spu": ("mpcc/runtime/spu/",),
     "sympy": ("mpcc/cost/", "mpcc/testing", "costmodels/"),
     "typer": ("mpcc/cli/",),
+    "uvicorn": ("mpcc/serving/",),
 }
 # What several plug-ins share and the core does not know. Nothing else in a plug-in folder may begin with `_`.
 SHARED_BY_PLUGINS = {"costmodels/_crypten_functions.py", "costmodels/_spu.py"}

@@ -153,6 +153,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "max_pool2d": ("kernel_size", "stride", "padding", "dilation", "ceil_mode"),
     "clamp": ("min", "max"),
     "leaky_relu": ("negative_slope",),
+    "step": ("strict",),
     "elu": ("alpha", "scale", "input_scale"),
     "softplus": ("beta", "threshold"),
     "hardtanh": ("min_val", "max_val"),

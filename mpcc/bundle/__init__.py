@@ -13,7 +13,22 @@ The same model and plan give the same bytes, but for the key and its hashes. A b
 runs no code from it.
 """
 
-from .read import Bundle, open_bundle
-from .write import Contents, save
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .read import Bundle, open_bundle
+    from .write import Contents, save
 
 __all__ = ["Bundle", "Contents", "open_bundle", "save"]
+
+_HOMES = {"Bundle": "read", "open_bundle": "read", "Contents": "write", "save": "write"}
+
+
+def __getattr__(name: str) -> Any:
+    """Reading and writing need torch; what is said of a folder at first sight (`folder`) does not."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

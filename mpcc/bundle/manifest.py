@@ -18,26 +18,10 @@ from mpcc.errors import BundleError
 from mpcc.ir import kinds
 from mpcc.ir.strict_json import parsed
 
-from .owner import AGAIN, OWNER, PUBLIC_FOLDER, keyed
+from .folder import FILES, MANIFEST, PLAN, PREFIX, PUBLIC, PUBLIC_FOLDER, REQUIRED, check_bundle
+from .owner import AGAIN, keyed
 
 FORMAT = "mpcc bundle 2"
-MANIFEST, PLAN, MODEL, PROGRAM, WEIGHTS, REPORT = (
-    "manifest.json",
-    "plan.json",
-    "model.onnx",
-    "program.json",
-    "weights.safetensors",
-    "report.html",
-)
-MODEL_WEIGHTS = "model.onnx.data"
-"""The weights of model.onnx when it is too large for one file."""
-FILES = (PLAN, MODEL, MODEL_WEIGHTS, PROGRAM, WEIGHTS, REPORT)
-REQUIRED = (PLAN, PROGRAM, WEIGHTS, REPORT)
-PUBLIC = (PLAN, PROGRAM)
-"""All that the client and the dealer need, besides the manifest."""
-PRIVATE = (WEIGHTS, MODEL, MODEL_WEIGHTS, OWNER)
-"""What they must not have."""
-
 _HASH = re.compile("[0-9a-f]{64}")
 _HINTS = {PLAN: "To compile an edited plan: mpcc optimize MODEL --plan plan.json -o BUNDLE"}
 
@@ -57,7 +41,7 @@ class Manifest:
 
     def public(self) -> Manifest:
         """What the client and the dealer get of it."""
-        return replace(self, files={name: self.files[name] for name in PUBLIC})
+        return replace(self, files={name: self.files[name] for name in PUBLIC if name in self.files})
 
     def to_json(self) -> str:
         """Deterministic JSON text."""
@@ -67,9 +51,7 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a folder. BundleError if there is none, or it is damaged or of another format."""
     path = folder / MANIFEST
-    if not path.is_file():
-        hint = "Bundles are written by `mpcc optimize`."
-        raise BundleError(f"not a bundle: {MANIFEST} is missing", where=str(folder), hint=hint)
+    check_bundle(folder)
     try:
         found: Any = parsed(path.read_bytes())
         version = found["format"]
@@ -79,7 +61,7 @@ def read_manifest(folder: Path) -> Manifest:
         _check(manifest)
         unknown = set(manifest.files) - set(FILES)
         missing = set(REQUIRED) - set(manifest.files)
-        if unknown or (missing and set(manifest.files) != set(PUBLIC)):
+        if unknown or (missing and not _is_public_part(manifest)):
             raise ValueError(f"unexpected files {sorted(unknown)}, missing files {sorted(missing)}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"damaged: {error}", where=MANIFEST, hint=AGAIN) from None
@@ -96,9 +78,14 @@ def _check(manifest: Manifest) -> None:
     kinds.text(manifest.created_by)
 
 
+def _is_public_part(manifest: Manifest) -> bool:
+    """Whether it lists what client and dealer get, and nothing else."""
+    return set(manifest.files) - {PREFIX} == set(PUBLIC) - {PREFIX}
+
+
 def check_whole(folder: Path, manifest: Manifest) -> None:
     """BundleError if this is the part of a bundle that has no weights."""
-    if set(manifest.files) == set(PUBLIC):
+    if _is_public_part(manifest):
         what = f"this is the part of a bundle for the client and the dealer ({PUBLIC_FOLDER}/), without the weights"
         raise BundleError(what, where=str(folder), hint="The server needs the whole bundle.")
 

@@ -19,12 +19,11 @@ from torch import Tensor
 from mpcc import files
 from mpcc.errors import BundleError
 
+from .folder import OWNER, PUBLIC_FOLDER
+
 if TYPE_CHECKING:
     from mpcc.approximate import Plan
 
-OWNER = "owner.json"
-PUBLIC_FOLDER = "public"
-"""The part of a bundle that the client and the dealer get."""
 KEY_BYTES = 32
 AGAIN = "Create the bundle again with `mpcc optimize`, or copy it again."
 

@@ -13,7 +13,7 @@ from mpcc.ir.info import weight_of
 from mpcc.program import Program
 from mpcc.program.correlations import check_correlations
 
-from . import manifest as names
+from . import folder as names
 from .manifest import Manifest, check_files, check_whole, read_manifest
 from .owner import AGAIN, read_key, version_of
 from .weights import read_weights
@@ -31,6 +31,7 @@ class Bundle:
     plan: Plan
     program: Program
     key: bytes | None = None
+    """The owner's; a bundle that was opened without it is that of the client or the dealer."""
 
     @property
     def model(self) -> Path:
@@ -40,6 +41,17 @@ class Bundle:
                 f"the bundle has no {names.MODEL}, because the model has operators that ONNX lacks", where=str(self.folder)
             )
         return self.folder / names.MODEL
+
+    @property
+    def prefix_file(self) -> Path | None:
+        """Path of the public part as ONNX, where there is one."""
+        return self.folder / names.PREFIX if names.PREFIX in self.manifest.files else None
+
+    def prefix(self) -> fx.GraphModule | None:
+        """The public part of the model in float, for the client; None if the bundle has none."""
+        from mpcc.frontend import capture
+
+        return None if self.prefix_file is None else capture(self.prefix_file, None)
 
     def reference(self) -> fx.GraphModule | None:
         """The rewritten model in float, captured from its ONNX file; None if the bundle has none."""

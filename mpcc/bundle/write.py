@@ -14,24 +14,28 @@ from mpcc.approximate import Plan
 from mpcc.errors import BundleError, MpccError
 from mpcc.program import Program
 
-from . import manifest as names
+from . import folder as names
+from .folder import PUBLIC_FOLDER, check_place
 from .manifest import Manifest, created_by, hash_of
-from .owner import PUBLIC_FOLDER, version_of, write_key
+from .owner import version_of, write_key
 from .weights import write_weights
 
-FRONT = "front.json"
-"""The file that marks the folder of a Pareto front."""
-
+LARGEST_PREFIX = 2**31
+"""Bytes of one ONNX file (protobuf's limit)."""
 
 @dataclass(frozen=True)
 class Contents:
-    """The contents of a bundle. `module`: the rewritten nn-level graph, if available. `report`: HTML text. `key`: the owner's."""
+    """The contents of a bundle. `module`: the rewritten nn-level graph, if available. `report`: HTML text. `key`: the owner's.
+
+    `prefix`: the public part of the model, which the client computes alone.
+    """
 
     plan: Plan
     program: Program
     key: bytes
     report: str
     module: fx.GraphModule | None = None
+    prefix: fx.GraphModule | None = None
 
 
 def save(contents: Contents, folder: str | Path) -> Path:
@@ -40,6 +44,8 @@ def save(contents: Contents, folder: str | Path) -> Path:
     with replaced(place) as new:
         files.write(new / names.PLAN, contents.plan.to_json())
         _write_model(contents.module, new / names.MODEL)
+        if contents.prefix is not None:
+            _write_prefix(contents.prefix, new / names.PREFIX)
         files.write(new / names.PROGRAM, contents.program.to_json())
         write_weights(contents.program.constants, new / names.WEIGHTS)
         files.write(new / names.REPORT, contents.report)
@@ -66,7 +72,7 @@ def _write_public(manifest: Manifest, folder: Path) -> None:
     """Exactly what the client and the dealer may have, in a folder of its own."""
     public = folder / PUBLIC_FOLDER
     public.mkdir()
-    for name in names.PUBLIC:
+    for name in filter(manifest.files.__contains__, names.PUBLIC):
         files.write(public / name, (folder / name).read_bytes())
     files.write(public / names.MANIFEST, manifest.public().to_json())
 
@@ -83,6 +89,19 @@ def _write_model(module: fx.GraphModule | None, path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _write_prefix(prefix: fx.GraphModule, path: Path) -> None:
+    """Write the public part. BundleError where ONNX lacks one of its operators: nobody could run the bundle without it."""
+    from mpcc.frontend.export import export_onnx
+
+    try:
+        export_onnx(prefix, path)
+    except MpccError as error:
+        hint = "Make fewer parameters public, so that the operator is in the part that runs privately."
+        raise BundleError(f"the public part of the model cannot be written: {error.what}", where=error.where, hint=hint) from None
+    if not path.stat().st_size < LARGEST_PREFIX:
+        raise BundleError("the public part of the model has 2 GiB or more", where=path.name, hint="Make fewer parameters public.")
+
+
 @contextmanager
 def replaced(place: Path, mark: str | None = None) -> Iterator[Path]:
     """A new folder that atomically replaces `place`. BundleError if something else than a bundle (or a folder with the file
@@ -90,17 +109,3 @@ def replaced(place: Path, mark: str | None = None) -> Iterator[Path]:
     check_place(place, mark)
     with files.replacing_folder(place) as new:
         yield new
-
-
-def check_place(place: Path, mark: str | None = None) -> None:
-    """BundleError if `place` exists and is not a bundle (or, given `mark`, not a folder with that file)."""
-    if not place.exists():
-        return
-    if not place.is_dir():
-        raise BundleError("a file of that name exists", where=str(place), hint="Choose another folder with -o.")
-    if any(place.iterdir()) and not (place / (mark or names.MANIFEST)).is_file():
-        raise BundleError(
-            f"the folder is not a {'Pareto front' if mark else 'bundle'} and was not touched",
-            where=str(place),
-            hint="Choose another folder with -o.",
-        )

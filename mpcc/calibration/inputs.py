@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpcc.errors import MissingDependency, ShapeError, UsageError
+from mpcc.errors import Assumed, MissingDependency, ShapeError, UsageError
 
 from .arrays import Array, as_input, checked, read_arrays
 from .ranges import Inputs
@@ -47,6 +48,15 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
 
+    def said(self, channels: int) -> str:
+        """In words, for whoever did not ask for it."""
+        mean, deviation = (self.mean, self.deviation) if channels == 3 else ((0.5,), (0.5,))
+        numbers = f"mean {', '.join(map(str, mean))} and deviation {', '.join(map(str, deviation))}"
+        return (
+            f"shorter side to size / {self.crop}, centre crop, normalised with {numbers}. If your model was trained otherwise, "
+            "give inputs as it takes them, in a .npy file."
+        )
+
 
 def load_calibration(
     source: Any, shapes: Sequence[Shape], preprocessing: Preprocessing | None = None, names: Sequence[str] = ()
@@ -62,7 +72,7 @@ def load_calibration(
         return as_input(source, "the calibration array")
     if not isinstance(source, (str, Path)):
         if isinstance(source, Iterable):
-            return list(source)
+            return _entries(source, shapes, names)
         raise UsageError(f"cannot read calibration inputs from an object of type {type(source).__name__}", hint=KINDS)
     path = Path(source)
     if len(names) > 1 and "=" in str(source) and not path.exists():
@@ -76,6 +86,39 @@ def load_calibration(
     if not path.exists():
         raise UsageError("the calibration file does not exist", where=str(source), hint=KINDS)
     raise UsageError(f"cannot read calibration inputs from a {path.suffix or 'suffixless'} file", where=path.name, hint=KINDS)
+
+
+def _entries(source: Iterable[Any], shapes: Sequence[Shape], names: Sequence[str]) -> Inputs:
+    """What an iterable yields: tensors, tuples of one tensor for each input, or the batches of a DataLoader.
+
+    A batch may have more (labels), which is left out, or be a mapping with the inputs' names. Of a DataLoader, as many
+    examples are taken as of a folder.
+    """
+    found: list[Any] = []
+    examples, most = 0, MOST_IMAGES if hasattr(source, "dataset") else None
+    for entry in source:
+        if isinstance(entry, Mapping):
+            missing = [name for name in names if name not in entry]
+            if missing or not names:
+                raise UsageError(f"a batch has {', '.join(map(str, entry))}, not the inputs {', '.join(missing)}", hint=KINDS)
+            entry = [entry[name] for name in names]
+        if isinstance(entry, (tuple, list)) and len(entry) >= len(shapes) and all(isinstance(x, Tensor) for x in entry):
+            values = list(entry[: len(shapes)])
+            fits = all(tuple(value.shape) == tuple(shape) for value, shape in zip(values, shapes, strict=True))
+            if len(values) == 1:
+                entry = values[0]
+            elif fits:
+                entry = tuple(values)
+            else:
+                found += _columns(values, shapes, "a batch")
+                entry = None
+        if entry is not None:
+            found.append(entry)
+        first = found[-1][0] if isinstance(found[-1], tuple) else found[-1]
+        examples += first.shape[0] if isinstance(first, Tensor) and first.dim() else 1
+        if most is not None and examples >= most:
+            break
+    return found
 
 
 def synthetic_inputs(shapes: Sequence[Shape], values: int = 0) -> Inputs:
@@ -92,13 +135,13 @@ def _array_file(path: Path, shapes: Sequence[Shape], names: Sequence[str]) -> In
     arrays = read_arrays(path)
     if list(arrays) == [""] and len(shapes) == 1:
         return as_input(arrays[""], path.name)
-    chosen = _chosen(arrays, shapes, names, path.name)
+    chosen = chosen_arrays(arrays, shapes, names, path.name)
     if len(chosen) == 1:
         return as_input(chosen[0], path.name)
     return _columns([as_input(array, path.name) for array in chosen], shapes, path.name)
 
 
-def _chosen(arrays: Mapping[str, Array], shapes: Sequence[Shape], names: Sequence[str], where: str) -> list[Array]:
+def chosen_arrays(arrays: Mapping[str, Array], shapes: Sequence[Shape], names: Sequence[str], where: str) -> list[Array]:
     """The array of each input: by the inputs' names if all are there, else the one that fits its shape."""
     if names and set(names) <= set(arrays):
         return [arrays[name] for name in names]
@@ -169,10 +212,17 @@ def _function(name: str, shapes: Sequence[Shape], preprocessing: Preprocessing |
 def _folder(path: Path, shapes: Sequence[Shape], preprocessing: Preprocessing) -> Tensor:
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] not in (1, 3):
         raise ShapeError("an image folder needs a model of one input [batch, 1 or 3, height, width]", where=path.name)
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)[:MOST_IMAGES]
-    if not files:
+    there = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)
+    if not there:
         raise UsageError("no images in the folder", where=path.name, hint=", ".join(sorted(IMAGES)))
+    files = evenly(there, MOST_IMAGES)
+    warnings.warn(f"{path}: {len(files)} of {len(there)} images, {preprocessing.said(shapes[0][1])}", Assumed, stacklevel=2)
     return torch.stack([read_image(file, shapes[0][1:], preprocessing) for file in files])
+
+
+def evenly(found: Sequence[Path], most: int) -> list[Path]:
+    """At most so many, from all of the order: a folder sorted by class gives some of each."""
+    return list(found) if len(found) <= most else [found[step * len(found) // most] for step in range(most)]
 
 
 def read_image(path: Path, shape: Shape, preprocessing: Preprocessing) -> Tensor:

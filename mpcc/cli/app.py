@@ -9,20 +9,22 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-import warnings
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from mpcc.errors import Measured, MpccError, Renamed
+from mpcc.errors import MpccError
 
-from . import benchmark, count, keys, networks, optimize, passes, profile, protocols, recipes, run, tune, verify
-from .screen import emit, say
+from . import ask, benchmark, count, keys, networks, optimize, passes, profile, protocols, recipes, run, serve, tune, verify
+from .screen import emit, quiet, say
 
 INTERRUPTED, BUG, BAD_INPUT = 130, 70, 2
+DEBUG = "--debug"
+"""May stand anywhere: before a command, or behind it where a person adds it to see more."""
 
 
 class Command(TyperCommand):
@@ -39,13 +41,15 @@ class Commands(TyperGroup):
         return _plain_flags(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.meta["mpcc.json"] = "--json" in args
-        return super().parse_args(ctx, args)
+        ctx.meta["mpcc.json"], ctx.meta["mpcc.debug"] = "--json" in args, DEBUG in args
+        return super().parse_args(ctx, [one for one in args if one != DEBUG])
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except MpccError as error:
+            if ctx.meta["mpcc.debug"]:
+                traceback.print_exc()
             report(error, as_json=ctx.meta["mpcc.json"])
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
@@ -82,13 +86,13 @@ app = typer.Typer(
     cls=Commands,
     name="mpcc",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with: mpcc optimize model.onnx --calibration images.npy && mpcc run model.mpcc --input image.npy",
 )
-for command in (optimize, tune, run, profile, count, verify, passes, recipes, protocols, networks, benchmark, keys):
+for command in (optimize, tune, run, serve, ask, profile, count, verify, passes, recipes, protocols, networks, benchmark, keys):
     command.register(app)
 for registered in app.registered_commands:
     registered.cls = Command
@@ -96,36 +100,37 @@ for registered in app.registered_commands:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from mpcc.runtime.native import library as gates
+
         typer.echo(f"mpcc {version('mpcc')}")
+        typer.echo(f"spline gates: {gates.description()}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option(DEBUG, help="Show warnings and logs of libraries, and the traceback of an error. May stand last.")
+    ] = False,
 ) -> None:
     """A compiler for private inference of Vision Transformers."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # `module:function` finds the user's own code; last, so that it hides nothing
+        ctx.call_on_close(lambda: sys.path.remove(here))
 
 
 def main() -> NoReturn:
     """The console script."""
     signal.signal(signal.SIGTERM, _interrupt)
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # libraries' deprecation warnings are for developers
-        for kind in (Measured, Renamed):
-            warnings.simplefilter("default", kind)
-        warnings.showwarning = _say_warning
+    if DEBUG not in sys.argv[1:]:
+        quiet()
     app()
     sys.exit(0)
-
-
-def _say_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None
-) -> None:
-    """One line, without the place in mpcc's own source."""
-    say(f"mpcc: {message}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from . import early, options
 from .screen import console, progress, say
 
 if TYPE_CHECKING:
@@ -40,14 +40,20 @@ def count(
     as_json: options.AsJson = False,
 ) -> None:
     """Count the primitives, rounds and bytes of one private inference."""
-    from mpcc import files, pipeline
+    from mpcc import files
     from mpcc.errors import CheckFailed, UsageError
+
+    if check is not None and write is not None:
+        raise UsageError("--check and --write cannot be combined")
+    early.model(model)
+    early.inputs(calibration)
+    early.written(write)
+
+    from mpcc import pipeline
 
     from .model import source
     from .profile import executable_of
 
-    if check is not None and write is not None:
-        raise UsageError("--check and --write cannot be combined")
     before = None if check is None else _read(check)
     found = source(model, size_limit)
     with progress() as tell:

@@ -60,7 +60,7 @@ def _document(found: Formulas) -> dict[str, object]:
 def _show(found: Formulas) -> None:
     from rich.table import Table
 
-    from mpcc.cost.symbolic import NAMES
+    from mpcc.cost.formulas import NAMES
     from mpcc.show.units import count, size
 
     out = console()

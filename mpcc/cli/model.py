@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from mpcc.errors import ModelFileError, ShapeError, UsageError
 
+from . import early
+from .early import FORMS
+
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
-FORMS = "MODEL is x.onnx, x.pt2, a bundle folder, or package.module:function (whose code is run)."
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,13 @@ def source(text: str, size_limit: float = 1.0) -> Source:
 
 
 def _source(text: str) -> Source:
-    path = Path(text)
+    path, stem = Path(text), early.model(text)
     if path.is_dir():
-        from mpcc.bundle.manifest import read_manifest
-
-        read_manifest(path)
-        return Source(path / "model.onnx", None, path.resolve().stem, path)
+        return Source(path / "model.onnx", None, stem, path)
     if path.exists():
-        return Source(path, None, path.stem)
-    if ":" in text:
-        model, inputs = _from_function(text)
-        return Source(model, inputs, text.rsplit(":", 1)[1])
-    raise ModelFileError("there is no such file or folder", where=text, hint=FORMS)
+        return Source(path, None, stem)
+    model, inputs = _from_function(text)
+    return Source(model, inputs, stem)
 
 
 def graph(found: Source, input_shapes: Sequence[str] | None) -> GraphModule:
@@ -65,7 +62,11 @@ def graph(found: Source, input_shapes: Sequence[str] | None) -> GraphModule:
     if found.bundle is not None:
         from mpcc.bundle import open_bundle
 
-        return capture(open_bundle(found.bundle).model)
+        opened = open_bundle(found.bundle)
+        if opened.prefix_file is not None:
+            what = "this bundle's model begins behind a public part, which would be lost"
+            raise UsageError(what, where=str(found.bundle), hint="Give the model that the bundle was made of, with --public.")
+        return capture(opened.model)
     try:
         limits = Limits().times(found.size_limit)
         return capture(found.model, found.example_inputs, input_shapes=shapes(input_shapes), limits=limits)
@@ -116,8 +117,6 @@ def _imported(home: str, text: str) -> ModuleType:
         sys.modules[spec.name] = module
         _guarded(lambda: spec.loader.exec_module(module), text)  # type: ignore[union-attr]
         return module
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     found: ModuleType = _guarded(lambda: importlib.import_module(home), text)
     return found
 

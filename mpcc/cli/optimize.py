@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from . import options
+from . import early, options
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def optimize(
     machine: options.Machine = None,
     calibration: options.Calibration = None,
     input_range: options.InputRange = None,
+    public: options.Public = None,
     level: Annotated[
         str, typer.Option(
             metavar="LEVEL",
@@ -80,6 +81,14 @@ def optimize(
     tolerance: Annotated[
         float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
     ] = 0.05,
+    preprocess: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="How a picture becomes the input, for clients of `mpcc serve`: JSON as in docs/serving.md, timm's config.json "
+            "or transformers' preprocessor_config.json.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write. [default: MODEL.mpcc]")
     ] = None,
@@ -89,10 +98,38 @@ def optimize(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Also print each site's candidates, the valid ranges, and which rewrites fired.")
     ] = False,
+    sites: Annotated[
+        bool, typer.Option("--sites", "-v", help="Print a row for every site, instead of one for every kind of operator.")
+    ] = False,
+    explain: Annotated[
+        str | None, typer.Option(metavar="SITE", help="Also print what could stand at this site, and why something else does.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Rewrite a trained model for private inference within a budget, and write a bundle."""
+    from mpcc.bundle.folder import FRONT
     from mpcc.errors import UsageError
+
+    if not tolerance > 0:
+        raise UsageError(f"invalid tolerance {tolerance:g}", where="--tolerance", hint="Give a positive number or inf.")
+    if pareto and (budget or max_drop or plan or dump):
+        raise UsageError("--pareto cannot be combined with --budget, --max-drop, --plan or --dump")
+    if pareto and preprocess is not None:
+        raise UsageError("--preprocess belongs to a bundle, and --pareto writes plans")
+    if pareto and public:
+        raise UsageError("--pareto cannot be combined with --public")
+    if recipe is not None and (pareto or plan):
+        raise UsageError("--recipe cannot be combined with --plan or --pareto")
+    options.budget(budget)
+    options.network(network)
+    drop, values = None if max_drop is None else _fraction(max_drop), options.input_range(input_range)
+    stem = early.model(model)
+    early.inputs(calibration)
+    early.read([plan], "--plan")
+    notes = {} if preprocess is None else {"preprocess": _preprocess(preprocess)}
+    place = output or Path(f"{stem}.pareto" if pareto else f"{stem}.mpcc")
+    early.folder(place, FRONT if pareto else None)
+
     from mpcc.lowering import Settings
     from mpcc.pipeline import check_machine
     from mpcc.search.recipes import parse
@@ -101,31 +138,22 @@ def optimize(
     from .model import graph, source
     from .rewrites import Rewrites
 
-    if not tolerance > 0:
-        raise UsageError(f"invalid tolerance {tolerance:g}", where="--tolerance", hint="Give a positive number or inf.")
-    objective = Objective(cast("Level", level), metric, budget, None if max_drop is None else _fraction(max_drop))
-    if pareto and (budget or max_drop or plan):
-        raise UsageError("--pareto cannot be combined with --budget, --max-drop or --plan")
+    objective = Objective(cast("Level", level), metric, budget, drop)
     if recipe is not None:
         parse(recipe)
-        if pareto or plan:
-            raise UsageError("--recipe cannot be combined with --plan or --pareto")
     target = Target(protocol, network, machine, Settings(tolerance=tolerance))
     check_machine(target)
-    values, chosen = options.input_range(input_range), _plan(plan)
+    chosen = _plan(plan)
     if calibration is None and level == "structural":
         say(UNCALIBRATED)
     found = source(model, size_limit)
-    place = output or Path(f"{found.stem}.pareto" if pareto else f"{found.stem}.mpcc")
     rewrites = Rewrites()
     with progress() as tell:
-        from mpcc.bundle.write import FRONT, check_place
         from mpcc.pipeline import optimize as run
         from mpcc.rewrite import observers
         from mpcc.show.dump import Dump
 
         observe = observers(None if dump is None else Dump(dump), rewrites if verbose else None)
-        check_place(place, FRONT if pareto else None)
         tell("capture", 0, 1)
         captured = graph(found, input_shape)
         tell("capture", 1, 1)
@@ -133,29 +161,45 @@ def optimize(
             target=target, objective=objective, calibration=calibration, input_range=values, progress=tell
         )
         if pareto:
-            if dump is not None:
-                raise UsageError("--dump cannot be combined with --pareto")
             from mpcc.pipeline import pareto as front
 
             from .pareto import draw
 
             draw(front(captured, **given), place, as_json)
             return
-        made = run(captured, plan=chosen, recipe=recipe, observe=observe, **given)
+        made = run(captured, plan=chosen, recipe=recipe, public=public or (), observe=observe, **given)
+        if notes:
+            check_preprocess(notes["preprocess"], made)
+            made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))
         tell("write", 0, 1)
         made.save(place)
         tell("write", 1, 1)
     if as_json:
         emit(document(made, place) | ({"rewrites": rewrites.document()} if verbose else {}))
     else:
-        show(made, place)
+        from . import answer
+
+        answer.show(made, place, calibration, [] if budget is None else [_met(budget, made)], sites=sites)
         if verbose:
             from .search import candidates, ranges
 
             candidates(made)
             if made.ranges:
-                console().print(ranges(made))
+                console().print(ranges(made.ranges))
             console().print(rewrites.table())
+    if explain is not None:
+        from .explain import explain as print_site
+
+        print_site(made, explain)
+
+
+def _met(text: str, made: Optimized) -> str:
+    """The budget, and how much of it is left."""
+    from mpcc.cost import Budget
+
+    budget = Budget.parse(text)
+    spent = budget.spent(made.estimate)
+    return f"Budget of {budget}: met with {spent:.4g}, which is {1 - spent / budget.amount:.0%} less."
 
 
 def _fraction(text: str) -> float:
@@ -171,14 +215,41 @@ def _fraction(text: str) -> float:
     return value
 
 
+def _preprocess(path: Path) -> dict[str, Any]:
+    """The preprocessing in a file, in our own words."""
+    import json
+
+    from mpcc.client.configurations import preprocess_of
+    from mpcc.errors import UsageError
+
+    try:
+        return preprocess_of(json.loads(path.read_bytes())).document()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        known = isinstance(error, ValueError | OSError)
+        text = str(error) if known else f"{error!r} is missing or of another type"
+        raise UsageError(f"no preprocessing that can be read: {text}", where=str(path), hint="docs/serving.md") from None
+
+
+def check_preprocess(document: dict[str, Any], made: Optimized) -> None:
+    """ShapeError where the preprocessing does not give the model's input."""
+    from mpcc.client.preprocess import CHANNELS, Preprocess
+    from mpcc.errors import ShapeError
+    from mpcc.ir.nn import shape_of
+
+    known, shapes = Preprocess.read(document), [shape_of(node) for node in made.program.inputs()]
+    size = known.output_size(0, 0) if known.crop or len(known.resize) == 2 else (0, 0)
+    found = [CHANNELS[known.channels], *size]
+    if len(shapes) != 1 or list(shapes[0][-3:]) != found or any(side != 1 for side in shapes[0][:-3]):
+        what = f"pictures become {found}, the model takes {', '.join(str(list(shape)) for shape in shapes)}"
+        hint = "`resize` as [height, width], or `crop`, must give the model's height and width; `channels` is L or RGB."
+        raise ShapeError(what, where="--preprocess", hint=hint)
+
+
 def _plan(path: Path | None) -> Plan | None:
     from mpcc.approximate import Plan
-    from mpcc.errors import PlanError
 
     if path is None:
         return None
-    if not path.is_file():
-        raise PlanError("no such file", where=str(path))
     return Plan.from_json(path.read_text(encoding="utf-8", errors="replace"), where=str(path))
 
 
@@ -194,12 +265,13 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "estimate": json.loads(made.estimate.to_json()),
         "baseline": json.loads(made.baseline.to_json()),
         "errors": dict(made.errors),
+        "public": list(made.public),
         "calibrated": made.calibrated,
         "calibration": made.basis.document(),
         "machine": dict(made.estimate.machine),
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
-        "security": security.statement(),
+        "security": security.statement(public=made.public),
     }
 
 
@@ -212,27 +284,3 @@ def _search(chosen: Chosen) -> dict[str, Any]:
         "images": chosen.images, "drop": point.drop, "drop_of": chosen.metric.drop_name, "judged_on": chosen.judged,
         "programs_priced": chosen.tried,
     }  # fmt: skip
-
-
-def show(made: Optimized, place: Path) -> None:
-    """Print the cost per site, the totals, the errors, the security statement, and how to run the bundle."""
-    from mpcc import security
-
-    from .search import gains
-    from .tables import comparison, errors, machine, phases
-
-    out = console()
-    out.print(comparison(made))
-    out.print(phases(made.estimate), highlight=False)
-    out.print(machine(made.estimate), highlight=False)
-    out.print(errors(made), highlight=False)
-    if not made.calibrated and made.plan.notes.get("level") == "structural":
-        out.print(UNCALIBRATED, highlight=False)
-    for line in gains(made):
-        out.print(line, highlight=False)
-    out.print()
-    out.print(security.statement(), highlight=False)
-    out.print()
-    out.print(f"Bundle: {place}   (report: {place / 'report.html'})", highlight=False)
-    out.print(f"For the client and the dealer: {place / 'public'}   (everything else holds the weights)", highlight=False)
-    out.print(f"Run it: mpcc run {place} --input x.npy", highlight=False)

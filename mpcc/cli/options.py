@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mpcc.cost import Network as Link
 
 Model = Annotated[
     str,
@@ -35,6 +38,14 @@ SizeLimit = Annotated[
     float,
     typer.Option(metavar="TIMES", min=1, help="Accept model files this many times as large as usual (20,000 nodes, 8 GiB)."),
 ]
+Public = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Parameters that everybody may know: 'backbone.*', 'blocks.0-9.*', or frozen (those that do not train). What "
+        "depends on them and the input alone is computed by the client, for nothing; may be repeated.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 NETWORK_HELP = "lan, wan, or RTT,BANDWIDTH, e.g. 20ms,100MB/s."
 Network = Annotated[str, typer.Option(metavar="NETWORK", help=NETWORK_HELP)]
@@ -47,6 +58,21 @@ Machine = Annotated[
     ),
 ]
 Protocol = Annotated[str, typer.Option(metavar="PROTOCOL", help="One of those that `mpcc protocols` lists.")]
+
+
+def budget(text: str | None) -> None:
+    """UsageError for a budget that cannot be read."""
+    from mpcc.cost import Budget
+
+    if text is not None:
+        Budget.parse(text)
+
+
+def network(text: str | None) -> Link | None:
+    """UsageError for a network that cannot be read."""
+    from mpcc.cost import Network
+
+    return None if text is None else Network.parse(text)
 
 
 def input_range(text: str | None) -> tuple[float, float] | None:

@@ -58,8 +58,7 @@ def configuration(
 
 def check_public(bundle: Path, role: str) -> None:
     """SecurityError where a client or a dealer was given more of a bundle than it may have."""
-    from mpcc.bundle.manifest import PRIVATE
-    from mpcc.bundle.owner import PUBLIC_FOLDER
+    from mpcc.bundle.folder import PRIVATE, PUBLIC_FOLDER
 
     found = [name for name in PRIVATE if (bundle / name).exists()]
     if role != SERVER and found:
@@ -71,13 +70,14 @@ def check_public(bundle: Path, role: str) -> None:
 
 
 def take_part(
-    bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1, strict: bool = False
+    bundle: Path, config: PartyConfig, inputs: list[Path], repeat: int = 1, strict: bool = False, first: int | None = None
 ) -> tuple[list[Outcome], Predicted, list[str]]:
     """A session in one role. Only the server reads the weights; client and dealer need the public files alone.
 
     The client learns what of its inputs and outputs is unlike calibration.
     """
     from mpcc.bundle import open_bundle
+    from mpcc.runtime.executable import Executable
     from mpcc.runtime.inputs import guard_of
     from mpcc.runtime.session.standalone import run_party
 
@@ -86,9 +86,11 @@ def take_part(
     from .tensors import calls
 
     opened = open_bundle(bundle, weights=config.role == SERVER)
-    shapes = [tuple(node.meta["val"].shape) for node in opened.program.inputs()]
     expected = predicted.elsewhere(opened.program, opened.plan)
-    once = calls(inputs, shapes) if inputs else []
+    executable = Executable.of(opened)
+    asked = calls(inputs, executable.input_shapes, executable.input_names)[:first] if inputs else []
+    once = [executable.call(*call) for call in asked]
+    say(_waiting(config))
     if config.role != CLIENT:
         return run_party(opened.program, opened.manifest.model_version, config), expected, []
     watch = Watch(guard_of(opened.plan, opened.program), strict)
@@ -96,6 +98,15 @@ def take_part(
     done = run_party(opened.program, opened.manifest.model_version, config, once * repeat)
     watch.outputs([one.outputs for one in done[-len(once) :]])
     return done, expected, watch.found
+
+
+def _waiting(config: PartyConfig) -> str:
+    """Whom this role waits for, so that nobody wonders whether it does anything."""
+    own = config.peers.addresses.get(config.role)
+    if config.role == CLIENT:
+        return f"client: meeting the server{'' if len(config.roles) == 2 else ' and the dealer'} ..."
+    whom = "a client" if config.role == SERVER else "the server and a client"
+    return f"{config.role}: waiting for {whom}{'' if own is None else f' at {own[0]}:{own[1]}'} (Ctrl-C ends it)"
 
 
 def deal(bundle: Path, folder: Path, count: int) -> None:

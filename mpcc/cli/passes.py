@@ -40,14 +40,17 @@ def passes(
     if as_json:
         emit({"passes": _rows(rewrites, "graph"), "approximations": _rows(choices, "operator")})
         return
+    from .tables import cards
+
     for title, first, found in (
         ("Approximations: what an operator can become", "operator", choices),
         ("Passes: rewrites of the whole graph", "graph", rewrites),
     ):
-        table = _table(title, first, "name", "level", "what it does", "source")
-        for row in _rows(found, first):
-            table.add_row(*(str(value) for value in row.values()))
-        console().print(table)
+        rows = [
+            (row["name"], (f"{row[first]}, {row['level']}: {row['summary']}", f"source: {row['source']}"))
+            for row in _rows(found, first)
+        ]
+        console().print(cards(title, rows), highlight=False, markup=False)
 
 
 def _order(as_json: bool) -> None:

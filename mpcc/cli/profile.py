@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from . import options
+from . import early, options
 from .screen import Tell, console, emit, progress, say
 
 if TYPE_CHECKING:
@@ -62,19 +62,24 @@ def profile(
     as_json: options.AsJson = False,
 ) -> None:
     """Predict what one private inference costs, and where the time goes."""
-    from mpcc import registry
     from mpcc.cost import Network
-    from mpcc.cost.machine import REFERENCE
     from mpcc.errors import UsageError
-    from mpcc.runtime import this_machine
-    from mpcc.search.target import PROTOCOL
-
-    from .model import source
 
     if by not in ("site", "kind", "layer"):
         raise UsageError(f"unknown kind of row {by!r}", where="--by", hint="One of: site, kind, layer.")
     links = _unique([link for text in network or ["lan"] for link in Network.parse_list(text)])
     names = _unique([name.strip() for text in protocol or [] for name in text.split(",")])
+    early.model(model)
+    early.inputs(calibration)
+    early.written(picture)
+
+    from mpcc import registry
+    from mpcc.cost.machine import REFERENCE
+    from mpcc.runtime import this_machine
+    from mpcc.search.target import PROTOCOL
+
+    from .model import source
+
     if symbolic:
         from .formulas import formulas
 

@@ -24,11 +24,19 @@ def protocols(as_json: options.AsJson = False) -> None:
     if as_json:
         emit([{key: getattr(one, key) for key in fields} | {"compute": one.compute.source} for one in found])
         return
-    from rich.table import Table
+    from .tables import cards
 
-    table = Table(title="Protocols", title_justify="left", show_lines=True)
-    for column in ("name", "description", "parties", "adversary", "correlated randomness", "executes", "source of the prices"):
-        table.add_column(column, overflow="fold")
-    for one in found:
-        table.add_row(one.name, one.title, str(one.parties), one.adversary, one.correlations, one.executes, one.source)
-    console().print(table)
+    rows = [
+        (
+            one.name,
+            (
+                one.title,
+                f"{one.parties} parties, {one.adversary}",
+                f"correlated randomness: {one.correlations}",
+                f"messages: {one.executes}",
+                f"prices: {one.source}",
+            ),
+        )
+        for one in found
+    ]
+    console().print(cards("Protocols", rows), highlight=False)

@@ -31,16 +31,14 @@ def recipes(as_json: options.AsJson = False) -> None:
     if as_json:
         emit([document(one, alternatives) for one, alternatives in found])
         return
-    from rich.table import Table
+    from .tables import cards
 
-    table = Table(title="Recipes: what stands at which operator", title_justify="left", show_lines=True)
-    for column in ("name", "what it does", "alternatives", "chosen by", "source"):
-        table.add_column(column, overflow="fold")
+    rows = []
     for one, alternatives in found:
         lines = [f"{operator}: {', '.join(map(_named, uses))}" for operator, uses in alternatives.items()]
-        name = ", also ".join((one.name, *one.aliases))
-        table.add_row(name, one.summary, "\n".join(lines), CHOSEN[one.choice], one.source)
-    console().print(table)
+        also = [f"also called {', '.join(one.aliases)}"] if one.aliases else []
+        rows.append((one.name, [one.summary, *lines, f"chosen: {CHOSEN[one.choice]}", *also, f"source: {one.source}"]))
+    console().print(cards("Recipes: what stands at which operator", rows), highlight=False, markup=False)
 
 
 def _named(use: Use) -> str:

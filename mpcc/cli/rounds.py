@@ -23,7 +23,7 @@ def rounds(executable: Executable, *, as_json: bool) -> None:
 
 
 def document(program: Program) -> dict[str, Any]:
-    """The schedule as JSON. The bytes of a round are those that each party sends."""
+    """The schedule as JSON."""
     from mpcc.program import listing
 
     return {
@@ -34,6 +34,10 @@ def document(program: Program) -> dict[str, Any]:
     }
 
 
+def _alone(sender: str) -> str:
+    return "" if sender == "both" else f" ({sender})"
+
+
 def show(program: Program) -> None:
     from rich.table import Table
 
@@ -42,12 +46,12 @@ def show(program: Program) -> None:
 
     out, cost = console(), program.cost
     table = Table(title="Rounds: one message in each direction, receives posted in advance", title_justify="left")
-    for name in ("round", "each party sends"):
+    for name in ("round", "server sends", "client sends"):
         table.add_column(name, justify="right")
-    table.add_column("opened: site, primitive, values x bits", overflow="fold")
+    table.add_column("opened: site, primitive, values x bits (who alone sends)", overflow="fold")
     for row in listing.rounds(program):
-        what = "\n".join(f"{s.site} {s.primitive} {s.values:,} x {s.bits}" for s in row.sent)
-        table.add_row(str(row.number), size(row.bytes), what)
+        what = "\n".join(f"{s.site} {s.primitive} {s.values:,} x {s.bits}{_alone(s.sender)}" for s in row.sent)
+        table.add_row(str(row.number), size(row.server_bytes), size(row.client_bytes), what)
     out.print(table)
     work = Table(title="Correlated randomness from the dealer, ready before the input", title_justify="left")
     work.add_column("kind")
@@ -61,7 +65,8 @@ def show(program: Program) -> None:
     out.print(
         f"online: {count(cost.rounds)} rounds, {size(cost.bytes)} (both directions); set-up, once per model: "
         f"{count(cost.setup_rounds)} rounds, {size(cost.setup_bytes)}; from the dealer: {size(cost.dealer_bytes)} per "
-        f"inference; failure probability <= {program.failure_probability:.1e}",
+        f"inference; from the client to the server before the input: {size(cost.ahead_bytes)}; "
+        f"failure probability <= {program.failure_probability:.1e}",
         highlight=False,
     )
     typer.echo()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from . import options
+from . import early, options
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
@@ -53,9 +53,14 @@ def run(
     inputs: Annotated[
         list[Path] | None,
         typer.Option(
-            "--input", metavar="x.npy", help="An input; repeat for a model of several. More rows are more inferences."
+            "--input", metavar="x.npy", help="An input; repeat for a model of several, or give one .npz file of all. "
+            "More rows are more inferences."
         ),
     ] = None,
+    first: Annotated[int | None, typer.Option(metavar="N", min=1, help="Run the first N rows of the input only.")] = None,
+    example: Annotated[
+        bool, typer.Option("--example", help="Run numbers of the calibrated range, to see the bundle run. They mean nothing.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(metavar="y.npy", help="Where the client's output goes.")] = None,
     network: Annotated[
         str | None, typer.Option(metavar="N", help=f"Emulate a network between the processes: {options.NETWORK_HELP}")
@@ -92,18 +97,25 @@ def run(
 ) -> None:
     """Run a bundle privately and open the answer to the client."""
     from mpcc import security
-    from mpcc.cost import Network
     from mpcc.errors import UsageError
 
-    link = None if network is None else Network.parse(network)
+    link = options.network(network)
+    early.bundle(bundle)
+    early.read(inputs or [], "--input")
+    early.written(output)
     if party is None:
         if peers is not None or tls is not None or material is not None:
             hint = "say which party this is: --party server, client or dealer"
             raise UsageError("--peers, --tls and --material need --party", hint=hint)
-        done, predicted, found = here(bundle, _given(inputs), link, insecure_dealer, repeat, strict)
+        if example and inputs:
+            raise UsageError("--example cannot be combined with --input")
+        given = None if example else _given(inputs)
+        done, predicted, found = here(bundle, given, link, insecure_dealer, repeat, strict, first)
     else:
         from . import party as remote
 
+        if example:
+            raise UsageError("--example is for one machine; with --party, the client has an input of its own")
         if link is not None:
             raise UsageError("--network emulates a link on one machine; with --party the link is real")
         role = remote.role_of(party)
@@ -118,7 +130,7 @@ def run(
         config = remote.configuration(
             role, peers, tls, sessions=sessions or None, insecure_dealer=insecure_dealer, material=material
         )
-        done, predicted, found = remote.take_part(bundle, config, asked, repeat, strict)
+        done, predicted, found = remote.take_part(bundle, config, asked, repeat, strict, first)
         if role != remote.CLIENT:
             return
     finish(done, predicted, found, output, as_json, len(done) // repeat)
@@ -127,19 +139,23 @@ def run(
 
 
 def here(
-    bundle: Path, inputs: list[Path], link: Network | None, insecure_dealer: bool, repeat: int = 1, strict: bool = False
-) -> tuple[Sequence[Measured], Predicted, list[str]]:
-    """All three parties as processes of this machine; and what is unlike calibration."""
+    bundle: Path, inputs: list[Path] | None, link: Network | None, insecure_dealer: bool, repeat: int = 1,
+    strict: bool = False, first: int | None = None,
+) -> tuple[Sequence[Measured], Predicted, list[str]]:  # fmt: skip
+    """All three parties as processes of this machine; and what is unlike calibration. Without inputs, an example."""
     from mpcc.runtime.executable import Executable
 
     from . import predicted
     from .guard import Watch
-    from .tensors import calls
+    from .tensors import calls, example
 
     executable = Executable.load(bundle)
-    once = calls(inputs, executable.input_shapes)
-    watch = Watch(executable.guard, strict)
-    watch.inputs(once)
+    if inputs is None:
+        once, watch = [example(executable)], Watch(None, strict=False, quiet=True)
+    else:
+        once = calls(inputs, executable.input_shapes, executable.input_names)[:first]
+        watch = Watch(executable.guard, strict)
+    watch.inputs([executable.call(*call) for call in once])
     asked, done = once * repeat, []
     with progress() as tell:
         with executable.session(network=link, insecure_dealer=insecure_dealer, progress=tell) as session:

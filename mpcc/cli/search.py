@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from mpcc.approximate import Choice, Split
+from mpcc.ir.nn import site_operator
 from mpcc.show.units import count, size, small
 
 from .screen import console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mpcc.calibration import RangeViolation
     from mpcc.pipeline import Optimized
     from mpcc.search import Candidate, Candidates
     from mpcc.search.task import Chosen
@@ -35,11 +40,7 @@ def loss(chosen: Chosen) -> str:
     """What the plan does to the outputs, and on how many inputs that was measured."""
     point = chosen.point
     share = f"{point.drop:.1%}" if chosen.metric.drop_name.startswith("images") else small(point.drop)
-    text = (
-        f"Chosen from {sum(len(e.kept) for e in chosen.candidates.values())} candidates at {len(chosen.candidates)} site(s); "
-        f"{chosen.tried} program(s) priced. In float: {chosen.metric.name} {small(point.loss)} on {chosen.images} calibration "
-        f"input(s); {chosen.metric.drop_name}: {share}"
-    )
+    text = f"In float: {chosen.metric.name} {small(point.loss)} on {chosen.images} inputs; {chosen.metric.drop_name}: {share}"
     if chosen.metric.drop_name.startswith("images"):
         error = math.sqrt(max(point.drop * (1 - point.drop), 0.0) / chosen.judged)
         text += f" \u00b1 {error:.1%}"
@@ -48,39 +49,60 @@ def loss(chosen: Chosen) -> str:
 
 def candidates(made: Optimized) -> None:
     """Print the candidates of each site with the chosen one marked, and why the others were discarded."""
-    if made.chosen is None:
+    chosen = made.chosen
+    if chosen is None:
         return
     out = console()
-    for site, entry in made.chosen.candidates.items():
-        out.print(_table(entry, made.plan.choices[site]))
-        for choice, why in entry.dropped:
-            out.print(f"  discarded {choice.approximation}{_words(choice)}: {why}", highlight=False, style="dim")
+    number = sum(len(entry.kept) for entry in chosen.candidates.values())
+    text = f"Chosen from {number} candidates at {len(chosen.candidates)} site(s); {chosen.tried} program(s) priced."
+    out.print(text, highlight=False)
+    twins: dict[object, list[str]] = {}
+    for site, entry in chosen.candidates.items():
+        twins.setdefault(_kind(entry, made.plan.choices[site]), []).append(site)
+    for sites in twins.values():
+        entry = chosen.candidates[sites[0]]
+        out.print(table(entry, made.plan.choices[sites[0]]))
+        dropped(entry, out)
+        if len(sites) > 1:
+            out.print(f"  the same candidates and choice at {', '.join(sites[1:])}", highlight=False, style="dim")
 
 
-def ranges(made: Optimized) -> Table:
+def dropped(entry: Candidates, out: Console) -> None:
+    """Print what was discarded at a site, and why."""
+    for choice, why in entry.dropped:
+        out.print(f"  discarded {choice.approximation}{_words(choice)}: {why}", highlight=False, style="dim")
+
+
+def _kind(entry: Candidates, chosen: Choice | Split) -> object:
+    """What two sites share whose tables differ in their numbers alone: one table is enough for both."""
+    kept = tuple((one.choice.approximation, float(one.work.rounds)) for one in entry.kept)
+    return site_operator(entry.site), kept, tuple(_ticks(entry, chosen).items()), tuple(c.approximation for c, _ in entry.dropped)
+
+
+def ranges(found: Sequence[RangeViolation]) -> Table:
     """The valid range of each site's approximation, the range observed in calibration, and the share of values outside."""
     table = Table(title="Valid ranges of the plan, and ranges observed in calibration", title_justify="left")
     for name in ("site", "approximation", "quantity", "valid range", "observed", "outside"):
         table.add_column(name, justify="right" if name == "outside" else "left", overflow="fold")
-    for one in made.ranges:
+    for one in found:
         table.add_row(one.site, one.approximation, one.quantity, one.holds, one.seen, f"{one.values:.2%}")
     return table
 
 
-def _table(entry: Candidates, chosen: Choice | Split) -> Table:
-    table = Table(title=entry.site, title_justify="left")
+def table(entry: Candidates, chosen: Choice | Split) -> Table:
+    shown = Table(title=entry.site, title_justify="left")
     for name in ("candidate", "rounds", "bytes", "error at the site", "quality loss", "compared with the chosen one"):
-        table.add_column(name, justify="left" if name == "candidate" else "right")
+        shown.add_column(name, justify="left" if name == "candidate" else "right", overflow="fold")
     ticks = _ticks(entry, chosen)
     ours = next((entry.kept[place] for place in ticks), None) if isinstance(chosen, Choice) else None
     for place, candidate in enumerate(entry.kept):
-        table.add_row(
+        shown.add_row(
             f"{ticks.get(place, ' ')} {candidate.choice.approximation}{_words(candidate.choice)}",
             count(float(candidate.work.rounds)), size(float(candidate.work.bytes)),
             small(candidate.error),
             small(candidate.loss), _instead(candidate, ours),
         )  # fmt: skip
-    return table
+    return shown
 
 
 def _ticks(entry: Candidates, chosen: Choice | Split) -> dict[int, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from mpcc.show.comparison import Line, lines, names
-from mpcc.show.units import count, duration, size, small, times
+from mpcc.show.comparison import cells, lines, names, totals, unpriced
+from mpcc.show.units import small
 
 if TYPE_CHECKING:
     from mpcc.cost import Estimate
@@ -23,40 +24,23 @@ def comparison(made: Optimized) -> Table:
     table = Table(title=title, title_justify="left", show_footer=True)
     table.add_column("site", "online", overflow="fold")
     table.add_column("chosen", overflow="fold")
-    ratios = [
-        times(float(before.rounds), float(after.rounds)),
-        times(float(before.bytes), float(after.bytes)),
-        times(float(before.seconds), float(after.seconds)),
-    ]
-    totals = (
-        f"{count(before.rounds)} -> {count(after.rounds)}",
-        f"{size(before.bytes)} -> {size(after.bytes)}",
-        f"{duration(before.seconds)} -> {duration(after.seconds)}",
-    )
-    for name, total, ratio in zip(("rounds", "bytes", "seconds"), totals, ratios, strict=True):
-        table.add_column(name, f"{total}\n{ratio}", justify="right", no_wrap=True)
+    for name, (old, new, ratio) in totals(before, after).items():
+        table.add_column(name, f"{old} -> {new}\n{ratio}", justify="right", no_wrap=True)
     for line in lines(made.plan, before, after):
-        table.add_row(*_cells(line, names(made.plan, line.name)))
+        chosen = names(made.plan, line.name)
+        table.add_row(line.name, chosen, *(f"{old} -> {new}" for old, new in cells(line).values()))
+    table.caption = unpriced(before) or None
     return table
 
 
-def _cells(line: Line, chosen: str) -> tuple[str, ...]:
-    return (
-        line.name,
-        chosen,
-        f"{count(line.before.rounds)} -> {count(line.after.rounds)}",
-        f"{size(line.before.bytes)} -> {size(line.after.bytes)}",
-        f"{duration(line.before.seconds)} -> {duration(line.after.seconds)}",
-    )
-
-
-def phases(estimate: Estimate) -> str:
-    """Cost of the set-up and offline phases, in one line."""
-    setup, offline = estimate.setup, estimate.offline
-    return (
-        f"Set-up, once per model: {count(setup.rounds)} round(s), {size(setup.bytes)}. "
-        f"From the dealer, per inference: {size(offline.bytes)}, before the input arrives."
-    )
+def cards(title: str, found: Iterable[tuple[str, Iterable[str]]]) -> Table:
+    """A name and some lines for each: readable where a table of many columns is not."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, padding=(0, 2, 1, 0))
+    made.add_column(no_wrap=True, style="bold")
+    made.add_column()
+    for name, lines_ in found:
+        made.add_row(name, "\n".join(lines_))
+    return made
 
 
 def machine(estimate: Estimate) -> str:

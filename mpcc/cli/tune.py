@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
+from . import early, options
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
@@ -74,7 +74,12 @@ def tune(
     as_json: options.AsJson = False,
 ) -> None:
     """Choose replacements for a model's attention and activations with training, under a budget, and write a bundle."""
-    from mpcc.bundle.write import check_place
+    place = output or Path(f"{early.model(model)}.mpcc")
+    options.budget(budget)
+    options.network(network)
+    early.folder(place)
+    early.written(checkpoint)
+
     from mpcc.ir.nn import inputs_of
     from mpcc.training import Hyperparameters, Request, Tuning, group, load_data
 
@@ -85,8 +90,6 @@ def tune(
         attention_maps=attention_maps, search_epochs=search_epochs, machine=machine,
     )  # fmt: skip
     found = source(model, size_limit)
-    place = output or Path(f"{found.stem}.mpcc")
-    check_place(place)
     captured = graph(found, input_shape)
     loaded = load_data(data, tuple(inputs_of(captured)[0].meta["val"].shape), seed, images)
     hyper = Hyperparameters(epochs=epochs, batch=batch, rate=rate, seed=seed)
@@ -130,9 +133,9 @@ def document(made: Tuned, place: Path) -> dict[str, Any]:
 
 def show(made: Tuned, place: Path) -> None:
     """What `mpcc optimize` prints, and the accuracy."""
-    from .optimize import show as optimized
+    from . import answer
 
-    optimized(made.optimized, place)
+    answer.show(made.optimized, place)
     console().print(
         f"Top-1 on {made.test_images} test images: {100 * made.accuracy:.2f} % +- {100 * made.standard_error:.2f} "
         f"(the original model: {100 * made.original_accuracy:.2f} %)",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options
+from . import early, options
 from .screen import Tell, console, emit, progress, say
 
 if TYPE_CHECKING:
@@ -54,11 +54,16 @@ def verify(
 ) -> None:
     """Compare float, approximated, fixed-point and private outputs, and show which error enters at which site.
 
-    Exits with 1 if a top-1 differs or --tolerance is exceeded. Inputs outside the plan's valid ranges are reported: their
+    Exits with 1 if a top-1 differs, --tolerance is exceeded, or inputs of yours are outside the plan's valid ranges: their
     outputs cannot be trusted, and during a private run nobody can detect this, because the values are secret.
     """
-    from mpcc.bundle import open_bundle
     from mpcc.errors import CheckFailed
+
+    early.bundle(bundle)
+    early.inputs(calibration)
+
+    from mpcc.bundle import open_bundle
+    from mpcc.runtime.executable import Executable
     from mpcc.verify import findings
 
     opened = open_bundle(bundle)
@@ -66,7 +71,8 @@ def verify(
     with progress() as tell:
         from mpcc.verify.verification import Verification
 
-        inputs = _calls(executable, calibration)
+        inputs = [executable.call(*call) for call in _calls(executable, calibration)]
+        executable = executable.private_part
         found = Verification(executable, inputs[:count])
         rows = differences(found, tell)
         lines = found.site_errors()
@@ -88,7 +94,7 @@ def verify(
     else:
         _show(rows)
         _show_sites(lines)
-        _show_outside(outside, len(inputs))
+        _show_outside(outside, len(inputs), calibration is not None)
         if ranges:
             _show_ranges(risks)
     if calibration is None:
@@ -98,6 +104,12 @@ def verify(
         raise CheckFailed(f"{private.what}: the largest difference, {private.largest:.3g}, exceeds {tolerance:g}")
     if private.same_top1 < 1 and calibration is not None:
         raise CheckFailed(f"{private.what}: the top-1 differs on {1 - private.same_top1:.0%} of {private.inputs} inputs")
+    if outside and calibration is not None:
+        raise CheckFailed(
+            f"{len(outside)} valid range(s) of the plan are left by these inputs, so their outputs are not to be trusted",
+            where=str(calibration),
+            hint="Make the bundle again, calibrated with inputs like these.",
+        )
 
 
 def differences(found: Verification, tell: Tell) -> list[Difference]:
@@ -142,9 +154,12 @@ def _calls(executable: Executable, calibration: Any) -> list[Call]:
     graph = executable.reference
     if graph is None:
         raise BundleError("the bundle has no float model to compare with", hint="Create it again with `mpcc optimize`.")
+    if executable.local is not None:
+        graph = executable.local.module
     if calibration is None:
         return synthesise(graph).judging()
-    return [tuple(call) for call in calls(graph, load_calibration(calibration, executable.input_shapes))]
+    found = load_calibration(calibration, executable.input_shapes, names=executable.input_names)
+    return [tuple(call) for call in calls(graph, found)]
 
 
 def _show(found: list[Difference]) -> None:
@@ -178,11 +193,12 @@ def _show_sites(lines: list[SiteError]) -> None:
     console().print(table)
 
 
-def _show_outside(outside: list[RangeViolation], looked_at: int) -> None:
+def _show_outside(outside: list[RangeViolation], looked_at: int, given: bool) -> None:
     if not outside:
         say(f"All {looked_at} inputs are within the plan's valid ranges.")
         return
-    say(f"NOT TRUSTWORTHY: some of the {looked_at} inputs leave the plan's valid ranges:")
+    what = "NOT TRUSTWORTHY: some of the" if given else "Some of the synthetic"
+    say(f"{what} {looked_at} inputs leave the plan's valid ranges:")
     for one in outside:
         say(f"  {one}")
     say("  Calibrate with inputs like these. During a private run nobody can detect this, because the values are secret.")

@@ -53,6 +53,8 @@ class Budget:
         """A number and a unit. UsageError for another unit, a missing one, and for what is not above zero."""
         if isinstance(text, Budget):
             return text
+        if not isinstance(text, str):
+            raise UsageError(f"invalid budget {text!r}: a number has no unit", hint=_HINT)
         match = _FORM.fullmatch(text)
         if match is None:
             raise UsageError(f"invalid budget {text!r}", hint=_HINT)

@@ -7,17 +7,19 @@ print(estimate.table())                           -> rich table, rows (site, kin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.table import Table
 from torch.fx import GraphModule
 
+from mpcc.errors import MissingCost
+
 from .network import Network
 from .price import Amount, Price, Work
 from .protocol import Protocol
-from .uses import SECRET, Use, uses
+from .use import SECRET, Use, uses
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class PhaseCost:
 class Estimate:
     """Predicted cost of one inference. `rounds`, `bytes` and `seconds` are the online phase.
 
-    `machine` says whose local work the seconds contain (`Compute.note`).
+    `machine` says whose local work the seconds contain (`Compute.note`). `unpriced` are the (site, kind) that the protocol has
+    no price for, where the estimate was allowed to leave them out: all figures are then lower bounds.
     """
 
     protocol: str
@@ -57,6 +60,7 @@ class Estimate:
     offline: PhaseCost = PhaseCost()
     sites: Sequence[SiteCost] = field(default_factory=tuple)
     machine: Mapping[str, str] = field(default_factory=dict)
+    unpriced: Sequence[tuple[str, str]] = ()
 
     def grouped(self, by: str) -> list[SiteCost]:
         """The rows added up by "site", "kind" or "layer", in order of first appearance."""
@@ -116,14 +120,45 @@ class Estimate:
                 "kinds": [self._row(row, "kind") for row in self.grouped("kind")],
                 "layers": [self._row(row, "layer") for row in self.grouped("layer")],
                 "sites": [{key: _plain(value) for key, value in vars(row).items()} for row in self.sites],
+                "unpriced": [{"site": site, "kind": kind} for site, kind in self.unpriced],
             },
             indent=2,
         )
 
 
-def estimate_graph(graph: GraphModule, protocol: Protocol, network: Network | str) -> Estimate:
-    """The cost of a graph at the nn or mpc level, operator by operator. MissingCost names the site that lacks one."""
-    return estimate_uses(uses(graph), protocol, network)
+def estimate_graph(graph: GraphModule, protocol: Protocol, network: Network | str, *, partial: bool = False) -> Estimate:
+    """The cost of a graph at the nn or mpc level, operator by operator. MissingCost names the site that lacks a price.
+
+    `partial`: what lacks one is left out and listed in `Estimate.unpriced`.
+    """
+    found = uses(graph)
+    if not partial:
+        return estimate_uses(found, protocol, network)
+    lacking = {use.node for use in found if not _has_price(use, protocol)}
+    priced = [replace(use, after=_behind(use, found, lacking)) for use in found if use.node not in lacking]
+    unpriced = tuple((use.site, use.primitive) for use in found if use.node in lacking)
+    return replace(estimate_uses(priced, protocol, network), unpriced=unpriced)
+
+
+def _has_price(use: Use, protocol: Protocol) -> bool:
+    try:
+        _price(use, protocol)
+    except MissingCost:
+        return False
+    return True
+
+
+def _behind(use: Use, found: Sequence[Use], lacking: Collection[str]) -> tuple[str, ...]:
+    """What a use waits for when those that lack a price are left out: what they wait for stands in their place."""
+    before = {one.node: one.after for one in found}
+    ahead, seen = list(use.after), dict[str, None]()
+    while ahead:
+        name = ahead.pop()
+        if name in seen:
+            continue
+        seen[name] = None
+        ahead += before[name] if name in lacking else ()
+    return tuple(name for name in seen if name not in lacking)
 
 
 def estimate_uses(found: Iterable[Use], protocol: Protocol, network: Network | str) -> Estimate:

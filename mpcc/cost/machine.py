@@ -19,6 +19,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from mpcc.errors import UsageError
 
 from .protocol import Compute
 
-FORMAT = "mpcc machine 2"
-CONSTANTS = ("per_kernel", "per_call", "per_element", "per_mac", "per_round", "per_byte")
+FORMAT = "mpcc machine 3"
+CONSTANTS = ("per_kernel", "per_call", "per_element", "per_mac", "per_leaf", "per_round", "per_byte")
 REFERENCE, THIS = "reference", "this"
 CONDITIONS = {
     "processor": "processor",
@@ -38,6 +39,7 @@ CONDITIONS = {
     "torch": "version of torch",
     "threads": "number of threads",
     "engine": "version of mpcc",
+    "compiled": "build of the spline gates",
 }
 """What local work depends on: figures hold where these fields are those of `conditions()`."""
 THREADS = 1
@@ -49,7 +51,7 @@ class Machine:
     """Constants of one thread, in seconds, and where and when they were measured.
 
     `errors`: how far each kernel's fit is from its measurement, relative (0.1 is 10 % too much). `alone`: measured for a
-    party that has the machine to itself; otherwise two parties were at work. `processor` to `engine` are what the figures
+    party that has the machine to itself; otherwise two parties were at work. `processor` to `compiled` are what the figures
     depend on. `stale`: a run took much longer or shorter than they say; `again`: they were measured because of that.
     """
 
@@ -62,6 +64,7 @@ class Machine:
     cores: int = 0
     threads: int = 0
     engine: str = ""
+    compiled: bool = False
     stale: bool = False
     again: bool = False
 
@@ -103,14 +106,14 @@ class Machine:
             if not all(0 <= value < math.inf for value in constants.values()):
                 return None
             date, processor, torch = (str(found[name]) for name in ("date", "processor", "torch"))
-            alone, stale, again = (found.get(name) is True for name in ("alone", "stale", "again"))
+            alone, stale, again, compiled = (found.get(name) is True for name in ("alone", "stale", "again", "compiled"))
             errors = {str(name): float(value) for name, value in found["errors"].items()}
             cores, threads, engine = int(found.get("cores", 0)), int(found.get("threads", 0)), str(found.get("engine", ""))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
         source = f"mpcc benchmark: {processor}, {sharing(alone)}, torch {torch}"  # no date: bundles name it
         compute = Compute(source, **constants, name=name)
-        return Machine(date, processor, torch, compute, errors, alone, cores, threads, engine, stale, again)
+        return Machine(date, processor, torch, compute, errors, alone, cores, threads, engine, compiled, stale, again)
 
     @staticmethod
     def kept() -> Machine | None:
@@ -165,6 +168,7 @@ class Machine:
             "cores": self.cores,
             "threads": self.threads,
             "engine": self.engine,
+            "compiled": self.compiled,
             "alone": self.alone,
             "stale": self.stale,
             "again": self.again,
@@ -186,6 +190,7 @@ def conditions() -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": THREADS,
         "engine": _engine(),
+        "compiled": find_spec("mpcc.runtime.native._gates") is not None,
     }
 
 

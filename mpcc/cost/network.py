@@ -41,6 +41,8 @@ class Network:
         """A preset's name, or `RTT,BANDWIDTH` with units. UsageError for anything else."""
         if isinstance(text, Network):
             return text
+        if not isinstance(text, str):
+            raise UsageError(f"invalid network {text!r}", hint=_HINT)
         if text.strip() in NETWORKS:
             return NETWORKS[text.strip()]
         parts = text.split(",")

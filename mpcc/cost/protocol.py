@@ -29,9 +29,9 @@ class Compute:
     """Local work of one party, in seconds, and where it was measured.
 
     Price tables count rounds, bytes and multiply-adds; a scheduled program also counts its kernels, the calls of torch
-    operations that they make, and the elements that these write. What a round and a byte cost here is the transport's
-    own work; latency and bandwidth are the network's. `name` says whose figures these are: "reference" (a protocol's own),
-    "this machine", or "a file".
+    operations that they make, the elements that these write, and the words of the leaves of spline gates. What a round and a
+    byte cost here is the transport's own work; latency and bandwidth are the network's. `name` says whose figures these are:
+    "reference" (a protocol's own), "this machine", or "a file".
     """
 
     source: str
@@ -41,6 +41,7 @@ class Compute:
     per_kernel: float = 0.0
     per_call: float = 0.0
     per_element: float = 0.0
+    per_leaf: float = 0.0
     name: str = "reference"
 
     @property

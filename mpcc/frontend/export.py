@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,13 @@ def _clear(message: Any) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Any:
-    """The exporter reports its progress on standard output."""
+    """The exporter reports its progress on standard output, and in its log which packages it could have used as well."""
+    log = logging.getLogger("torch.onnx")
+    before = log.level
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        yield
+        log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            log.setLevel(before)

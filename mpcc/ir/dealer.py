@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import curve
 from .comparison_circuit import AND_PLANES, CHUNKS, SUBSETS, WINDOW_BITS
+from .curve import KEY_WORDS
 from .ring import RING_BITS, bilinear, pack
 
 
@@ -89,11 +91,47 @@ def packed(bits: Tensor) -> Tensor:
     return pack(bits.reshape(-1))
 
 
-RANDOM = frozenset({mask, weight_mask, random_bits, plane_masks, noise})
+def roots(shape: Sequence[int]) -> Tensor:
+    """The roots of trees [count, 2]: each party's own 128 uniform bits, the lowest of which is its number."""
+    return torch.zeros(tuple(shape), dtype=torch.int64)
+
+
+def tree_keys() -> Tensor:
+    """Two AES keys [KEY_WORDS], drawn for one tree and known to all: what its nodes are hashed with."""
+    return torch.zeros(KEY_WORDS, dtype=torch.int64)
+
+
+def point(r: Tensor, depth: int, low: int) -> Tensor:
+    """y: the `depth` bits of r above its `low` lowest."""
+    return r >> low & ((1 << depth) - 1)
+
+
+def powers(r: Tensor, low: int, degree: int, fine: int) -> Tensor:
+    """1, rho, ..., rho^degree [degree + 1, *shape] of the `low` lowest bits of r: see `mpcc.ir.curve`."""
+    return curve.powers(r & ((1 << low) - 1), low, degree, fine)
+
+
+def tree(roots: Tensor | None, keys: Tensor | None, point: Tensor, payload: Tensor, depth: int) -> Tensor:
+    """The key of trees that share `payload` [width, *shape] at `point` [*shape]; both parties get it.
+
+    This plain form says what the key is about, unhidden, in as many words; the dealer runs `mpcc.runtime.native.trees`.
+    """
+    said = torch.cat([point.reshape(-1), payload.reshape(-1)])
+    words = curve.key_words(point.numel(), depth, len(payload))
+    return torch.cat([said, said.new_zeros(words - said.numel())])
+
+
+RANDOM = frozenset({mask, weight_mask, random_bits, plane_masks, noise, roots, tree_keys})
 """What the dealer draws; everything else is computed from these."""
 
-DEALERS_OWN = frozenset({random_bits, noise})
+DEALERS_OWN = frozenset({random_bits, noise, tree_keys})
 """What it draws from a seed of its own, so that its shares travel; shares of the rest expand from the parties' seeds."""
+
+COMMON = frozenset({tree})
+"""What both parties get, the same: not shares of a value, but what they expand their shares with."""
+
+UNHIDING = frozenset({noise, roots, tree_keys})
+"""Random values that are no masks of opened values."""
 
 NOISE_TERMS = 12
 """The variance of a uniform number of width W is W^2 / 12, so that of the sum of twelve is W^2: `noise` has the standard

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from torch import fx
 
 Phase = Literal["setup", "offline", "online"]
+Way = Literal["both", "to_server", "ahead"]
+"""Of an opening: see `mpcc.program.ways`."""
 KEY = "info"
 
 
@@ -50,7 +52,7 @@ class End:
 
 @dataclass(frozen=True)
 class Info:
-    """`given` says what a placeholder stands for (None: a share of a dealer value). Phase and level come with the schedule."""
+    """`given` says what a placeholder stands for (None: a share of a dealer value). Phase, level, way come with the schedule."""
 
     origin: Origin = field(default_factory=Origin)
     given: Input | Weight | None = None
@@ -58,6 +60,7 @@ class Info:
     level: int = 0
     """How many mutual openings lie before the node, itself included."""
     end: End | None = None
+    way: Way = "both"
 
 
 def info_of(node: fx.Node) -> Info:

@@ -142,18 +142,6 @@ def integer(low: int, high: int) -> Kind:
     return lambda value, nodes: whole(value, low, high)
 
 
-def multiple(of: int, high: int) -> Kind:
-    """A positive multiple of `of`, at most `high`."""
-
-    def read(value: Any, nodes: Nodes) -> int:
-        found = whole(value, of, high)
-        if found % of:
-            raise ValueError(f"{found} is not a multiple of {of}")
-        return found
-
-    return read
-
-
 def many(kind: Kind, most: int = LONGEST_LIST, least: int = 0) -> Kind:
     """A tuple of `least` to `most` of a kind."""
 

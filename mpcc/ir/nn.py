@@ -17,8 +17,13 @@ from torch import fx
 from mpcc.errors import InvalidGraph
 
 from .names import free_name
+from .step import STEP
 
 aten = torch.ops.aten
+
+MADE_OF, PUBLIC = "made_of", "public"
+"""Metadata of a `get_attr` node: the model's own tensors whose values are in what it reads (None: unknown), and whether its
+owner made it public (absent: no)."""
 
 Kind = Literal["product", "site", "arithmetic", "view"]
 
@@ -61,6 +66,7 @@ SITES: dict[str, Any] = {
     "elu": aten.elu.default,
     "mish": aten.mish.default,
     "erf": aten.erf.default,
+    "step": STEP,
     "cos": aten.cos.default,
     "sin": aten.sin.default,
 }
@@ -95,7 +101,7 @@ WHOLE_VIEWS = frozenset({aten.reshape.default, aten.permute.default, aten.expand
 
 
 def _short(target: Any) -> str:
-    return str(target._schema.name).removeprefix("aten::")
+    return str(target._schema.name).rpartition("::")[2]
 
 
 OPERATORS: dict[Any, Operator] = {

@@ -32,7 +32,7 @@ Share = Tensor | None
 
 
 def open_(masked: Tensor, ring: int = RING_BITS) -> Tensor:
-    """The sum of both parties' shares modulo 2^ring: communication, ring / 8 bytes per element, each way."""
+    """The sum of both parties' shares modulo 2^ring: communication, ring bits per element, each way."""
     return masked
 
 

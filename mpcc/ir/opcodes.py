@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from . import dealer, kinds, online, shapes
+from . import curve, dealer, kinds, online, shapes
 from .comparison_circuit import WINDOW_BITS
 from .kinds import MOST_DIMS, MOST_ELEMENTS, Kind, Nodes, fields, integer, integers, many, maybe, node, one_of, shape
 from .ring import BILINEAR, RING_BITS
@@ -27,7 +27,9 @@ MOST_SUMMANDS = 1 << 12
 WORD = integer(-(1 << 63), (1 << 63) - 1)
 WORDS = many(WORD)
 SHIFT = integer(0, RING_BITS - 1)
-RING = kinds.multiple(8, RING_BITS)
+CUT = integer(1, RING_BITS - 1)
+RING = integer(3, RING_BITS)
+"""A shift of one bit, and the ring's half, need as many."""
 LOW = integer(0, RING_BITS - WINDOW_BITS - 1)
 """The lowest bit of a comparison's window: its sign bit lies in the ring."""
 NOISE_BITS = RING_BITS - 5
@@ -42,6 +44,14 @@ COEFFICIENTS = many(WORD, 1 << 6, least=2)
 POWERS = many(maybe(node), 1 << 6)
 SPACE = integers(0, 1 << 16, 3)
 STEPS = integers(1, 1 << 16, 3)
+DEPTH = integer(1, curve.MOST_DEPTH)
+DEGREE = integer(1, curve.MOST_DEGREE)
+PLACE = integer(1, curve.MOST_LOW)
+"""Bits of a place within a piece."""
+FINE = integer(0, 30)
+NUMBER = integer(-curve.MOST_NUMBER, curve.MOST_NUMBER)
+TABLE = many(many(NUMBER, 1 << curve.MOST_DEPTH), curve.MOST_DEGREE + 1, least=2)
+UNITS = integers(0, curve.MOST_UNIT, 1 << curve.MOST_DEPTH)
 BILINEAR_KIND = one_of(*BILINEAR)
 CONVOLUTION = fields(STEPS, SPACE, STEPS, integer(1, 1 << 16), or_none=True)
 """stride, padding, dilation, groups"""
@@ -120,7 +130,7 @@ ONLINE: Mapping[str, Opcode] = _named(
     Opcode("add_weight", online.add_weight, (node, node, shape), shapes.of_weight_sum),
     Opcode("weight_share", online.weight_share, (node, shape), shapes.of_weight_share),
     Opcode("total", online.total, (node, DIMS, kinds.flag)),
-    Opcode("truncate_locally", online.truncate_locally, (node, SHIFT), shapes.like_first),
+    Opcode("truncate_locally", online.truncate_locally, (node, CUT), shapes.like_first),
     Opcode("product", online.product, (BILINEAR_KIND, node, node, node, node, node, CONVOLUTION), optional=1),
     Opcode("weight_product", online.weight_product, (BILINEAR_KIND, node, node, node, CONVOLUTION), optional=1),
     Opcode("mask_weight_product", online.mask_weight_product, (BILINEAR_KIND, node, node, node, CONVOLUTION), optional=1),
@@ -138,6 +148,7 @@ ONLINE: Mapping[str, Opcode] = _named(
         shapes.of_multilinear,
     ),
     Opcode("power_sum", online.power_sum, (node, SHIFT, COEFFICIENTS, POWERS, SHARES, RING), shapes.of_power_sum),
+    Opcode("curve", curve.curve, (node, node, node, DEPTH, PLACE, FINE, TABLE, UNITS), shapes.of_curve),
     Opcode("leaves", online.leaves, (node, WORD, LOW, node, node), shapes.of_leaves),
     Opcode("planes", online.planes, (node,), shapes.of_planes),
     Opcode("and_planes", online.and_planes, (node, node, node, node), shapes.of_and_planes),
@@ -166,6 +177,11 @@ DEALER: Mapping[str, Opcode] = _named(
     Opcode("sign", dealer.sign, (node, LOW), shapes.flat),
     Opcode("mask_products", dealer.mask_products, (node,), shapes.of_mask_products),
     Opcode("packed", dealer.packed, (node,), shapes.of_packed),
+    Opcode("roots", dealer.roots, (shape,), shapes.as_stated),
+    Opcode("tree_keys", dealer.tree_keys, (), shapes.of_tree_keys),
+    Opcode("point", dealer.point, (node, DEPTH, PLACE), shapes.like_first),
+    Opcode("powers", dealer.powers, (node, PLACE, DEGREE, FINE), shapes.of_powers),
+    Opcode("tree", dealer.tree, (node, node, node, node, DEPTH), shapes.of_tree),
 )
 """What the dealer computes."""
 

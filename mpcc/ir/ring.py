@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .limbs import matmul
+
 RING_BITS = 64
 BILINEAR = ("mul", "matmul", "rmatmul", "linear", "conv")
 """The bilinear maps that `bilinear` knows by name."""
@@ -29,11 +31,11 @@ def bilinear(kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = ()) ->
     if kind == "mul":
         return x * y
     if kind == "matmul":
-        return torch.matmul(x, y)
+        return matmul(x, y)
     if kind == "rmatmul":
-        return torch.matmul(y, x)
+        return matmul(y, x)
     if kind == "linear":
-        return torch.matmul(x, y.transpose(-1, -2))
+        return matmul(x, y.transpose(-1, -2))
     if kind == "conv":
         return convolution(x, y, *attributes)
     raise ValueError(kind)
@@ -68,7 +70,7 @@ def convolution(
     inner = weight[0].numel()
     columns = patches.reshape(batch, groups, inner, -1)
     rows = weight.reshape(groups, weight.shape[0] // groups, inner)
-    return torch.matmul(rows, columns).reshape(batch, weight.shape[0], *space)
+    return matmul(rows, columns).reshape(batch, weight.shape[0], *space)
 
 
 def words(bits: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from . import online
+from . import curve, online
 from .comparison_circuit import AND_PLANES, CHUNKS, SUBSETS
 from .nn import shape_of
 from .ring import words
@@ -135,6 +135,38 @@ def fits_ring(f: int, ring: int) -> None:
     """A truncation at an opening keeps at least one bit of what lies below the ring's half."""
     if f > ring - 2:
         raise ValueError(f"a shift of {f} bits in a ring of {ring}")
+
+
+# ---- spline gates --------------------------------------------------------------------------------------------------
+
+
+def of_curve(
+    c: fx.Node, roots: fx.Node, key: fx.Node, depth: int, low: int, fine: int, table: curve.Table, units: Sequence[int]
+) -> Shape:
+    count = prod(shape_of(c))
+    for row in (*table, units):
+        _same_length(range(1 << depth), row, "number")
+    if curve.largest_number(table) >= curve.MOST_NUMBER:
+        raise ValueError(f"the numbers of the pieces reach {curve.MOST_NUMBER}")
+    _agree(shape_of(roots), (count, 2))
+    _agree(shape_of(key), (curve.key_words(count, depth, len(table)),))
+    return shape_of(c)
+
+
+def of_tree_keys() -> Shape:
+    return (curve.KEY_WORDS,)
+
+
+def of_powers(r: fx.Node, low: int, degree: int, fine: int) -> Shape:
+    return degree + 1, *shape_of(r)
+
+
+def of_tree(roots: fx.Node, keys: fx.Node, point: fx.Node, payload: fx.Node, depth: int) -> Shape:
+    count = prod(shape_of(point))
+    _agree(shape_of(roots), (count, 2))
+    _agree(shape_of(keys), (curve.KEY_WORDS,))
+    _agree(shape_of(payload)[1:], shape_of(point))
+    return (curve.key_words(count, depth, shape_of(payload)[0]),)
 
 
 # ---- packed bits ---------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from .value_range import EXAMPLES
 
 KNOWN = frozenset(mpc.PRIMITIVES.values()) | mpc.VIEWS
 BROADCAST = frozenset({mpc.add, mpc.sub, mpc.mul, mpc.select})
-SAME = frozenset({mpc.scale, mpc.square, mpc.polynomial, mpc.less, mpc.apply_mask, mpc.scale_rows})
+SAME = frozenset({mpc.scale, mpc.square, mpc.polynomial, mpc.curve, mpc.less, mpc.apply_mask, mpc.scale_rows})
 FAULTS = (RuntimeError, IndexError, TypeError, ValueError, ArithmeticError, AssertionError)
 """What torch raises for arguments that do not fit an operator."""
 

@@ -91,6 +91,12 @@ class Builder:
         return node
 
 
+def origin_of(node: fx.Node) -> Origin:
+    """Where a node of the mpc graph comes from, as its program says."""
+    layer, site, part = (printable(str(node.meta.get(key) or "")) for key in ("layer", "site", "part"))
+    return Origin(layer, site, part, getattr(node.target, "__name__", str(node.target)))
+
+
 def _key(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(_key(v) for v in value)

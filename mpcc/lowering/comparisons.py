@@ -31,9 +31,11 @@ def less(s: Scaler, x: Secret, threshold: float) -> Bit:
     reach = (x.bound + abs(threshold)) * x.scale
     low = max(0, math.ceil(math.log2(reach)) - comparison_circuit.WINDOW_BITS)
     opening = s.openings.open(x.node, x.magnitude)
+    threshold_units = opening.moved(encode(threshold, x.scale, s.where[0]))
+    low -= opening.width.cut
     tables = s.b.correlation(s.b.deal(dealer.tables, opening.mask, low))
     sign = s.b.correlation(s.b.deal(dealer.packed, s.b.deal(dealer.sign, opening.mask, low)))
-    leaf = s.b.on(online.leaves, opening.c, encode(threshold, x.scale, s.where[0]), low, tables, sign)
+    leaf = s.b.on(online.leaves, opening.c, threshold_units, low, tables, sign)
     a = s.b.fresh(dealer.plane_masks, words(math.prod(shape)))
     a_share = s.b.correlation(a)
     products = s.b.correlation(s.b.deal(dealer.mask_products, a))
@@ -60,7 +62,7 @@ def select(s: Scaler, bit: Bit, x: Secret, out: tuple[float, float], cap: float)
     beta_rho = s.b.correlation(s.b.deal(dealer.multiply, beta, rho))
     beta_b = s.b.correlation(s.b.deal(dealer.multiply, beta, o.bit(opening))) if f else None
     node = s.b.on(
-        online.select, opened, s.b.correlation(beta), opening.c, f, o.high(opening, f), o.top(opening) if f else None,
-        beta_rho, beta_b, opening.ring,
+        online.select, opened, s.b.correlation(beta), opening.c, opening.left(f), o.high(opening, f),
+        o.top(opening) if f else None, beta_rho, beta_b, opening.ring,
     )  # fmt: skip
     return Secret(node, x.scale / 2**f, *out)

@@ -15,16 +15,15 @@ from torch import fx
 
 from mpcc.errors import UnsupportedOperator
 from mpcc.ir import mpc, online, verify_mpc
-from mpcc.ir.info import End, Origin, annotate, info_of
-from mpcc.ir.kinds import printable
+from mpcc.ir.info import End, annotate, info_of
 from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of
 from mpcc.ir.value_range import EXAMPLES
 from mpcc.program import structure
 from mpcc.program.program import Program
 
-from . import comparisons, gathers, products
+from . import comparisons, curves, gathers, products, widths
 from .assemble import assemble
-from .builder import Builder
+from .builder import Builder, origin_of
 from .flood import Exposure, flood
 from .max_scale_bits import (
     SEEN_MARGIN,
@@ -39,12 +38,11 @@ from .max_scale_bits import (
     rms_of,
     used_untruncated,
 )
-from .openings import Openings
+from .openings import Openings, Width
 from .products import LEAST_OPERAND
 from .scales import Ledger, Scaler, describe, encode
 from .settings import Settings
 from .values import Bit, Constant, Secret, Value
-from .widths import widths
 
 aten = torch.ops.aten
 
@@ -71,7 +69,9 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
         whole = first.run()
         if whole.failure_probability <= chosen.failure_budget:
             break
-    program = Lowering(graph_module, chosen, part, widths(whole.online.graph, first.openings.magnitudes)).run()
+    last = Lowering(graph_module, chosen, part, widths.widths(whole.online.graph, first.openings.magnitudes))
+    program = last.run()
+    widths.check(program.online.graph, last.openings.made)
     exposure = Exposure.of(program, graph_module.meta[EXAMPLES])
     flood(program, [exposure.bits(chosen, scale) for _, scale in program.outputs])
     structure.verify(program)
@@ -81,12 +81,11 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
 class Lowering:
     """The state of one lowering: what each mpc node has become."""
 
-    def __init__(self, module: fx.GraphModule, settings: Settings, part: float, rings: dict[int, int] | None = None) -> None:
+    def __init__(self, module: fx.GraphModule, settings: Settings, part: float, opened: dict[int, Width] | None = None) -> None:
         self.source, self.settings = module, settings
         self.b = Builder()
-        self.where = [""]
-        self.ledger = Ledger()
-        self.openings = Openings(self.b, rings)
+        self.where, self.ledger = [""], Ledger()
+        self.openings = Openings(self.b, opened)
         local = settings.failure_budget * part
         self.s = Scaler(self.b, self.openings, self.ledger, settings.fraction_bits, local, self.where)
         self.env: dict[fx.Node, Value] = {}
@@ -105,8 +104,7 @@ class Lowering:
             if node.op == "output":
                 outputs = self._outputs(node)
             elif node not in self.env:
-                self.where[0] = describe(node)
-                self.b.origin = origin_of(node)
+                self.where[0], self.b.origin = describe(node), origin_of(node)
                 self.env[node] = value = self._placeholder(node) if node.op == "placeholder" else self._lower(node)
                 if node in ends and isinstance(value, Secret) and info_of(value.node).end is None:
                     annotate(value.node, end=End(self.b.origin.site, value.scale))  # for those who look into the emulation
@@ -319,7 +317,11 @@ class Lowering:
         seen = node.args[0].meta["range"]  # type: ignore[union-attr]
         pad = (float(seen.high) - float(seen.low)) * RANGE_PAD
         low, high = float(seen.low) - pad, float(seen.high) + pad
-        return products.polynomial(self.s, x, [float(c) for c in node.args[1]], low, high, self._out(node))  # type: ignore[union-attr, arg-type]
+        like = x.scale if any(user.target is mpc.select for user in node.args[0].users) else 1.0  # type: ignore[union-attr]
+        return products.polynomial(self.s, x, [*map(float, node.args[1])], low, high, self._out(node), like)  # type: ignore[arg-type]
+
+    def curve(self, node: fx.Node) -> Secret:
+        return curves.curve(self.s, self._secret(self._value(node.args[0])), node.args[1:], self._out(node), self.max_bits[node])
 
     def matmul(self, node: fx.Node) -> Secret:
         x, y = self._value(node.args[0]), self._value(node.args[1])
@@ -387,13 +389,9 @@ class Lowering:
         return self.s.combine((whole, self.s.signed(chosen, -1.0)), *self._out(node), cap, shape_of(x.node))
 
 
-def origin_of(node: fx.Node) -> Origin:
-    """Where a node of the mpc graph comes from, as its program says."""
-    layer, site, part = (printable(str(node.meta.get(key) or "")) for key in ("layer", "site", "part"))
-    return Origin(layer, site, part, getattr(node.target, "__name__", str(node.target)))
-
-
 RULES: dict[Any, Callable[[Lowering, fx.Node], Value]] = {
     getattr(mpc, name): getattr(Lowering, name)
-    for name in ("add", "sub", "scale", "mul", "square", "matmul", "linear", "conv", "sum", "polynomial", "less", "select")
+    for name in (
+        "add", "sub", "scale", "mul", "square", "matmul", "linear", "conv", "sum", "polynomial", "curve", "less", "select"
+    )
 }

@@ -103,6 +103,8 @@ def _asked(
         return float(LIMIT) if node is early or few else rest
     if user.target is mpc.less:
         return threshold_bits(user)
+    if user.target is mpc.curve:
+        return float(LIMIT)
     if user.target in ELEMENTWISE or (user.target is mpc.select and user.args[0] is not node):
         return float(LIMIT)
     if user.target in (mpc.add, mpc.sub):  # a summand that is opened anyway is cut there, exactly and for free

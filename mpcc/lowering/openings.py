@@ -1,7 +1,8 @@
 """An opening: c = X + r, once per value. Everything that a product, a polynomial or a comparison needs is derived from it.
 
 A reshaped or broadcast view of a value is not opened again: the view of its opening serves. Openings are counted in the
-order in which they are made; each has a ring of its own (see `widths`).
+order in which they are made; each has a ring of its own, and bits that each party drops from its share before it is masked,
+since no use has any use for them (see `widths`).
 """
 
 from __future__ import annotations
@@ -30,22 +31,46 @@ class View:
 
 
 @dataclass(frozen=True)
+class Width:
+    """What is opened of a value: `ring` bits, those from bit `cut` on."""
+
+    ring: int = RING_BITS
+    cut: int = 0
+
+
+@dataclass(frozen=True)
 class Opening:
-    """`c` is public, `mask` is r in the dealer graph, both modulo 2^ring; a view of another opening says so in `view`."""
+    """`c` is public, `mask` is r in the dealer graph, both modulo 2^ring: c = (X >> cut) + r.
+
+    A view of another opening says so in `view`.
+    """
 
     c: fx.Node
     mask: fx.Node
-    ring: int
+    width: Width
     view: tuple[Opening, View] | None = None
+
+    @property
+    def ring(self) -> int:
+        return self.width.ring
+
+    def left(self, f: int) -> int:
+        """What a kernel has still to drop of the opened value where f bits are to be dropped of X."""
+        return max(0, f - self.width.cut)  # no use that stays drops less than the cut: see `widths.check`
+
+    def moved(self, value: int) -> int:
+        """A public number, in units of X, in units of what is opened."""
+        return round(value / 2**self.width.cut) if self.width.cut else value
 
 
 class Openings:
-    """All openings of a program. `rings`: how many bits of each are opened, by its number; all bits if it is not there."""
+    """All openings of a program. `widths`: what is opened of each, by its number; all bits if it is not there."""
 
-    def __init__(self, builder: Builder, rings: Mapping[int, int] | None = None) -> None:
-        self.b, self.rings = builder, rings or {}
+    def __init__(self, builder: Builder, widths: Mapping[int, Width] | None = None) -> None:
+        self.b, self.widths = builder, widths or {}
         self.magnitudes: dict[fx.Node, float] = {}
         """log2 of the largest |X| of each opening, in the order in which they were made."""
+        self.made: dict[fx.Node, Width] = {}
         self.views: dict[fx.Node, View] = {}
         self.opened: dict[fx.Node, Opening] = {}
         self.bits: dict[fx.Node, tuple[fx.Node, fx.Node]] = {}
@@ -70,13 +95,14 @@ class Openings:
         if view is not None:
             base = self._opened(view.base)
             c = self.b.on(view.target, base.c, *view.args)
-            opening = Opening(c, self.b.deal(view.target, base.mask, *view.args), base.ring, (base, view))
+            opening = Opening(c, self.b.deal(view.target, base.mask, *view.args), base.width, (base, view))
         else:
-            ring = self.rings.get(len(self.magnitudes), RING_BITS)
+            width = self.widths.get(len(self.magnitudes), Width())
             mask = self.b.fresh(dealer.mask, shape_of(node))
-            masked = self.b.on(online.mask_with, node, self.b.correlation(mask))
-            opening = Opening(self.b.on(online.open_, masked, ring), mask, ring)
-            self.magnitudes[opening.c] = 0.0
+            share = self.b.on(online.truncate_locally, node, width.cut) if width.cut else node
+            masked = self.b.on(online.mask_with, share, self.b.correlation(mask))
+            opening = Opening(self.b.on(online.open_, masked, width.ring), mask, width)
+            self.magnitudes[opening.c], self.made[opening.c] = 0.0, width
         self.opened[node] = opening
         return opening
 
@@ -84,8 +110,8 @@ class Openings:
         return self._derived(opening, lambda mask: mask)
 
     def high(self, opening: Opening, f: int) -> fx.Node:
-        """The share of rho."""
-        return self._derived(opening, lambda mask: self._rho(mask, f, opening.ring))
+        """The share of rho, where f bits are dropped of X."""
+        return self._derived(opening, lambda mask: self._rho(mask, opening.left(f), opening.ring))
 
     def top(self, opening: Opening) -> fx.Node:
         """The share of b."""
@@ -95,7 +121,7 @@ class Openings:
         """The share of rho^exponent, or of b rho^exponent."""
 
         def value(mask: fx.Node) -> fx.Node:
-            rho = self._rho(mask, f, opening.ring)
+            rho = self._rho(mask, opening.left(f), opening.ring)
             result = self.b.deal(dealer.top, mask, opening.ring) if with_top else rho
             for _ in range(exponent if with_top else exponent - 1):
                 result = self.b.deal(dealer.multiply, result, rho)
@@ -105,7 +131,7 @@ class Openings:
 
     def rho(self, opening: Opening, f: int) -> fx.Node:
         """rho in the dealer graph."""
-        return self._rho(opening.mask, f, opening.ring)
+        return self._rho(opening.mask, opening.left(f), opening.ring)
 
     def bit(self, opening: Opening) -> fx.Node:
         """b in the dealer graph."""

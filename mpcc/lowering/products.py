@@ -82,12 +82,12 @@ def multilinear(s: Scaler, openings: Sequence[Opening], shifts: Sequence[int]) -
 
     A product of two or more b's is left out where M M' ... vanishes modulo 2^64.
     """
-    made = s.openings
+    made, left = s.openings, tuple(x.left(f) for x, f in zip(openings, shifts, strict=True))
     terms, shares = [], []
     for choice in itertools.product((0, 1, 2), repeat=len(openings)):
-        if not any(choice) or any(c == 2 and f == 0 for c, f in zip(choice, shifts, strict=True)):
+        if not any(choice) or any(c == 2 and f == 0 for c, f in zip(choice, left, strict=True)):
             continue
-        tops = [o.ring - 1 - f for c, o, f in zip(choice, openings, shifts, strict=True) if c == 2]
+        tops = [o.ring - 1 - f for c, o, f in zip(choice, openings, left, strict=True) if c == 2]
         if len(tops) > 1 and sum(tops) >= RING_BITS:
             continue
         chosen = [i for i, c in enumerate(choice) if c]
@@ -104,7 +104,7 @@ def multilinear(s: Scaler, openings: Sequence[Opening], shifts: Sequence[int]) -
         terms.append(choice)
         shares.append(share)
     rings = tuple(x.ring for x in openings)
-    return s.b.on(online.multilinear, tuple(x.c for x in openings), tuple(shifts), tuple(terms), tuple(shares), rings)
+    return s.b.on(online.multilinear, tuple(x.c for x in openings), left, tuple(terms), tuple(shares), rings)
 
 
 def square(s: Scaler, x: Secret, out: tuple[float, float], cap: float) -> Secret:
@@ -115,10 +115,13 @@ def square(s: Scaler, x: Secret, out: tuple[float, float], cap: float) -> Secret
     return Secret(_power_sum(s, x, 0, f, [0, 0, 1]), scale, *out)
 
 
-def polynomial(s: Scaler, x: Secret, coefficients: Sequence[float], low: float, high: float, out: tuple[float, float]) -> Secret:
+def polynomial(
+    s: Scaler, x: Secret, coefficients: Sequence[float], low: float, high: float, out: tuple[float, float], unit_of: float = 1.0
+) -> Secret:
     """sum_k coefficients[k] x^k from one opening: the powers of the mask come from the dealer.
 
-    The variable is moved to the middle of its range (free), so that its bits are spent where it lives.
+    The variable is moved to the middle of its range (free), so that its bits are spent where it lives. The result's scale is a
+    power of two times the mantissa of `unit_of`: that of a value that it will be added to.
     """
     degree = len(coefficients) - 1
     if degree == 0:
@@ -131,7 +134,9 @@ def polynomial(s: Scaler, x: Secret, coefficients: Sequence[float], low: float, 
     f = s.shift_to(x, power_bits - math.log2(radius))
     unit = x.scale / 2**f
     used = degree * math.log2(radius * abs(unit))
-    target = 2.0 ** math.floor(min(room, used + COEFFICIENT_BITS + SPARE_COEFFICIENT_BITS))
+    mantissa = 2.0 * math.frexp(abs(unit_of))[0]
+    bits = min(room, used + COEFFICIENT_BITS + SPARE_COEFFICIENT_BITS) - math.log2(mantissa)
+    target = mantissa * 2.0 ** math.floor(bits)
     integers = [round(a * target / unit**k) for k, a in enumerate(moved)]
     node = _power_sum(s, x, round(middle * x.scale), f, integers)
     return Secret(node, target, *out)
@@ -148,12 +153,12 @@ def shifted(coefficients: Sequence[float], middle: float) -> list[float]:
 def _power_sum(s: Scaler, x: Secret, middle: int, f: int, integers: Sequence[int]) -> Any:
     o = s.openings
     opening = o.open(x.node, math.log2(2.0**x.magnitude + abs(middle)))
-    degree = len(integers) - 1
+    degree, middle = len(integers) - 1, opening.moved(middle)
     c = s.b.on(online.moved, opening.c, -middle) if middle else opening.c
     rho = [None, *(o.power(opening, f, k, False) for k in range(1, degree + 1))]
     b_rho = [o.power(opening, f, k, True) for k in range(degree)] if f else []
     wrapped = tuple(wrap(a) for a in integers)
-    return s.b.on(online.power_sum, c, f, wrapped, tuple(rho), tuple(b_rho), opening.ring)
+    return s.b.on(online.power_sum, c, opening.left(f), wrapped, tuple(rho), tuple(b_rho), opening.ring)
 
 
 def matrix_product(s: Scaler, x: Secret, y: Secret, out: tuple[float, float]) -> Secret:

@@ -75,6 +75,6 @@ def _cut(b: Builder, openings: Openings, share: fx.Node, drop: int) -> fx.Node:
     b.origin = Origin("output", primitive="truncate")
     opening = openings.open(share)
     rho, top = openings.high(opening, drop), openings.top(opening)
-    node = b.on(online.truncated, opening.c, drop, rho, top, opening.ring)
+    node = b.on(online.truncated, opening.c, opening.left(drop), rho, top, opening.ring)
     assert shape_of(node) == shape_of(share)
     return node

@@ -95,7 +95,7 @@ class Scaler:
         """x >> drop through its opening: never off by more than one unit."""
         opening = self.openings.open(x.node, x.magnitude)
         rho, b = self.openings.high(opening, drop), self.openings.top(opening)
-        node = self.b.on(online.truncated, opening.c, drop, rho, b, opening.ring)
+        node = self.b.on(online.truncated, opening.c, opening.left(drop), rho, b, opening.ring)
         return Secret(node, x.scale / 2**drop, x.bound, x.rms)
 
     def _failure(self, x: Secret) -> float:

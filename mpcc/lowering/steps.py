@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from mpcc.ir import online
+from mpcc.ir import curve, online
 from mpcc.ir.info import input_of, scale_of, weight_of
 from mpcc.ir.ring import bilinear
 from mpcc.program.program import Program, encode_tensor
@@ -73,6 +73,8 @@ class _Run:
 
     def _value(self, node: fx.Node) -> Any:
         target: Any = node.target
+        if target is curve.curve:
+            return _curve(self, node)
         if target in RULES:
             return RULES[target](self, *node.args)
         arguments: Any = fx.node.map_arg(node.args, self.env.__getitem__)
@@ -145,6 +147,17 @@ def _power_sum(run: _Run, c: fx.Node, f: int, coefficients: Sequence[int], *rest
 
 def _leaves(run: _Run, c: fx.Node, threshold: int, *rest: Any) -> Any:
     return (run.env[c].detach() < threshold).to(REAL).reshape(-1)
+
+
+def _curve(run: _Run, node: fx.Node) -> Tensor:
+    """The piece that x lies in. Where masks borrow it is the next one: a step as high as the two differ, whatever its bits."""
+    c, _, _, depth, low, _, table, units = node.args
+    x, last = run.cut(c, 0) / 2**low, (1 << depth) - 1  # type: ignore[arg-type, operator]
+    rows = torch.tensor(table, dtype=REAL) * 2 ** torch.tensor(units, dtype=REAL)
+    place = x.detach().floor()
+    here, after = (sum(row[(place + k).long() & last] * (x - place - k) ** n for n, row in enumerate(rows)) for k in (0, 1))
+    assert isinstance(here, Tensor) and isinstance(after, Tensor)
+    return here + (after - here).detach() * run._step(node, 0, here)
 
 
 def _second(run: _Run, opened: Any, x: fx.Node, *rest: Any) -> Any:

@@ -47,6 +47,8 @@ from .steps import (
 )
 
 if TYPE_CHECKING:
+    from mpcc.show.notebook import Picture
+
     from .steps import Model
 
 
@@ -63,6 +65,8 @@ class Optimized:
     errors: Mapping[str, float]
     basis: Basis
     chosen: Chosen | None = None
+    prefix: fx.GraphModule | None = None  # what the client computes alone; `program` and `model` begin behind it
+    public: tuple[str, ...] = ()  # the names of the parameters that everybody may know
     ranges: tuple[RangeViolation, ...] = ()  # what each site sees of these inputs, against where its choice holds
 
     @property
@@ -70,9 +74,26 @@ class Optimized:
         """Whether figures rest on inputs of the user's, and not only on ones that were made from the model."""
         return self.basis.calibrated
 
+    def __repr__(self) -> str:
+        from mpcc.show.notebook import text
+
+        return f"<Optimized: {text(self.plan, self.baseline, self.estimate)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a row for each kind of operator, before and after."""
+        from mpcc.show.notebook import table
+
+        return table(self.plan, self.baseline, self.estimate)
+
+    def plot(self) -> Picture:
+        """Bytes and rounds of each kind of operator, before and after: a notebook shows it, `.save("x.svg")` writes it."""
+        from mpcc.show.notebook import picture
+
+        return picture(self.plan, self.baseline, self.estimate)
+
     def executable(self) -> Executable:
         """What two parties run."""
-        return Executable(self.program, self.plan, self.module)
+        return Executable(self.program, self.plan, self.module, prefix=self.prefix)
 
     def save(self, folder: str | Path) -> Path:
         """Write a bundle: plan.json, model.onnx, program.json, weights.safetensors, report.html."""
@@ -94,6 +115,7 @@ def optimize(
     recipe: str | None = None,
     scores: Scores | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    public: Sequence[str] = (),
     progress: Progress | None = None,
     observe: Observer | None = None,
     **given: Unpack[Fields],
@@ -104,6 +126,8 @@ def optimize(
     no plan of the level meets the budget. `max_drop` without a budget gives the fastest plan within that accuracy drop; with
     one it must hold as well. `calibration`: a tensor, an iterable of tensors, a .npy or .npz file, an image folder.
     `observe` sees the graph after every step (`mpcc.show.dump.Dump` writes them to a folder).
+    `public`: patterns of parameters that everybody may know ("backbone.*", "blocks.0-9.*", "frozen"): what depends on the input
+    and on them alone is computed by the client before anything is private (`mpcc.rewrite.visibility`).
     `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc recipes`), whose `scores` may be given.
     """
     if plan is not None and recipe is not None:
@@ -112,10 +136,10 @@ def optimize(
     wanted, max_drop = None if objective.budget is None else Budget.parse(objective.budget), objective.max_drop
     prepared, target = prepared_for(
         target, model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
-        progress=progress, observe=observe,
+        public=public, progress=progress, observe=observe,
     )  # fmt: skip
     task = task_of(prepared, target, objective, progress)
-    baseline = stock_estimate(prepared.source, task.protocol, task.network)
+    baseline = stock_estimate(prepared.whole, task.protocol, task.network)
     chosen = None
     if recipe is not None:
         graph, inputs, synthetic = prepared.graph, prepared.inputs, not prepared.calibrated
@@ -141,10 +165,11 @@ def optimize(
     task.progress("emulate", 1, 1)
     made_by = "plan" if plan is not None else "default" if chosen is None else "search"
     notes = {**task.notes, "seconds": float(best.estimate.seconds), "calibration": prepared.basis.document(), "made_by": made_by}
+    notes |= {"public": list(prepared.public)} if prepared.public else {}
     notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
     return Optimized(
         prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
-        prepared.basis, chosen, ranges,
+        prepared.basis, chosen, prepared.prefix, prepared.public, ranges,
     )  # fmt: skip
 
 

@@ -26,9 +26,10 @@ from mpcc.errors import PrecisionError, UnsupportedOperator, UsageError
 from mpcc.ir import nn as nn_level
 from mpcc.lowering import Settings, lower
 from mpcc.program import Program
-from mpcc.rewrite import Observer, Pass, Step, after_each, settle
+from mpcc.rewrite import Observer, Pass, Step, after_each, settle, visibility
 from mpcc.runtime import this_machine
 from mpcc.runtime.engine.fidelity import check
+from mpcc.runtime.local_part import LocalPart
 from mpcc.search import default_plan, layouts, load_metric, metric_of
 from mpcc.search.evidence import fitted_to
 from mpcc.search.pricing import Priced, fastest
@@ -64,6 +65,7 @@ def capture(
 
     captured = front_end(model, example_inputs, input_shapes=input_shapes, limits=limits or Limits())
     captured.meta[CONFIGURED] = configured_range(model)
+    captured.meta.setdefault(visibility.FROZEN, visibility.frozen_parameters(model))
     return captured
 
 
@@ -95,15 +97,22 @@ def transform(
 
 @dataclass(frozen=True)
 class Prepared:
-    """A model ready for choices: the rewritten nn-level graph, and what calibration saw."""
+    """A model ready for choices: the rewritten nn-level graph, and what calibration saw.
+
+    `source` is what the parties compute, before passes; `whole` the model, which differs from it by the `prefix`, the public
+    part that the client computes alone. `public`: the names of the public parameters.
+    """
 
     source: fx.GraphModule
     graph: fx.GraphModule
     inputs: Any
     statistics: Mapping[str, SiteStatistics]
     basis: Basis
+    whole: fx.GraphModule
+    prefix: fx.GraphModule | None = None
+    public: tuple[str, ...] = ()
     reach: tuple[float, float] | None = None
-    """What the user says of the values of inputs."""
+    """What the user says of the values of the graph's inputs."""
 
     @property
     def calibrated(self) -> bool:
@@ -118,43 +127,64 @@ def prepare(
     calibration: Any = None,
     input_range: tuple[float, float] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    public: Sequence[str] = (),
     progress: Progress | None = None,
     observe: Observer | None = None,
 ) -> Prepared:
     """Capture, rewrite and calibrate.
 
     Without `calibration`, and beside fewer than `mpcc.calibration.basis.ENOUGH` inputs, inputs are made from the model;
-    `input_range` is what the user says of the values of pictures and features.
+    `input_range` is what the user says of the values of pictures and features. `public`: patterns of parameters that everybody
+    may know (`mpcc.rewrite.visibility`).
     """
     tell = progress or (lambda stage, done, total: None)
     tell("capture", 0, 1)
-    source = capture(model, example_inputs, input_shapes=input_shapes)
+    whole = capture(model, example_inputs, input_shapes=input_shapes)
+    source, prefix, names = _divided(whole, public)
     tell("capture", 1, 1)
     tell("rewrite", 0, 1)
     graph = transform(copy.deepcopy(source), observe=observe)
     tell("rewrite", 1, 1)
-    placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    through = None if prefix is None else LocalPart(prefix)
+    reach = input_range if prefix is None else None  # behind a prefix the graph's inputs are no longer the user's
     given: list[Any] = []
     if calibration is not None:
-        shapes, names = [tuple(n.meta["val"].shape) for n in placeholders], [str(n.target) for n in placeholders]
-        inputs = load_calibration(calibration, shapes, names=names)
-        given = calls(graph, inputs)
+        inputs = _loaded(whole, calibration)
+        given = calls(whole, inputs)
+        if through is not None:
+            inputs = given = [through(*call) for call in given]
         if len(given) >= ENOUGH:
             tell("calibrate", 0, 1)
             statistics = calibrate(graph, inputs)
             tell("calibrate", 1, 1)
-            return Prepared(source, graph, inputs, statistics, Basis(len(given)), input_range)
+            return Prepared(source, graph, inputs, statistics, Basis(len(given)), whole, prefix, names, reach)
     tell("synthesise", 0, 1)
-    seen = None if not given or input_range else range_of(given)
+    seen = None if not given or input_range or through is not None else range_of(given)
     made = synthesise(
-        source, values_a_call(graph), input_range=input_range or seen, configured=source.meta[CONFIGURED],
+        whole, values_a_call(graph), input_range=input_range or seen, configured=whole.meta[CONFIGURED],
         progress=lambda done, total: tell("synthesise", done, total),
     )  # fmt: skip
     tell("synthesise", 1, 1)
     tell("calibrate", 0, 1)
+    made = replace(made, through=through)
     inputs, statistics, basis = fitted_to(graph, made, given, registry.approximations())
     tell("calibrate", 1, 1)
-    return Prepared(source, graph, inputs, statistics, basis, input_range)
+    return Prepared(source, graph, inputs, statistics, basis, whole, prefix, names, reach)
+
+
+def _divided(whole: fx.GraphModule, public: Sequence[str]) -> tuple[fx.GraphModule, fx.GraphModule | None, tuple[str, ...]]:
+    """(what the parties compute, what the client computes alone, the public parameters) of a model."""
+    if not public:
+        return whole, None, ()
+    visibility.mark_public(whole, public, whole.meta.get(visibility.FROZEN, ()))
+    cut = visibility.cut_prefix(whole)
+    return cut.rest, cut.prefix, cut.names
+
+
+def _loaded(graph: fx.GraphModule, calibration: Any) -> Any:
+    placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    shapes, names = [tuple(n.meta["val"].shape) for n in placeholders], [str(n.target) for n in placeholders]
+    return load_calibration(calibration, shapes, names=names)
 
 
 def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -> Program:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import fx
 
 from mpcc.errors import SecurityError
-from mpcc.ir import dealer, online
+from mpcc.ir import curve, dealer, online
 from mpcc.ir.info import info_of, weight_of
 from mpcc.ir.nn import size_of
 from mpcc.ir.ring import RING_BITS
@@ -26,12 +26,13 @@ from .rounds import fixed_for_model
 HIDES = {online.mask_with: online.open_, online.mask_bits: online.open_bits}
 """What a masked value may be given to (a weight's: `open_weight`)."""
 OPENS = frozenset({online.open_, online.open_bits, online.open_weight})
+TREES = frozenset({dealer.tree, dealer.roots, dealer.tree_keys})
 HINT = "The program was edited or the compiler is wrong: do not run it. Make the bundle again with `mpcc optimize`."
 
 
 def check_masks(program: Program) -> None:
     """SecurityError that lists every value that would leave a party without a mask of its own."""
-    faults = [*_openings(program), *_masks(program), *_phases(program), *_revealed(program), *_floods(program)]
+    faults = [*_openings(program), *_masks(program), *_phases(program), *_trees(program), *_revealed(program), *_floods(program)]
     if faults:
         more = f" (and {len(faults) - 8} more)" if len(faults) > 8 else ""
         raise SecurityError("; ".join(faults[:8]) + more, where="check of the masks", hint=HINT)
@@ -50,8 +51,8 @@ def _openings(program: Program) -> Iterator[str]:
             masked = node.args[0]
             if not isinstance(masked, fx.Node) or masked.target not in HIDES:
                 yield f"{node.name} opens {masked}, which has no mask"
-            if node.target is online.open_ and ring_of(node) not in range(8, RING_BITS + 1, 8):
-                yield f"{node.name} opens {ring_of(node)} bits, which is not a whole number of bytes of a word"
+            if node.target is online.open_ and ring_of(node) not in range(1, RING_BITS + 1):
+                yield f"{node.name} opens {ring_of(node)} bits, which is not a part of a word"
         if node.target in HIDES:
             weight = _is_weight(node.args[0])
             wanted: Any = online.open_weight if weight else HIDES[node.target]
@@ -79,7 +80,7 @@ def _masks(program: Program) -> Iterator[str]:
         if _is_weight(node.args[0]) != (random.target is dealer.weight_mask):
             yield f"{node.name} needs a mask {'of the set-up' if _is_weight(node.args[0]) else 'of its own inference'}"
     for node in program.dealer.graph.nodes:
-        if node.target in dealer.RANDOM and node.target is not dealer.noise and len(hides[node]) != 1:
+        if node.target in dealer.RANDOM - dealer.UNHIDING and len(hides[node]) != 1:
             yield f"the mask {node.name} hides {len(hides[node])} values: {', '.join(hides[node]) or 'none'}"
 
 
@@ -111,6 +112,48 @@ def _phases(program: Program) -> Iterator[str]:
             yield f"{node.name} has no source"
     if len(dict(program.correlations)) != len(program.correlations):
         yield "a correlation is listed twice"
+
+
+def _trees(program: Program) -> Iterator[str]:
+    """A tree is about the mask of one opening, has roots and AES keys of its own, and is used by one gate, of that opening."""
+    sources, taken = _sources(program), set[fx.Node]()
+    for node in program.online.graph.nodes:
+        if node.target is curve.curve:
+            c, roots, key, depth, low, fine, table, _ = node.args
+            degree = len(table) - 1
+            found = _tree_of(sources, c, roots, key, (depth, low, degree, fine))
+            if isinstance(found, str):
+                yield f"{node.name} {found}"
+            elif taken & found or any(len(share.users) != 1 for share in (roots, key)):
+                yield f"{node.name} is computed with a tree that is used elsewhere too"
+            else:
+                taken |= found
+    for node in program.dealer.graph.nodes:
+        if node.target in TREES and node not in taken:
+            yield f"{node.name} is of no gate"
+
+
+def _tree_of(sources: dict[str, fx.Node], c: Any, roots: Any, key: Any, form: tuple[Any, ...]) -> set[fx.Node] | str:
+    """What a gate's tree consists of in the dealer's graph, each read by the tree alone; or what is wrong with it."""
+    depth, low, degree, fine = form
+    while isinstance(c, fx.Node) and c.target is online.moved:
+        c = c.args[0]
+    masked = c.args[0] if isinstance(c, fx.Node) and c.target is online.open_ else None
+    mask = sources.get(masked.args[1].name) if isinstance(masked, fx.Node) and isinstance(masked.args[1], fx.Node) else None
+    if mask is None or mask.target is not dealer.mask or ring_of(c) < depth + low:
+        return f"is not of an opening of at least {depth + low} bits"
+    tree = sources.get(key.name) if isinstance(key, fx.Node) else None
+    start = sources.get(roots.name) if isinstance(roots, fx.Node) else None
+    if tree is None or tree.target is not dealer.tree or start is None or start.target is not dealer.roots:
+        return "is not computed with the key and the roots of a tree"
+    wanted_point, wanted_payload = (dealer.point, (mask, depth, low)), (dealer.powers, (mask, low, degree, fine))
+    first, keys, point, payload, deep = tree.args
+    parts = [(point, wanted_point), (payload, wanted_payload)]
+    if first is not start or deep != depth or any((part.target, part.args) != wanted for part, wanted in parts):  # type: ignore[union-attr]
+        return "is computed with a tree that is not about the mask of its opening"
+    if any(user is not tree and user.op != "output" for part in (start, keys) for user in part.users):  # type: ignore[union-attr]
+        return "is computed with a tree whose roots or keys are used elsewhere too"
+    return {tree, start, keys}  # type: ignore[arg-type]
 
 
 def _revealed(program: Program) -> Iterator[str]:

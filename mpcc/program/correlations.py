@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.errors import InvalidGraph
-from mpcc.ir import dealer, mpc, online
+from mpcc.ir import curve, dealer, mpc, online
 from mpcc.ir.nn import size_of
 from mpcc.ir.ring import bilinear, unpack
 from mpcc.ir.verify_online import describe
@@ -201,6 +201,12 @@ def _select(args: Any, masks: Any, shares: Any) -> Pairs:
     yield from ((beta, flag), (rho, r), (b, t), (beta_rho, flag * r), (beta_b, flag * t))
 
 
+def _curve(args: Any, masks: Any, shares: Any) -> Pairs:
+    c, _, key, depth, low, fine, table, _ = args
+    payload = dealer.powers(masks[c], low, len(table) - 1, fine)
+    yield key, dealer.tree(None, None, dealer.point(masks[c], depth, low), payload, depth)
+
+
 OPENED: Mapping[Any, tuple[int, ...]] = {
     online.truncated: (0,),
     online.power_sum: (0,),
@@ -212,6 +218,7 @@ OPENED: Mapping[Any, tuple[int, ...]] = {
     online.and_planes: (0,),
     online.bit_number: (0,),
     online.select: (0, 2),
+    curve.curve: (0,),
 }
 """Which arguments of a kernel both parties know."""
 RULES: Mapping[Any, Callable[[Any, Any, Any], Pairs]] = {
@@ -225,5 +232,6 @@ RULES: Mapping[Any, Callable[[Any, Any, Any], Pairs]] = {
     online.and_planes: _and_planes,
     online.bit_number: _bit_number,
     online.select: _select,
+    curve.curve: _curve,
 }
 """What each kernel takes its shares for: see `mpcc.ir.online`."""

@@ -19,7 +19,7 @@ from mpcc.ir.strict_json import parsed
 from .rounds import fixed_for_model, schedule
 from .serialize import graph_of
 
-VERSION = 2
+VERSION = 3
 """Higher wherever a row of `mpcc.ir.opcodes` changes what it means."""
 AGAIN = "Make the bundle again with `mpcc optimize`."
 KEYS = {"version", "dealer", "online", "outputs", "failures"}
@@ -62,8 +62,8 @@ def read(text: str | bytes) -> Document:
 
 def _check_version(document: Any) -> None:
     version = document.get("version") if isinstance(document, dict) else None
-    if version == 1 and not isinstance(version, bool):
-        raise BundleError(f"written by an earlier mpcc (format 1, this one reads {VERSION})", hint=AGAIN)
+    if version in range(1, VERSION) and not isinstance(version, bool):
+        raise BundleError(f"written by an earlier mpcc (format {version}, this one reads {VERSION})", hint=AGAIN)
     if version != VERSION or isinstance(version, bool):
         raise BundleError(f"not a program of format {VERSION}, which this mpcc reads", hint=AGAIN)
     if set(document) != KEYS:

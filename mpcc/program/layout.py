@@ -1,8 +1,9 @@
-"""Where each opening lies in its message: words first, then the planes of 4, 2 and 1 bytes of narrower ones.
+"""Where each opening lies in its message: words first, then the planes of 32, 16, 8, 4, 2 and 1 bits of narrower ones.
 
-    opened modulo 2^40, n values      the low 4 bytes of all of them, and further on their fifth bytes
+    opened modulo 2^37, n values      the low 4 bytes of all of them, further on 4 bits of each, two to a byte, and then one bit
 
-So every plane is aligned to its own size, and both ends cut a message up by strided copies. Little-endian.
+So every plane of whole bytes is aligned to its own size, and both ends cut a message up by strided copies. Little-endian; what
+is packed into a byte stands there from the lowest bit up, and zeros fill the last byte.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ from mpcc.ir import online
 from mpcc.ir.nn import size_of
 from mpcc.ir.ring import RING_BITS
 
-SIZES = (8, 4, 2, 1)
+SIZES = (64, 32, 16, 8, 4, 2, 1)
+"""Bits of a plane's pieces."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """`count` pieces of `size` bytes each, from byte `start` of a message; of each value the bytes from `offset` on."""
+    """`count` pieces of so many `bits` each, from byte `start` of a message; of each value the bits from `offset` on."""
 
-    size: int
+    bits: int
     start: int
     count: int
     offset: int
+
+    @property
+    def bytes(self) -> int:
+        return -(-self.bits * self.count // 8)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Place:
 
     @property
     def bytes(self) -> int:
-        return sum(plane.size * plane.count for plane in self.planes)
+        return sum(plane.bytes for plane in self.planes)
 
 
 def ring_of(node: fx.Node) -> int:
@@ -49,8 +55,8 @@ def ring_of(node: fx.Node) -> int:
 
 
 def sizes(ring: int) -> list[int]:
-    """The planes of a value of whole bytes: 40 -> [4, 1]."""
-    return [size for size in SIZES if ring // 8 & size]
+    """The planes of a value of so many bits: 37 -> [32, 4, 1]."""
+    return [size for size in SIZES if ring & size]
 
 
 def places(opens: Sequence[fx.Node]) -> tuple[Place, ...]:
@@ -62,6 +68,6 @@ def places(opens: Sequence[fx.Node]) -> tuple[Place, ...]:
             if size in sizes(ring_of(node)):
                 count = size_of(node)
                 taken = planes[node.name]
-                taken.append(Plane(size, start, count, sum(plane.size for plane in taken)))
-                start += size * count
+                taken.append(Plane(size, start, count, sum(plane.bits for plane in taken)))
+                start += taken[-1].bytes
     return tuple(Place(name, tuple(found)) for name, found in planes.items())

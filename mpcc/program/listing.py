@@ -11,15 +11,20 @@ from mpcc.ir.info import info_of
 from mpcc.ir.nn import size_of
 
 from .layout import Place
-from .program import WORD, Program, from_seed
+from .program import WORD, Program, from_seed, receivers
+from .rounds import Message
+
+SENDERS = {"both": "both", "to_server": "client", "ahead": "server"}
 
 
 @dataclass(frozen=True)
 class Sent:
-    """Openings of one primitive at one site in a round: bits opened of each value, values, bytes each party sends."""
+    """Openings of one primitive at one site in a round: bits opened of each value, values, who sends its part in the round
+    ("both", "server" or "client"), and the bytes of a part."""
 
     site: str
     primitive: str
+    sender: str
     bits: int
     values: int
     bytes: int
@@ -27,16 +32,17 @@ class Sent:
 
 @dataclass(frozen=True)
 class Round:
-    """One message each way (the last one: the output, to the client alone)."""
+    """One message each way (the last one: the output, to the client alone), and the bytes of either."""
 
     number: int
-    bytes: int
+    server_bytes: int
+    client_bytes: int
     sent: tuple[Sent, ...]
 
 
 @dataclass(frozen=True)
 class Dealt:
-    """Correlated randomness of one kind: how many tensors, and words that come from seeds or travel to party 1."""
+    """Correlated randomness of one kind: how many tensors, and words that come from seeds or travel (on both links)."""
 
     kind: str
     phase: str
@@ -48,12 +54,18 @@ class Dealt:
 def rounds(program: Program) -> list[Round]:
     """The rounds of the online phase, in order."""
     found = [
-        Round(number, WORD * message.words, _joined([_sent(program, place) for place in message.places]))
+        Round(number, WORD * message.words(0), WORD * message.words(1), _joined([_sent(program, p) for p in _places(message)]))
         for number, message in enumerate(program.messages, 1)
     ]
     outputs = [program.nodes[name] for name, _ in program.outputs]
-    last = [Sent("output", "reveal", 64, size_of(node), WORD * size_of(node)) for node in outputs]
-    return [*found, Round(len(found) + 1, sum(row.bytes for row in last), _joined(last))]
+    last = [Sent("output", "reveal", "server", 64, size_of(node), WORD * size_of(node)) for node in outputs]
+    return [*found, Round(len(found) + 1, sum(row.bytes for row in last), 0, _joined(last))]
+
+
+def _places(message: Message) -> list[Place]:
+    """Each opening's place in a message, whoever sends it."""
+    every = {place.name: place for side in message.sides for place in side}
+    return [every[name] for name in message.opens]
 
 
 def dealt(program: Program) -> list[Dealt]:
@@ -66,7 +78,8 @@ def dealt(program: Program) -> list[Dealt]:
         source, phase = sources[name], str(info_of(program.nodes[share]).phase)
         key = KINDS.get(source.target, str(getattr(source.target, "__name__", source.target))), phase
         tensors[key] += 1
-        (seeded if from_seed(source) else travelling)[key] += size_of(source)
+        seeded[key] += size_of(source) * from_seed(source)
+        travelling[key] += size_of(source) * receivers(source)
     rows = [Dealt(*key, count, seeded[key], travelling[key]) for key, count in tensors.items()]
     return sorted(rows, key=lambda row: -(row.seeded_words + row.travelling_words))
 
@@ -85,6 +98,8 @@ KINDS = {
     dealer.sign: "sign bits of comparisons",
     dealer.mask_products: "products of comparisons' masks",
     dealer.packed: "random bits, packed",
+    dealer.roots: "roots of trees",
+    dealer.tree: "keys of trees",
 }
 
 
@@ -92,15 +107,16 @@ def _sent(program: Program, place: Place) -> Sent:
     node = program.nodes[place.name]
     origin = info_of(node).origin
     bits = node.target is online.open_bits
-    width = 1 if bits else 8 * sum(plane.size for plane in place.planes)
+    width = 1 if bits else sum(plane.bits for plane in place.planes)
     values = size_of(node) * (64 if bits else 1)
-    return Sent(origin.site or origin.layer, origin.primitive, width, values, place.bytes)
+    sender = SENDERS[info_of(node).way]
+    return Sent(origin.site or origin.layer, origin.primitive, sender, width, values, place.bytes)
 
 
 def _joined(sent: Sequence[Sent]) -> tuple[Sent, ...]:
-    """Rows of the same site, primitive and width together."""
-    totals: dict[tuple[str, str, int], tuple[int, int]] = {}
+    """Rows of the same site, primitive, sender and width together."""
+    totals: dict[tuple[str, str, str, int], tuple[int, int]] = {}
     for row in sent:
-        values, size = totals.get((row.site, row.primitive, row.bits), (0, 0))
-        totals[row.site, row.primitive, row.bits] = values + row.values, size + row.bytes
+        values, size = totals.get((row.site, row.primitive, row.sender, row.bits), (0, 0))
+        totals[row.site, row.primitive, row.sender, row.bits] = values + row.values, size + row.bytes
     return tuple(Sent(*key, *amounts) for key, amounts in totals.items())

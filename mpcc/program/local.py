@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import fx
 
-from mpcc.ir import comparison_circuit, mpc, online
+from mpcc.ir import comparison_circuit, curve, mpc, online
 from mpcc.ir.nn import shape_of, size_of
 
 from .rounds import Message
@@ -29,12 +29,14 @@ CONV = 12
 
 @dataclass(frozen=True)
 class Local:
-    """Kernels run, torch operations that they call, elements that these write, multiply-adds of ring products."""
+    """Kernels run, torch operations that they call, elements that these write, multiply-adds of ring products, and words of the
+    leaves of spline gates."""
 
     kernels: float = 0
     calls: float = 0
     elements: float = 0
     macs: float = 0
+    leaves: float = 0
 
     def __add__(self, other: Local) -> Local:
         return Local(
@@ -42,6 +44,7 @@ class Local:
             self.calls + other.calls,
             self.elements + other.elements,
             self.macs + other.macs,
+            self.leaves + other.leaves,
         )
 
     @staticmethod
@@ -58,11 +61,12 @@ def local_work(node: fx.Node, lead: bool) -> Local:
     return Local(1) + (Local.passes(1, size_of(node)) if rule is None else rule(node, lead))
 
 
-def exchange_work(message: Message) -> Local:
+def exchange_work(message: Message, party: int) -> Local:
     """Writing what is sent into one message, reading and adding what came."""
-    calls = sum(10 + 8 * len(place.planes) for place in message.places)
-    elements = sum(plane.count for place in message.places for plane in (*place.planes, *place.planes, place.planes[0]))
-    return Local(2, 3 + calls, elements)
+    sent, came = message.sides[party], message.sides[1 - party]
+    calls = sum(4 + 4 * len(place.planes) for place in sent) + sum(6 + 4 * len(place.planes) for place in came)
+    elements = sum(plane.count for place in (*sent, *came) for plane in place.planes)
+    return Local(2, 3 + calls, elements + sum(place.planes[0].count for place in came))
 
 
 # ---- products ------------------------------------------------------------------------------------------------------
@@ -184,6 +188,16 @@ def select(node: fx.Node, lead: bool) -> Local:
     return Local.passes(calls, size_of(node))
 
 
+# ---- spline gates --------------------------------------------------------------------------------------------------
+
+
+def of_gate(node: fx.Node, lead: bool) -> Local:
+    """Views and one call of the compiled kernel, or of numpy: a hash for two words of each leaf, and a number for each word."""
+    _, _, _, depth, _, _, table, _ = node.args
+    assert isinstance(depth, int) and isinstance(table, (list, tuple))
+    return Local(0, 8, 0, 0, size_of(node) * len(table) << depth)
+
+
 # ---- linear --------------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +238,7 @@ RULES: dict[Any, Callable[[fx.Node, bool], Local]] = {
     online.and_planes: and_planes,
     online.bit_number: bit_number,
     online.select: select,
+    curve.curve: of_gate,
     online.combine: combine,
     online.total: total,
     online.truncate_locally: truncate_locally,

@@ -18,7 +18,8 @@ from mpcc.ir.nn import shape_of, size_of
 from mpcc.ir.uncompiled import Uncompiled
 
 from .document import AGAIN, VERSION, read
-from .rounds import Message, messages, one_way_words
+from .layout import Place
+from .rounds import Message, ahead, messages, one_way_words
 from .serialize import rows_of
 
 WORD = 8
@@ -32,7 +33,9 @@ class Cost:
     """Exact communication between the two parties, and from the dealer.
 
     A round is one exchange of messages (both directions at once) or one message one way; bytes count both directions.
-    `dealer_bytes` go from the dealer to party 1 (masks are expanded from seeds, only derived values travel).
+    `dealer_bytes` go from the dealer to party 1 (masks are expanded from seeds, only derived values travel); what is common
+    to both parties goes to party 0 as well. Both links are counted. `ahead_bytes` go from the client to the server before the
+    input; `busier_bytes` are those of the direction that carries more, summed over the rounds: what a link takes its time for.
     """
 
     rounds: int
@@ -41,6 +44,8 @@ class Cost:
     setup_bytes: int
     dealer_bytes: int
     setup_dealer_bytes: int
+    ahead_bytes: int
+    busier_bytes: int
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,15 @@ class Program:
     def messages(self) -> list[Message]:
         return messages(self.online.graph)
 
+    @cached_property
+    def ahead(self) -> tuple[Place, ...]:
+        """The client's parts of openings that it sends before the input, in one message."""
+        return ahead(self.online.graph)
+
+    @property
+    def ahead_words(self) -> int:
+        return -(-sum(place.bytes for place in self.ahead) // WORD)
+
     @property
     def failure_probability(self) -> float:
         """Bound on the probability that one inference is wrong because a local truncation wrapped."""
@@ -89,20 +103,22 @@ class Program:
     @cached_property
     def cost(self) -> Cost:
         graph = self.online.graph
-        weights = one_way_words(graph, online.open_weight)
+        weights, revealed = one_way_words(graph, online.open_weight), one_way_words(graph, online.reveal)
         derived = {False: 0, True: 0}
         sources = {n.name: n for n in self.dealer.graph.nodes}
         for share, source in self.correlations:
             if not from_seed(sources[source]):
                 node = self.nodes[share]
-                derived[info_of(node).phase == "setup"] += size_of(node) * WORD
+                derived[info_of(node).phase == "setup"] += size_of(node) * WORD * receivers(sources[source])
         return Cost(
             rounds=len(self.messages) + 1,
-            bytes=2 * WORD * sum(m.words for m in self.messages) + WORD * one_way_words(graph, online.reveal),
+            bytes=WORD * (sum(m.words(0) + m.words(1) for m in self.messages) + revealed),
             setup_rounds=1 if weights else 0,
             setup_bytes=WORD * weights,
             dealer_bytes=derived[False],
             setup_dealer_bytes=derived[True],
+            ahead_bytes=WORD * self.ahead_words,
+            busier_bytes=WORD * (sum(max(m.words(0), m.words(1)) for m in self.messages) + revealed),
         )
 
     @cached_property
@@ -148,6 +164,11 @@ class Program:
 def from_seed(source: fx.Node) -> bool:
     """Whether both shares of a dealer value expand from the parties' seeds (it is random itself)."""
     return source.target in dealer.RANDOM - dealer.DEALERS_OWN
+
+
+def receivers(source: fx.Node) -> int:
+    """How many parties a dealer value is sent to."""
+    return 0 if from_seed(source) else 2 if source.target in dealer.COMMON else 1
 
 
 def encode_tensor(value: Tensor, scale: float) -> Tensor:

@@ -1,22 +1,23 @@
 """Phases and rounds, read off the dependences of the online graph.
 
 What depends on weights only is set-up, what depends on correlations only is offline, the rest is online. The round of an
-opening is its depth: all openings of one depth travel in one message.
+opening is its depth: all openings of one depth travel in one message, each way what is sent that way (`ways`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
 
 from mpcc.ir import dealer, online
-from mpcc.ir.info import Phase, annotate, info_of, input_of, weight_of
+from mpcc.ir.info import Phase, Way, annotate, info_of, input_of, weight_of
 from mpcc.ir.nn import size_of
 
 from .layout import Place, places
+from .ways import known_to_client, way_of
 
 ORDER: dict[Phase, int] = {"setup": 0, "offline": 1, "online": 2}
 MUTUAL = frozenset({online.open_, online.open_bits})
@@ -25,23 +26,18 @@ MUTUAL = frozenset({online.open_, online.open_bits})
 
 @dataclass(frozen=True)
 class Message:
-    """One exchange: its openings in order, each with its place, and how many 64-bit words each party sends."""
+    """One exchange: the names of its openings in order, and where they lie in what the server and the client send."""
 
-    places: tuple[Place, ...]
+    opens: tuple[str, ...]
+    sides: tuple[tuple[Place, ...], tuple[Place, ...]]
 
-    @property
-    def opens(self) -> tuple[str, ...]:
-        """The names of the openings."""
-        return tuple(place.name for place in self.places)
+    def bytes(self, party: int) -> int:
+        """What a party sends, without the zeros that fill the last word."""
+        return sum(place.bytes for place in self.sides[party])
 
-    @property
-    def bytes(self) -> int:
-        """What each party sends, without the zeros that fill the last word."""
-        return sum(place.bytes for place in self.places)
-
-    @property
-    def words(self) -> int:
-        return -(-self.bytes // 8)
+    def words(self, party: int) -> int:
+        """64-bit words that a party sends."""
+        return -(-self.bytes(party) // 8)
 
 
 def fixed_for_model(graph: fx.Graph) -> set[fx.Node]:
@@ -56,11 +52,19 @@ def fixed_for_model(graph: fx.Graph) -> set[fx.Node]:
 
 
 def schedule(graph: fx.Graph, fixed: Container[fx.Node]) -> None:
-    """Set phase and level of every node of an online graph. `fixed`: correlations that live as long as the set-up."""
+    """Set phase, level and way of every node of an online graph. `fixed`: correlations that live as long as the set-up."""
     for node in graph.nodes:
         if node.op != "output":
             phase, level = placed(node, fixed)
             annotate(node, phase=phase, level=level)
+    for node, way in directions(graph).items():
+        annotate(node, way=way)
+
+
+def directions(graph: fx.Graph) -> dict[fx.Node, Way]:
+    """The way of every arithmetic opening."""
+    known = known_to_client(graph)
+    return {node: way_of(node, known) for node in graph.nodes if node.target is online.open_}
 
 
 def placed(node: fx.Node, fixed: Container[fx.Node]) -> tuple[Phase, int]:
@@ -82,7 +86,18 @@ def messages(graph: fx.Graph) -> list[Message]:
         if node.target in MUTUAL:
             opens[info_of(node).level - 1].append(node)
     ordered = [sorted(group, key=lambda n: n.target is online.open_bits) for group in opens]
-    return [Message(places(group)) for group in ordered]
+    return [_message(group) for group in ordered]
+
+
+def _message(opens: Sequence[fx.Node]) -> Message:
+    server = places([node for node in opens if info_of(node).way != "to_server"])
+    client = places([node for node in opens if info_of(node).way != "ahead"])
+    return Message(tuple(node.name for node in opens), (server, client))
+
+
+def ahead(graph: fx.Graph) -> tuple[Place, ...]:
+    """Where the client's parts lie in what it sends before the input."""
+    return places([node for node in graph.nodes if node.op == "call_function" and info_of(node).way == "ahead"])
 
 
 def one_way_words(graph: fx.Graph, target: Any) -> int:

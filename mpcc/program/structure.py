@@ -14,7 +14,7 @@ from mpcc.ir.nn import shape_of
 from mpcc.ir.verify_online import describe
 
 from .program import Program
-from .rounds import fixed_for_model, placed
+from .rounds import directions, fixed_for_model, placed
 
 
 def verify(program: Program) -> None:
@@ -25,8 +25,11 @@ def verify(program: Program) -> None:
     dealt = {program.nodes[share]: sources[source] for share, source in program.correlations}
     fixed = fixed_for_model(program.dealer.graph)
     lasting = {share for share, source in dealt.items() if source in fixed}
+    ways = directions(program.online.graph)
     for node in program.online.graph.nodes:
         if node.op != "output":
+            if info_of(node).way != ways.get(node, "both"):
+                raise InvalidGraph(f"it travels {info_of(node).way}, not {ways.get(node, 'both')}", where=describe(node))
             _check_share(node, dealt.get(node))
             _check_schedule(node, lasting)
 

@@ -30,9 +30,12 @@ def rows(program: Program) -> list[Row]:
     sizes: dict[tuple[str, str, str], int] = defaultdict(int)
     depths: dict[tuple[str, str, str], set[int]] = defaultdict(set)
     last = len(program.messages)
-    travels = {place.name: 2 * place.bytes for message in program.messages for place in message.places}
-    for message in program.messages:  # the zeros that fill the last word go with the first opening
-        travels[message.opens[0]] += 2 * (WORD * message.words - message.bytes)
+    travels: dict[str, int] = defaultdict(int)
+    for message in program.messages:
+        for party, side in enumerate(message.sides):
+            for place in side:
+                travels[place.name] += place.bytes
+            travels[message.opens[0]] += WORD * message.words(party) - message.bytes(party)  # zeros that fill the last word
     for node in program.online.graph.nodes:
         if node.target in MUTUAL or node.target is online.reveal:
             mutual = node.target in MUTUAL
@@ -66,5 +69,5 @@ def work(program: Program, phase: str, party: int) -> Local:
         total += local_work(node, party == 0)
     if phase == "online":
         for message in program.messages:
-            total += exchange_work(message)
+            total += exchange_work(message, party)
     return total

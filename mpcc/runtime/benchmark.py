@@ -27,11 +27,14 @@ from torch import Tensor, fx
 from mpcc.cost import Compute
 from mpcc.cost.machine import THREADS, Machine
 from mpcc.ir import comparison_circuit, dealer, online
+from mpcc.ir.curve import curve, key_words
 from mpcc.ir.ring import words
 from mpcc.program.local import Local, local_work
 
 from .engine import memory
-from .engine.evaluate import Step, _getter
+from .engine.evaluate import KERNELS, Step, _getter
+from .engine.prepared import Prepared
+from .native.library import library
 from .net.transport import Channel, Peers, Phase, Slot, empty
 from .net.wire import Wire, tune
 
@@ -48,6 +51,8 @@ ALONGSIDE = len(MESSAGES)
 """Number of the exchanges that keep the two parties in step while kernels are timed."""
 KERNELS_A_ROUND = 12
 DRAWN = 1 << 62
+DEPTH, WIDTH = 5, 4
+"""Of the spline gate that is timed: that of a GELU."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class _Graph:
     def case(self, target: Callable[..., Any], *args: Any) -> Case:
         node = self.graph.call_function(target, args)
         found = fx.node.map_arg(args, lambda n: self.env[n.name])
-        node.meta["val"] = target(*found)
+        node.meta["val"] = KERNELS.get(target, target)(*found)
         return Case(target.__name__, node, self.env)
 
 
@@ -106,6 +111,9 @@ def cases(n: int) -> Iterator[Case]:
     yield g.case(online.and_planes, planes[0], planes[1], planes[2], g.value(len(comparison_circuit.SUBSETS), words(n)))
     x, w = g.value(rows, width), g.value(4 * width, width)
     yield g.case(online.weight_product, "linear", x, w, g.value(rows, 4 * width))
+    gate = (DEPTH, 16 - DEPTH, 12, [[3] * (1 << DEPTH)] * WIDTH, [0] * (1 << DEPTH))
+    count = n if library() is not None or n < 4096 else 4096  # a gate in numpy takes microseconds a value
+    yield g.case(curve, g.value(count), g.value(count, 2), g.value(key_words(count, DEPTH, WIDTH)), *gate)
     heads, tokens = (4, max(8, int((n / 8) ** 0.5)))
     q, k = g.value(heads, tokens, 16), g.value(heads, tokens, 16)
     yield g.case(online.product, "linear", q, k, q, k, g.value(heads, tokens, tokens))
@@ -121,7 +129,9 @@ def thread_seconds(
     """
     steps = []
     for case in found:
-        target: Callable[..., Any] = case.node.target  # type: ignore[assignment]
+        target: Any = KERNELS.get(case.node.target, case.node.target)
+        if target is online.weight_product:  # as parties have it
+            target = Prepared([case.env[str(case.node.args[2])]]).weight_product
         getters = tuple(_getter(argument) for argument in case.node.args)
         steps.append((Step("out", target, getters, {}, (), False), dict(case.env)))
     times: list[list[float]] = [[] for _ in found]
@@ -138,12 +148,12 @@ def thread_seconds(
 
 
 def fit(rows: Sequence[Local], seconds: Sequence[float]) -> Local:
-    """Seconds per kernel, call, element and multiply-add: non-negative least squares of the relative errors."""
+    """Seconds per kernel, call, element, multiply-add, word of leaves: non-negative least squares of the relative errors."""
     from scipy.optimize import nnls
 
     took = np.asarray(seconds)
     scaled = np.asarray([astuple(row) for row in rows]) / took[:, None]
-    sizes = np.linalg.norm(scaled, axis=0)
+    sizes = np.maximum(np.linalg.norm(scaled, axis=0), np.finfo(float).tiny)  # what no kernel has costs nothing
     found, _ = nnls(scaled / sizes, np.ones(len(rows)))
     return Local(*(found / sizes).tolist())
 
@@ -180,6 +190,7 @@ def measure(progress: Progress | None = None, *, alone: bool = False, repeats: i
         per_call=each.calls,
         per_element=each.elements,
         per_mac=each.macs,
+        per_leaf=each.leaves,
     )
     worst = {name: round(_furthest(parts), 3) for name, parts in errors.items()}
     return Machine.here(compute, worst, alone=alone)

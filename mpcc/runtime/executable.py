@@ -16,10 +16,13 @@ from mpcc import registry
 from mpcc.approximate import Plan
 from mpcc.bundle.owner import new_key, version_of
 from mpcc.cost import Network
-from mpcc.errors import BundleError, OutsideRange, ShapeError, UsageError
+from mpcc.errors import BundleError, OutsideRange, UsageError
+from mpcc.ir.info import input_of
+from mpcc.ir.nn import inputs_of
 from mpcc.program import Program
 
-from .inputs import check_values, guard_of, unlike_inputs
+from .inputs import check_shapes, check_values, cut_calls, guard_of, unlike_inputs
+from .local_part import LocalPart
 
 if TYPE_CHECKING:
     from mpcc.bundle import Bundle
@@ -62,13 +65,14 @@ class Executable:
 
     def __init__(
         self, program: Program, plan: Plan, module: fx.GraphModule | None = None, *, model: Reference | None = None,
-        key: bytes | None = None,
+        key: bytes | None = None, prefix: fx.GraphModule | None = None,
     ) -> None:  # fmt: skip
         """`module` is the nn-level graph that the program was made of; `model` reads it when it is asked for. `key`: that of
-        the bundle, or a new one."""
+        the bundle, or a new one. `prefix`: the public part of the model, which the client computes before the program runs."""
         self.program, self.plan, self.module = program, plan, module
         self.key = new_key() if key is None else key
         self._model = model
+        self.local = None if prefix is None else LocalPart(prefix)
         self._party: PartyState | None = None
 
     @cached_property
@@ -79,6 +83,26 @@ class Executable:
 
     @property
     def input_shapes(self) -> list[tuple[int, ...]]:
+        """What the user gives: the inputs of the public part where there is one, else those of the program."""
+        return self.program_shapes if self.local is None else self.local.shapes
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of what the user gives, in order."""
+        if self.local is not None:
+            return [str(node.target) for node in inputs_of(self.local.module)]
+        known = [input_of(node) for node in self.program.inputs()]
+        return [one.name for one in known if one is not None]
+
+    @property
+    def private_part(self) -> Executable:
+        """What begins behind the part that the client computes alone: its inputs are those of the program."""
+        if self.local is None:
+            return self
+        return Executable(self.program, self.plan, self.module, model=self._model, key=self.key)
+
+    @property
+    def program_shapes(self) -> list[tuple[int, ...]]:
         return [tuple(n.meta["val"].shape) for n in self.program.inputs()]
 
     @cached_property
@@ -102,10 +126,10 @@ class Executable:
 
         if self.reference is None:
             raise BundleError("without the model, inputs cannot be checked against the ranges of the plan")
-        return outside(self.reference, self.plan, registry.approximations(), list(self._calls(inputs)))
+        return outside(self.reference, self.plan, registry.approximations(), list(self.calls(*inputs)))
 
     def emulate(self, *inputs: Tensor, check: bool = True) -> Tensor | tuple[Tensor, ...]:
-        """The outputs in the engine's fixed point, without parties; a longer first dimension is cut into calls.
+        """The outputs in the engine's fixed point, without parties; longer first dimensions are cut into calls.
 
         Calls are batched, in as many threads as torch has, so thousands of images cost little more than their
         arithmetic. OutsideRange warnings say what of inputs and outputs is unlike calibration, and where inputs leave the
@@ -113,7 +137,7 @@ class Executable:
         """
         import torch
 
-        calls = list(self._calls(inputs))
+        calls = list(self.calls(*inputs))
         if check and self.guard is not None:
             for line in self.guard.inputs_outside(calls):
                 warnings.warn(line, OutsideRange, stacklevel=2)
@@ -155,6 +179,8 @@ class Executable:
         if not all(type(value).__module__.startswith("crypten") for value in inputs):
             kinds = ", ".join(sorted({type(value).__name__ for value in inputs}))
             raise UsageError(f"inputs of type {kinds}", hint="all of them plain tensors, or all of them CrypTensors")
+        if self.local is not None:
+            raise UsageError("the public part of this model runs on plain inputs", hint="run() takes tensors, not CrypTensors")
         if network is not None:
             raise UsageError("CrypTensors travel over CrypTen's own network, which is not emulated", hint="leave `network` out")
         from .crypten.inside import run_in_party
@@ -193,12 +219,13 @@ class Executable:
         from mpcc.show.report import report
 
         page = report(self.plan, self.program, comparison)
-        return save(Contents(self.plan, self.program, self.key, page, self.module), folder)
+        prefix = None if self.local is None else self.local.module
+        return save(Contents(self.plan, self.program, self.key, page, self.module, prefix), folder)
 
     @staticmethod
     def of(bundle: Bundle) -> Executable:
         """The executable of an opened bundle."""
-        return Executable(bundle.program, bundle.plan, model=bundle.reference, key=bundle.key)
+        return Executable(bundle.program, bundle.plan, model=bundle.reference, key=bundle.key, prefix=bundle.prefix())
 
     @staticmethod
     def load(folder: str | Path) -> Executable:
@@ -209,25 +236,20 @@ class Executable:
 
     def check(self, inputs: Sequence[Tensor]) -> None:
         """ShapeError when the inputs are not what the program was compiled for; RangeError when they do not fit the ring."""
-        shapes = self.input_shapes
-        if len(inputs) != len(shapes):
-            raise ShapeError(f"{len(inputs)} inputs for a program of {len(shapes)}")
-        for value, shape in zip(inputs, shapes, strict=True):
-            if tuple(value.shape) != shape:
-                raise ShapeError(
-                    f"an input of shape {tuple(value.shape)} for a program of {shape}",
-                    hint="Compile the model for this shape, or reshape the input.",
-                )
+        check_shapes(inputs, self.program_shapes)
         check_values(self.program, inputs)
 
-    def _calls(self, inputs: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-        shapes = self.input_shapes
-        batch = shapes[0][0] if shapes and shapes[0] else 1
-        length = inputs[0].shape[0] if inputs and inputs[0].dim() else batch
-        for start in range(0, length, batch):
-            call = tuple(x[start : start + batch] for x in inputs)
-            self.check(call)
-            yield call
+    def calls(self, *inputs: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Calls of the program: inputs cut along longer first dimensions, and what the public part makes of each."""
+        for call in cut_calls(inputs, self.input_shapes):
+            yield self.call(*call)
+
+    def call(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The checked inputs of the program for one call of the model."""
+        found = inputs if self.local is None else self.local(*inputs)
+        self.check(found)
+        return found
+
 
 
 class RunningSession:
@@ -242,10 +264,10 @@ class RunningSession:
 
     def run(self, *inputs: Tensor) -> Run:
         """One private inference. What is unlike calibration is in `Run.warnings`, and an OutsideRange warning."""
-        self.executable.check(inputs)
+        call = self.executable.call(*inputs)
         guard = self.executable.guard
-        found = unlike_inputs(guard, [inputs])
-        outcome = self.opened.run(*inputs)
+        found = unlike_inputs(guard, [call])
+        outcome = self.opened.run(*call)
         found += () if guard is None else guard.outputs_outside([outcome.outputs])
         for line in found:
             warnings.warn(line, OutsideRange, stacklevel=2)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from mpcc.errors import ShapeError
 from mpcc.ir.info import input_of
 
 if TYPE_CHECKING:
@@ -15,6 +16,40 @@ if TYPE_CHECKING:
     from mpcc.program import Program
 
 UNKNOWN = "the plan has no statistics of its calibration, so neither inputs nor outputs were compared with them"
+
+
+def check_shapes(inputs: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> None:
+    """ShapeError where the inputs of a call have other shapes than these."""
+    if len(inputs) != len(shapes):
+        raise ShapeError(f"{len(inputs)} inputs for a program of {len(shapes)}")
+    for value, shape in zip(inputs, shapes, strict=True):
+        if tuple(value.shape) != shape:
+            raise ShapeError(
+                f"an input of shape {tuple(value.shape)} for a program of {shape}",
+                hint="Compile the model for this shape, or reshape the input.",
+            )
+
+
+def cut_calls(inputs: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[Tensor, ...]]:
+    """Each input is cut by its own static first dimension; one for a single call is the same in every call.
+
+    ShapeError where the inputs are of different numbers of calls.
+    """
+    if len(inputs) != len(shapes) or any(x.dim() != len(shape) for x, shape in zip(inputs, shapes, strict=True)):
+        check_shapes(inputs, shapes)  # which says what is wrong
+    sizes = [shape[0] if shape else 1 for shape in shapes]
+    counts = [-(-x.shape[0] // max(size, 1)) if x.dim() else 1 for x, size in zip(inputs, sizes, strict=True)]
+    total = max(counts, default=1)
+    if total == 0 or any(count not in (1, total) for count in counts):
+        seen = ", ".join(str(tuple(x.shape)) for x in inputs)
+        raise ShapeError(
+            f"inputs of shapes {seen} for a program of {', '.join(map(str, shapes))}",
+            hint="Give every input for the same number of calls, one after another in its first dimension.",
+        )
+    for call in range(total):
+        yield tuple(
+            x if count == 1 else x[call * size : (call + 1) * size] for x, size, count in zip(inputs, sizes, counts, strict=True)
+        )
 
 
 def check_values(program: Program, inputs: Sequence[Tensor]) -> None:

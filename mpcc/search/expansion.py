@@ -12,7 +12,7 @@ from mpcc.approximate.expand import site_function
 from mpcc.ir import mpc
 from mpcc.ir.trace import Recorder
 
-OPENS = {mpc.mul: 1, mpc.square: 1, mpc.polynomial: 1, mpc.matmul: 1, mpc.less: 2, mpc.select: 1}
+OPENS = {mpc.mul: 1, mpc.square: 1, mpc.polynomial: 1, mpc.curve: 1, mpc.matmul: 1, mpc.less: 2, mpc.select: 1}
 """Rounds that a primitive adds behind its operands."""
 
 

@@ -11,7 +11,7 @@ from mpcc.program.traffic import attributed_rounds, rows, work
 def program_estimate(program: Program, protocol: Protocol, network: Network, compute: Compute) -> Estimate:
     """What one inference of this very program costs, where local work takes what `compute` says.
 
-    seconds = local work of the busier party + rounds * rtt_per_round * RTT + bytes of one direction / bandwidth.
+    seconds = local work of the busier party + rounds * rtt_per_round * RTT + bytes of the busier direction / bandwidth.
     """
     cost, found = program.cost, rows(program)
     shares = attributed_rounds(found)
@@ -20,6 +20,7 @@ def program_estimate(program: Program, protocol: Protocol, network: Network, com
     offline = max(_seconds(work(program, "offline", party), compute) for party in (0, 1))
     latency = protocol.rtt_per_round * network.rtt_seconds
     setup = cost.setup_rounds * latency + cost.setup_bytes / network.bandwidth
+    before = cost.dealer_bytes + cost.ahead_bytes
     total_bytes = max(1, sum(row.bytes for row in found))
     sites = tuple(
         SiteCost(
@@ -28,7 +29,7 @@ def program_estimate(program: Program, protocol: Protocol, network: Network, com
             row.primitive,
             rounds,
             row.bytes,
-            rounds * latency + row.bytes / 2 / network.bandwidth + local * row.bytes / total_bytes,
+            rounds * latency + (cost.busier_bytes / network.bandwidth + local) * row.bytes / total_bytes,
         )
         for row, rounds in zip(found, shares, strict=True)
     )
@@ -37,9 +38,9 @@ def program_estimate(program: Program, protocol: Protocol, network: Network, com
         network=network.name,
         rounds=cost.rounds,
         bytes=cost.bytes,
-        seconds=local + cost.rounds * latency + cost.bytes / 2 / network.bandwidth,
+        seconds=local + cost.rounds * latency + cost.busier_bytes / network.bandwidth,
         setup=PhaseCost(cost.setup_rounds, cost.setup_bytes, setup),
-        offline=PhaseCost(1, cost.dealer_bytes, offline + latency + cost.dealer_bytes / network.bandwidth),
+        offline=PhaseCost(1, before, offline + latency + before / network.bandwidth),
         sites=sites,
         machine=compute.note,
     )
@@ -57,4 +58,5 @@ def _seconds(amount: Local, compute: Compute) -> float:
         + amount.calls * compute.per_call
         + amount.elements * compute.per_element
         + amount.macs * compute.per_mac
+        + amount.leaves * compute.per_leaf
     )

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpcc.bundle.write import FRONT, replaced
+from mpcc.bundle.folder import FRONT
+from mpcc.bundle.write import replaced
 from mpcc.files import write
 
 from .figure import figure, save

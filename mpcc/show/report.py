@@ -18,7 +18,7 @@ from mpcc.program import Program
 
 from . import units
 from .bars import bars
-from .comparison import by_operator, describe, lines
+from .comparison import by_operator, cells, describe, lines, totals, unpriced
 
 ERRORS = {
     "max_error": "largest difference of any output",
@@ -56,6 +56,7 @@ def _values(plan: Plan, program: Program) -> dict[str, Any]:
         "notes": plan.notes,
         "choices": [(site, describe(plan, site)) for site in plan.choices],
         "security": security,
+        "public": plan.notes.get("public", ()),
         "digest": program.digest,
     }
 
@@ -63,13 +64,10 @@ def _values(plan: Plan, program: Program) -> dict[str, Any]:
 def _comparison(plan: Plan, made: Comparison) -> dict[str, Any]:
     found = lines(plan, made.baseline, made.estimate)
     return {
-        "lines": found,
-        "before": made.baseline,
+        "lines": [(line.name, line.chosen, list(cells(line).values())) for line in found],
         "after": made.estimate,
-        "ratio": {
-            name: units.times(float(getattr(made.baseline, name)), float(getattr(made.estimate, name)))
-            for name in ("rounds", "bytes", "seconds")
-        },
+        "totals": totals(made.baseline, made.estimate),
+        "unpriced": unpriced(made.baseline),
         "picture": bars(by_operator(found, plan)),
         "errors": {ERRORS.get(name, name): value for name, value in made.errors.items()},
         "calibrated": made.basis.calibrated,

@@ -18,6 +18,26 @@ def size(value: float) -> str:
     return f"{value:,.0f} B"
 
 
+def brief(value: float) -> str:
+    """Bytes with three digits: 441 MB, 8.30 kB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(value) >= 0.9995 * factor:
+            return f"{_three(value / factor)} {unit}"
+    return f"{value:,.0f} B"
+
+
+def brief_seconds(value: float) -> str:
+    """Seconds with three digits: 68.4 s, 207 ms; 0 s for nothing."""
+    if value == 0:
+        return "0 s"
+    return f"{_three(value)} s" if abs(value) >= 0.9995 else f"{_three(value * 1e3)} ms"
+
+
+def _three(value: float) -> str:
+    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:,.{digits}f}"
+
+
 def duration(value: float) -> str:
     """Seconds as "1.20 s", or as "350.0 ms" below one second."""
     return f"{value:,.2f} s" if abs(value) >= 1 else f"{value * 1e3:,.1f} ms"

@@ -11,6 +11,8 @@ Installed as `mpcc` among pytest's plugins. Nothing heavy is imported before the
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +43,8 @@ def op_counts(request: pytest.FixtureRequest) -> Callable[..., OpCounts]:
     folder, or OpCounts. `name`: of the file beside the test, by default the test's own. `tolerance`: the relative increase
     that is tolerated, one for all or by measure ("rounds", "bytes", "calls").
     """
+    if "TORCH_TRACE" not in os.environ:  # nobody reads torch's trace, and pytest would show its empty lines below a failure
+        logging.getLogger("torch.__trace").disabled = True
     folder = Path(request.path).parent
     update = bool(request.config.getoption(OPTION))
     own = re.sub(r"\W+", "-", request.node.name.removeprefix("test_")).strip("-")

@@ -113,6 +113,8 @@ CASES = [
     Case("rsqrt", (_positive(0.5, 12.0),), torch.rsqrt),
     Case("log", (_positive(0.1, 12.0),), torch.log),
     Case("abs", (WIDE,), torch.abs),
+    Case("step", (WIDE,), lambda x: (x > 0).to(x.dtype), (True,)),
+    Case("step", (WIDE,), lambda x: (x >= 0).to(x.dtype)),
     Case("clamp", (WIDE,), lambda x: x.clamp(-1.0, 2.0), (-1.0, 2.0)),
     Case("leaky_relu", (WIDE,), lambda x: F.leaky_relu(x, 0.2), (0.2,)),
     Case("maximum", (WIDE, WIDE.T.contiguous()), torch.maximum),

@@ -26,7 +26,7 @@ from mpcc.rewrite.edit import Edit, Refusal
 
 aten = torch.ops.aten
 NAME = "separate_parts"
-OPENS = frozenset({mpc.mul, mpc.square, mpc.polynomial, mpc.matmul, mpc.linear, mpc.conv, mpc.less, mpc.select})
+OPENS = frozenset({mpc.mul, mpc.square, mpc.polynomial, mpc.curve, mpc.matmul, mpc.linear, mpc.conv, mpc.less, mpc.select})
 LOCAL = (mpc.scale, mpc.add, mpc.sub, aten.permute.default)
 
 

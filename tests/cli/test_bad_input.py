@@ -186,7 +186,7 @@ def test_a_manifest_cannot_name_files_elsewhere(mpcc: Mpcc, own_bundle: Path, im
 
 def test_a_folder_that_is_no_bundle(mpcc: Mpcc, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    refused(mpcc("run", "photos"), tmp_path, {"photos"}, "--input")
+    refused(mpcc("run", "photos"), tmp_path, {"photos"}, "photos", "manifest.json")
     refused(mpcc("count", "photos"), tmp_path, {"photos"}, "photos", "manifest.json", "mpcc optimize")
 
 

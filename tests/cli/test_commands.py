@@ -39,9 +39,12 @@ def test_help_has_the_commands_and_examples(mpcc: Mpcc) -> None:
 def test_the_version_and_python_dash_m(mpcc: Mpcc) -> None:
     from importlib.metadata import version
 
-    assert mpcc("--version").out == f"mpcc {version('mpcc')}\n"
+    from mpcc.runtime.native import library
+
+    lines = mpcc("--version").out.splitlines()
+    assert lines == [f"mpcc {version('mpcc')}", f"spline gates: {library.description()}"]
     done = subprocess.run([sys.executable, "-m", "mpcc", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"mpcc {version('mpcc')}\n"
+    assert done.stdout.splitlines() == lines
 
 
 def test_optimize_as_json(mpcc: Mpcc, model: Path, calibration: Path, tmp_path: Path) -> None:
@@ -56,9 +59,9 @@ def test_optimize_as_json(mpcc: Mpcc, model: Path, calibration: Path, tmp_path: 
 
 def test_optimize_prints_before_and_after(mpcc: Mpcc, model: Path, calibration: Path) -> None:
     answer = mpcc("optimize", model, "--calibration", calibration)
-    for word in ("act.relu", "11 -> 6", "largest", "Who can see what", "dealer", "Bundle: tiny.mpcc", "mpcc run"):
+    for word in ("relu 1", "11 -> 6", "same top-1", "Who can see what", "dealer", "Written: tiny.mpcc", "mpcc run"):
         assert word in answer.out
-    assert "SYNTHETIC" not in answer.out
+    assert "Accuracy unknown" not in answer.out
 
 
 def test_optimize_compiles_a_given_plan(mpcc: Mpcc, model: Path, bundle: Path, tmp_path: Path) -> None:
@@ -165,7 +168,6 @@ def test_run_says_what_the_insecure_dealer_means(mpcc: Mpcc, bundle: Path, image
     assert "insecure dealer" in answer.err and "NOT PRIVATE" in answer.out and "every mask" in answer.out
 
 
-@pytest.mark.slow
 def test_verify(mpcc: Mpcc, bundle: Path, calibration: Path) -> None:
     """Four differences, a row for each site; exit 1 when --tolerance is exceeded."""
     answer = mpcc("verify", bundle, "--calibration", calibration, "--count", "2", "--json")
@@ -177,7 +179,7 @@ def test_verify(mpcc: Mpcc, bundle: Path, calibration: Path) -> None:
     assert [one["site"] for one in document["sites"]] == ["act.relu"] and document["sites"][0]["own"] == 0
     assert document["sites"][0]["fixed"] < 1e-3 and document["trusted"] and document["outside"] == []
     printed = mpcc("verify", bundle, "--count", "1", "--ranges")
-    assert "Where errors enter" in printed.out and "SYNTHETIC" in printed.err + printed.out
+    assert "Where errors enter" in printed.out and "synthetic" in printed.err + printed.out
     failed = mpcc("verify", bundle, "--calibration", calibration, "--count", "1", "--tolerance", "1e-9")
     assert failed.code == 1 and "largest difference" in failed.err
 
@@ -239,3 +241,16 @@ def test_keys(mpcc: Mpcc, tmp_path: Path) -> None:
         Identity(place / "certificate.pem", place / "key.pem", place / "authority.pem").context(server=True)
     again = mpcc("keys", "keys")
     assert again.code == 2 and "never overwritten" in again.err
+
+
+@pytest.mark.slow
+def test_outputs_that_are_not_to_be_trusted_are_a_failure(mpcc: Mpcc, tmp_path: Path) -> None:
+    """A model whose approximation holds on a range, and inputs ten times as large as those of calibration."""
+    text = "import torch\ndef make():\n    torch.manual_seed(0)\n    return torch.nn.Sequential(torch.nn.Linear(4, 8), "
+    (tmp_path / "mine.py").write_text(f"{text}torch.nn.LayerNorm(8), torch.nn.Linear(8, 3)), (torch.zeros(1, 4),)\n")
+    inputs = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    np.save(tmp_path / "inputs.npy", inputs)
+    np.save(tmp_path / "large.npy", 10 * inputs)
+    assert mpcc("optimize", "mine.py:make", "--calibration", "inputs.npy").code == 0
+    answer = mpcc("verify", "make.mpcc", "--calibration", "large.npy", "--count", "1")
+    assert answer.code == 1 and "NOT TRUSTWORTHY" in answer.err and "not to be trusted" in answer.err

@@ -55,7 +55,7 @@ def test_a_picture_is_written(mpcc: Mpcc, model: Path, tmp_path: Path, suffix: s
     ("options", "said"),
     [
         (("-o", "cost.txt"), "unsupported image format '.txt'"),
-        (("-o", "absent/cost.png"), "no such folder"),
+        (("-o", "absent/cost.png"), "No such folder"),
         (("--symbolic", "-o", "cost.png"), "--picture cannot be combined with --symbolic"),
         (("--network", "lan,20ms"), "invalid network '20ms'"),
         (("--network", "lan,"), "invalid network"),

@@ -65,6 +65,16 @@ def mixed(x: Any, w: Any, b: Any) -> Any:
     return mpc.add(mpc.mul(gate, y), mpc.polynomial(y, (0.1, 0.5, 0.25)))
 
 
+PARABOLAS = tuple((place**2, 2 * place, 1.0) for place in range(-8, 8))
+"""x^2 by pieces that agree wherever both hold, so that a run's choice among them makes no difference."""
+
+
+def waved(x: Any, w: Any, b: Any) -> Any:
+    """The square of a linear layer by a spline gate, and a product with it."""
+    y = mpc.linear(x, w, b)
+    return mpc.mul(mpc.curve(y, -8.0, 1.0, PARABOLAS), y)
+
+
 def weights(seed: int = 1) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {"w": torch.randn(8, 16, generator=generator) / 4, "b": torch.randn(8, generator=generator)}
@@ -80,12 +90,14 @@ def program(name: str) -> Program:
             return build(lambda x: mpc.relu(x))
         case "polynomial":
             return build(lambda x: mpc.polynomial(x, (1.0, 0.5, 0.25, 0.1, 0.03)))
+        case "curve":
+            return build(waved, **weights())
         case "mixed":
             return build(mixed, **weights())
     raise KeyError(name)
 
 
-NAMES = ("local", "linear", "relu", "polynomial", "mixed")
+NAMES = ("local", "linear", "relu", "polynomial", "curve", "mixed")
 
 
 def sockets() -> tuple[socket.socket, socket.socket]:

@@ -253,7 +253,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a scale that overflows": (lambda: argument("input", 1, 1e300), "is not a scale"),
     "a shift beyond the ring": (lambda: argument("power_sum", 1, 64), "64 is not between 0 and 63"),
     "a shift beyond the opening": (lambda: argument("power_sum", 1, 63), "a shift of 63 bits in a ring of"),
-    "half a byte": (lambda: argument("open", 1, 12), "12 is not a multiple of 8"),
+    "a ring without a half": (lambda: argument("open", 1, 2), "2 is not between 3 and 64"),
     "a negative size": (lambda: argument("input", 2, [-1, 5, 16]), "-1 is not between 1"),
     "a huge size": (lambda: argument("input", 2, [2**20, 2**20]), "more than 1073741824 elements"),
     "a wrong shape": (lambda: argument("weight", 2, [8, 17]), "do not broadcast"),
@@ -263,9 +263,9 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "an output that is no output": (lambda: document() | {"outputs": [["open_", 1.0]]}, "not a revealed value"),
     "no output": (lambda: document() | {"outputs": []}, "fewer than 1"),
     "an impossible failure": (lambda: document() | {"failures": [["l", 1, 1.5]]}, "1.5 is not a finite number between 0 and 1"),
-    "an earlier format": (lambda: document() | {"version": 1}, "earlier mpcc .format 1.*\n.*mpcc optimize"),
-    "a later format": (lambda: document() | {"version": 3}, "not a program of format 2"),
-    "no document": (lambda: [], "not a program of format 2"),
+    "an earlier format": (lambda: document() | {"version": 2}, "earlier mpcc .format 2.*\n.*mpcc optimize"),
+    "a later format": (lambda: document() | {"version": 4}, "not a program of format 3"),
+    "no document": (lambda: [], "not a program of format 3"),
 }
 
 
@@ -279,10 +279,10 @@ def test_what_is_refused_is_named(what: str) -> None:
 TEXTS: dict[str, tuple[str | bytes, str]] = {
     "nested": ("[" * 100_000 + "]" * 100_000, "too deep"),
     "nested objects": ('{"a":' * 100_000 + "1" + "}" * 100_000, "too deep"),
-    "not UTF-8": (b'{"version": 2, "\xff": 1}', "utf-8"),
-    "a huge integer": ('{"version": 2, "online": ' + "9" * 10_000 + "}", "damaged"),
-    "NaN": ('{"version": 2, "outputs": [["r", NaN]]}', "NaN is not a finite number"),
-    "a key twice": ('{"version": 2, "version": 2}', "a key stands twice"),
+    "not UTF-8": (b'{"version": 3, "\xff": 1}', "utf-8"),
+    "a huge integer": ('{"version": 3, "online": ' + "9" * 10_000 + "}", "damaged"),
+    "NaN": ('{"version": 3, "outputs": [["r", NaN]]}', "NaN is not a finite number"),
+    "a key twice": ('{"version": 3, "version": 3}', "a key stands twice"),
     "nothing": ("", "damaged"),
     "half": (text_of("local")[:500], "damaged"),
 }

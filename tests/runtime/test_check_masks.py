@@ -10,12 +10,12 @@ import pytest
 from torch import fx
 
 from mpcc.errors import SecurityError
-from mpcc.ir import dealer, online
+from mpcc.ir import curve, dealer, mpc, online
 from mpcc.ir.info import annotate, info_of
 from mpcc.program.check import check_masks
 from mpcc.program.program import Program
 from mpcc.runtime.session.session import Session
-from tests.models.programs import NAMES, program
+from tests.models.programs import NAMES, PARABOLAS, build, program
 
 
 def first(made: Program, target: Any, nth: int = 0) -> fx.Node:
@@ -110,6 +110,76 @@ def taken_off(made: Program) -> Program:
     node.meta.update(opened.meta)
     opened.update_arg(0, node)
     return made
+
+
+def of_another_opening(made: Program) -> Program:
+    """A gate of one opening with the tree of another."""
+    gates = [n for n in made.online.graph.nodes if n.target is curve.curve]
+    gates[0].update_arg(2, gates[1].args[2])
+    gates[0].update_arg(1, gates[1].args[1])
+    return made
+
+
+def used_twice(made: Program) -> Program:
+    """A tree that two gates use: the difference of their openings is that of their values."""
+    gates = [n for n in made.online.graph.nodes if n.target is curve.curve]
+    with made.online.graph.inserting_after(gates[0]):
+        node = made.online.graph.call_function(curve.curve, gates[0].args)
+    node.meta.update(gates[0].meta)
+    return made
+
+
+def tree(made: Program) -> fx.Node:
+    return next(n for n in made.dealer.graph.nodes if n.target is dealer.tree)
+
+
+def elsewhere(made: Program) -> Program:
+    """A tree whose point is that of a mask that hides another value."""
+    masks = [n for n in made.dealer.graph.nodes if n.target is dealer.mask]
+    point = tree(made).args[2]
+    assert isinstance(point, fx.Node)
+    point.update_arg(0, next(m for m in masks if m is not point.args[0] and m.meta["val"].shape == point.meta["val"].shape))
+    return made
+
+
+def of_other_bits(made: Program) -> Program:
+    """A point of other bits of the mask."""
+    point = tree(made).args[2]
+    assert isinstance(point, fx.Node)
+    point.update_arg(2, point.args[2] - 1)  # type: ignore[operator]
+    return made
+
+
+def narrow(made: Program) -> Program:
+    """An opening of fewer bits than the gate looks at: a mask of the rest is not drawn."""
+    c = first(made, curve.curve).args[0]
+    while isinstance(c, fx.Node) and c.target is not online.open_:
+        c = c.args[0]
+    assert isinstance(c, fx.Node)
+    c.update_arg(1, 8)
+    return made
+
+
+def with_keys_of_another(made: Program) -> Program:
+    """Two trees under the same AES keys."""
+    trees = [n for n in made.dealer.graph.nodes if n.target is dealer.tree]
+    trees[0].update_arg(1, trees[1].args[1])
+    return made
+
+
+def two_gates(x: Any) -> Any:
+    return mpc.mul(*(mpc.curve(mpc.add(x, shift), -8.0, 1.0, PARABOLAS) for shift in (0.5, -0.5)))
+
+
+GATES = [of_another_opening, used_twice, elsewhere, of_other_bits, narrow, with_keys_of_another]
+
+
+@pytest.mark.parametrize("damage", GATES)
+def test_a_broken_gate_is_caught(damage: Callable[[Program], Program]) -> None:
+    made = build(two_gates)
+    check_masks(made)
+    with pytest.raises(SecurityError, match="tree|opening|gate"):
+        check_masks(damage(made))
 
 
 @pytest.mark.parametrize("name", NAMES)

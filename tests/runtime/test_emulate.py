@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from mpcc.ir import dealer, mpc, online
-from mpcc.ir.limbs import Fixed, matmul
-from mpcc.ir.ring import bilinear, unpack, words
+from mpcc.ir.ring import unpack, words
 from mpcc.program import Program
 from mpcc.program.check import check_masks
 from mpcc.runtime.engine.emulate import Emulator, _leaf
@@ -64,34 +63,6 @@ def test_a_comparison_is_the_one_over_the_dealers_tables(magnitude: int) -> None
     assert torch.equal(unpack(bits, count), _leaf(c, threshold, low, tables, sign))
 
 
-@pytest.mark.parametrize("kind", ["linear", "matmul", "rmatmul"])
-@pytest.mark.parametrize("bits", [3, 20, 31, 45, 62])
-def test_a_product_by_way_of_float64_is_exact(kind: str, bits: int) -> None:
-    """Modulo 2^64, for weights of any size; large ones go the slow way."""
-    generator = torch.Generator().manual_seed(bits)
-
-    def drawn(size: int, *shape: int) -> Tensor:
-        return torch.randint(-(2**size), 2**size, shape, generator=generator)
-
-    weight = drawn(bits, 48, 33) if kind != "matmul" else drawn(bits, 33, 48)
-    x = drawn(62, 4, 33, 7) if kind == "rmatmul" else drawn(62, 4, 7, 33)
-    x = x * 3  # also beyond half of the ring
-    assert torch.equal(Fixed(weight).product(kind, x), bilinear(kind, x, weight))
-
-
-@pytest.mark.parametrize("sizes", [(8, 9), (20, 50), (30, 12), (45, 45), (62, 62)])
-def test_a_product_of_two_values_is_exact_whatever_their_size(sizes: tuple[int, int]) -> None:
-    """Of one call, and of many at once, of which one operand may be the same for all and of lower rank."""
-    generator = torch.Generator().manual_seed(sum(sizes))
-    x, y = (torch.randint(-(2**bits), 2**bits, shape, generator=generator)
-            for bits, shape in zip(sizes, ((5, 2, 3, 9), (5, 1, 9, 4)), strict=True))  # fmt: skip
-    assert torch.equal(matmul(x, y), torch.matmul(x, y))
-    assert torch.equal(torch.func.vmap(matmul)(x, y), torch.matmul(x, y))
-    assert torch.equal(torch.func.vmap(matmul, in_dims=(0, None))(x, y[0, 0]), torch.matmul(x, y[0, 0]))
-    ranks = torch.func.vmap(matmul)(x, y[:, 0])
-    assert torch.equal(ranks, torch.stack([torch.matmul(a, b) for a, b in zip(x, y[:, 0], strict=True)]))
-
-
 def test_sums_are_joined_and_the_integers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two thresholds, of which each selects x and x^2 twice; one of the sums is read twice, so it stays."""
 
@@ -111,11 +82,6 @@ def test_sums_are_joined_and_the_integers_stay(monkeypatch: pytest.MonkeyPatch) 
     steps = [sum(map(len, one.steps.segments)) for one in (joined, plain)]
     assert steps[0] < steps[1]
     assert torch.equal(joined.calls(images)[0], plain.calls(images)[0])
-
-
-def test_an_empty_product_is_zero() -> None:
-    x, y = torch.ones((2, 0), dtype=torch.int64), torch.ones((0, 3), dtype=torch.int64)
-    assert torch.equal(matmul(x, y), torch.zeros((2, 3), dtype=torch.int64))
 
 
 @pytest.mark.parametrize("name", NAMES)

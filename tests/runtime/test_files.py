@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from mpcc.errors import BundleError, MpccError, PartyError, SecurityError, UsageError
+from mpcc.ir import dealer
 from mpcc.runtime.dealer import files, used
 from mpcc.runtime.dealer.files import FromFile, deal_to_files
 from mpcc.runtime.engine.emulate import Emulator
@@ -54,6 +55,22 @@ def test_no_dealer_is_needed_later(made: dict[str, Path]) -> None:
     assert all(path.stat().st_mode & 0o77 == 0 for path in made.values())
     size = made["client"].stat().st_size
     assert 0 < size - COUNT * program("mixed").cost.dealer_bytes - program("mixed").cost.setup_dealer_bytes < 500
+
+
+def test_what_both_parties_get_is_in_both_files(tmp_path: Path) -> None:
+    """Keys of trees: the same in both files, each block with its tag."""
+    made = program("curve")
+    paths = deal_to_files(made, "v1", tmp_path, COUNT)
+    found = []
+    for party, role in enumerate(("server", "client")):
+        material = FromFile(made, party, paths[role], "v1")
+        material.setup()
+        found.append([material.inference(number) for number in range(COUNT)])
+        material.close()
+    sources = {node.name: node.target for node in made.dealer.graph.nodes}
+    keys = [share for share, source in made.correlations if sources[source] is dealer.tree]
+    assert keys and all(torch.equal(a[key], b[key]) for a, b in zip(*found, strict=True) for key in keys)
+    assert not torch.equal(found[0][0][keys[0]], found[0][1][keys[0]])
 
 
 def test_a_second_use_is_refused(made: dict[str, Path]) -> None:

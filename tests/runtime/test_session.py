@@ -62,7 +62,7 @@ def test_measured_cost_is_the_stated_one_and_weights_stay_with_the_server() -> N
             x = torch.randn(SHAPE)
             outcome = session.run(x)
             assert (outcome.rounds, outcome.bytes) == (made.cost.rounds, made.cost.bytes)
-            assert outcome.offline_bytes == made.cost.dealer_bytes
+            assert outcome.offline_bytes == made.cost.dealer_bytes + made.cost.ahead_bytes
             assert (outcome.outputs[0] - emulate(x)[0]).abs().max() < 0.01
         with pytest.raises(ShapeError):
             session.run(torch.zeros(3))

@@ -82,7 +82,7 @@ def test_three_roles_over_tls(keys: Path, insecure: bool) -> None:
     for outcome, (x,), report in zip(outcomes, inputs, reports, strict=True):
         assert isinstance(outcome, Outcome)
         assert (outcome.rounds, outcome.bytes) == (made.cost.rounds, made.cost.bytes) == (report.rounds, report.bytes)
-        assert outcome.offline_bytes == made.cost.dealer_bytes
+        assert outcome.offline_bytes == made.cost.dealer_bytes + made.cost.ahead_bytes
         assert (outcome.outputs[0] - emulate(x)[0]).abs().max() < 0.01
     assert trio.ended["server"] == []
 

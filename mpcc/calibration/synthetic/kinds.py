@@ -82,7 +82,7 @@ def _kind(
 ) -> Kind:
     value: Tensor = node.meta["val"]
     shape, dtype = tuple(value.shape), value.dtype
-    if dtype == torch.bool or (any(word in node.name.lower() for word in MASKS) and len(shape) <= 3):
+    if dtype == torch.bool or node.meta.get("bit") or (any(word in node.name.lower() for word in MASKS) and len(shape) <= 3):
         return Kind(node.name, "mask", shape, dtype, 0.0, 1.0, "a mask")
     placed = _picture(shape, dtype)
     if placed is not None:

@@ -33,6 +33,8 @@ class Synthetic:
     columns: tuple[Tensor, ...]
     judge: tuple[Tensor, ...]
     inverted: int
+    through: Callable[..., Call] | None = None
+    """What the client computes of a call before anything is private; the calls are then its results."""
 
     def calls(self, gain: float = 1.0) -> list[Call]:
         """One tuple a call; floats that are no mask are `gain` times as large."""
@@ -40,7 +42,7 @@ class Synthetic:
             column * gain if column.is_floating_point() and kind.kind != "mask" else column
             for kind, column in zip(self.kinds, self.columns, strict=True)
         ]
-        return list(zip(*scaled, strict=True))
+        return self._behind(scaled)
 
     @property
     def scalable(self) -> bool:
@@ -49,7 +51,11 @@ class Synthetic:
 
     def judging(self) -> list[Call]:
         """The judge's calls."""
-        return list(zip(*self.judge, strict=True))
+        return self._behind(self.judge)
+
+    def _behind(self, columns: Sequence[Tensor]) -> list[Call]:
+        calls = list(zip(*columns, strict=True))
+        return calls if self.through is None else [self.through(*call) for call in calls]
 
     @property
     def source(self) -> str:

@@ -22,6 +22,7 @@ from mpcc.ir.nn import describe, name_sites, verify
 from ..raising import raise_patterns
 from .batch_norm import fold_batch_norms
 from .builder import Builder, has_complex
+from .number_kinds import mark
 from .rules import RULES
 from .rules.complexes import rewrite_complex
 from .values import Constant
@@ -100,7 +101,8 @@ def _refuse_nan(graph: fx.Graph) -> None:
 
 
 def _input(builder: Builder, node: fx.Node) -> Any:
-    """A placeholder. Whole numbers that the model only turns into floats (bytes of an image) are floats from the start."""
+    """A placeholder. Truth values are 0 and 1; whole numbers that the model only turns into floats (bytes of an image), or
+    compares, are floats from the start."""
     value = node.meta.get("val")
     if not isinstance(value, torch.Tensor):
         return value
@@ -110,5 +112,8 @@ def _input(builder: Builder, node: fx.Node) -> Any:
             where=f"input {node.name}",
             hint=f"Give static shapes: capture(model, input_shapes={{{node.name!r}: (1, 3, 224, 224)}})",
         )
-    dtype = torch.float32 if value.dtype.is_floating_point or becomes_float(node) else value.dtype
-    return builder.placeholder(node.name, torch.empty(value.shape, dtype=dtype, device="meta"))
+    floats = value.dtype.is_floating_point or value.dtype == torch.bool or becomes_float(node)
+    dtype = torch.float32 if floats else value.dtype
+    made = builder.placeholder(node.name, torch.empty(value.shape, dtype=dtype, device="meta"))
+    mark(made, value)
+    return made

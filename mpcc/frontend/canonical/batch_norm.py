@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from mpcc.ir.names import register, replace_tensor
-from mpcc.ir.nn import attribute, meta_tensor
+from mpcc.ir.nn import MADE_OF, attribute, meta_tensor
 
 from .rules.norms import BATCH_NORM
 
@@ -46,6 +46,12 @@ def _fold(root: torch.nn.Module, graph: fx.Graph, scale: fx.Node, shift: fx.Node
         with graph.inserting_before(product):
             bias = graph.create_node("get_attr", made)
         bias.meta.update(val=meta_tensor(_single(shifted)), layer=product.meta["layer"], made_by=())
+        bias.meta[MADE_OF] = frozenset()
+    made_of = [node.meta.get(MADE_OF) for node in (weight, bias, scale.args[1], shift.args[1]) if isinstance(node, fx.Node)]
+    together: frozenset[str] | None = frozenset()
+    for names in made_of:
+        together = None if together is None or names is None else together | names
+    weight.meta[MADE_OF] = bias.meta[MADE_OF] = together
     product.args = (product.args[0], weight, bias, *product.args[3:])
     shift.replace_all_uses_with(product)
 

@@ -15,9 +15,10 @@ from torch import fx
 
 from mpcc.errors import CaptureError
 from mpcc.ir.names import identifier, register
-from mpcc.ir.nn import OPERATORS, meta_tensor
+from mpcc.ir.nn import MADE_OF, OPERATORS, meta_tensor
 
-from .values import Complex, Constant, Decline, Operand, Rule, Value, known, leaves, plain, shape
+from .number_kinds import WHOLE, whole_tensor
+from .values import Complex, Constant, Decline, Operand, Rule, Value, known, leaves, plain, shape, sources_of
 
 aten = torch.ops.aten
 
@@ -88,6 +89,7 @@ class Builder:
         )
         if same and not written:
             return sources[0]
+        made_of = sources_of(*sources)
         lazy, assumed = bool(trainable) and name in VIEWS and not written, any(source.assumed for source in sources)
 
         def wrap(item: Any, place: tuple[int, ...]) -> Any:
@@ -96,7 +98,7 @@ class Builder:
             if not isinstance(item, torch.Tensor):
                 return item
             trains = bool(trainable) and item.is_floating_point()
-            made = Constant(item, stem=stem, trainable=trains, written=written, assumed=assumed)
+            made = Constant(item, stem=stem, trainable=trains, written=written, assumed=assumed, made_of=made_of)
             if lazy:
                 made.rebuild = lambda: self._rebuild(target, args, kwargs, place)
             return made
@@ -171,6 +173,9 @@ class Builder:
         name = register(self.root, name, tensor, trainable=constant.trainable)
         node = self.graph.create_node("get_attr", name)
         node.meta.update(val=meta_tensor(tensor), layer=self.layer, made_by=())
+        node.meta[MADE_OF] = constant.sources
+        if not constant.trainable and constant.name is None and whole_tensor(tensor):
+            node.meta[WHOLE] = True
         if constant.name is not None:
             self._attributes[constant.name] = node
         return node
@@ -242,7 +247,7 @@ def _floating(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _floating(item) for key, item in value.items()}
     if isinstance(value, Constant) and not value.value.is_floating_point():
-        return Constant(value.value.float(), stem=value.stem)
+        return value.became(value.value.float())
     return value
 
 

@@ -32,7 +32,7 @@ def flex_attention(b: Builder, run: Run, args: tuple[Any, ...]) -> list[Any]:
     scores = run(score_graph, [scores, *places, *score_buffers])
     allowed = run(blocks[-1], [*places, *mask_buffers])
     if not (isinstance(allowed, Constant) and bool(allowed.value.all())):
-        scores = b.add(scores, additive(allowed))
+        scores = b.add(scores, additive(b, allowed))
     return [b.matmul(b.do(aten.softmax.int, scores, -1), value), None, None]
 
 

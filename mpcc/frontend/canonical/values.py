@@ -18,6 +18,7 @@ class Constant:
     gets; `rebuild` makes its node from views of a parameter, so that the parameter itself stays trainable and keeps its
     checkpoint name. The memory of a `written` one is changed by in-place operators: it has no name and no node to keep.
     An `assumed` one answers a question about NaN or infinity, which fixed point has not: it is never an output.
+    `made_of` are the parameters and buffers that a nameless one was computed from; None where nobody kept track.
     """
 
     value: torch.Tensor
@@ -27,6 +28,22 @@ class Constant:
     rebuild: Callable[[], fx.Node] | None = None
     written: bool = False
     assumed: bool = False
+    made_of: frozenset[str] | None = None
+
+    @property
+    def sources(self) -> frozenset[str] | None:
+        """The parameters and buffers whose values are in this one."""
+        return frozenset({self.name}) if self.name is not None else self.made_of
+
+    def became(self, value: torch.Tensor, *, trainable: bool = False, written: bool = False) -> Constant:
+        """A nameless constant that was computed from this one alone."""
+        return Constant(value, stem=self.stem, trainable=trainable, written=written, made_of=self.sources)
+
+
+def sources_of(*constants: Constant | None) -> frozenset[str] | None:
+    """What values computed from these constants are made of; None where that of one is unknown."""
+    found = [constant.sources for constant in constants if constant is not None]
+    return None if None in found else frozenset().union(*(one for one in found if one is not None))
 
 
 class Complex(tuple[Any, ...]):

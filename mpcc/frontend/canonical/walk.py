@@ -21,6 +21,7 @@ from mpcc.ir.nn import OPERATORS, attribute, describe
 from .builder import Builder, operator_name
 from .flex import flex_attention
 from .mutation import CHECKS, NeedsFunctional, conflicts, functional_of, is_mutation, written_memory
+from .number_kinds import mark
 from .values import Constant, Value, known, leaves
 
 
@@ -54,7 +55,7 @@ class Walk:
         if self.is_nested:
             raise NeedsFunctional(node)
         if isinstance(value, Constant):
-            return Constant(value.value.clone(), stem=value.stem, trainable=value.trainable, written=True)
+            return value.became(value.value.clone(), trainable=value.trainable, written=True)
         return value
 
     def lookup(self, argument: Any) -> Any:
@@ -96,7 +97,9 @@ class Walk:
         if operator_name(node.target).startswith(CHECKS):
             return None
         if node.target is operator.getitem:
-            return self.item(args[0], args[1])
+            item = self.item(args[0], args[1])
+            mark(item, node.meta.get("val"))
+            return item
         if is_mutation(node.target):
             return self.mutate(node, args, kwargs)
         return self.call(node, args, kwargs)
@@ -108,6 +111,7 @@ class Walk:
             return self.builder.compute(node.target, args, kwargs, written=True)
         made = self.builder.do(node.target, *args, **kwargs)
         seen = node.meta.get("val")
+        mark(made, seen)
         if isinstance(made, fx.Node) and made.target not in OPERATORS and isinstance(seen, torch.Tensor):
             made.meta["val"] = torch.empty(seen.shape, dtype=seen.dtype, device="meta")  # torch may know no shape of it
         return made

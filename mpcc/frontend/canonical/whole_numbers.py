@@ -16,6 +16,8 @@ CASTS = {"to", "_to_copy", "type_as"}
 # Their float forms give the same number; those of small whole numbers would wrap around instead.
 ARITHMETIC = {"add", "sub", "mul", "rsub", "neg", "add_", "sub_", "mul_"}
 QUOTIENTS = {"div", "true_divide", "div_"}
+COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge", "logical_not", "where", "masked_fill"}
+"""What gives truth values of whole numbers, or takes them for such: the rules compare floats instead."""
 LARGE = (torch.int32, torch.int64)
 """Types in which no model wraps around on purpose."""
 
@@ -41,6 +43,8 @@ def _user(user: fx.Node, node: fx.Node) -> tuple[bool, bool]:
     name = operator_name(user.target) if user.op == "call_function" else ""
     value = user.meta.get("val")
     if name.startswith(CHECKS):
+        return True, False
+    if name in COMPARISONS or (name in CASTS and isinstance(value, torch.Tensor) and value.dtype == torch.bool):
         return True, False
     if name in CASTS or name in QUOTIENTS or name in ARITHMETIC:
         if isinstance(value, torch.Tensor) and value.dtype.is_floating_point:

@@ -18,8 +18,9 @@ from onnx import ModelProto
 from torch import fx
 
 from ..limits import DEFAULT, Limits
-from .check import check, check_sizes
+from .check import OLDEST, check, check_sizes, versions
 from .importer import Importer
+from .modernise import modernised
 from .order import sort_nodes
 from .quantised import check_quantised
 from .read import read
@@ -54,6 +55,8 @@ def import_graph(
     """The graph of the file as it stands, in ATen operators, before it is brought to canonical ones."""
     model = read(source)
     weights = check_sizes(model, limits)
+    if versions(model.proto).get("", OLDEST) < OLDEST:
+        model = modernised(model, source)
     if model.proto.functions:  # older dynamo exports: every module is a function
         model.proto = onnx.inliner.inline_local_functions(model.proto)
     sort_nodes(model.proto.graph)

@@ -11,13 +11,14 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from mpcc.errors import ModelFileError, UnsupportedOperator
 
 from ..limits import HINT, Limits
+from .bodies import has_body
 from .names import own_layer
 from .op import describe
 from .operators import domain_of, unknown
 from .read import Model, bytes_of, is_external, tensors_of
 
-# Opsets of the standard domain. Before 7, broadcasting was not numpy's. What newer ones add to an operator of the table is
-# used, or refused by its name (attributes.py) or its number of inputs.
+# Opsets of the standard domain. Before 7, broadcasting was not numpy's: modernise.py converts. What newer ones add to an
+# operator of the table is used, or refused by its name (attributes.py) or its number of inputs.
 OLDEST, NEWEST = 7, 28
 CPU_LAYOUT = "com.microsoft.nchwc"
 
@@ -97,6 +98,8 @@ def check_operators(nodes: list[NodeProto], opsets: dict[str, int], where: str) 
     """Raise UnsupportedOperator that lists every operator that is missing, with an example of each."""
     missing: dict[tuple[str, str], list[NodeProto]] = {}
     for node in unknown(nodes):
+        if has_body(node, opsets.get(domain_of(node), 1)):
+            continue
         missing.setdefault((node.domain, node.op_type), []).append(node)
     if not missing:
         return

@@ -12,10 +12,11 @@ import torch
 from onnx import GraphProto, NodeProto, TensorProto
 from torch import fx
 
-from mpcc.errors import CaptureError, ModelFileError, MpccError
+from mpcc.errors import CaptureError, ModelFileError, MpccError, UnsupportedOperator
 
 from ..limits import DEFAULT, HINT, Limits
 from .attributes import refuse_unasked
+from .bodies import body_of, has_body
 from .check import check_operators, versions
 from .names import is_checkpoint_name, layers, own_layer, parameter_name
 from .numbers import written_down
@@ -100,6 +101,10 @@ class Importer:
             raise ModelFileError(what, where=describe(node, self.recorder.layer), hint=HINT)
         inputs = [scope.find(name, self.weight) if name else None for name in node.input]
         key = (domain_of(node), node.op_type)
+        version = self.opsets.get(key[0], 1)
+        if key not in OPERATORS:
+            self.run_body(node, version, inputs, scope)
+            return
         if key == ("", "Identity"):
             scope.values[node.output[0]] = self.named(node, inputs[0])
             return
@@ -122,12 +127,29 @@ class Importer:
         def stored_type(place: int) -> int:
             return scope.stored_type(node.input[place])
 
-        version = self.opsets.get(key[0], 1)
         op = Op(node, version, self.recorder, read_constant, run_branch, make_weight, stored_type, self.nodes_left)
-        result = self.apply(op, OPERATORS[key], inputs)
-        refuse_unasked(op)
+        try:
+            result = self.apply(op, OPERATORS[key], inputs)
+            refuse_unasked(op)
+        except UnsupportedOperator:
+            if not has_body(node, version):
+                raise
+            self.run_body(node, version, inputs, scope)
+            return
         outputs = result if isinstance(result, tuple) and key not in LISTS else (result,)
         scope.values.update({name: value for name, value in zip(node.output, outputs, strict=False) if name})
+
+    def run_body(self, node: NodeProto, version: int, inputs: Sequence[Any], scope: Scope) -> None:
+        """A node by ONNX's own definition of its operator."""
+        body = body_of(node, version, inputs)
+        assert body is not None, node.op_type  # `check_operators` has refused the others
+        outside, layer = self.opsets, self.recorder.layer
+        self.opsets = {**outside, **body.opsets}
+        check_operators(list(body.graph.node), self.opsets, self.model.name)
+        values = dict(zip(body.inputs, [*inputs, *[None] * len(body.inputs)], strict=False))
+        results = self.run_nodes(body.graph, values, None, [layer] * len(body.graph.node))
+        self.opsets, self.recorder.layer = outside, layer
+        scope.values.update(zip([name for name in node.output if name], results, strict=True))
 
     def apply(self, op: Op, handler: Any, inputs: Sequence[Any]) -> Any:
         try:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Interpreter, Node
 
-from mpcc.cost.uses import primitive_name, uses
+from mpcc.cost.use import primitive_name, uses
 from mpcc.errors import RangeError, UnsupportedOperator
 from mpcc.ir import nn, nonnegative
 

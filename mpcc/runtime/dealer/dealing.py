@@ -1,14 +1,15 @@
 """How correlated randomness gets from the dealer to the parties, ahead of the input.
 
 The dealer draws three seeds per session: one for each party, one that neither may know. It sends each party its own and
-streams to party 1 what is derived from masks: once for the set-up, then inference by inference, each number once, in
-ascending order. It learns nothing: it sees seeds and masks only.
+streams to party 1 what is derived from masks, and to both the keys of trees: once for the set-up, then inference by inference,
+each number once, in ascending order. It learns nothing: it sees seeds and masks only.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -63,11 +64,11 @@ class Chunk:
         return math.prod(self.shape)
 
 
-def frames(recipe: Recipe, setup: bool) -> list[list[Chunk]]:
-    """How the correlations that are sent are grouped into messages; both ends derive the same grouping."""
+def frames(recipe: Recipe, setup: bool, party: int) -> list[list[Chunk]]:
+    """How the correlations that are sent to a party are grouped into messages; both ends derive the same grouping."""
     groups: list[list[Chunk]] = []
     filled = FRAME_WORDS
-    for name, source, _ in recipe.travelling(setup):
+    for name, source, _ in recipe.travelling(setup, party):
         chunk = Chunk(name, tuple(source.meta["val"].shape))
         if filled >= FRAME_WORDS:
             groups.append([])
@@ -77,15 +78,48 @@ def frames(recipe: Recipe, setup: bool) -> list[list[Chunk]]:
     return groups
 
 
+Links = tuple["Link | dict[str, Tensor | None]", Link]
+"""Of party 0 and of party 1; where the dealer is party 0 itself, what keeps its values instead."""
+
+
 def send_dealt(
-    recipe: Recipe, link: Link, seeds: tuple[Seeds, Seeds], own: Seeds, number: int, *, setup: bool = False
+    recipe: Recipe, links: Links, seeds: tuple[Seeds, Seeds], own: Seeds, number: int, *, setup: bool = False
 ) -> None:
-    """Derive and send what party 1 needs for the set-up or for one inference."""
+    """Derive and send what the parties need for the set-up or for one inference."""
     phase = Phase.DEAL_SETUP if setup else Phase.DEAL
-    values = recipe.deal(seeds, own, setup)
-    for index, group in enumerate(frames(recipe, setup)):
-        parts = [next(values).reshape(-1) for _ in group]
-        link.send(Slot(phase, number, index), torch.cat(parts))
+    first, second = links
+    kept = first if isinstance(first, dict) else None
+    senders = [
+        _Sender(link, frames(recipe, setup, party), phase, number)
+        for party, link in enumerate((first, second))
+        if not isinstance(link, dict)
+    ]
+    common = {name for name, _, _ in recipe.travelling(setup, 0)}
+    for (name, _, _), value in zip(recipe.travelling(setup), recipe.deal(seeds, own, setup), strict=True):
+        for sender in senders:
+            sender.take(name, value)
+        if kept is not None and name in common:
+            kept[name] = value
+
+
+class _Sender:
+    """Collects the values of a party's messages, and sends each message when it is whole."""
+
+    def __init__(self, link: Link, groups: Sequence[Sequence[Chunk]], phase: Phase, number: int) -> None:
+        self.link, self.phase, self.number = link, phase, number
+        self.due = deque((index, [chunk.name for chunk in group]) for index, group in enumerate(groups))
+        self.parts: list[Tensor] = []
+
+    def take(self, name: str, value: Tensor) -> None:
+        """The next value, unless it is not for this party."""
+        if not self.due or self.due[0][1][len(self.parts)] != name:
+            return
+        self.parts.append(value.reshape(-1))
+        index, names = self.due[0]
+        if len(self.parts) == len(names):
+            self.link.send(Slot(self.phase, self.number, index), torch.cat(self.parts))
+            self.parts = []
+            self.due.popleft()
 
 
 @dataclass(frozen=True)
@@ -118,13 +152,14 @@ class Dealer:
         try:
             self.server.send(Slot(Phase.SEED), _as_words(self.seeds.server))
             self.client.send(Slot(Phase.SEED), _as_words(self.seeds.client))
-            send_dealt(self.recipe, self.client, *self.seeds.numbered(0), 0, setup=True)
+            links = self.server, self.client
+            send_dealt(self.recipe, links, *self.seeds.numbered(0), 0, setup=True)
             while True:
                 credit = Slot(Phase.CREDIT, self.next)
                 self.client.post(credit, empty(0))
                 self.client.receive(credit, forever=True)
                 start = time.perf_counter()
-                send_dealt(self.recipe, self.client, *self.seeds.numbered(self.next), self.next)
+                send_dealt(self.recipe, links, *self.seeds.numbered(self.next), self.next)
                 self.seconds = {self.next: time.perf_counter() - start}
                 self.next += 1
         except PeerLeft:
@@ -132,14 +167,14 @@ class Dealer:
 
 
 class FromDealer:
-    """Material from a dealer over `link`. Party 0 gets its seed only; party 1 asks `ahead` inferences ahead."""
+    """Material from a dealer over `link`. Party 0 gets its seed and what is common; party 1 asks, `ahead` inferences ahead."""
 
     def __init__(self, program: Program, party: int, link: Link, *, ahead: int = 1, credit: bool = True) -> None:
         self.recipe, self.party, self.link = Recipe(program), party, link
         self.ahead, self.credit = ahead, credit
         self.session: bytes | None = None
         self.replay_guard = ReplayGuard()
-        self.groups = {setup: frames(self.recipe, setup) if party == 1 else [] for setup in (True, False)}
+        self.groups = {setup: frames(self.recipe, setup, party) for setup in (True, False)}
         self._waiting: dict[int, list[Tensor]] = {}
         self._asked = 0
         self._seed = empty(SEED_BYTES // WORD)
@@ -170,12 +205,10 @@ class FromDealer:
             self._ask(number + 1 + self.ahead)
 
     def _ask(self, until: int) -> None:
-        if self.party == 0:
-            return
         while self._asked < until:
             number = self._asked
             self._waiting[number] = self._post(Phase.DEAL, number, setup=False)
-            if self.credit:
+            if self.credit and self.party == 1:
                 self.link.send(Slot(Phase.CREDIT, number), empty(0))
             self._asked += 1
 
@@ -209,13 +242,15 @@ class ServerDeals:
 
     def setup(self) -> dict[str, Tensor | None]:
         self.link.send(Slot(Phase.SEED), _as_words(self.seeds.client))
-        send_dealt(self.recipe, self.link, *self.seeds.numbered(0), 0, setup=True)
-        return self.recipe.expand(0, Seeds.of(self.seeds.server, 0), True)
+        shares = self.recipe.expand(0, Seeds.of(self.seeds.server, 0), True)
+        send_dealt(self.recipe, (shares, self.link), *self.seeds.numbered(0), 0, setup=True)
+        return shares
 
     def inference(self, number: int) -> dict[str, Tensor | None]:
         self.replay_guard.use(number)
-        send_dealt(self.recipe, self.link, *self.seeds.numbered(number), number)
-        return self.recipe.expand(0, Seeds.of(self.seeds.server, number), False)
+        shares = self.recipe.expand(0, Seeds.of(self.seeds.server, number), False)
+        send_dealt(self.recipe, (shares, self.link), *self.seeds.numbered(number), number)
+        return shares
 
     def finished(self, number: int) -> None:
         pass

@@ -4,7 +4,8 @@
 
     {"format": ..., "role": "client", "session": ..., "program": ..., "model": ..., "count": ...} newline
     seed (32 bytes), tag of the header (32 bytes)
-    blocks, each followed by its tag: the set-up, then inference 0, 1, ... (client only); 64-bit words, little-endian
+    blocks, each followed by its tag: the set-up, then inference 0, 1, ...; 64-bit words, little-endian (the server's file has
+    blocks only where a program has something that both parties get)
 
 Used once. Each file belongs to one program, one version of the model and one session, and serves `count` inferences.
 Before its first mask is used, the use is noted in the user's home (`used.py`) and the seed is erased from the file, both
@@ -59,11 +60,13 @@ def deal_to_files(program: Program, model_version: str, folder: Path, count: int
     common: Message = {"session": secrets.token_hex(16), "program": program.digest, "model": model_version, "count": count}
     made = {role: folder / f"{role}.material" for role in (SERVER, CLIENT)}
     with _written(folder, made) as files:
-        _Writer(files[SERVER], common | {"role": SERVER}, seeds.server)
-        link = _Writer(files[CLIENT], common | {"role": CLIENT}, seeds.client)
-        send_dealt(recipe, link, *seeds.numbered(0), 0, setup=True)
+        links = (
+            _Writer(files[SERVER], common | {"role": SERVER}, seeds.server),
+            _Writer(files[CLIENT], common | {"role": CLIENT}, seeds.client),
+        )
+        send_dealt(recipe, links, *seeds.numbered(0), 0, setup=True)
         for number in range(count):
-            send_dealt(recipe, link, *seeds.numbered(number), number)
+            send_dealt(recipe, links, *seeds.numbered(number), number)
     return made
 
 
@@ -150,7 +153,7 @@ class FromFile:
         """BundleError for a damaged file, SecurityError for one that was made for another use or was used."""
         self.path, self.party = path, party
         self.recipe, self.replay_guard = Recipe(program), ReplayGuard()
-        self.groups = {setup: frames(self.recipe, setup) if party == 1 else [] for setup in (True, False)}
+        self.groups = {setup: frames(self.recipe, setup, party) for setup in (True, False)}
         self.file = _opened(path)
         try:
             header, line, self.seed, tag = self._header()

@@ -1,22 +1,25 @@
 """Correlated randomness: what the dealer computes, and what a party expands from its own seed.
 
 Masks are the sum (bits: the xor) of what both parties expand from their seeds; a weight's mask is party 0's alone.
-Everything derived from masks is shared as (party 0's expansion, the rest): only the rest travels, to party 1.
+Everything derived from masks is shared as (party 0's expansion, the rest): only the rest travels, to party 1. Keys of trees
+travel to both, the same; the roots that they start from are each party's own expansion.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from mpcc.ir import dealer
 from mpcc.program.program import Program, from_seed
 from mpcc.program.rounds import fixed_for_model
 
+from ..native import trees
 from .randomness import derive, noise, uniform, uniform_bits
 
 
@@ -48,10 +51,13 @@ class Recipe:
             dealt = self.sources[source]
             self.entries.append((share, dealt, dealt in self.fixed, dealt.target in dealer.PACKED))
 
-    def travelling(self, setup: bool) -> Iterator[tuple[str, fx.Node, bool]]:
-        """The correlations of a phase that party 1 gets over the wire, in order: (share name, dealer node, boolean)."""
+    def travelling(self, setup: bool, party: int = 1) -> Iterator[tuple[str, fx.Node, bool]]:
+        """The correlations of a phase that a party gets over the wire, in order: (share name, dealer node, boolean).
+
+        Party 0 gets nothing but what is common to both.
+        """
         for share, source, fixed, boolean in self.entries:
-            if fixed == setup and not from_seed(source):
+            if fixed == setup and not from_seed(source) and (party == 1 or source.target in dealer.COMMON):
                 yield share, source, boolean
 
     def expand(self, party: int, seeds: Seeds, setup: bool) -> dict[str, Tensor | None]:
@@ -63,9 +69,11 @@ class Recipe:
             seed = seeds.choose(fixed)
             if source.target is dealer.weight_mask and party == 1:
                 shares[share] = None
+            elif source.target is dealer.roots:
+                shares[share] = roots(party, seed, source)
             elif from_seed(source):
                 shares[share] = uniform(seed, f"random {source.name}", _shape(source))
-            elif party == 0:
+            elif party == 0 and source.target not in dealer.COMMON:
                 shares[share] = uniform(seed, f"share {source.name}", _shape(source))
         return shares
 
@@ -74,6 +82,10 @@ class Recipe:
         dealing = _Dealing(self, seeds, own, [source for _, source, _ in self.travelling(setup)])
         for _, source, boolean in self.travelling(setup):
             value = dealing.value(source)
+            if source.target in dealer.COMMON:
+                yield value
+                dealing.used(source)
+                continue
             first = uniform(seeds[0].choose(setup), f"share {source.name}", _shape(source))
             yield value ^ first if boolean else value - first
             dealing.used(source)
@@ -106,7 +118,7 @@ class _Dealing:
 
     def _computed(self, node: fx.Node) -> Any:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
-        target: Callable[..., Any] = node.target  # type: ignore[assignment]
+        target: Any = KERNELS.get(node.target, node.target)  # type: ignore[arg-type]
         value = target(*args, **kwargs)
         for source in node.all_input_nodes:
             self.used(source)
@@ -116,6 +128,10 @@ class _Dealing:
         fixed, label, shape = node in self.fixed, f"random {node.name}", _shape(node)
         if node.target is dealer.random_bits:
             return uniform_bits(self.own.choose(fixed), label, shape)
+        if node.target is dealer.roots:
+            return torch.stack([roots(party, seeds.choose(fixed), node) for party, seeds in enumerate(self.seeds)])
+        if node.target is dealer.tree_keys:
+            return uniform(self.own.choose(fixed), label, shape)
         if node.target is dealer.noise:
             return noise(self.own.choose(fixed), label, shape, _bits(node))
         value = uniform(self.seeds[0].choose(fixed), label, shape)
@@ -123,6 +139,17 @@ class _Dealing:
             return value
         other = uniform(self.seeds[1].choose(fixed), label, shape)
         return value ^ other if node.target is dealer.plane_masks else value + other
+
+
+KERNELS = {dealer.tree: trees.make_tree}
+"""What the dealer computes otherwise than its plain form says."""
+
+
+def roots(party: int, seed: bytes, node: fx.Node) -> Tensor:
+    """A party's roots of trees: uniform, but for the lowest bit of each, which is the party's number."""
+    made = uniform(seed, f"random {node.name}", _shape(node))
+    made[..., 0] = made[..., 0] & -2 | party
+    return made
 
 
 def _bits(node: fx.Node) -> int:

@@ -28,12 +28,12 @@ from torch import Tensor, fx
 from mpcc.ir import online
 from mpcc.ir.comparison_circuit import WINDOW_BITS
 from mpcc.ir.info import scale_of
-from mpcc.ir.limbs import Fixed, matmul
 from mpcc.ir.nn import size_of
 from mpcc.program.program import Program, encode_tensor
 
 from .evaluate import Compiled, Step, compile_steps, decode, encode_weights
 from .flatten import flattened
+from .prepared import Prepared
 
 ELEMENTS_AT_ONCE = 1 << 17
 """Of the largest value that an opening has, over all calls of a batch: larger ones leave the processor's cache."""
@@ -144,7 +144,7 @@ def _number(bits: Tensor, beta: Any, shape: Sequence[int], *, lead: bool = True)
 
 def _product(kind: str, cx: Tensor, cy: Tensor, rx: Any, ry: Any, rxy: Any, *attributes: Any, lead: bool = True) -> Tensor:
     """bilinear(X, Y)."""
-    return matmul(cx, cy) if kind == "matmul" else online.product(kind, cx, cy, None, None, None, *attributes)
+    return online.product(kind, cx, cy, None, None, None, *attributes)
 
 
 def _nearest(x: Tensor, bits: int, lead: bool = True) -> Tensor:
@@ -167,7 +167,7 @@ class _Kernels:
     """What stands for each kernel; `select` keeps truncated values, which the pieces of a spline share."""
 
     def __init__(self, weights: Collection[Tensor]) -> None:
-        self.fixed = {id(weight): Fixed(weight) for weight in weights if weight.dim() >= 2}
+        self.prepared = Prepared(weights)
         self.threads = threading.local()
 
     @property
@@ -180,7 +180,7 @@ class _Kernels:
         if target is online.select:
             return self.select
         if target is online.weight_product:
-            return self.weight_product
+            return self.prepared.weight_product
         return _product if target is online.product else UNPACKED.get(target, target)
 
     def select(
@@ -194,12 +194,6 @@ class _Kernels:
                 cut.clear()
             cut[id(c), f] = c, online.truncated(c, f, None, None, *ring) if f else c
         return bits.reshape(c.shape) * cut[id(c), f][1]
-
-    def weight_product(self, kind: str, c: Tensor, weight: Tensor, rw: Any, attributes: Sequence[Any] = ()) -> Tensor:
-        """bilinear(X, W)."""
-        if kind in ("mul", "conv") or id(weight) not in self.fixed:
-            return online.weight_product(kind, c, weight, None, attributes)
-        return self.fixed[id(weight)].product(kind, c)
 
 
 def errors(found: Tensor, expected: Tensor) -> dict[str, float]:

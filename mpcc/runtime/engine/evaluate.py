@@ -10,16 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from mpcc.ir import mpc, online
-from mpcc.ir.info import info_of, weight_of
+from mpcc.ir import curve, mpc, online
+from mpcc.ir.info import Way, info_of, weight_of
 from mpcc.ir.nn import size_of
 from mpcc.program.layout import Place
 from mpcc.program.program import Program, encode_tensor
+from mpcc.program.rounds import Message
+from mpcc.program.ways import needed_ahead
 
+from ..native import trees
 from . import packing
+from .prepared import Prepared
 
 Env = dict[str, Any]
 """The values of nodes by name. A share that is absent (None) stands for zero."""
+
+
+KERNELS: dict[Any, Callable[..., Any]] = {curve.curve: trees.curve}
+"""What a party computes otherwise than the plain form says."""
 
 
 def takes_lead(target: Any) -> bool:
@@ -50,11 +58,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Opening:
-    """One opening of an exchange: what is sent, what is made of it, and where in the message it lies."""
+    """One opening of an exchange: what is sent, what is made of it, and where it lies in what is sent and in what comes.
+
+    `mine` or `theirs` is None where that part does not travel in the exchange.
+    """
 
     name: str
     source: str
-    place: Place
+    mine: Place | None
+    theirs: Place | None
+    way: Way
     shape: tuple[int, ...]
     bits: bool
 
@@ -69,16 +82,20 @@ class Compiled:
     exchanges: list[list[Opening]] = field(default_factory=list)
 
 
-def compile_steps(program: Program, party: int) -> Compiled:
-    """Order the nodes by phase and level; after each step say what can be freed (only within the online phase)."""
-    exchanges = [[_opening(program, place) for place in message.places] for message in program.messages]
+def compile_steps(program: Program, party: int, instead: Mapping[Any, Callable[..., Any]] | None = None) -> Compiled:
+    """Order the nodes by phase and level; after each step say what can be freed (only within the online phase).
+
+    `instead`: what stands for some kernels.
+    """
+    exchanges = [_openings(program, message, party) for message in program.messages]
+    early = needed_ahead(program.online.graph, {program.nodes[place.name] for place in program.ahead}) if party == 1 else set()
     compiled = Compiled(segments=[[] for _ in range(len(exchanges) + 1)], exchanges=exchanges)
     places: list[list[Step]] = [compiled.setup, compiled.offline, *compiled.segments]
     chosen: list[tuple[int, fx.Node]] = []
     for node in program.online.graph.nodes:
         if node.op == "call_function" and node.target not in online.COMMUNICATION:
             phase, level = info_of(node).phase, info_of(node).level
-            chosen.append((0 if phase == "setup" else 1 if phase == "offline" else 2 + level, node))
+            chosen.append((0 if phase == "setup" else 1 if phase == "offline" or node in early else 2 + level, node))
     chosen.sort(key=lambda pair: pair[0])
     last: dict[fx.Node, fx.Node] = {}
     for _, node in chosen:
@@ -95,14 +112,21 @@ def compile_steps(program: Program, party: int) -> Compiled:
         kwargs = dict(node.kwargs) | ({"lead": party == 0} if takes_lead(node.target) else {})
         getters = tuple(_getter(argument) for argument in node.args)
         target: Callable[..., Any] = node.target  # type: ignore[assignment]
-        places[place].append(Step(node.name, target, getters, kwargs, dead, target in mpc.VIEWS))
+        run = (instead or {}).get(target, target)
+        if party == 1 and target is online.weight_product:  # minus the share of r W: c may be unknown here, or not yet known
+            run, getters, kwargs = torch.neg, (_getter(node.args[3]),), {}
+        places[place].append(Step(node.name, run, getters, kwargs, dead, target in mpc.VIEWS))
     return compiled
 
 
-def _opening(program: Program, place: Place) -> Opening:
-    node = program.nodes[place.name]
-    bits = node.target is online.open_bits
-    return Opening(place.name, str(node.args[0]), place, tuple(node.meta["val"].shape), bits)
+def _openings(program: Program, message: Message, party: int) -> list[Opening]:
+    mine, theirs = ({place.name: place for place in message.sides[side]} for side in (party, 1 - party))
+    found = []
+    for name in message.opens:
+        node = program.nodes[name]
+        bits, shape, way = node.target is online.open_bits, tuple(node.meta["val"].shape), info_of(node).way
+        found.append(Opening(name, str(node.args[0]), mine.get(name), theirs.get(name), way, shape, bits))
+    return found
 
 
 def _getter(argument: Any) -> Callable[[Env], Any]:
@@ -141,10 +165,12 @@ class Party:
 
     def __init__(self, program: Program, party: int) -> None:
         self.program, self.party = program, party
-        self.steps = compile_steps(program, party)
         weights: Env = {n.name: None for n in program.online.graph.nodes if weight_of(n) is not None}
         self.fixed: Env = weights | (encode_weights(program) if party == 0 else {})
+        self.prepared = Prepared(self.fixed.values())
+        self.steps = compile_steps(program, party, KERNELS | {online.weight_product: self.prepared.weight_product})
         self.env: Env = {}
+        self.came_ahead: dict[str, Tensor] = {}
         self.opened_weights = [n for n in program.online.graph.nodes if n.target is online.open_weight]
         self.revealed = [str(program.nodes[name].args[0]) for name, _ in program.outputs]
 
@@ -176,6 +202,18 @@ class Party:
         self.env = self.fixed | dict(correlations)
         execute(self.steps.offline, self.env)
 
+    def ahead(self) -> Tensor:
+        """What the client sends after it has prepared, before the input."""
+        message = _blank(self.program.ahead_words)
+        for place in self.program.ahead:
+            packing.write(message, place, self.env[str(self.program.nodes[place.name].args[0])])
+        return message
+
+    def take_ahead(self, received: Tensor) -> None:
+        """At the server: the client's parts of openings that come before the input."""
+        shapes = {place.name: tuple(self.program.nodes[place.name].meta["val"].shape) for place in self.program.ahead}
+        self.came_ahead = {place.name: packing.read(received, place).view(shapes[place.name]) for place in self.program.ahead}
+
     def start(self, inputs: Mapping[str, Tensor]) -> None:
         """The party's shares of the inputs, as ring integers."""
         self.env.update(inputs)
@@ -183,17 +221,24 @@ class Party:
     def message(self, index: int) -> Tensor:
         """Run up to exchange `index`; give what is sent."""
         execute(self.steps.segments[index], self.env)
-        message = torch.empty(self.program.messages[index].words, dtype=torch.int64)
-        message[-1] = 0  # what fills it up
+        message = _blank(self.program.messages[index].words(self.party))
         for opening in self.steps.exchanges[index]:
-            packing.write(message, opening.place, self.env[opening.source])
+            if opening.mine is not None:
+                packing.write(message, opening.mine, self.env[opening.source])
         return message
 
     def receive(self, index: int, received: Tensor) -> None:
-        """Open: sums for arithmetic values, xor for bits. Above the bits that are opened nothing is meant."""
+        """Open: sums for arithmetic values, xor for bits. Above the bits that are opened nothing is meant.
+
+        What only the server needs is None at the client.
+        """
         for opening in self.steps.exchanges[index]:
-            mine, theirs = self.env.pop(opening.source), packing.read(received, opening.place).view(opening.shape)
-            self.env[opening.name] = mine ^ theirs if opening.bits else mine + theirs
+            mine = self.env.pop(opening.source)
+            if opening.theirs is not None:
+                theirs = packing.read(received, opening.theirs).view(opening.shape)
+                self.env[opening.name] = mine ^ theirs if opening.bits else mine + theirs
+            else:
+                self.env[opening.name] = None if opening.way == "to_server" else mine + self.came_ahead.pop(opening.name)
 
     def outputs(self) -> list[Tensor]:
         """This party's shares of the outputs."""
@@ -201,6 +246,13 @@ class Party:
         shares = [self.env[name] for name in self.revealed]
         self.env = {}
         return shares
+
+
+def _blank(words: int) -> Tensor:
+    """A message to be filled; its last word may stay partly zero."""
+    message = torch.empty(words, dtype=torch.int64)
+    message[-1:] = 0
+    return message
 
 
 def decode(total: Tensor, scale: float) -> Tensor:

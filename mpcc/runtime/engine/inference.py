@@ -50,7 +50,8 @@ class Inference:
     def __post_init__(self) -> None:
         self._state = Party(self.program, self.party)
         self._rounds = len(self.program.messages)
-        self._buffers = [empty(message.words) for message in self.program.messages]
+        self._buffers = [empty(message.words(1 - self.party)) for message in self.program.messages]
+        self._ahead = empty(self.program.ahead_words)
         self._words = [size_of(self.program.nodes[name]) for name, _ in self.program.outputs]
         self._final = empty(sum(self._words))
         self._sent = False
@@ -76,6 +77,11 @@ class Inference:
         start = time.perf_counter()
         self.number += 1
         self._state.prepare(self.material.inference(self.number))
+        early = Slot(Phase.AHEAD, self.number)
+        if self.party == 1 and len(self._ahead):
+            self.link.send(early, self._state.ahead())
+        elif len(self._ahead):
+            self.link.post(early, self._ahead)
         for index, buffer in enumerate(self._buffers):
             self.link.post(self._slot(index), buffer)
         if self.party == 1 and not self.shared:
@@ -97,6 +103,9 @@ class Inference:
         if shares is not None:
             names = [n.name for n in self.program.inputs()]
             self._state.start(dict(zip(names, shares, strict=True)))
+        if self.party == 0 and len(self._ahead):
+            self.link.receive(Slot(Phase.AHEAD, self.number), forever=not self.shared)
+            self._state.take_ahead(self._ahead)
         for index, buffer in enumerate(self._buffers):
             if not self._sent:
                 self._send(index)

@@ -2,35 +2,86 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
+import numpy as np
 from torch import Tensor
 
 from mpcc.program.layout import Place, Plane
 
-TYPES = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
+Array = np.ndarray[Any, Any]
+TYPES: dict[int, Any] = {64: np.int64, 32: np.int32, 16: np.int16, 8: np.uint8}
+BYTE = 8
 
 
 def write(message: Tensor, place: Place, share: Tensor) -> None:
     """Put the low bits of the share's words into the message."""
-    values = share.contiguous().view(-1)
+    words, values = message.numpy(), share.contiguous().view(-1).numpy()
     for plane in place.planes:
-        _of_message(message, plane).copy_(_of_values(values, plane))
+        if plane.bits < BYTE:
+            _pack(_bytes(words, plane), _shifted(values, plane), plane.bits)
+        else:
+            _of_message(words, plane)[:] = _of_values(values, plane)
 
 
 def read(message: Tensor, place: Place) -> Tensor:
     """The words [n] that the message holds, zero above their low bits."""
-    if len(place.planes) == 1 and place.planes[0].size == 8:
-        return _of_message(message, place.planes[0])
-    values = torch.zeros(place.planes[0].count, dtype=torch.int64)
+    first, words = place.planes[0], message.numpy()
+    if first.bits == 64:
+        start = first.start // 8
+        return message[start : start + first.count]
+    made = message.new_zeros(first.count)
+    values = made.numpy()
     for plane in place.planes:
-        _of_values(values, plane).copy_(_of_message(message, plane))
-    return values
+        if plane.bits < BYTE:
+            bits = _unpacked(_bytes(words, plane), plane)
+            bits <<= plane.offset % BYTE
+            _of_values(values, plane)[:] |= bits
+        else:
+            _of_values(values, plane)[:] = _of_message(words, plane)
+    return made
 
 
-def _of_message(message: Tensor, plane: Plane) -> Tensor:
-    start = plane.start // plane.size
-    return message.view(TYPES[plane.size])[start : start + plane.count]
+def _of_message(words: Array, plane: Plane) -> Array:
+    start = plane.start * BYTE // plane.bits
+    found: Array = words.view(TYPES[plane.bits])[start : start + plane.count]
+    return found
 
 
-def _of_values(values: Tensor, plane: Plane) -> Tensor:
-    return values.view(TYPES[plane.size])[plane.offset // plane.size :: 8 // plane.size]
+def _of_values(values: Array, plane: Plane) -> Array:
+    """The pieces of a plane in the words; of less than a byte, the bytes that hold them."""
+    bits = max(BYTE, plane.bits)
+    found: Array = values.view(TYPES[bits])[plane.offset // bits :: 64 // bits]
+    return found
+
+
+# ---- planes of less than a byte: pieces of one value never cross a byte, as the planes before are whole bytes ----------
+
+
+def _bytes(words: Array, plane: Plane) -> Array:
+    return words.view(np.uint8)[plane.start : plane.start + plane.bytes]
+
+
+def _shifted(values: Array, plane: Plane) -> Array:
+    return _of_values(values, plane) >> np.uint8(plane.offset % BYTE) & np.uint8((1 << plane.bits) - 1)
+
+
+def _pack(packed: Array, pieces: Array, bits: int) -> None:
+    if bits == 1:
+        packed[:] = np.packbits(pieces, bitorder="little")
+        return
+    each = BYTE // bits
+    packed[:] = 0
+    for place in range(each):
+        part = pieces[place::each]
+        packed[: len(part)] |= part << np.uint8(place * bits)
+
+
+def _unpacked(packed: Array, plane: Plane) -> Array:
+    if plane.bits == 1:
+        return np.unpackbits(packed, count=plane.count, bitorder="little")
+    each = BYTE // plane.bits
+    pieces = np.empty(len(packed) * each, np.uint8)
+    for place in range(each):
+        pieces[place::each] = packed >> np.uint8(place * plane.bits) & np.uint8((1 << plane.bits) - 1)
+    return pieces[: plane.count]

@@ -1,4 +1,4 @@
-"""The authority that signs the certificates of server, clients and dealer, and its list of those it revokes.
+"""The authority that signs the certificates of server, helper, clients and dealer, and its list of those it revokes.
 
     authority/  authority.pem  key.pem  issued.txt  revoked.txt      kept offline: its key makes certificates of any role
     server/     authority.pem  certificate.pem  key.pem             one folder per role or client, for its machine alone
@@ -19,7 +19,7 @@ from mpcc.errors import SecurityError, UsageError
 from mpcc.files import write
 
 from .connect import ROLES
-from .handshake import CLIENT
+from .handshake import CLIENT, HELPER
 from .identity import AUTHORITY, CERTIFICATE, KEY, REVOKED
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Authority:
 def make(folder: Path, days: int, authority: Authority | None = None) -> dict[str, Path]:
     """A certificate for each role; role -> its folder. Without an authority: of a new one that is forgotten."""
     signer = authority or Authority.made()
-    made = {role: folder / role for role in ROLES}
+    made = {role: folder / role for role in (*ROLES, HELPER)}
     for role, place in made.items():
         signer.issue(role, place, days)
     return made

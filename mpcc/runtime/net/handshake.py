@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import socket
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,12 +27,13 @@ from .messages import Malformed, Message, hear, printable, say
 from .transport import LinkModel
 from .wire import HANDSHAKE_SECONDS, Deadline, Wire
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Version of the messages between parties and dealer."""
-SERVER, CLIENT, DEALER = "server", "client", "dealer"
-"""The roles, as certificates name them. The server (party 0) owns the weights, the client (party 1) the input; the
-dealer makes correlated randomness."""
-CONNECTS = {CLIENT: (SERVER, DEALER), SERVER: (DEALER,), DEALER: ()}
+SERVER, CLIENT, DEALER, HELPER = "server", "client", "dealer", "helper"
+"""The roles, as certificates name them. The server (party 0) owns the weights; party 1 is the client, which owns the input,
+or a helper, which owns nothing and computes for clients that only share their inputs. The dealer makes correlated
+randomness."""
+CONNECTS = {CLIENT: (SERVER, DEALER), HELPER: (SERVER, DEALER), SERVER: (DEALER,), DEALER: ()}
 """To whom a role connects; the others connect to it. Whoever connects speaks first."""
 SESSION_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -76,12 +77,15 @@ def _boot() -> str:
 
 
 def handshake(
-    wire: Wire, me: str, expected: Collection[str], terms: Terms, deadline: Deadline | None = None
+    wire: Wire, me: str, expected: Collection[str], terms: Terms | Sequence[Terms], deadline: Deadline | None = None
 ) -> tuple[str, Terms]:
     """Exchange hellos with one of the roles `expected`: which one, and the terms with the session id.
 
-    SecurityError names what differs, on both sides; PartyError when the peer is silent, gone or refuses.
+    Who listens may have several terms to choose from: those of the program that the other names. SecurityError names
+    what differs, on both sides; PartyError when the peer is silent, gone or refuses.
     """
+    offered = (terms,) if isinstance(terms, Terms) else tuple(terms)
+    terms = offered[0]
     names = " or ".join(expected)
     where = f"{me}: handshake with the {names}"
     deadline = deadline or Deadline(HANDSHAKE_SECONDS)
@@ -93,6 +97,7 @@ def handshake(
     role = str(theirs["role"])
     if role not in expected or wire.peer not in (None, role):
         raise SecurityError(f"{printable(role)!r} answered, {names} was expected", where=where)
+    terms = next((one for one in offered if one.program == theirs["program digest"]), terms)
     named = None if theirs["session id"] is None else session_id(theirs, None, where)
     agreed = replace(terms, session=terms.session or named)
     if not first:
@@ -109,9 +114,9 @@ def start(wire: Wire, session: str, deadline: Deadline) -> None:
     session_id(theirs, session, where)
 
 
-def started(wire: Wire, session: str) -> None:
-    """The client: confirm that this session is joined."""
-    _tell(wire, {"kind": "started", "session id": session}, f"{CLIENT}: start of a session")
+def started(wire: Wire, session: str, me: str = CLIENT) -> None:
+    """The client or the helper: confirm that this session is joined."""
+    _tell(wire, {"kind": "started", "session id": session}, f"{me}: start of a session")
 
 
 def refuse(wire: Wire, reason: str) -> None:

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from mpcc.errors import MpccError, PartyError
@@ -35,9 +35,14 @@ class Visitor:
 
     role: str
     wire: Wire
-    session: str | None
+    terms: Terms
     ahead: int | None = None
     """How many were ahead of it in the queue when it was last told."""
+
+    @property
+    def session(self) -> str | None:
+        """The session that it named."""
+        return self.terms.session
 
 
 class Listener:
@@ -47,7 +52,7 @@ class Listener:
         self,
         peers: PeerConfig,
         expected: Collection[str],
-        terms: Terms,
+        terms: Terms | Sequence[Terms],
         arrived: Callable[[Visitor], None],
         *,
         tick: Callable[[], None] = lambda: None,
@@ -122,7 +127,7 @@ class Listener:
             wire = self.peers.wire(sock, self.expected, self.context, deadline, server=True)
             role, agreed = handshake(wire, self.peers.role, self.expected, self.terms, deadline)
             self._forget(sock)
-            self.arrived(Visitor(role, wire, agreed.session))
+            self.arrived(Visitor(role, wire, agreed))
         except Exception as error:  # whatever a newcomer brings about ends with it
             self._forget(sock)
             sock.close()

@@ -48,6 +48,8 @@ class Phase(IntEnum):
     DEAL_SETUP = 4
     DEAL = 5
     CREDIT = 6
+    BATCH = 7
+    AHEAD = 8
 
 
 class Slot(NamedTuple):
@@ -209,9 +211,7 @@ class Channel:
             try:
                 arrived = self._arrived.get(timeout=seconds)
             except queue.Empty:
-                raise PartyError(
-                    f"{self.peer} has been silent for {seconds:g} s", where=f"{self.peers.me}, {doing}"
-                ) from None
+                raise PartyError(f"{self.peer} has been silent for {seconds:g} s", where=f"{self.peers.me}, {doing}") from None
             if arrived is not None:
                 break
             self.peers.check(doing)

@@ -16,12 +16,14 @@ from mpcc.program.program import Program
 
 from ..dealer.dealing import Dealer, FromDealer, Material, MaterialExhausted, ServerDeals
 from ..engine.inference import Inference, Progress
-from ..net.handshake import CLIENT, DEALER, SERVER, Terms
+from ..net.handshake import CLIENT, DEALER, HELPER, SERVER, Terms
 from ..net.transport import Channel, PeerLeft, Peers, Phase, Tap, Traffic
 from ..net.wire import Wire
 
 PEERS = {SERVER: (CLIENT, DEALER), CLIENT: (SERVER, DEALER), DEALER: (SERVER, CLIENT)}
 """The peers of a role, in the order of its handshakes."""
+SECOND = (CLIENT, HELPER)
+"""The roles that are party 1."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class PhaseReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What one inference took at one party, as its channels counted."""
+    """What one inference took at one party, as its channels counted. `offline_bytes`: from the dealer to it, and what it sent to
+    the other party before the input."""
 
     number: int
     rounds: int
@@ -52,7 +55,10 @@ class Report:
 
 
 class Participant:
-    """A role in a session, joined to its peers over wires whose handshake is done."""
+    """A role in a session, joined to its peers over wires whose handshake is done.
+
+    Where party 1 is a helper, inputs come and outputs stay as shares at both parties: `run` takes and gives a party's own.
+    """
 
     def __init__(
         self,
@@ -77,7 +83,7 @@ class Participant:
         self._inference: Inference | None = None if role == DEALER else self._party(ahead, material)
 
     def _party(self, ahead: int, material: Material | None) -> Inference:
-        other = self.channels[CLIENT if self.role == SERVER else SERVER]
+        other = self._between()
         party = 0 if self.role == SERVER else 1
         if material is not None:
             pass
@@ -87,7 +93,7 @@ class Participant:
             material = ServerDeals(self.program, other)
         else:
             material = FromDealer(self.program, party, other, credit=False)
-        return Inference(self.program, party, other, material)
+        return Inference(self.program, party, other, material, shared=HELPER in (self.role, other.peer))
 
     @property
     def inference(self) -> Inference:
@@ -95,12 +101,12 @@ class Participant:
         return self._inference
 
     def deal(self) -> None:
-        """The dealer's whole work: until the client leaves."""
-        Dealer(self.program, self.channels[SERVER], self.channels[CLIENT]).serve()
+        """The dealer's whole work: until party 1 leaves."""
+        Dealer(self.program, self.channels[SERVER], self._second()).serve()
         self.peers.leave()
 
     def set_up(self) -> PhaseReport:
-        """The server's and the client's set-up."""
+        """The set-up of both parties."""
         self.inference.set_up()
         between = self._between().traffic.pop((Phase.SETUP, 0), Traffic())
         dealt = self._dealt().traffic.pop((Phase.DEAL_SETUP, 0), Traffic())
@@ -122,7 +128,9 @@ class Participant:
         number, timing = self.inference.number, self.inference.timing
         between = self._between().traffic.pop((Phase.ONLINE, number))
         dealt = self._dealt().traffic.pop((Phase.DEAL, number), Traffic())
+        early = self._between().traffic.pop((Phase.AHEAD, number), Traffic())
         self._dealt().traffic.pop((Phase.CREDIT, number), None)
+        self._between().traffic.pop((Phase.BATCH, number), None)
         return outputs, Report(
             number,
             between.rounds,
@@ -130,7 +138,7 @@ class Participant:
             between.received_bytes,
             timing.online,
             timing.offline,
-            dealt.bytes,
+            dealt.bytes + early.sent_bytes,
         )
 
     def serve(self, report: Callable[[Report], None]) -> None:
@@ -149,7 +157,10 @@ class Participant:
         self.peers.leave()
 
     def _between(self) -> Channel:
-        return self.channels[CLIENT if self.role == SERVER else SERVER]
+        return self._second() if self.role == SERVER else self.channels[SERVER]
+
+    def _second(self) -> Channel:
+        return next(self.channels[role] for role in SECOND if role in self.channels)
 
     def _dealt(self) -> Channel:
         return self.channels.get(DEALER, self._between())

@@ -135,8 +135,12 @@ class Session:
         self._healthy = True
         outputs = [tensors[str(i)] for i in range(len(tensors))]
         return Outcome(
-            outputs, client.rounds, client.bytes, client.seconds, client.offline_seconds, client.offline_bytes
+            outputs, client.rounds, client.bytes, client.seconds, client.offline_seconds, self._dealt(client, server)
         )
+
+    def _dealt(self, client: Report, server: Report) -> int:
+        """Bytes from the dealer, on both of its links."""
+        return client.offline_bytes if self.terms.insecure_dealer else client.offline_bytes + server.offline_bytes
 
     def __exit__(self, *_: object) -> None:
         if self._healthy:

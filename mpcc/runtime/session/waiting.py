@@ -91,9 +91,11 @@ class ClientQueue:
 
 
 class Pairing:
-    """Joins a server and a client that name the same session."""
+    """Joins a server and a party 1 that name the same session and program."""
 
-    def __init__(self) -> None:
+    def __init__(self, second: str = CLIENT) -> None:
+        """`second`: the role of party 1."""
+        self.second = second
         self._halves: dict[tuple[str, str], tuple[Visitor, float]] = {}  # (role, session) -> who, and until when
         self._pairs: list[tuple[Visitor, Visitor]] = []
         self._changed = threading.Condition()
@@ -114,12 +116,15 @@ class Pairing:
                 return "this session is taken"
             if len(self._pairs) >= MOST_WAITING:
                 return f"{MOST_WAITING} sessions wait already"
-            other = CLIENT if half.role == SERVER else SERVER
-            found = self._halves.pop((other, half.session), None)
+            other = self.second if half.role == SERVER else SERVER
+            found = self._halves.get((other, half.session))
+            if found is not None and found[0].terms.program != half.terms.program:
+                return "the other party runs another program"
             if found is None:
                 self._make_room(half.role)
                 self._halves[half.role, half.session] = half, time.monotonic() + PAIR_SECONDS
             else:
+                del self._halves[other, half.session]
                 self._pairs.append((half, found[0]) if half.role == SERVER else (found[0], half))
                 self._changed.notify()
         return None

@@ -13,9 +13,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import torch
 
 from mpcc.ir import mpc
+from mpcc.ir.public_mask import mask_of
 
 Value = Any  # a traced jax array
 aten = torch.ops.aten
@@ -182,6 +184,11 @@ def mean(x: Value, dims: Sequence[int] | None = None, keepdim: bool = False, **_
     return x.mean(tuple(dims) if dims else None, keepdims=keepdim)
 
 
+def number(x: Value) -> Value:
+    """A secret bit as 0 or 1, where arithmetic needs a number; `select` takes it as it is."""
+    return x.astype(jnp.float32) if getattr(x, "dtype", None) == jnp.bool_ else x
+
+
 FUNCTIONS: dict[Any, Callable[..., Value]] = {
     aten.linear.default: linear,
     aten.matmul.default: jnp.matmul,
@@ -228,16 +235,19 @@ FUNCTIONS: dict[Any, Callable[..., Value]] = {
     aten.roll.default: lambda x, shifts, dims: jnp.roll(x, tuple(shifts), tuple(dims)),
     aten.flip.default: lambda x, dims: jnp.flip(x, tuple(dims)),
     aten.index.Tensor: index,
-    mpc.add: lambda x, y: x + y,
-    mpc.sub: lambda x, y: x - y,
-    mpc.scale: lambda x, factor: x * factor,
-    mpc.mul: lambda x, y: x * y,
+    mpc.add: lambda x, y: number(x) + number(y),
+    mpc.sub: lambda x, y: number(x) - number(y),
+    mpc.scale: lambda x, factor: number(x) * factor,
+    mpc.mul: lambda x, y: number(x) * number(y),
     mpc.square: lambda x: x * x,
     mpc.matmul: jnp.matmul,
     mpc.linear: linear,
     mpc.conv: conv,
-    mpc.sum: total,
+    mpc.sum: lambda x, dims, keepdim=False: total(number(x), dims, keepdim),
     mpc.polynomial: polynomial,
     mpc.less: lambda x, threshold: x < threshold,
     mpc.select: lambda bit, x: jnp.where(bit, x, 0.0),
+    mpc.gather: lambda x, dim, positions: jnp.take(x, np.array(positions), axis=dim),
+    mpc.apply_mask: lambda x, shape, bits: x * mask_of(tuple(shape), bits).numpy().astype(np.float32),
+    mpc.scale_rows: lambda x, shape, weights: x * np.array(weights, dtype=np.float32).reshape(tuple(shape)),
 }

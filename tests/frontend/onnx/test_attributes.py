@@ -10,7 +10,7 @@ from mpcc.errors import UnsupportedOperator
 from mpcc.frontend.onnx import import_graph
 from mpcc.frontend.onnx.attributes import WITHOUT_EFFECT
 from mpcc.frontend.onnx.operators import OPERATORS
-from tests.models.onnx_build import model, weights
+from tests.models.onnx_build import model
 
 
 def one(kind: str, shape: tuple[int, ...] = (2, 4), domain: str = "", opset: int = 17, **attributes: object) -> None:
@@ -23,13 +23,6 @@ def test_an_attribute_that_is_not_asked_for_is_named(kind: str) -> None:
     """onnx's checker knows no operator of that domain, so the reader has to."""
     with pytest.raises(UnsupportedOperator, match="/layer/Node.*the attribute window is not supported"):
         one(kind, domain="com.microsoft", window=3)
-
-
-def test_windows_of_attention_are_refused_and_not_ignored() -> None:
-    known = {"k": weights(1, 2, 4, 8), "v": weights(1, 2, 4, 8)}
-    node = helper.make_node("Attention", ["x", "k", "v"], ["y"], name="/attn/Attention", left_window_size=1)
-    with pytest.raises(UnsupportedOperator, match="left_window_size|opset"):
-        import_graph(model([node], {"x": [1, 2, 4, 8]}, ["y"], known, opset=25))
 
 
 @pytest.mark.parametrize(("name", "value"), [("keepdims", 2), ("keepdims", -1), ("axes", [5]), ("axes", [-3])])

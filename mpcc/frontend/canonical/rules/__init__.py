@@ -7,6 +7,7 @@ from . import (
     activations,
     arithmetic,
     attention,
+    comparisons,
     complexes,
     convolutions,
     creation,
@@ -39,4 +40,5 @@ RULES: Rules = {
     **fourier.RULES,
     **scatters.RULES,
     **complexes.RULES,
+    **comparisons.RULES,
 }

@@ -12,7 +12,8 @@ import torch
 from torch import fx
 
 from ..builder import Builder
-from ..values import Constant, Decline, Operand, Rules, Value, called, common_shape, dtype, rank, shape
+from ..number_kinds import is_whole
+from ..values import Constant, Decline, Operand, Rules, Value, called, common_shape, rank, shape
 
 aten = torch.ops.aten
 
@@ -77,6 +78,8 @@ def mul(b: Builder, x: Operand, y: Operand) -> Any:
         x, y = y, x
     if _is_all(y, 1):
         return _grown(b, x, y)
+    if isinstance(y, (int, float)) and y <= _SURELY_MINUS_INFINITY and isinstance(x, fx.Node):
+        y = MASKED_SCORE if is_whole(x) else y  # (1 - mask) * the smallest float
     if isinstance(y, (int, float)) and called(x, aten.mul.Tensor) and isinstance(x.args[1], (int, float)):
         return b.mul(_first(x), x.args[1] * y)
     return b.emit(aten.mul.Tensor, x, y)
@@ -123,7 +126,8 @@ def power(b: Builder, x: Value, exponent: Any) -> Any:
             return b.emit(aten.pow.Tensor_Scalar, x, whole)
         if whole < 0:
             return b.do(aten.reciprocal.default, power(b, x, -whole))
-    raise Decline(f"the power {exponent} of a secret value")
+        return Constant(torch.ones(shape(x)))
+    return b.do(aten.exp.default, b.mul(b.do(aten.log.default, x), exponent))  # a power that is no number below zero either
 
 
 def power_of(b: Builder, base: float, exponent: Value) -> Any:
@@ -150,57 +154,22 @@ def lerp(b: Builder, start: Value, end: Value, weight: Operand) -> Any:
     return b.add(start, b.mul(b.sub(end, start), weight))
 
 
-def where(b: Builder, condition: Any, x: Operand, y: Operand) -> Any:
-    """A constant choice: x c + y (1 - c), with c a 0/1 constant."""
-    if isinstance(condition, fx.Node):
-        raise Decline("chooses by a secret condition")
-    x, y = operand(x, y), operand(y, x)
-    chosen = condition.value.bool()
-    if chosen.all() or not chosen.any():
-        picked = x if chosen.all() else y
-        sizes = common_shape(condition, x, y)
-        if isinstance(picked, (int, float)):
-            return Constant(torch.full(sizes, float(picked)))
-        return b.expand(picked, sizes)
-    return b.add(_masked(b, x, chosen), _masked(b, y, ~chosen))
-
-
 # What masks mean by minus infinity: a score so much smaller than others that its exponential is nothing, and yet a
 # number that fixed point and approximations can hold. It is the constant of Swin Transformer's own masks.
 MASKED_SCORE = -100.0
-_MINUS_INFINITY = -1e4  # in what is known to be a mask
+MINUS_INFINITY = -1e4  # in what is known to be a mask
 _SURELY_MINUS_INFINITY = -6e4  # in any sum: the smallest floats of every width, -1e9 and the like
 
 
-def bounded(value: torch.Tensor, least: float = _MINUS_INFINITY) -> torch.Tensor:
+def bounded(value: torch.Tensor, least: float = MINUS_INFINITY) -> torch.Tensor:
     """`value` with everything that means minus infinity replaced by `MASKED_SCORE`."""
     return torch.where(value <= least, MASKED_SCORE, value.float())
 
 
-def bounded_constant(constant: Constant, least: float = _MINUS_INFINITY) -> Constant:
+def bounded_constant(constant: Constant, least: float = MINUS_INFINITY) -> Constant:
     """The same constant if nothing in it means minus infinity."""
     value = bounded(constant.value, least)
-    return constant if torch.equal(value, constant.value.float()) else Constant(value, stem=constant.stem)
-
-
-def _masked(b: Builder, x: Operand, keep: torch.Tensor) -> Any:
-    if isinstance(x, (int, float)):
-        return Constant(keep.float() * bounded(torch.tensor(x)))
-    if isinstance(x, Constant) and not x.trainable:
-        return Constant(torch.where(keep, bounded(x.value), 0.0))
-    return b.mul(x, Constant(keep.float()))
-
-
-def masked_fill(b: Builder, x: Value, mask: Any, value: Any) -> Any:
-    return where(b, mask, value, x)
-
-
-def cast(b: Builder, x: Value, *args: Any, **kwargs: Any) -> Any:
-    """Between float types the value stays: everything is computed in one type. Others lose information."""
-    wanted = [item for item in (*args, *kwargs.values()) if isinstance(item, torch.dtype)]
-    if wanted and not (wanted[0].is_floating_point and dtype(x).is_floating_point) and wanted[0] != dtype(x):
-        raise Decline(f"turns a secret {dtype(x)} into {wanted[0]}")
-    return x
+    return constant if torch.equal(value, constant.value.float()) else constant.became(value)
 
 
 def identity(b: Builder, x: Value, *args: Any, **kwargs: Any) -> Any:
@@ -235,9 +204,6 @@ RULES: Rules = {
     **_by_name(expm1, "expm1.default"),
     **_by_name(addcmul, "addcmul.default"),
     **_by_name(lerp, "lerp.Scalar", "lerp.Tensor"),
-    **_by_name(where, "where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar"),
-    **_by_name(masked_fill, "masked_fill.Scalar", "masked_fill.Tensor"),
-    **_by_name(cast, "to.dtype", "to.dtype_layout", "to.device", "to.other", "_to_copy.default", "type_as.default"),
     **_by_name(
         identity,
         *("contiguous.default", "clone.default", "alias.default", "detach.default", "detach_.default"),

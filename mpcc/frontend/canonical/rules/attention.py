@@ -9,7 +9,8 @@ import torch
 from torch import fx
 
 from ..builder import Builder
-from ..values import Constant, Decline, Rules, Value, shape
+from ..number_kinds import is_bit
+from ..values import Constant, Rules, Value, shape
 from .arithmetic import MASKED_SCORE, bounded_constant
 
 aten = torch.ops.aten
@@ -29,30 +30,31 @@ def scaled_dot_product_attention(
         allowed = torch.ones(shape(query)[-2], shape(key)[-2], dtype=torch.bool).tril()
         mask = Constant(allowed)
     if mask is not None:
-        scores = b.add(scores, additive(mask))
+        scores = b.add(scores, additive(b, mask))
     result = b.matmul(b.do(aten.softmax.int, scores, -1), value)
     if isinstance(mask, Constant) and not mask.trainable:  # a query that may see no key gets 0
-        seen = (additive_value(mask) > MASKED_SCORE).any(-1, keepdim=True)
+        seen = (additive_value(b, mask) > MASKED_SCORE).any(-1, keepdim=True)
         result = result if bool(seen.all()) else b.mul(result, Constant(seen.float()))
     return result
 
 
-def additive_value(mask: Constant) -> torch.Tensor:
-    made = additive(mask)
+def additive_value(b: Builder, mask: Constant) -> torch.Tensor:
+    made = additive(b, mask)
     assert isinstance(made, Constant)
     return made.value
 
 
-def additive(mask: Value) -> Value:
-    """0 where attention is allowed and a very small number elsewhere; float masks as they are, but bounded."""
+def additive(b: Builder, mask: Value) -> Value:
+    """0 where attention is allowed and a very small number elsewhere; float masks as they are, but bounded.
+
+    Of a secret mask nobody can see whether it leaves a query any key; where it does not, all keys count alike.
+    """
     if isinstance(mask, fx.Node):
-        if mask.meta["val"].dtype == torch.bool:
-            raise Decline("an attention mask that depends on the input")
-        return mask
+        return b.add(b.mul(mask, -MASKED_SCORE), MASKED_SCORE) if is_bit(mask) else mask
     if mask.trainable:
         return mask
     if mask.value.dtype == torch.bool:
-        return Constant(torch.where(mask.value, 0.0, MASKED_SCORE), stem=mask.stem)
+        return mask.became(torch.where(mask.value, 0.0, MASKED_SCORE))
     return bounded_constant(mask)
 
 

@@ -62,7 +62,7 @@ def transposed_convolution(
     plain = groups == 1 and not any(padding) and not any(output_padding) and all(step == 1 for step in dilation)
     if plain and list(kernel) == stride:
         return _patches(b, x, inner, weight, bias)
-    mirrored = Constant(inner.flip(list(range(2, 2 + space))).contiguous(), None, weight.stem, weight.trainable)
+    mirrored = weight.became(inner.flip(list(range(2, 2 + space))).contiguous(), trainable=weight.trainable)
     for i in range(space):
         x = _spread(b, x, 2 + i, stride[i])
     reach = [step * (size - 1) - p for step, size, p in zip(dilation, kernel, padding, strict=True)]
@@ -93,7 +93,7 @@ def _patches(b: Builder, x: Value, inner: torch.Tensor, weight: Constant, bias: 
     flat = inner.movedim(1, -1).reshape(out * area, -1, *[1] * space).contiguous()
     ones = [1] * space
     made = convolution(
-        b, x, Constant(flat, None, weight.stem, weight.trainable), None, ones, [0] * space, ones, False, [0] * space, 1
+        b, x, weight.became(flat, trainable=weight.trainable), None, ones, [0] * space, ones, False, [0] * space, 1
     )
     n, _, *sizes = shape(made)
     apart = b.reshape(made, [n, out, *kernel, *sizes])

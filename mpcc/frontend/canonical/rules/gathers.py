@@ -9,7 +9,8 @@ import torch
 from torch import fx
 
 from ..builder import Builder
-from ..values import Constant, Decline, Rules, Value, axis, dtype, rank, shape
+from ..number_kinds import is_whole
+from ..values import Constant, Decline, Rules, Value, axis, rank, shape
 
 aten = torch.ops.aten
 MOST_ROWS = 4096
@@ -64,7 +65,7 @@ def one_hot(b: Builder, places: fx.Node, rows: int) -> Any:
 
     Numbers below 0 count as 0, those too large as the last row.
     """
-    if dtype(places).is_floating_point:
+    if not is_whole(places):
         raise Decline("looks up rows by a secret number that need not be whole")
     if rows > MOST_ROWS:
         raise Decline(f"looks up one of {rows} rows by a secret number, more than {MOST_ROWS}")
@@ -212,7 +213,14 @@ def diagonal(b: Builder, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
     return b.permute(taken, [*range(1, rank(x) - 1), 0])
 
 
+def one_hot_rows(b: Builder, places: fx.Node, classes: int = -1) -> Any:
+    if classes < 0:
+        raise Decline("counts classes by the values of secret numbers")
+    return one_hot(b, places, classes)
+
+
 RULES: Rules = {
+    aten.one_hot.default: one_hot_rows,
     aten.index.Tensor: index,
     aten.index_select.default: index_select,
     aten.embedding.default: embedding,

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from ..builder import Builder
-from ..values import Constant, Decline, Rules, Value, rank, shape
+from ..values import Constant, Decline, Rules, Value, rank, shape, sources_of
 
 aten = torch.ops.aten
 
@@ -73,15 +73,18 @@ def batch_norm(
         shift = shift + bias.value
     trainable = weight is not None and weight.trainable
     stem = mean.stem.rpartition(".")[0] if mean.stem else None
-    scaled = b.mul(x, _parameter(scale.reshape(along), stem, "scale", trainable))
+    made_of = sources_of(mean, variance, weight, bias)
+    scaled = b.mul(x, _parameter(scale.reshape(along), stem, "scale", trainable, made_of))
     scaled.meta[BATCH_NORM] = True
-    shifted = b.add(scaled, _parameter(shift.reshape(along), stem, "shift", trainable))
+    shifted = b.add(scaled, _parameter(shift.reshape(along), stem, "shift", trainable, made_of))
     shifted.meta[BATCH_NORM] = True
     return shifted
 
 
-def _parameter(value: torch.Tensor, stem: str | None, what: str, trainable: bool) -> Constant:
-    return Constant(value.float(), stem=f"{stem}.{what}" if stem else what, trainable=trainable)
+def _parameter(
+    value: torch.Tensor, stem: str | None, what: str, trainable: bool, made_of: frozenset[str] | None
+) -> Constant:
+    return Constant(value.float(), stem=f"{stem}.{what}" if stem else what, trainable=trainable, made_of=made_of)
 
 
 def native_batch_norm(b: Builder, x: Value, *args: Any) -> Any:

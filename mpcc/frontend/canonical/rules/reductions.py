@@ -48,12 +48,12 @@ def amin(b: Builder, x: Value, dims: Dims = None, keepdim: bool = False) -> Any:
 
 
 def max_dim(b: Builder, x: Value, dim: int, keepdim: bool = False) -> Any:
-    """Values only; the place of the largest is reported as missing if it is used."""
-    return [amax(b, x, dim, keepdim), None]
+    """Values and places; what nobody reads is dropped."""
+    return [amax(b, x, dim, keepdim), b.do(aten.argmax.default, x, dim, keepdim)]
 
 
 def min_dim(b: Builder, x: Value, dim: int, keepdim: bool = False) -> Any:
-    return [amin(b, x, dim, keepdim), None]
+    return [amin(b, x, dim, keepdim), b.do(aten.argmin.default, x, dim, keepdim)]
 
 
 def variance(b: Builder, x: Value, dims: Any = None, correction: Any = 1, keepdim: bool = False, **rest: Any) -> Any:

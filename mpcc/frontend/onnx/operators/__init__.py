@@ -14,10 +14,12 @@ from . import (
     constants,
     fused,
     indexing,
+    linear_maps,
     normalization,
     pooling,
     products,
     quantization,
+    recurrent,
     reductions,
     resize,
     sequences,
@@ -25,8 +27,8 @@ from . import (
 )
 
 FAMILIES = (
-    activations, arithmetic, attention, constants, fused, indexing, normalization, pooling, products, quantization,
-    reductions, resize, sequences, views,
+    activations, arithmetic, attention, constants, fused, indexing, linear_maps, normalization, pooling, products, quantization,
+    recurrent, reductions, resize, sequences, views,
 )  # fmt: skip
 
 OPERATORS: Table = {key: handler for family in FAMILIES for key, handler in family.OPERATORS.items()}

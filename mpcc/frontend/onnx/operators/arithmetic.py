@@ -161,6 +161,36 @@ CASTS = {
     **dict.fromkeys((2, 3, 4, 5, 6, 7, 12, 13), torch.int64),
 }
 
+def tan(op: Op, x: Value) -> Value:
+    return op.call(aten.div.Tensor, op.call(aten.sin.default, x), op.call(aten.cos.default, x))
+
+
+def hyperbolic(sign: int) -> Handler:
+    """sinh: (e^x - e^-x) / 2; cosh: the sum."""
+
+    def handler(op: Op, x: Value) -> Value:
+        up, down = (op.call(aten.exp.default, item) for item in (x, op.call(aten.neg.default, x)))
+        return op.mul(op.add(up, op.mul(down, sign)), 0.5)
+
+    return handler
+
+
+def area(sign: int) -> Handler:
+    """asinh: ln(x + sqrt(x^2 + 1)); acosh: with - 1."""
+
+    def handler(op: Op, x: Value) -> Value:
+        root = op.call(aten.sqrt.default, op.add(op.call(aten.pow.Tensor_Scalar, x, 2), sign))
+        return op.call(aten.log.default, op.add(x, root))
+
+    return handler
+
+
+def atanh(op: Op, x: Value) -> Value:
+    """ln((1 + x) / (1 - x)) / 2"""
+    above, below = (op.call(aten.log.default, op.add(op.mul(x, sign), 1.0)) for sign in (1, -1))
+    return op.mul(op.sub(above, below), 0.5)
+
+
 OPERATORS: Table = {
     ("", "Add"): add,
     ("", "Sub"): sub,
@@ -180,10 +210,13 @@ OPERATORS: Table = {
     ("", "Reciprocal"): unary(aten.reciprocal.default),
     ("", "Sin"): unary(aten.sin.default),
     ("", "Cos"): unary(aten.cos.default),
-    ("", "Tan"): unary(aten.tan.default),
+    ("", "Tan"): tan,
     ("", "Atan"): unary(aten.atan.default),
-    ("", "Sinh"): unary(aten.sinh.default),
-    ("", "Cosh"): unary(aten.cosh.default),
+    ("", "Sinh"): hyperbolic(-1),
+    ("", "Cosh"): hyperbolic(1),
+    ("", "Asinh"): area(1),
+    ("", "Acosh"): area(-1),
+    ("", "Atanh"): atanh,
     ("", "Erf"): unary(aten.erf.default),
     ("", "Floor"): unary(aten.floor.default),
     ("", "Ceil"): unary(aten.ceil.default),

@@ -56,25 +56,62 @@ def gather_nd(op: Op, x: Value, indices: Value) -> Value:
 
 def scatter_nd(op: Op, x: Value, indices: Value, updates: Value) -> Value:
     """x with slices replaced: of all slices with the updates below them, an index picks the last one written."""
-    if op.text("reduction", "none") != "none":
-        op.refuse(f"the reduction {op.text('reduction')} is not supported")
+    reduction = op.choice("reduction", "none", "add", "mul", "max", "min")
     places = op.known(indices, "the indices")
     shape, depth = shape_of(x), places.shape[-1]
     columns = [_positive(column, shape[i]) for i, column in enumerate(places.unbind(-1))]
     flat = _ravel(columns, shape[:depth]).reshape(-1)
     rows = [math.prod(shape[:depth]), *shape[depth:]]
     below = op.reshape(updates, [len(flat), *shape[depth:]])
-    return op.reshape(_replaced(op, op.reshape(x, rows), below, flat), shape)
+    return op.reshape(_written(op, op.reshape(x, rows), below, flat, reduction), shape)
 
 
 def scatter_elements(op: Op, x: Value, indices: Value, updates: Value) -> Value:
-    if op.text("reduction", "none") != "none":
-        op.refuse(f"the reduction {op.text('reduction')} is not supported")
+    reduction = op.choice("reduction", "none", "add", "mul", "max", "min")
     axis, shape = op.axis(0, rank(x)), shape_of(x)
     places = _positive(op.known(indices, "the indices"), shape[axis])
     flat = _element_places(shape, places, axis).reshape(-1)
     new = op.reshape(updates, [len(flat)])
+    return op.reshape(_written(op, op.reshape(x, [math.prod(shape)]), new, flat, reduction), shape)
+
+
+def tensor_scatter(op: Op, x: Value, updates: Value, starts: Value | None = None) -> Value:
+    """A cache x with updates written behind known starts along one axis, one start a sequence of the batch."""
+    shape, axis = shape_of(x), op.front(op.integer("axis", -2), rank(x))
+    wraps = op.choice("mode", "linear", "circular") == "circular"
+    first = torch.zeros(shape[0], dtype=torch.int64) if starts is None else op.known(starts, "where it writes")
+    grid = list(torch.meshgrid(*(torch.arange(size) for size in shape_of(updates)), indexing="ij"))
+    grid[axis] = grid[axis] + first.reshape(-1, *[1] * (len(shape) - 1))
+    if wraps:
+        grid[axis] = grid[axis] % shape[axis]
+    if bool((grid[axis] >= shape[axis]).any()):
+        op.refuse("it writes behind the end of the cache")
+    flat = _ravel(grid, shape).reshape(-1)
+    new = op.reshape(updates, [len(flat)])
     return op.reshape(_replaced(op, op.reshape(x, [math.prod(shape)]), new, flat), shape)
+
+
+COMBINED = {"add": (aten.add.Tensor, 0.0), "mul": (aten.mul.Tensor, 1.0), "max": (aten.maximum.default, None),
+            "min": (aten.minimum.default, None)}  # fmt: skip
+
+
+def _written(op: Op, rows: Value, updates: Value, places: torch.Tensor, reduction: str) -> Value:
+    """rows with the updates written, or combined with what is there: the k-th update of each place in the k-th round."""
+    if reduction == "none":
+        return _replaced(op, rows, updates, places)
+    target, neutral = COMBINED[reduction]
+    count, shape = shape_of(rows)[0], shape_of(rows)[1:]
+    turns = torch.zeros_like(places)
+    for number, place in enumerate(places.tolist()):
+        turns[number] = (places[:number] == place).sum()
+    for turn in range(op.parts(int(turns.max()) + 1 if len(turns) else 0, "the updates of one place")):
+        own = torch.arange(count) if neutral is None else torch.full((count,), count + len(places))
+        mine = (turns == turn).nonzero().reshape(-1)
+        own[places[mine]] = count + mine
+        filler = [] if neutral is None else [torch.full((1, *shape), neutral)]
+        both = op.call(aten.cat.default, [rows, updates, *filler], 0)
+        rows = op.call(target, rows, op.call(aten.index.Tensor, both, [own]))
+    return rows
 
 
 def _replaced(op: Op, rows: Value, updates: Value, places: torch.Tensor) -> Value:
@@ -152,7 +189,45 @@ def cum_sum(op: Op, x: Value, axis: Value) -> Value:
     return op.permute(moved, [last.index(i) for i in range(rank(x))])
 
 
+def cum_prod(op: Op, x: Value, axis: Value) -> Value:
+    """One product after the other."""
+    along = op.front(op.known_ints(axis, "the axis")[0], rank(x))
+    size = op.parts(shape_of(x)[along], "the number of factors")
+    items = [op.call(aten.select.int, x, along, place) for place in range(size)]
+    items = items[::-1] if op.flag("reverse") else items
+    if op.flag("exclusive"):
+        items = [op.call(aten.ones_like.default, items[0]), *items[:-1]]
+    made = items[:1]
+    for item in items[1:]:
+        made.append(op.mul(made[-1], item) if isinstance(made[-1], fx.Node) else op.mul(item, made[-1]))
+    return op.call(aten.stack.default, made[::-1] if op.flag("reverse") else made, along)
+
+
+def reverse_sequence(op: Op, x: Value, lengths: Value) -> Value:
+    """The first steps of every sequence turned round, as many as its known length."""
+    batch, time = op.integer("batch_axis", 1), op.integer("time_axis", 0)
+    known = op.known(lengths, "the lengths")
+    steps = torch.arange(shape_of(x)[time])
+    turned = torch.where(steps < known[:, None], known[:, None] - 1 - steps, steps)  # [batch, time]
+    shape = [1] * rank(x)
+    shape[batch], shape[time] = turned.shape
+    turned = (turned if batch < time else turned.T).reshape(shape).expand(shape_of(x))
+    return _at(op, x, _element_places(shape_of(x), turned, time))
+
+
+def compress(op: Op, x: Value, condition: Value) -> Value:
+    """The places of an axis, or of all elements, at which a known condition holds."""
+    places = op.known(condition, "the condition").reshape(-1).nonzero().reshape(-1)
+    if op.has("axis"):
+        return op.gather(x, op.axis(0, rank(x)), places)
+    return op.gather(op.reshape(x, [math.prod(shape_of(x))]), 0, places)
+
+
 OPERATORS: Table = {
+    ("", "CumProd"): cum_prod,
+    ("", "ReverseSequence"): reverse_sequence,
+    ("", "Compress"): compress,
+    ("", "TensorScatter"): tensor_scatter,
     ("", "Gather"): gather,
     ("", "GatherElements"): gather_elements,
     ("", "GatherND"): gather_nd,

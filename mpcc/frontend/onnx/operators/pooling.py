@@ -9,7 +9,7 @@ import torch
 
 from ..op import Op, Table, rank, shape_of
 from ..recorder import Value, aten
-from .windows import Window, explicit_pads, pad, window
+from .windows import Window, explicit_pads, gathered, pad, window
 
 
 def max_pool(op: Op, x: Value) -> Value:
@@ -19,6 +19,12 @@ def max_pool(op: Op, x: Value) -> Value:
     sizes = shape_of(x)[2:]
     before, after = explicit_pads(op, at, sizes)
     after = _reach_last_window(op, at, sizes, before, after)
+    if len(sizes) not in (1, 2):
+        windows, there = gathered(op, x, at, before, after)
+        if not bool(there.any(-1).all()):
+            op.refuse("a window that lies in the padding alone has no maximum")
+        lowest = torch.where(there, 0.0, -math.inf)
+        return op.call(aten.amax.default, windows if bool(there.all()) else _first_inside(op, windows, lowest), [-1], False)
     inside = before
     if before != after or any(2 * width > size for width, size in zip(before, at.kernel, strict=True)):
         x, inside = pad(op, x, before, after, -math.inf), [0] * len(sizes)
@@ -37,8 +43,8 @@ def average_pool(op: Op, x: Value) -> Value:
     sizes = shape_of(x)[2:]
     before, after = explicit_pads(op, at, sizes)
     reached = _reach_last_window(op, at, sizes, before, after)
-    if any(step != 1 for step in at.dilations):
-        op.refuse("dilated average pooling is not supported")
+    if any(step != 1 for step in at.dilations) or len(sizes) not in (1, 2):
+        return _mean_of_windows(op, x, at, before, after, reached)
 
     def mean(y: Value, flat: Window) -> Value:
         return op.call(aten.avg_pool2d.default, y, flat.kernel, flat.strides)
@@ -53,6 +59,54 @@ def average_pool(op: Op, x: Value) -> Value:
     share = _as_2d(op, weights, at, mean)
     assert isinstance(share, torch.Tensor)
     return pooled if bool((share == 1).all()) else op.mul(pooled, 1.0 / share)
+
+
+def _first_inside(op: Op, windows: Value, lowest: torch.Tensor) -> Value:
+    """Windows whose elements in the padding are replaced by one that is not: minus infinity has no fixed point."""
+    first = (lowest == 0).float().argmax(-1, keepdim=True)
+    places = torch.where(lowest == 0, torch.arange(lowest.shape[-1]), first)
+    count = lowest.shape[-1]
+    flat = places + torch.arange(lowest[..., 0].numel()).reshape(*lowest.shape[:-1], 1) * count
+    front = shape_of(windows)[:2]
+    return op.reshape(op.gather(op.reshape(windows, [*front, lowest.numel()]), 2, flat.reshape(-1)), shape_of(windows))
+
+
+def _mean_of_windows(
+    op: Op, x: Value, at: Window, before: Sequence[int], after: Sequence[int], reached: Sequence[int]
+) -> Value:
+    windows, inside = gathered(op, x, at, before, reached)
+    counted = inside
+    if op.flag("count_include_pad"):
+        sizes = shape_of(x)[2:]
+        padded = torch.ones(1, 1, *(size + b + a for size, b, a in zip(sizes, before, after, strict=True)))
+        none, more = [0] * len(sizes), [r - a for r, a in zip(reached, after, strict=True)]
+        counted = gathered(op, padded, at, none, more)[1]
+    total = op.call(aten.sum.dim_IntList, windows, [rank(windows) - 1])
+    return op.mul(total, 1.0 / counted.float().sum(-1))
+
+
+def lp_pool(op: Op, x: Value) -> Value:
+    """(sum |x|^p)^(1/p) of every window"""
+    at, power = window(op, op.integers("kernel_shape")), op.integer("p", 2)
+    before, after = explicit_pads(op, at, shape_of(x)[2:])
+    windows, _ = gathered(op, x, at, before, _reach_last_window(op, at, shape_of(x)[2:], before, after))
+    return norm_of(op, windows, power, [rank(windows) - 1], False)
+
+
+def global_lp_pool(op: Op, x: Value) -> Value:
+    return norm_of(op, x, op.integer("p", 2), list(range(2, rank(x))), True)
+
+
+def norm_of(op: Op, x: Value, power: int, axes: Sequence[int], keep: bool) -> Value:
+    """The norm of whole order over some axes."""
+    if power < 1:
+        op.refuse(f"a norm of the order {power}")
+    x = x if power % 2 == 0 else op.call(aten.abs.default, x)
+    x = x if power == 1 else op.call(aten.pow.Tensor_Scalar, x, power)
+    total = op.call(aten.sum.dim_IntList, x, list(axes), keep)
+    if power <= 2:
+        return total if power == 1 else op.call(aten.sqrt.default, total)
+    return op.call(aten.pow.Tensor_Scalar, total, 1 / power)
 
 
 def _reach_last_window(
@@ -97,6 +151,8 @@ def global_max_pool(op: Op, x: Value) -> Value:
 OPERATORS: Table = {
     ("", "MaxPool"): max_pool,
     ("", "AveragePool"): average_pool,
+    ("", "LpPool"): lp_pool,
+    ("", "GlobalLpPool"): global_lp_pool,
     ("", "GlobalAveragePool"): global_average_pool,
     ("", "GlobalMaxPool"): global_max_pool,
 }

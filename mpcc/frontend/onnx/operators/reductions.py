@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..op import Handler, Op, Table, rank
+from ..op import Handler, Op, Table, rank, shape_of
 from ..recorder import Value, aten
 
 
@@ -40,9 +40,18 @@ def least(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
 
 
 def product(op: Op, x: Value, axes: list[int], keep: bool) -> Value:
+    """Products of halves, so that few follow each other."""
     for axis in reversed(axes):
-        x = op.call(aten.prod.dim_int, x, axis, keep)
+        count = op.parts(shape_of(x)[axis], "the number of factors")
+        parts = [op.call(aten.select.int, x, axis, place) for place in range(count)]
+        while len(parts) > 1:
+            parts = [op.mul(*pair) if len(pair) > 1 else pair[0] for pair in _pairs(parts)]
+        x = op.call(aten.unsqueeze.default, parts[0], axis) if keep else parts[0]
     return x
+
+
+def _pairs(items: list[Value]) -> list[list[Value]]:
+    return [items[at : at + 2] for at in range(0, len(items), 2)]
 
 
 def l1(op: Op, x: Value, axes: list[int], keep: bool) -> Value:

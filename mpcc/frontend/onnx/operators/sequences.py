@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from onnx import GraphProto
 
@@ -37,6 +39,56 @@ def loop(op: Op, trips: Value | None, condition: Value | None, *carried: Value) 
         op.parts(done, "the number of rounds")
     stacked = [op.call(aten.stack.default, list(column), 0) for column in zip(*collected, strict=True)]
     return (*values, *stacked)
+
+
+def scan(op: Op, *inputs: Value | None) -> tuple[Value, ...]:
+    """Unrolled over an axis of its scan inputs. Opset 8 has a batch before that axis, and lengths first."""
+    if op.version >= 9:
+        return _scan(op, [item for item in inputs if item is not None], op.integers("scan_input_axes"))
+    lengths, *given = inputs
+    if lengths is not None or op.has("directions"):
+        op.refuse("lengths and directions of a scan of opset 8 are not supported")
+    values = [item for item in given if item is not None]
+    rounds = [
+        _scan(op, [op.call(aten.select.int, item, 0, place) for item in values], [])
+        for place in range(op.parts(shape_of(values[0])[0], "the batch"))
+    ]
+    return tuple(op.call(aten.stack.default, list(column), 0) for column in zip(*rounds, strict=True))
+
+
+def _scan(op: Op, inputs: list[Value], axes: list[int]) -> tuple[Value, ...]:
+    body, count = op.attribute("body").g, op.integer("num_scan_inputs")
+    values, scanned = inputs[: len(inputs) - count], inputs[len(inputs) - count :]
+    reversed_in, reversed_out = (op.integers(f"scan_{name}_directions") for name in ("input", "output"))
+    places = [op.front(axis, rank(item)) for item, axis in zip(scanned, axes or [0] * count, strict=True)]
+    length = op.parts(shape_of(scanned[0])[places[0]], "the number of rounds")
+    collected: list[list[Value]] = []
+    for step in range(length):
+        now = [
+            op.call(aten.select.int, item, axis, length - 1 - step if backwards else step)
+            for item, axis, backwards in zip(scanned, places, reversed_in or [0] * count, strict=True)
+        ]
+        outputs = op.run_graph(body, dict(zip((i.name for i in body.input), [*values, *now], strict=True)))
+        values = outputs[: len(values)]
+        collected.append(outputs[len(values) :])
+    columns = list(zip(*collected, strict=True))
+    ways, out_axes = reversed_out or [0] * len(columns), op.integers("scan_output_axes") or [0] * len(columns)
+    stacked = [
+        op.call(aten.stack.default, list(column[::-1] if backwards else column), axis)
+        for column, backwards, axis in zip(columns, ways, out_axes, strict=True)
+    ]
+    return (*values, *stacked)
+
+
+def optional(op: Op, value: Any = None) -> Any:
+    """A value that is there."""
+    if value is None:
+        op.refuse("an optional value that is not there is not supported")
+    return value
+
+
+def has_element(op: Op, value: Any = None) -> Value:
+    return torch.tensor(value is not None)
 
 
 def _never_stops(body: GraphProto) -> bool:
@@ -94,6 +146,9 @@ LISTS = {("", "SplitToSequence"), ("", "SequenceConstruct"), ("", "SequenceEmpty
 OPERATORS: Table = {
     ("", "If"): if_,
     ("", "Loop"): loop,
+    ("", "Scan"): scan,
+    ("", "OptionalGetElement"): optional,
+    ("", "OptionalHasElement"): has_element,
     ("", "SplitToSequence"): split_to_sequence,
     ("", "SequenceConstruct"): sequence_construct,
     ("", "SequenceEmpty"): sequence_empty,

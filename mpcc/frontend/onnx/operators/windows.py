@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..op import Op
+import torch
+
+from ..op import Op, shape_of
 from ..recorder import Value, aten
 
 
@@ -44,6 +47,25 @@ def explicit_pads(op: Op, at: Window, sizes: Sequence[int]) -> tuple[list[int], 
     totals = [max(total, 0) for total in totals]
     small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
     return (small, large) if mode == "SAME_UPPER" else (large, small)
+
+
+def gathered(op: Op, x: Value, at: Window, before: Sequence[int], after: Sequence[int]) -> tuple[Value, torch.Tensor]:
+    """Every window of x [.., *windows, elements], zeros in the padding; and which elements are in x [*windows, elements]."""
+    front, sizes = shape_of(x)[:2], shape_of(x)[2:]
+    places, inside = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.bool)
+    windows: list[int] = []
+    for axis, (size, b, a) in enumerate(zip(sizes, before, after, strict=True)):
+        count = (size + b + a - at.reach(axis)) // at.strides[axis] + 1
+        along = torch.arange(count)[:, None] * at.strides[axis] + torch.arange(at.kernel[axis]) * at.dilations[axis] - b
+        done = len(windows)
+        along = along.reshape([1] * done + [count] + [1, at.kernel[axis]])
+        places = (places.unsqueeze(done)[..., None] * size + along).flatten(-2)
+        inside = (inside.unsqueeze(done)[..., None] & (along >= 0) & (along < size)).flatten(-2)
+        windows.append(count)
+    total = math.prod(sizes)
+    flat = pad(op, op.reshape(x, [*front, total]), [0], [1])
+    cut = op.gather(flat, len(front), torch.where(inside, places, total).reshape(-1))
+    return op.reshape(cut, [*front, *inside.shape]), inside
 
 
 def pad(op: Op, x: Value, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> Value:

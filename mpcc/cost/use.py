@@ -27,6 +27,7 @@ PUBLIC, WEIGHTS, SECRET = "public", "weights", "secret"
 _MPC_ARGUMENTS = {
     "scale": ("x", "factor"),
     "polynomial": ("x", "coefficients"),
+    "curve": ("x", "low", "step", "pieces"),
     "less": ("x", "threshold"),
     "sum": ("x", "dims", "keepdim"),
     "conv": ("x", "weight", "bias", "stride", "padding", "dilation", "groups"),

@@ -22,7 +22,7 @@ from mpcc.errors import UsageError
 
 from .price import Amount, Price, Work
 from .protocol import Protocol
-from .uses import Use
+from .use import Use
 
 NAMES = {"n": "tokens", "d": "width", "h": "heads", "m": "hidden width", "L": "layers"}
 

@@ -1,0 +1,29 @@
+// What tests run under node: one task in on stdin as JSON, its result out on stdout.
+import { Client, encode, inputOutside, joined, preprocessed, randomBytes, split } from "./mpcc.js";
+
+const TASKS = {
+  preprocess: ({ picture, how }) => Array.from(preprocessed({ ...picture, data: Uint8ClampedArray.from(picture.data) }, how)),
+  shares: ({ values, scale }) => {
+    const [first, second] = split(encode(values, scale));
+    return { first: Array.from(first), second: Array.from(second), back: Array.from(joined(first, second, scale)) };
+  },
+  outside: ({ values, seen, calls }) => inputOutside(values, seen, calls),
+  random: ({ count }) => Array.from(randomBytes(count)),
+  ask: async ({ server, helper, inputs, options }) => {
+    const client = new Client(server, helper, options), found = [];
+    for (const input of inputs) {
+      const answer = await client.ask(input);
+      found.push({ values: Array.from(answer.outputs[0].values), top: answer.top, warnings: answer.warnings });
+    }
+    return found;
+  },
+};
+
+let text = "";
+for await (const part of process.stdin) text += part;
+const { task, ...rest } = JSON.parse(text);
+try {
+  console.log(JSON.stringify({ result: await TASKS[task](rest) }));
+} catch (error) {
+  console.log(JSON.stringify({ error: String(error.message), status: error.status ?? null }));
+}

@@ -1,0 +1,89 @@
+"""What the dealer and the parties call: trees made from points, and gates evaluated, on tensors of 64-bit words.
+
+    key = make_tree(roots, keys, point, payload, depth)      the dealer, for both parties: one value, which both get
+    share = curve(c, own_roots, key, depth, ...)             each party, once what it is about is opened
+
+A key is flat: two public AES keys (4 words), the corrections of each level, the last corrections of each word of the payload.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpcc.ir.curve import KEY_WORDS
+
+from . import plain
+from .library import library
+from .plain import Integers, Words
+
+
+def make_tree(roots: Tensor, keys: Tensor, point: Tensor, payload: Tensor, depth: int) -> Tensor:
+    """The key of a tree; roots [2, count, 2], keys [4], point of any shape below 2^depth, payload [width, *shape]."""
+    width = len(payload)
+    both, at, what = _words(roots), _words(point).reshape(-1), _words(payload).reshape(width, -1)
+    count, secret = len(at), _words(keys).tobytes()
+    native = library()
+    if native is None:
+        corrections, last = plain.make(depth, secret, (both[0], both[1]), at, what)
+    else:
+        corrections, last = np.empty((depth, count, 2), np.uint64), np.empty((width, count), np.uint64)
+        native.gates_make(
+            ctypes.c_long(count), depth, width, secret, *map(_pointer, (both[0], both[1], at, what, corrections, last))
+        )
+    return torch.cat([keys, _tensor(corrections), _tensor(last)])
+
+
+def parts(key: Tensor, count: int, depth: int) -> tuple[bytes, Words, Words]:
+    """(the AES keys, corrections, last) of a key."""
+    words = _words(key)
+    split = KEY_WORDS + 2 * depth * count
+    return words[:KEY_WORDS].tobytes(), words[KEY_WORDS:split].reshape(depth, count, 2), words[split:].reshape(-1, count)
+
+
+def curve(
+    c: Tensor, roots: Tensor, key: Tensor, depth: int, low: int, fine: int, table: Sequence[Sequence[int]], units: Sequence[int],
+    *, lead: bool = True,
+) -> Tensor:  # fmt: skip
+    """One party's share of a piecewise polynomial of an opened value: see `mpcc.ir.curve`."""
+    opened, root = _words(c).reshape(-1), _words(roots)
+    keys, corrections, last = parts(key, len(opened), depth)
+    native, party = library(), 0 if lead else 1
+    if native is None:
+        numbers, sizes = np.array(table, np.int64), np.array(units, np.int64)
+        found = plain.curve(party, depth, low, fine, keys, root, corrections, last, opened, numbers, sizes)
+        return _tensor(found).reshape(c.shape)
+    found, (numbers, sizes) = np.empty(len(opened), np.uint64), _turned(tuple(map(tuple, table)), tuple(units))
+    failed = native.gates_curve(
+        party, ctypes.c_long(len(opened)), depth, len(table) - 1, low, fine, keys,
+        *map(_pointer, (root, corrections, last, opened, numbers)), _pointer(sizes) if any(units) else None, _pointer(found),
+    )  # fmt: skip
+    if failed:
+        raise MemoryError("no memory for the trees of a spline gate")
+    return _tensor(found).reshape(c.shape)
+
+
+@lru_cache(256)
+def _turned(table: tuple[tuple[int, ...], ...], units: tuple[int, ...]) -> tuple[Integers, Integers]:
+    """Both as gates.c reads them: entry j is that of piece (-j) modulo their number, and all of them twice."""
+    order = -np.arange(2 * len(units)) % len(units)
+    numbers = np.ascontiguousarray(np.array(table, np.int32)[:, order])
+    return numbers, np.array(units, np.uint8)[order]
+
+
+def _words(tensor: Tensor) -> Words:
+    return tensor.contiguous().numpy().view(np.uint64)
+
+
+def _tensor(words: Words) -> Tensor:
+    return torch.from_numpy(words.view(np.int64).reshape(-1))
+
+
+def _pointer(array: np.ndarray) -> ctypes.c_void_p:  # type: ignore[type-arg]
+    assert array.flags.c_contiguous
+    return ctypes.c_void_p(array.ctypes.data)

@@ -1,0 +1,135 @@
+"""What is served: the program of a bundle for one request and for batches, and the document that clients read about it.
+
+    Served.of(bundle, batches=(1, 4, 16)).document("server", who)      the answer of GET /v1/model
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mpcc import security
+from mpcc.bundle import Bundle
+from mpcc.errors import UsageError
+from mpcc.ir.info import input_of
+from mpcc.ir.nn import shape_of
+from mpcc.program import Program
+from mpcc.program.batch import batched
+from mpcc.program.check import check_masks
+
+Words = NDArray[np.int64]
+FORMAT = "mpcc served model 1"
+ID_BYTES = DIGEST_BYTES = 16
+"""A request's body begins with its id, drawn by the client, and the first bytes of the model's digest."""
+WORD = 8
+MOST_BATCH = 256
+PREPROCESS = "preprocess"
+"""The note of a plan that says how a picture becomes the model's input."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A bundle made ready for serving. `programs`: batch size -> program, of which 1 is the bundle's own."""
+
+    bundle: Bundle
+    programs: Mapping[int, Program]
+
+    @staticmethod
+    def of(bundle: Bundle, batches: Sequence[int] = (1,)) -> Served:
+        """UsageError for sizes that mean nothing, UnsupportedOperator where a program cannot be batched."""
+        if bundle.prefix_file is not None:
+            what = "the bundle has a public part, which clients would have to compute in float: thin clients cannot"
+            raise UsageError(what, where=str(bundle.folder), hint="Make a bundle without --public to serve it.")
+        sizes = sorted({1, *batches})
+        if sizes[0] < 1 or sizes[-1] > MOST_BATCH:
+            raise UsageError(f"invalid batch sizes {', '.join(map(str, batches))}", hint=f"whole numbers from 1 to {MOST_BATCH}")
+        programs = {size: batched(bundle.program, size) for size in sizes}
+        for program in programs.values():
+            check_masks(program)
+        return Served(bundle, programs)
+
+    @property
+    def program(self) -> Program:
+        return self.bundle.program
+
+    @cached_property
+    def digest(self) -> str:
+        """What clients compare: SHA-256 of the program's digest and the model's version."""
+        known = self.program.digest + self.bundle.manifest.model_version
+        return hashlib.sha256(known.encode()).hexdigest()
+
+    @cached_property
+    def input_shapes(self) -> list[tuple[int, ...]]:
+        return [shape_of(node) for node in self.program.inputs()]
+
+    @cached_property
+    def output_shapes(self) -> list[tuple[int, ...]]:
+        return [shape_of(self.program.nodes[name]) for name, _ in self.program.outputs]
+
+    @property
+    def input_words(self) -> int:
+        """64-bit words of one request."""
+        return sum(int(np.prod(shape)) for shape in self.input_shapes)
+
+    @property
+    def output_words(self) -> int:
+        """64-bit words of one answer."""
+        return sum(int(np.prod(shape)) for shape in self.output_shapes)
+
+    def stacked(self, size: int, requests: Sequence[Words | None]) -> list[Tensor]:
+        """The inputs of the program for `size` requests: [size, *shape] each, or [*shape] for 1; zeros where one is missing."""
+        words = torch.zeros((size, self.input_words), dtype=torch.int64)
+        for row, request in zip(words, requests, strict=False):
+            if request is not None:
+                row.copy_(torch.from_numpy(request))
+        parts = torch.split(words, [int(np.prod(shape)) for shape in self.input_shapes], 1)
+        return [
+            part.reshape(shape if size == 1 else (size, *shape))
+            for part, shape in zip(parts, self.input_shapes, strict=True)
+        ]
+
+    def answers(self, size: int, outputs: Sequence[Tensor]) -> list[bytes]:
+        """The outputs of the program as one body for each request."""
+        rows = torch.cat([output.reshape(size, -1) for output in outputs], 1).contiguous()
+        return [row.numpy().astype("<i8").tobytes() for row in rows]
+
+    def document(self, role: str, where: Mapping[str, Any]) -> dict[str, Any]:
+        """What a client needs, all of it public: shapes, scales, preprocessing, ranges, cost, and who sees what."""
+        program, notes = self.program, self.bundle.plan.notes
+        inputs = []
+        for node in program.inputs():
+            known = input_of(node)
+            assert known is not None
+            inputs.append({"name": known.name, "shape": list(shape_of(node)), "scale": known.scale})
+        outputs = [
+            {"shape": list(shape), "scale": scale, "noise": noise}
+            for shape, (_, scale), noise in zip(self.output_shapes, program.outputs, program.flood, strict=True)
+        ]
+        cost = program.cost
+        return {
+            "format": FORMAT,
+            "role": role,
+            "digest": self.digest,
+            "inputs": inputs,
+            "outputs": outputs,
+            "preprocess": notes.get(PREPROCESS),
+            "calibration": notes.get("guard"),
+            "cost": {
+                "rounds": cost.rounds,
+                "bytes between server and helper": cost.bytes,
+                "bytes from the dealer": cost.dealer_bytes,
+                "bytes of a request": ID_BYTES + DIGEST_BYTES + WORD * self.input_words,
+                "bytes of an answer": WORD * self.output_words,
+            },
+            "batches": list(self.programs),
+            "security": {name: text for name, text in security.SERVED},
+            **where,
+        }

@@ -1,0 +1,1 @@
+"""The service: answers, refusals, lost roles, many clients at once, and what crosses the wires."""
