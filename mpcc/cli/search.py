@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from mpcc.search.task import Chosen
 
 
+LARGE = 0.1
+"""Share of changed top classes from which a plan is hardly what anybody wants without training."""
+SHOWN = 3
+
+
 def gains(made: Optimized) -> list[str]:
     """Lines that say what the plan costs in quality, and whether there was anything to choose."""
     if not made.plan.choices:
@@ -30,9 +35,26 @@ def gains(made: Optimized) -> list[str]:
     chosen = made.chosen
     if chosen is None:
         return []
-    lines = [loss(chosen)]
+    lines = [loss(chosen), *_doubts(chosen)]
     if all(len(entry.kept) == 1 for entry in chosen.candidates.values()):
         lines.append("Every site has a single Pareto-optimal candidate, so there was nothing to choose.")
+    return lines
+
+
+def _doubts(chosen: Chosen) -> list[str]:
+    """What speaks against the answer of a search, or limits it."""
+    lines = []
+    if chosen.metric.drop_name.startswith("images") and chosen.point.drop > LARGE:
+        lines.append(
+            f"Warning: this plan changes the top class of {chosen.point.drop:.0%} of the inputs. `--max-drop 1%` finds the "
+            "fastest plan that keeps it; `mpcc tune` trains the model for a plan."
+        )
+    if chosen.barred:
+        names = "; ".join(map(str, chosen.barred[:SHOWN]))
+        more = f" and {len(chosen.barred) - SHOWN} more (--json)" if len(chosen.barred) > SHOWN else ""
+        lines.append(f"Not chosen from: {names}{more}.")
+    if chosen.stopped:
+        lines.append("The search was ended early: with more time, or on a faster machine, the plan may be another.")
     return lines
 
 
