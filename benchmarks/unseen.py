@@ -89,9 +89,9 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# The search on models that nothing was tuned on",
         "<!-- written by: python -m benchmarks.unseen -->",
-        "Budgets are parts of the bounded plan's predicted time. Entries are the accuracy, in percent, of the float model with the",
-        "answer in place, on test images that chose nothing, and behind a slash that of the best recipe within the budget. 256",
-        "calibration images, level structural, no training, no compensation. Constants were chosen on the half `tune`.",
+        "Budgets are parts of the bounded plan's predicted time. Entries are the accuracy, in percent, of the float model with",
+        "the answer in place, on test images that chose nothing; behind a slash, that of the best recipe within the budget.",
+        "There are 256 calibration images, no training and no compensation. Constants were chosen on the half `tune`.",
         "",
         f"| model | half | network | protocol | bounded | {' | '.join(f'{part:.0%}' for part in PARTS)} |",
         "| --- | --- | --- | --- | ---: |" + " ---: |" * len(PARTS),

@@ -51,7 +51,7 @@ def optimize(
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(metavar="MODULE:FUNCTION", help="Your own quality loss: function(outputs, reference) -> float."),
+        typer.Option(metavar="NAME", help="kl, mse, cosine, iou, or your own: module:function(outputs, reference) -> float."),
     ] = None,
     pareto: Annotated[
         bool, typer.Option("--pareto", help="Write plans from the fastest to the most accurate, instead of a bundle.")
@@ -78,6 +78,12 @@ def optimize(
     ] = None,
     input_shape: options.InputShape = None,
     size_limit: options.SizeLimit = 1.0,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Sites whose function stays, such as 'blocks.0.*'. Can be repeated.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="OP,OP...", help="The operators whose function may change, such as softmax,gelu.")
+    ] = None,
     effort: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long plans may be tried for. Ctrl-C ends it with the best so far.")
     ] = 15.0,
@@ -141,7 +147,7 @@ def optimize(
     from .model import graph, source
     from .rewrites import Rewrites
 
-    objective = Objective(cast("Level", level), metric, budget, drop, effort)
+    objective = Objective(cast("Level", level), metric, budget, drop, effort, tuple(keep or ()), _listed(only))
     if recipe is not None:
         parse(recipe)
     target = Target(protocol, network, machine, Settings(tolerance=tolerance))
@@ -194,6 +200,11 @@ def optimize(
         from .explain import explain as print_site
 
         print_site(made, explain)
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    """`softmax,gelu` -> both names."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def _met(text: str, made: Optimized) -> str:

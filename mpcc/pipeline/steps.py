@@ -33,7 +33,7 @@ from mpcc.runtime.local_part import LocalPart
 from mpcc.search import default_plan, layouts, load_metric, metric_of
 from mpcc.search.evidence import fitted_to
 from mpcc.search.pricing import Priced, fastest
-from mpcc.search.target import Objective, Target
+from mpcc.search.target import Objective, Target, kept_sites
 from mpcc.search.task import LastProgram, Task, large, subset_of
 
 if TYPE_CHECKING:
@@ -278,6 +278,7 @@ def task_of(
         accurate=lambda task: accurate(prepared, task),
         reach=prepared.reach,
         effort=objective.effort,
+        kept=kept_sites(objective, nn_level.sites(prepared.graph)),
     )
 
 

@@ -99,11 +99,7 @@ class Explorer:
         """The loss of a plan. Spent where no run is left."""
         if picks not in self.tried:
             self.spend()
-            try:
-                self._note(self._added(picks) if self.walker is None else self.walker.result(picks, base))
-            except KeyboardInterrupt:
-                self.effort.stop()
-                raise Spent from None
+            self._note(self._added(picks) if self.walker is None else self.walker.result(picks, base))
         return self.tried[picks].loss
 
     def spend(self) -> None:
@@ -188,6 +184,8 @@ class Explorer:
                     model = self.swept(here, False)
         except Spent:
             pass
+        except KeyboardInterrupt:
+            self.effort.stop()
 
     def _levels(self, amount: float) -> Iterator[float]:
         """Budgets on the way down: no more than there are runs for the sweeps between them."""
@@ -209,6 +207,8 @@ class Explorer:
                 idle = 0 if gained else idle + 1
         except Spent:
             pass
+        except KeyboardInterrupt:
+            self.effort.stop()
 
     def _climb(self, amount: float, in_parts: bool) -> bool:
         """Whether a better plan was found."""

@@ -46,7 +46,8 @@ class Known:
             found = task.accurate(task)
         except MpccError:
             return None
-        return self.trials.judged(Point(found.plan, found.estimate, math.nan, math.nan, math.nan))
+        loss, drop = self.trials.judge(found.plan)
+        return Point(found.plan, found.estimate, loss, drop, loss)
 
     @cached_property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -77,9 +78,11 @@ class Known:
         return self._points[key]
 
     def _allowed(self, plan: Plan) -> bool:
-        deepest = LEVELS.index(self.trials.task.level)
-        used = {choice.approximation for entry in plan.choices.values() for choice in entry.choices}
-        return all(LEVELS.index(self.trials.known[name].level) <= deepest for name in used)
+        known, task = self.trials.known, self.trials.task
+        return all(
+            LEVELS.index(known[choice.approximation].level) <= LEVELS.index(task.level_at(site))
+            for site, entry in plan.choices.items() for choice in entry.choices
+        )  # fmt: skip
 
 
 def nearest(space: Space, plan: Plan) -> Picks:

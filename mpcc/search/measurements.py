@@ -36,7 +36,7 @@ def measure(task: Task, replay: Replay, prices: Prices) -> Measurements:
     """
     known = registry.approximations()
     found = candidates(
-        task.graph, task.statistics, known, task.level, replay, prices, lambda d, t: task.progress("candidates", d, t)
+        task.graph, task.statistics, known, task.level_at, replay, prices, lambda d, t: task.progress("candidates", d, t)
     )
     parts = parted(task.graph, found, known, replay) if task.calibrated else dict.fromkeys(found, WHOLE)
     cut = alone(found, parts, known)

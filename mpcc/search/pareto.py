@@ -49,7 +49,8 @@ def front(search: Search, baseline: Estimate, points: int = POINTS) -> Front:
 
 def front_points(search: Search, points: int = POINTS) -> list[Point]:
     """The points by rising seconds. A recipe is left out only where a point is as fast and its loss is clearly less."""
-    asked = Asked(search, Known(search.trials), search.trials.speed)
+    known = Known(search.trials)
+    asked = Asked(search, known, search.trials.speed, known.accurate)
     tell, explorer = search.trials.task.progress, asked.explorer
     lowest, _ = search.cheapest(search.trials.speed)
     low, high = explorer.cost(lowest), explorer.cost(search.exact)
@@ -57,11 +58,11 @@ def front_points(search: Search, points: int = POINTS) -> list[Point]:
         explorer.attempt(picks, always=True)
     asked.points += [point for point in map(asked.point, (lowest, search.exact)) if point is not None]
     asked.try_recipes()
-    known = [point for point in map(asked.known.point, asked.known.recipes) if point is not None]
-    asked.points += known
+    recipes = [point for point in map(known.point, known.recipes) if point is not None]
+    asked.points += recipes
     explorer.descend(low)
     times = [low * (high / low) ** (step / (points - 1)) for step in range(1, points - 1)]
-    times += [float(point.estimate.seconds) for point in known]
+    times += [float(point.estimate.seconds) for point in recipes]
     for step, most in enumerate(sorted(times, reverse=True)):
         tell("search", step, len(times))
         asked.settle(Budget(most, "seconds"), explorer.effort.left // (len(times) - step))

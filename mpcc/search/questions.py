@@ -27,6 +27,9 @@ CLOSE = 1.5
 """Times the loss of the best one: plans within it may be the better ones on other inputs, and are made and judged too."""
 PHASES = (0.6, 0.4)
 """Parts of the runs before the best plans of a budget are made, and after."""
+FAR, FEW = 0.6, 2
+"""Of large models: the part of the most exact plan's cost below which no budget is met by the plan without a search, so that its
+layouts need not be made; and programs for one step."""
 NEARLY = 1.1
 """Times a budget, up to which a recipe is priced exactly: the picks most like it cost about the same."""
 STEPS = 5
@@ -49,9 +52,12 @@ def best_within_budgets(search: Search, budgets: Sequence[Budget]) -> list[Chose
     known, found = Known(search.trials), dict[Budget, Chosen | None]()
     units = dict.fromkeys(budget.unit for budget in budgets)
     for unit in units:
-        asked = Asked(search, known, weights_of(Budget(1.0, unit), search.trials.speed), 1 / len(units))
         group = {budget for budget in budgets if budget.unit == unit}
-        easy = {b: asked.chosen(known.accurate) for b in group if known.accurate and b.met_by(known.accurate.estimate)}
+        weights = weights_of(Budget(1.0, unit), search.trials.speed)
+        far = search.trials.task.large and max(b.amount for b in group) < FAR * weights.of(search.trials.work(search.exact), 0.0)
+        accurate = None if far else known.accurate
+        asked = Asked(search, known, weights, accurate, 1 / len(units))
+        easy = {b: asked.chosen(accurate) for b in group if accurate is not None and b.met_by(accurate.estimate)}
         hard = sorted(group - easy.keys(), key=lambda budget: -budget.amount)
         found |= easy | (asked.within(hard) if hard else {})
     return [found[budget] for budget in budgets]
@@ -60,10 +66,10 @@ def best_within_budgets(search: Search, budgets: Sequence[Budget]) -> list[Chose
 class Asked:
     """One question: what was tried for it, and the plans that were made of that."""
 
-    def __init__(self, search: Search, known: Known, weights: Weights, part: float = 1.0) -> None:
+    def __init__(self, search: Search, known: Known, weights: Weights, accurate: Point | None, part: float = 1.0) -> None:
         self.search, self.trials, self.known, self.weights = search, search.trials, known, weights
         self.explorer = search.explorer(weights, part)
-        self.points = [point for point in (known.accurate,) if point is not None]
+        self.points = [] if accurate is None else [accurate]
         self.made: set[Picks] = set()
 
     def within(self, budgets: Sequence[Budget]) -> dict[Budget, Chosen | None]:
@@ -140,7 +146,7 @@ class Asked:
     def kept(self, most: float, limit: float) -> Point | None:
         """The fastest plan, within a time, that loses no more than accepted on the inputs that measure and those that judge."""
         explorer = self.explorer
-        for _ in range(MOST_MADE):
+        for _ in range(FEW if self.trials.task.large else MOST_MADE):
             row = [p for p in explorer.ranked(limit) if explorer.tried[p].drop <= most and p not in self.made]
             if not row:
                 return None
@@ -179,8 +185,11 @@ def fastest_within_drop(search: Search, most: float) -> Chosen:
 
     BudgetError where there is none.
     """
-    asked = Asked(search, Known(search.trials), search.trials.speed)
+    known = Known(search.trials)
+    asked = Asked(search, known, search.trials.speed, known.accurate)
     explorer, (lowest, _) = asked.explorer, search.cheapest(search.trials.speed)
+    explorer.attempt(search.exact, always=True)
+    asked.points += [point for point in (asked.point(search.exact),) if point is not None]
     high, low = explorer.cost(search.exact), explorer.cost(lowest)
     explorer.descend(low, lambda tried: tried.drop > TOO_FAR * most)
     low = max((explorer.cost(picks) for picks in explorer.steps if explorer.tried[picks].drop > most), default=low)
@@ -198,10 +207,10 @@ def fastest_within_drop(search: Search, most: float) -> Chosen:
     asked.points += [point for point in map(asked.known.point, near) if point is not None]
     within = [point for point in asked.points if point.drop <= most]
     if not within:
-        least = min(asked.points, key=lambda point: (point.drop, point.loss))
+        drops = [point.drop for point in asked.points]
         raise BudgetError(
             f"no plan of level {search.trials.task.level} loses less than {most:.3g} ({search.trials.task.metric.drop_name})",
-            hint=f"The most exact one loses {least.drop:.3g} on {search.trials.judge.images} inputs.",
+            hint=f"The most exact one loses {min(drops, default=math.nan):.3g} on {search.trials.judge.images} inputs.",
         )
     return asked.chosen(min(within, key=lambda point: (float(point.estimate.seconds), point.loss)))
 

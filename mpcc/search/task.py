@@ -90,6 +90,8 @@ class Task:
     """The plan without a search, for the task that is given: what every answer is held against."""
     reach: tuple[float, float] | None = None
     """What the user says of the values of inputs; else they are taken to lie within what calibration saw."""
+    kept: frozenset[str] = frozenset()
+    """Sites whose function stays as it is, whatever the level."""
     effort: float = DEFAULT
     """Seconds of trying plans, as `mpcc.search.effort` turns them into runs."""
 
@@ -97,6 +99,10 @@ class Task:
     def columns(self) -> tuple[Tensor, ...]:
         """The calibration inputs, one tensor [calls, ...] for each input of the graph."""
         return stack_calls(self.graph, self.inputs)
+
+    def level_at(self, site: str) -> Level:
+        """How deep a change may go at a site."""
+        return "bounded" if site in self.kept and self.level == "structural" else self.level
 
     @property
     def large(self) -> bool:

@@ -156,7 +156,7 @@ def test_optimize_within_half_of_the_exact_latency(images: torch.Tensor) -> None
     model, inputs = two_blocks()
     exact = mpcc.optimize(model, inputs, calibration=images, network="wan")
     half = Budget(exact.estimate.seconds / 2, "seconds")
-    made = mpcc.optimize(model, inputs, calibration=images, network="wan", level="structural", budget=half)
+    made = mpcc.optimize(model, inputs, calibration=images, network="wan", level="structural", budget=half, effort=1.0)
     assert half.met_by(made.estimate) and made.plan.notes["made_by"] == "search"
     again = mpcc.optimize(model, inputs, calibration=images, network="wan", level="structural", plan=made.plan)
     assert again.program.to_json() == made.program.to_json()
@@ -171,7 +171,7 @@ def test_what_cannot_be_met_says_what_can(images: torch.Tensor) -> None:
 
 
 def test_another_protocol_chooses_by_its_own_prices(images: torch.Tensor) -> None:
-    made = mpcc.optimize(*two_blocks(), calibration=images, protocol="cheetah", level="structural", budget="1GB")
+    made = mpcc.optimize(*two_blocks(), calibration=images, protocol="cheetah", level="structural", budget="1GB", effort=1.0)
     assert made.estimate.protocol == made.baseline.protocol == "cheetah"
 
 
@@ -186,6 +186,38 @@ def test_metrics() -> None:
     assert CLASSES.loss(outputs, outputs) == 0 and CLASSES.drop(outputs, outputs) == 0
     assert CLASSES.loss(turned, outputs) > 0 and CLASSES.drop(turned, outputs) == 0.5
     assert CLASSES.loss((outputs[0] * float("nan"),), outputs) == float("inf")
+
+
+def test_metrics_by_name() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = (torch.randn(2, 1, 3, 8, 8, generator=generator),)
+    for name in ("mse", "cosine", "iou"):
+        found = load_metric(name)
+        assert found.loss(maps, maps) == pytest.approx(0, abs=1e-12) and found.loss((-maps[0],), maps) > 0.5
+    half = torch.zeros(1, 1, 1, 2, 4)
+    half[..., :2] = 1.0  # of eight places four, and of these two are left: background 4 of 6, foreground 2 of 4
+    less = half.clone()
+    less[..., 1, :2] = 0.0
+    assert load_metric("iou").loss((less,), (half,)) == pytest.approx(1 - (4 / 6 + 2 / 4) / 2)
+    with pytest.raises(UsageError, match="iou"):
+        load_metric("iou").loss((torch.ones(2, 1, 3),), (torch.ones(2, 1, 3),))
+    with pytest.raises(UsageError, match="One of kl"):
+        load_metric("accuracy")
+
+
+def test_sites_that_are_kept_keep_their_function() -> None:
+    prepared = pipeline.prepare(*two_blocks(), calibration=torch.randn(16, 4, 8, generator=torch.Generator().manual_seed(1)))
+
+    def levels(**given: tuple[str, ...]) -> dict[str, str]:
+        task = pipeline.task_of(prepared, objective=Objective("structural", **given))  # type: ignore[arg-type]
+        return {site: task.level_at(site) for site in task.statistics}
+
+    assert {s for s, level in levels(keep=("blocks.0.*",)).items() if level == "bounded"} == {SOFTMAX, GELU}
+    assert {s for s, level in levels(only=("gelu",)).items() if level == "structural"} == {GELU, "blocks.1.act.gelu"}
+    with pytest.raises(UsageError, match="no site is called 'block.0'"):
+        levels(keep=("block.0",))
+    with pytest.raises(UsageError, match="The operators: gelu, softmax"):
+        levels(only=("norm",))
 
 
 def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
