@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,8 @@ def load(server: str, helper: str, inputs: Path, clients: int, seconds: float) -
     stored = np.load(inputs)
     images, expected = stored["images"], stored["expected"]
     client = Client(server, helper, allow_plain=True, timeout=120.0, attempts=50)
-    client.model  # noqa: B018  (read once, before the clock starts)
+    assert client.model.role == "server"  # read once, before the clock starts
+    before = sum(client.traffic)
     taken: list[tuple[float, float]] = []
     wrong: list[float] = []
     lock, begin = threading.Lock(), time.monotonic() + min(WARM_SECONDS, seconds / 3)
@@ -67,7 +67,6 @@ def load(server: str, helper: str, inputs: Path, clients: int, seconds: float) -
     for thread in threads:
         thread.join()
     counted = [latency for when, latency in taken if begin <= when <= end]
-    sent, received = client.traffic
     status = Path("/proc/self/status").read_text()
     return {
         "answers": len(taken),
@@ -75,7 +74,7 @@ def load(server: str, helper: str, inputs: Path, clients: int, seconds: float) -
         "p50": float(np.median(counted)) if counted else float("nan"),
         "p95": float(np.quantile(counted, 0.95)) if counted else float("nan"),
         "wrong": len(wrong),
-        "bytes an answer": (sent + received) / max(1, len(taken)),
+        "bytes an answer": (sum(client.traffic) - before) / max(1, len(taken)),
         "words": int(images[0].size + expected[0].size),
         "peak megabytes": int(status.split("VmHWM:")[1].split()[0]) / 1024,
         "torch": "torch" in sys.modules,
@@ -100,7 +99,6 @@ def bundle(model: str, folder: Path) -> tuple[Path, Path]:
 
         calibration, images = data.training()[0][:256], data.test()[0][:40]
     made = mpcc.optimize(place / "model.onnx", calibration=calibration, machine="reference")
-    made = replace(made, plan=replace(made.plan))
     where = made.save(folder / f"{model}.mpcc")
     expected = mpcc.load(where).emulate(images, check=False)
     assert isinstance(expected, torch.Tensor)
@@ -136,7 +134,7 @@ def measure(models: Sequence[str], networks: Sequence[str], clients: Sequence[in
         for model in models:
             where, inputs = bundle(model, Path(folder))
             for network in networks:
-                alone = 0.0
+                alone, seen = 0.0, (0.0, 0.0)
                 with served(where, network, ["--batch", "1,4,16"]) as (running, prefix):
                     for count in clients:
                         replica = running.replicas[0]
@@ -149,19 +147,21 @@ def measure(models: Sequence[str], networks: Sequence[str], clients: Sequence[in
                         found = json.loads(done.stdout)
                         alone = alone or found["rate"]
                         row = {"model": model, "network": network, "clients": count, "times": found["rate"] / alone, **found}
-                        row["batch"] = found["rate"] and _batch(running, prefix)
+                        now = _batches(running, prefix)
+                        row["batch"] = (now[0] - seen[0]) / max(1.0, now[1] - seen[1])
+                        seen = now
                         rows.append(row)
                         print(json.dumps(row), file=sys.stderr, flush=True)
     return rows
 
 
-def _batch(running: Any, prefix: Sequence[str]) -> float:
-    """Requests a computation so far, as the server counts."""
+def _batches(running: Any, prefix: Sequence[str]) -> tuple[float, float]:
+    """Requests and computations so far, as the server counts."""
     code = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
     asked = [*prefix, sys.executable, "-c", code, f"{running.replicas[0].server}/metrics"]
     text = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    return float(lines["mpcc_batch_requests_sum"]) / max(1.0, float(lines["mpcc_batch_requests_count"]))
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    return float(lines["mpcc_batch_requests_sum"]), float(lines["mpcc_batch_requests_count"])
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from mpcc.cost import WEIGHTS, Amount, Call, Compute, Price, Protocol, Work
 
 OPENED = 16  # bytes: a ring element, each way
 ONE_WAY = 8
-CURVE_BYTES = 4  # 16 bits each way, where they are enough (mpcc.lowering.curves)
+CURVE_BYTES = 5  # 17 to 22 bits each way, of which most are those of a place within a piece (mpcc.lowering.curves)
 WORD_BITS = 64  # bits are opened packed
 AND_PLANES = 6  # bits an element that a comparison opens in its AND round (mpcc.ir.online)
 

@@ -92,8 +92,17 @@ ONE_MACHINE = (
 )
 
 
-def points(public: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
-    """The points of the statement, for a model whose parameters `public` were made public by their owner."""
+def points(public: Sequence[str] = (), answers: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """The points of the statement, for a model whose parameters `public` were made public by their owner, and of whose outputs
+    the client computes the functions `answers` itself."""
+    if answers:
+        told = (
+            "What the answers are computed of",
+            f"the client computes the last steps ({', '.join(answers)}) itself, in the clear: it learns the values before them "
+            "(the logits), which say more of the model than the answers alone. --hide-logits keeps them secret.",
+        )
+        place = [name for name, _ in points(public)].index("The output") + 1
+        return (*points(public)[:place], told, *points(public)[place:])
     if not public:
         return POINTS
     named = ", ".join(public[:MOST_NAMED]) + (f" and {len(public) - MOST_NAMED} more" if len(public) > MOST_NAMED else "")
@@ -106,9 +115,10 @@ def points(public: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
     return (*POINTS[:place], made, *POINTS[place:])
 
 
-def statement(*, insecure_dealer: bool = False, public: Sequence[str] = ()) -> str:
-    """The security statement as plain text. `public`: the names of the parameters that are no secret."""
-    lines = [f"{TITLE}: {SUMMARY}", *(f"* {name}: {text}" for name, text in points(public))]
+def statement(*, insecure_dealer: bool = False, public: Sequence[str] = (), answers: Sequence[str] = ()) -> str:
+    """The security statement as plain text. `public`: the names of the parameters that are no secret; `answers`: what the client
+    computes of the outputs."""
+    lines = [f"{TITLE}: {SUMMARY}", *(f"* {name}: {text}" for name, text in points(public, answers))]
     if insecure_dealer:
         lines.insert(0, f"NOT PRIVATE: {INSECURE_DEALER}")
     return "\n".join(lines)

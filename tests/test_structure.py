@@ -44,7 +44,8 @@ MAY_SEE = {
     "frontend": {"ir"},
     "calibration": {"ir", "approximate", "registry"},
     "lowering": {"ir", "program"},
-    "search": {"ir", "rewrite", "approximate", "cost", "program", "lowering", "calibration", "registry"},
+    "compensate": {"ir", "approximate", "calibration"},
+    "search": {"ir", "rewrite", "approximate", "cost", "program", "lowering", "calibration", "registry", "compensate"},
     "bundle": {"ir", "approximate", "program", "frontend"},
     "show": {"ir", "rewrite", "approximate", "cost", "program", "calibration", "search", "bundle"},
     "runtime": {"ir", "cost", "program", "lowering", "approximate", "calibration", "registry", "bundle", "show"},
@@ -52,11 +53,12 @@ MAY_SEE = {
     "serving": {"ir", "program", "bundle", "runtime"},
     "pipeline": {
         "ir", "rewrite", "approximate", "cost", "program", "lowering", "frontend", "calibration", "search", "registry",
-        "show", "runtime",
+        "show", "runtime", "compensate",
     },  # fmt: skip
     "verify": {"ir", "fitting", "approximate", "calibration", "lowering", "registry", "runtime", "pipeline"},
     "training": {
         "ir", "approximate", "cost", "program", "lowering", "calibration", "search", "registry", "runtime", "pipeline",
+        "compensate",
     },  # fmt: skip
     "testing": {
         "ir", "rewrite", "approximate", "cost", "calibration", "search", "registry", "runtime", "pipeline", "training",

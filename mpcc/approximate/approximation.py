@@ -46,6 +46,8 @@ class Approximation:
                   polynomial for it), as while training: before there is a range to fit to. Parties cannot run it.
     `layout`      the name of its boolean option that only says in which order factors are multiplied, if it has one. True:
                   the small factors first, fewest bytes; False: one after another, a round less. The function is the same.
+    `gate`        whether it is made of spline gates, which save rounds for local work: a plan without a search takes it only
+                  where that is faster, or nothing else applies.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Approximation:
     trained: tuple[str, ...] = ()
     exact_form: Callable[[Options], Options] = lambda options: options
     layout: str = ""
+    gate: bool = False
     summary: str = ""
 
     def function_key(self, options: Options) -> str:

@@ -102,7 +102,11 @@ def share(
     """
     mean = row_mean(e, dims, mask)
     d = mpc.add(mean, floor) if floor else mean
-    terms = [d.reciprocal()] if stages is None else factors(d, stages)
+    return share_of(e, dims, [d.reciprocal()] if stages is None else factors(d, stages), joined=joined, mask=mask)
+
+
+def share_of(e: Any, dims: tuple[int, ...], terms: list[Any], *, joined: bool, mask: RowMask | None = None) -> Any:
+    """As `share`, from factors of 1/d."""
     if mask is not None:
         k, shape, weights = row_weights(*mask, dims[0])
         terms[0] = mpc.scale(mpc.scale_rows(terms[0], shape, weights), 2.0**-k)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -103,23 +104,12 @@ def norm_candidates(statistics: SiteStatistics, quantity: str) -> tuple[Options,
     """Candidates that differ in their chain for 1/sqrt of the named quantity, the shortest accurate one first; then corrected
     chains (mpcc.fitting.corrections), which are finer: these come first where the range is too wide for plain ones.
 
-    The range is the calibrated one widened by the factor NORM_MARGIN, further where few rows were seen: variances have
-    long tails below (an unusual image's class token), which end at eps, and short ones above. The fit is closest where
-    nearly all calibrated rows are; a corrected one is as close on the whole range. Below the range the result is too
-    small; far above, of several stages or corrected, it is wrong.
-    Rows of nothing but zeros (padding), whose result is zero with any factor, do not count (`zeros`).
-    Where it is small, `gain` is a power of two that brings the standard deviation near 1, and the chain is fitted there.
+    The fit is closest where nearly all calibrated rows are; a corrected one is as close on the whole range. Below the range
+    (see `norm_range`) the result is too small; far above, of several stages or corrected, it is wrong.
     """
-    seen, rows = statistics.ranges[quantity], statistics.samples[quantity].numpy()
-    few = min(1.0, FEW / len(rows))
-    some = rows[rows > NOTHING * _eps(statistics)]
-    zeros = 0 < len(some) and seen.low < some.min() / 2
-    rows = some if zeros else rows
-    low = _digits(max((float(rows.min()) if zeros else seen.low) / NORM_MARGIN / (1 + FEW_BELOW * few), _eps(statistics)))
-    high = _digits(seen.high * NORM_MARGIN * (1 + FEW_ABOVE * math.sqrt(few)))
-    gain = unit_gain(low, high)
-    ends = (low * gain**2, high * gain**2)
-    spread = tuple(_digits(float(q) * gain**2) for q in np.quantile(rows, np.linspace(TAIL, 1 - TAIL, QUANTILES)))
+    reach = norm_range(statistics, quantity)
+    gain, ends = reach.gain, (reach.low * reach.gain**2, reach.high * reach.gain**2)
+    spread = tuple(_digits(float(q) * gain**2) for q in np.quantile(reach.rows, np.linspace(TAIL, 1 - TAIL, QUANTILES)))
     chains = [chain for chain in plan_chains("rsqrt", *ends, spread, FINEST) if chain.error < NORM_ROUGHEST]
     plain = [
         {**chain_options(chain), "joined": joined}
@@ -130,10 +120,43 @@ def norm_candidates(statistics: SiteStatistics, quantity: str) -> tuple[Options,
         {**chain_options(one.chain), "correction": list(one.correction), "joined": True}
         for one in plan_corrected(*ends, NORM_ROUGHEST)
     ]
-    recorded: dict[str, Any] = {"low": low, "high": high, "margin": NORM_MARGIN}
-    recorded |= ({"gain": gain} if gain != 1.0 else {}) | ({"zeros": True} if zeros else {})
     rough = not chains or min(chain.error for chain in chains) > ROUGHEST
-    return tuple({**options, **recorded} for options in ((*reversed(fine), *plain) if rough else (*plain, *fine)))
+    found = (*reversed(fine), *plain) if rough else (*plain, *fine)
+    return tuple({**options, **reach.recorded} for options in found)
+
+
+@dataclass(frozen=True)
+class NormRange:
+    """The range of a norm's quantity that a fit covers, its power of two (`gain`), and the rows that were seen there."""
+
+    low: float
+    high: float
+    zeros: bool
+    gain: float
+    rows: Any
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What a plan notes of it."""
+        noted: dict[str, Any] = {"low": self.low, "high": self.high, "margin": NORM_MARGIN}
+        return noted | ({"gain": self.gain} if self.gain != 1.0 else {}) | ({"zeros": True} if self.zeros else {})
+
+
+def norm_range(statistics: SiteStatistics, quantity: str) -> NormRange:
+    """The calibrated range widened by the factor NORM_MARGIN, further where few rows were seen: variances have long tails below
+    (an unusual image's class token), which end at eps, and short ones above.
+
+    Rows of nothing but zeros (padding), whose result is zero with any factor, do not count (`zeros`).
+    Where it is small, `gain` is a power of two that brings the standard deviation near 1, and a fit is made there.
+    """
+    seen, rows = statistics.ranges[quantity], statistics.samples[quantity].numpy()
+    few = min(1.0, FEW / len(rows))
+    some = rows[rows > NOTHING * _eps(statistics)]
+    zeros = 0 < len(some) and seen.low < some.min() / 2
+    rows = some if zeros else rows
+    low = _digits(max((float(rows.min()) if zeros else seen.low) / NORM_MARGIN / (1 + FEW_BELOW * few), _eps(statistics)))
+    high = _digits(seen.high * NORM_MARGIN * (1 + FEW_ABOVE * math.sqrt(few)))
+    return NormRange(low, high, zeros, unit_gain(low, high), rows)
 
 
 def _eps(statistics: SiteStatistics) -> float:

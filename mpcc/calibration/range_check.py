@@ -9,7 +9,7 @@ ranges are checked in the clear, on inputs at hand; expect the same share of oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,11 +116,7 @@ def _observed(
 ) -> list[tuple[ValidRange, str, Tensor]]:
     """(where a choice holds, quantity, [calls, 3]: smallest, largest, share outside) in the order of the graph."""
     wanted = valid_ranges(plan, approximations)
-    functions = {
-        node: site_function(node, plan.choices[site], approximations)
-        for site, node in sites(graph_module).items()
-        if site in plan.choices and _structural(plan.choices[site], approximations)
-    }
+    functions = structural_functions(graph_module, plan, approximations)
 
     def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Any:
         if not is_site(node) or node.meta["site"] not in wanted:
@@ -138,6 +134,17 @@ def _observed(
         for place, one in enumerate(wanted.get(site, []))
         for name in one.domain
     ]
+
+
+def structural_functions(
+    graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str, Approximation]
+) -> dict[fx.Node, Callable[..., Any]]:
+    """Site -> its function, where the plan changes what is computed."""
+    return {
+        node: site_function(node, plan.choices[site], approximations)
+        for site, node in sites(graph_module).items()
+        if site in plan.choices and _structural(plan.choices[site], approximations)
+    }
 
 
 def outside(

@@ -97,6 +97,18 @@ def observe(
     return dict(over_calls(graph_module, one_call, columns))
 
 
+def outputs_with(
+    graph_module: fx.GraphModule, inputs: Inputs, functions: Mapping[fx.Node, Callable[..., Any]]
+) -> tuple[Tensor, ...]:
+    """Every output, with a leading dimension for the calls, where `functions` stand in for the operators of some nodes."""
+
+    def one_call(*values: Tensor) -> tuple[Tensor, ...]:
+        made = _Watcher(graph_module, lambda *_: None, functions).run(*values)
+        return tuple(made) if isinstance(made, (tuple, list)) else (made,)
+
+    return tuple(over_calls(graph_module, one_call, stack_calls(graph_module, inputs)))
+
+
 def over_calls(graph_module: fx.GraphModule, one_call: Callable[..., Any], columns: Sequence[Tensor]) -> Any:
     """What `one_call` gives for every call, with a leading dimension for the calls."""
     largest = _largest(graph_module)

@@ -108,6 +108,7 @@ def _accuracy(made: Optimized) -> list[str]:
     from .optimize import UNCALIBRATED
 
     found = [*_fixed_point(made), *gains(made)]
+    found += [] if made.compensation is None else [str(made.compensation)]
     if not made.calibrated and made.plan.notes.get("level") == "structural":
         found.append(UNCALIBRATED)
     outside = sorted({one.site for one in made.ranges if one.values > 0})
@@ -129,7 +130,8 @@ def _fixed_point(made: Optimized) -> list[str]:
 
 def _seen(made: Optimized, place: Path) -> list[str]:
     public = f" Public: {', '.join(made.public)}." if made.public else ""
-    return [*WHO, f"The rest of the statement, and of this page: {place / REPORT}{public}"]
+    own = f"The client computes the last {', '.join(made.answers)} of its opened logits (--hide-logits)."
+    return [*WHO, *([own] if made.answers else []), f"The rest of the statement, and of this page: {place / REPORT}{public}"]
 
 
 def following(made: Optimized, place: Path, calibration: object = None) -> list[str]:

@@ -19,7 +19,23 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from mpcc.errors import MpccError
 
-from . import ask, benchmark, count, keys, networks, optimize, passes, profile, protocols, recipes, run, serve, tune, verify
+from . import (
+    about,
+    ask,
+    benchmark,
+    count,
+    keys,
+    networks,
+    optimize,
+    passes,
+    profile,
+    protocols,
+    recipes,
+    run,
+    serve,
+    tune,
+    verify,
+)
 from .screen import emit, quiet, say
 
 INTERRUPTED, BUG, BAD_INPUT = 130, 70, 2
@@ -92,7 +108,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with: mpcc optimize model.onnx --calibration images.npy && mpcc run model.mpcc --input image.npy",
 )
-for command in (optimize, tune, run, serve, ask, profile, count, verify, passes, recipes, protocols, networks, benchmark, keys):
+COMMANDS = (
+    optimize, tune, run, serve, ask, profile, count, verify, passes, recipes, protocols, networks, benchmark, keys, about,
+)  # fmt: skip
+for command in COMMANDS:
     command.register(app)
 for registered in app.registered_commands:
     registered.cls = Command
@@ -100,10 +119,7 @@ for registered in app.registered_commands:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from mpcc.runtime.native import library as gates
-
-        typer.echo(f"mpcc {version('mpcc')}")
-        typer.echo(f"spline gates: {gates.description()}")
+        typer.echo("\n".join([f"mpcc {version('mpcc')}", *about.versions()]))
         raise typer.Exit
 
 

@@ -1,4 +1,4 @@
-"""mpcc keys: certificates with which server, clients and dealer prove their roles to each other over TLS."""
+"""mpcc keys: certificates with which server, helper, clients and dealer prove their roles to each other over TLS."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def keys(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make certificates for server, client and dealer, or for one more client; or revoke one."""
+    """Make certificates for server, client, dealer and helper, or for one more client; or revoke one."""
     from mpcc.errors import UsageError
     from mpcc.runtime.net.authority import Authority, make, make_client
 

@@ -12,6 +12,8 @@ from . import early, options
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
+    from torch import fx
+
     from mpcc.approximate import Level, Plan
     from mpcc.pipeline import Optimized
     from mpcc.search.task import Chosen
@@ -62,6 +64,13 @@ def optimize(
     calibration: options.Calibration = None,
     input_range: options.InputRange = None,
     public: options.Public = None,
+    hide_logits: Annotated[
+        bool,
+        typer.Option(
+            "--hide-logits",
+            help="Compute a last softmax, sigmoid, argmax or top-k privately too; else the client does, of its opened logits.",
+        ),
+    ] = False,
     level: Annotated[
         str, typer.Option(
             metavar="LEVEL",
@@ -90,6 +99,14 @@ def optimize(
     tolerance: Annotated[
         float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
     ] = 0.05,
+    compensate: Annotated[
+        bool | None,
+        typer.Option(
+            "--compensate/--no-compensate",
+            help="Solve layers behind structural choices anew, without training. [default: yes, for plans made here]",
+            show_default=False,
+        ),
+    ] = None,
     preprocess: Annotated[
         Path | None,
         typer.Option(
@@ -166,6 +183,8 @@ def optimize(
         tell("capture", 0, 1)
         captured = graph(found, input_shape)
         tell("capture", 1, 1)
+        if notes:
+            check_preprocess(notes["preprocess"], captured)
         given: dict[str, Any] = dict(
             target=target, objective=objective, calibration=calibration, input_range=values, progress=tell
         )
@@ -176,9 +195,11 @@ def optimize(
 
             draw(front(captured, **given), place, as_json)
             return
-        made = run(captured, plan=chosen, recipe=recipe, public=public or (), observe=observe, **given)
+        made = run(
+            captured, plan=chosen, recipe=recipe, public=public or (), hide_logits=hide_logits, compensate=compensate,
+            observe=observe, **given,
+        )  # fmt: skip
         if notes:
-            check_preprocess(notes["preprocess"], made)
             made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))
         tell("write", 0, 1)
         made.save(place)
@@ -241,19 +262,18 @@ def _preprocess(path: Path) -> dict[str, Any]:
 
     try:
         return preprocess_of(json.loads(path.read_bytes())).document()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        known = isinstance(error, ValueError | OSError)
-        text = str(error) if known else f"{error!r} is missing or of another type"
-        raise UsageError(f"no preprocessing that can be read: {text}", where=str(path), hint="docs/serving.md") from None
+    except (OSError, ValueError, RecursionError) as error:
+        hint = "docs/serving.md says what such a file holds."
+        raise UsageError(f"no preprocessing that can be read: {error}", where=str(path), hint=hint) from None
 
 
-def check_preprocess(document: dict[str, Any], made: Optimized) -> None:
+def check_preprocess(document: dict[str, Any], model: fx.GraphModule) -> None:
     """ShapeError where the preprocessing does not give the model's input."""
     from mpcc.client.preprocess import CHANNELS, Preprocess
     from mpcc.errors import ShapeError
     from mpcc.ir.nn import shape_of
 
-    known, shapes = Preprocess.read(document), [shape_of(node) for node in made.program.inputs()]
+    known, shapes = Preprocess.read(document), [shape_of(n) for n in model.graph.nodes if n.op == "placeholder"]
     size = known.output_size(0, 0) if known.crop or len(known.resize) == 2 else (0, 0)
     found = [CHANNELS[known.channels], *size]
     if len(shapes) != 1 or list(shapes[0][-3:]) != found or any(side != 1 for side in shapes[0][:-3]):
@@ -288,7 +308,8 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "machine": dict(made.estimate.machine),
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
-        "security": security.statement(public=made.public),
+        "compensation": None if made.compensation is None else made.compensation.document(),
+        "security": security.statement(public=made.public, answers=made.answers),
     }
 
 

@@ -162,7 +162,7 @@ def here(
             for step, call in enumerate(asked):
                 tell("inference", step, len(asked))
                 done.append(session.run(*call))
-    watch.outputs([one.outputs for one in done[-len(once) :]])
+    watch.outputs([one.opened for one in done[-len(once) :]])
     return done, predicted.here(executable.program, link), watch.found
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,6 +64,7 @@ def serve(
     network: Annotated[
         str | None, typer.Option(metavar="N", help=f"Emulate a network between the roles: {options.NETWORK_HELP}")
     ] = None,
+    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
     allow_weights: Annotated[
         bool, typer.Option("--allow-weights", help="Let helper or dealer run from a folder that holds the weights.")
     ] = False,
@@ -84,7 +89,15 @@ def serve(
         front = replace(made.http, **{key: value for key, value in chosen.items() if value is not None})  # type: ignore[arg-type]
         made = replace(made, http=front)
     made = replace(made, limits=replace(made.limits, **limits), link=_link(network))  # type: ignore[arg-type]
+    if until_stdin_closes:
+        threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
     _serve(bundle, made, allow_weights)
+
+
+def _end_with_stdin() -> None:
+    """End when whoever started this process has gone."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def check_installed() -> None:

@@ -54,6 +54,9 @@ def tune(
     ] = None,
     distil: Annotated[bool, typer.Option(help="Distil from the original model, instead of training on labels alone.")] = True,
     attention_maps: Annotated[bool, typer.Option("--attention-maps", help="Distil the attention maps as well.")] = False,
+    compensate: Annotated[
+        bool, typer.Option(help="Start training from weights that make up for what was picked, if they are better.")
+    ] = True,
     search_epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Epochs of the search.")] = 5,
     epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Epochs of training after the search.")] = 10,
     batch: Annotated[int, typer.Option(metavar="N", min=1, help="Images per step, over all processes.")] = 128,
@@ -87,7 +90,7 @@ def tune(
 
     request = Request.of(
         method, mu=mu, budget=budget, protocol=protocol, network=network, granularity=granularity, distil=distil,
-        attention_maps=attention_maps, search_epochs=search_epochs, machine=machine,
+        attention_maps=attention_maps, search_epochs=search_epochs, machine=machine, compensate=compensate,
     )  # fmt: skip
     found = source(model, size_limit)
     captured = graph(found, input_shape)

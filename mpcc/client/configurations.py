@@ -16,6 +16,15 @@ RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5
 
 def preprocess_of(document: Any) -> Preprocess:
     """The preprocessing that a configuration describes. ValueError says what is missing, or not supported."""
+    try:
+        return _recognised(document)
+    except KeyError as error:
+        raise ValueError(f"{error} is missing") from None
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"a field of another type: {error}") from None
+
+
+def _recognised(document: Any) -> Preprocess:
     if not isinstance(document, dict):
         raise ValueError("a JSON object is needed")
     if "pretrained_cfg" in document:

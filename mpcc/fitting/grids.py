@@ -1,53 +1,119 @@
 """Functions by pieces of a uniform grid, each good on both of its neighbours: the numbers of `mpc.curve`.
 
-    pieces[j] is fitted on (place - step, place + step), place = low + j step: polynomials in t = (x - place) / step
+    place j = low + j step;   piece j is fitted on (place - step, place + step): a polynomial in t = (x - place) / step
 
-Least squares over Chebyshev's points: within a fifth of the least maximum error for the smooth functions of this compiler, and
-all pieces at once.
+It holds on low ... low + (2^depth - 1) step; the two outer pieces are fitted on their inner half only. Least squares over
+Chebyshev's points: a few per cent above the least maximum error for functions as smooth as these, and all pieces at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
-from .minimax import Array, Function, rounded
+from .minimax import Function, evaluate, rounded
 
 Pieces = tuple[tuple[float, ...], ...]
 POINTS, CHECKED = 33, 65
-"""Of a piece: 33 points fit a polynomial of degree up to 7 as well as more would, and 65 show its largest error to 1 %."""
+"""Of half a piece: 33 points determine a polynomial of degree up to 7 as well as more would, 65 show its largest error to 1 %."""
+BETWEEN = 1.01
+"""What an error between two of the points checked may be larger, at most: they are a 64th of a piece apart, and an error of
+degree d + 1 there is within cos(pi / 64) of its peak. (Of kinks that is not true.)"""
+MANTISSAS = tuple(16 / m for m in range(16, 7, -1))
+"""Of a step, times a power of two: its inverse is a multiple of 1/8 of one, so that a value is brought to the grid by a small
+factor, and at most an eighth of a grid is more than was asked for."""
+DEGREES, DEEPEST = (2, 3, 4, 5), 11
+"""Of grids that are tried: a higher degree never is the cheapest for an error of 1e-5 or more; 2^11 leaves take microseconds."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """2^depth pieces of a degree from `low` on."""
+
+    low: float
+    step: float
+    depth: int
+    degree: int
+
+    @property
+    def high(self) -> float:
+        """The end of the range, where the last piece has its place."""
+        return self.low + ((1 << self.depth) - 1) * self.step
+
+    @property
+    def words(self) -> int:
+        """What a gate costs: words of its leaves."""
+        return (self.degree + 1) << self.depth
+
+    def to_json(self) -> list[float]:
+        """As it is written into a plan."""
+        return [self.low, self.step, self.depth, self.degree]
+
+    @staticmethod
+    def over(low: float, high: float, depth: int, degree: int) -> Grid:
+        """The grid of `depth` that covers [low, high], at most an eighth more; none of it below `low`."""
+        needed = max(high - low, 1e-3 * max(abs(low), abs(high), 1e-3)) / ((1 << depth) - 1)
+        unit = 2.0 ** math.floor(math.log2(needed) + 1e-12)
+        return Grid(low, next(unit * m for m in MANTISSAS if unit * m >= needed * (1 - 1e-9)), depth, degree)
 
 
 @cache
-def fit_grid(function: Function, low: float, step: float, depth: int, degree: int) -> Pieces:
-    """Coefficients of 1, t, t^2 ... of the 2^depth pieces from `low` on.
+def fit_grid(function: Function, grid: Grid) -> Pieces:
+    """Coefficients of 1, t, t^2 ... of every piece."""
+    half = (1 - np.cos((np.arange(POINTS) + 0.5) * np.pi / POINTS)) / 2  # Chebyshev's points of [0, 1]
+    places = grid.low + np.arange(1 << grid.depth)[:, None] * grid.step
+    pieces = np.empty((1 << grid.depth, grid.degree + 1))
+    for chosen, t in ((slice(1, -1), 2 * half - 1), (slice(0, 1), half), (slice(-1, None), -half)):
+        values = function(places[chosen] + t * grid.step)
+        pieces[chosen] = np.linalg.lstsq(np.vander(t, grid.degree + 1, increasing=True), values.T, rcond=None)[0].T
+    return tuple(rounded(piece) for piece in pieces)
 
-    The last piece's upper neighbour is the first one, beyond the end: x has to stay within low ... low + (2^depth - 1) step.
+
+@cache
+def largest_error(function: Function, grid: Grid, weight: Function | None = None, kinks: tuple[float, ...] = ()) -> float:
+    """Of both pieces that may be taken at any place of the range; `weight(x)` multiplies the error.
+
+    `kinks` are looked at besides the points between: the error peaks there.
     """
-    t = -np.cos((np.arange(POINTS) + 0.5) * np.pi / POINTS)
-    values = function(_points(low, step, depth, t))
-    found = np.linalg.lstsq(np.vander(t, degree + 1, increasing=True), values.T, rcond=None)[0]
-    return tuple(rounded(piece) for piece in found.T)
+    pieces = np.array(fit_grid(function, grid))
+    number, t = np.meshgrid(np.arange(len(pieces) - 1), np.linspace(0, 1, CHECKED), indexing="ij")
+    at = (np.array(kinks) - grid.low) / grid.step
+    at = at[(at >= 0) & (at < len(pieces) - 1)]
+    number, t = np.append(number, at.astype(int)), np.append(t, at % 1)
+    x = grid.low + (number + t) * grid.step
+    expected, cost = function(x), 1.0 if weight is None else weight(x)
+    found = (evaluate(pieces[number + k].T, t - float(k)) for k in (0, 1))
+    return BETWEEN * max(float((np.abs(y - expected) * cost).max()) for y in found)
 
 
-def errors(function: Function, low: float, step: float, pieces: Pieces, ends: tuple[float, float]) -> tuple[Array, Array]:
-    """(x, the error of the piece that holds there) at points of [ends], each x by both pieces that may be taken."""
-    t = np.linspace(-1, 1, CHECKED)
-    depth = (len(pieces) - 1).bit_length()
-    x = _points(low, step, depth, t)
-    found = values_at(pieces, t)
-    there = (x >= ends[0]) & (x <= ends[1])
-    return x[there], np.abs(found - function(x))[there]
+@cache
+def cheapest_grid(
+    function: Function, low: float, high: float, tolerance: float, weight: Function | None = None, kinks: tuple[float, ...] = ()
+) -> Grid | None:
+    """The grid of fewest words whose error is within the tolerance; None where even the deepest are further off."""
+    return min(_within(function, low, high, tolerance, weight, kinks), key=lambda grid: grid.words, default=None)
 
 
-def values_at(pieces: Sequence[Sequence[float]], t: Array) -> Array:
-    """All pieces at t [points]: [pieces, points]."""
-    table = np.asarray(pieces)
-    return np.asarray(table @ np.vander(t, table.shape[1], increasing=True).T)
+def _within(
+    function: Function, low: float, high: float, tolerance: float, weight: Function | None, kinks: tuple[float, ...]
+) -> Iterator[Grid]:
+    """Of each degree the shallowest that is."""
+    for degree in DEGREES:
+        for depth in range(2, DEEPEST + 1):
+            grid = Grid.over(low, high, depth, degree)
+            if largest_error(function, grid, weight, kinks) <= tolerance:
+                yield grid
+                break
 
 
-def _points(low: float, step: float, depth: int, t: npt.NDArray[np.float64]) -> Array:
-    return np.asarray(low + (np.arange(1 << depth)[:, None] + t) * step)
+def grids(
+    function: Function, low: float, high: float, tolerances: Sequence[float], weight: Function | None = None,
+    kinks: tuple[float, ...] = (),
+) -> list[Grid]:  # fmt: skip
+    """The cheapest grid for each tolerance, in that order, none twice."""
+    found = [cheapest_grid(function, low, high, tolerance, weight, kinks) for tolerance in tolerances]
+    return [grid for grid in dict.fromkeys(found) if grid is not None]

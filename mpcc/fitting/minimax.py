@@ -184,6 +184,41 @@ def tanh(x: Array) -> Array:
     return np.asarray(np.tanh(x))
 
 
+def exponential(x: Array) -> Array:
+    """exp(x)."""
+    return np.asarray(np.exp(x))
+
+
+def logarithm(x: Array) -> Array:
+    """log(x)."""
+    return np.asarray(np.log(x))
+
+
+def error_function(x: Array) -> Array:
+    """erf(x)."""
+    return np.asarray(erf(x))
+
+
+def cosine(x: Array) -> Array:
+    """cos(x)."""
+    return np.asarray(np.cos(x))
+
+
+def sine(x: Array) -> Array:
+    """sin(x)."""
+    return np.asarray(np.sin(x))
+
+
+def hardsigmoid(x: Array) -> Array:
+    """clamp(x + 3, 0, 6) / 6."""
+    return np.asarray(np.clip(x + 3, 0, 6) / 6)
+
+
+def hardswish(x: Array) -> Array:
+    """x clamp(x + 3, 0, 6) / 6."""
+    return np.asarray(x * hardsigmoid(x))
+
+
 def softplus(x: Array) -> Array:
     """log(1 + exp(x))."""
     return np.asarray(np.logaddexp(0.0, x))

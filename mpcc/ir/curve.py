@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import comb
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -81,6 +83,12 @@ def powers(rho: Tensor, low: int, degree: int, fine: int) -> Tensor:
 
 def largest_number(table: Table) -> int:
     """The largest integer, in magnitude, that `coefficients` can meet: |place| is at most half of 2^low."""
-    degree, columns = len(table) - 1, list(zip(*table, strict=True))
-    sums = ((m, column) for column in columns for m in range(degree + 1))
-    return max(int(sum(abs(a) * comb(n, m) for n, a in enumerate(column) if n >= m)) + degree for m, column in sums)
+    return int(largest_numbers(np.array(table, np.float64)).max(initial=0))
+
+
+def largest_numbers(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The same for each piece, of numbers that need not be integers yet: [degree + 1, pieces] -> [pieces]."""
+    degree, sizes = len(table) - 1, np.abs(table)
+    sums = [sum(sizes[n] * comb(n, m) for n in range(m, degree + 1)) for m in range(degree + 1)]
+    found: npt.NDArray[np.float64] = np.max(np.asarray(sums), axis=0) + degree + 1
+    return found

@@ -3,43 +3,65 @@
     X at scale S   ->   X m >> f at 2^low / step   ->   opened modulo 2^(depth + low)   ->   y at 2^F, right modulo 2^64
 
 Both parties cut their own share, and nothing can fail: (x0 >> f) + (x1 >> f) is X >> f up to a unit, modulo 2^(64 - f), always.
-What a local cut may be wrong by is a multiple of 2^(64 - f), and the opening does not see those bits.
+What a local cut may be wrong by is a multiple of 2^(64 - f), and the opening does not see those bits. So m has as many bits as
+the ring has room for, mostly a few; where the grid's step is not one that they can make, those of a slightly longer one are made.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from mpcc.errors import RangeError
 from mpcc.ir import curve as gate
 from mpcc.ir import dealer, online
 from mpcc.ir.nn import shape_of, size_of
+from mpcc.ir.ring import RING_BITS
 
-from .scales import MOST_SHIFT, Scaler, encode
+from .scales import Scaler, encode
 from .values import LIMIT, Secret
 
-FEW_BITS = 16
-"""Opened bits that are taken where they are fine enough: two bytes."""
-FINENESS = 2.0**-10
-"""How much of a value (or of the root mean square of all) the places may blur it at most: 1.5 units, half a unit of rounding
-and one of the two parties' cuts. On average it is a fifth of that, below the error of the pieces themselves."""
-MATCH = 2.0**-15
-"""How near m / 2^f has to come to 2^low / (step S), relatively: over a range of 16 the far end moves by 2^-11."""
+BLUR = 1.5
+"""Units of a place by which it may be off: half a unit of rounding, and one of the two parties' cuts."""
+FINENESS = 2.0**-11
+"""How much of a value (or of the root mean square of all) that may blur it at most. On average it is a fifth of that, far below
+the error of the pieces themselves."""
+MOST_FACTOR_BITS = 16
+"""Of m: half a unit of 2^16 over the whole range is below a place."""
+EXACT = 2.0**-17
+"""How near a step has to come to count as the one that was asked for."""
+LONGEST = 1.15
+"""How much longer a step may be: errors grow with its power of degree + 1, at most by a half to doubled. Else there are twice as
+many pieces, whose step is shorter."""
+POINTS = 33
+"""Of a piece that is fitted to others, as when it was made (`mpcc.fitting.grids`)."""
+Table = tuple[tuple[float, ...], ...]
 SPARE_BITS = 14
 """Bits by which y is finer than an operand of its size keeps (14): half of all are the dealer's powers', half the pieces'."""
 
 
 def curve(s: Scaler, x: Secret, arguments: Sequence[Any], out: tuple[float, float], cap: float) -> Secret:
     """The piece of x on a grid: `arguments` are those of `mpc.curve` but x."""
-    start, step, pieces = float(arguments[0]), float(arguments[1]), [[float(a) for a in piece] for piece in arguments[2]]
+    start, step, pieces = float(arguments[0]), float(arguments[1]), tuple(tuple(map(float, piece)) for piece in arguments[2])
     depth, degree = (len(pieces) - 1).bit_length(), len(pieces[0]) - 1
-    if len(pieces) != 1 << depth or not 1 <= depth <= gate.MOST_DEPTH or not 1 <= degree <= gate.MOST_DEGREE:
-        most = f"up to {1 << gate.MOST_DEPTH}, a power of two, of degree up to {gate.MOST_DEGREE}"
+    if len(pieces) != 1 << depth or not 1 <= depth < gate.MOST_DEPTH or not 1 <= degree <= gate.MOST_DEGREE:
+        most = f"up to {1 << (gate.MOST_DEPTH - 1)}, a power of two, of degree up to {gate.MOST_DEGREE}"
         raise RangeError(f"{len(pieces)} pieces of degree {degree}: a gate has {most}", where=s.where[0])
-    low = place_bits(pieces, depth, out[1])
-    c, opening = opened(s, x, start, step, depth, low)
+    low = place_bits(pieces, out[1])
+    at = places(x, step, depth + low, low)
+    if at.step > LONGEST * step:
+        depth += 1
+        at = places(x, step / 2, depth + low, low)
+    if at.drop + depth + low > RING_BITS or at.step > LONGEST * step or x.magnitude + math.log2(abs(at.factor)) > LIMIT + 1:
+        raise RangeError("a value is too fine for the grid of its function", where=s.where[0])
+    if abs(at.step / step - 1) > EXACT:
+        pieces = stretched(pieces, start, step, at.step, depth)
+    c, opening = opened(s, x, start, at, depth + low, low)
     bits = math.floor(min(cap, s.fraction_bits + SPARE_BITS - math.log2(out[1]), LIMIT - math.log2(out[0])))
     fine = max(0, min(bits, round((bits + math.log2(max(out[1], 2.0**-30))) / 2)))
     table, units = integers(pieces, bits)
@@ -53,44 +75,66 @@ def curve(s: Scaler, x: Secret, arguments: Sequence[Any], out: tuple[float, floa
     return Secret(node, 2.0**bits, *out)
 
 
-def place_bits(pieces: Sequence[Sequence[float]], depth: int, rms: float) -> int:
-    """The bits of a place within a piece: few where they are enough, else as many as a gate takes."""
-    few = min(gate.MOST_LOW, FEW_BITS - depth)
-    blurred = (1.5 * 2.0**-few * sum(n * abs(a) for n, a in enumerate(piece)) / max(abs(piece[0]), rms) for piece in pieces)
-    return few if few > 0 and max(blurred) <= FINENESS else gate.MOST_LOW
+def place_bits(pieces: Sequence[Sequence[float]], rms: float) -> int:
+    """The bits of a place within a piece: as few as are fine enough, as many as a gate takes."""
+    slopes = (sum(n * abs(a) for n, a in enumerate(piece)) / max(abs(piece[0]), rms) for piece in pieces)
+    return min(gate.MOST_LOW, max(1, math.ceil(math.log2(BLUR * max(slopes) / FINENESS + 1e-9))))
 
 
-def opened(s: Scaler, x: Secret, start: float, step: float, depth: int, low: int) -> tuple[Any, Any]:
+@dataclass(frozen=True)
+class Places:
+    """How X is brought to a grid: times `factor`, cut by `drop` bits; the step that this makes."""
+
+    factor: int
+    drop: int
+    step: float
+
+
+def places(x: Secret, step: float, bits: int, low: int) -> Places:
+    """The grid of `step` or slightly more for x, of places of `low` and openings of `bits` bits. RangeError from the caller."""
+    wanted = 2.0**low / (step * abs(x.scale))
+    net = -math.floor(math.log2(wanted) + 1e-9)  # bits that are cut on the whole
+    room = min(MOST_FACTOR_BITS, math.floor(LIMIT - x.magnitude), RING_BITS - bits - net)
+    for more in range(max(0, room) + 1):
+        f = max(0, net + more)
+        m = math.floor(wanted * 2.0**f * (1 + EXACT))
+        if m and abs(wanted * 2.0**f / m - 1) <= EXACT:
+            break
+    m = max(1, m)
+    return Places(round(math.copysign(m, x.scale)), f, step * (wanted * 2.0**f / m))
+
+
+def opened(s: Scaler, x: Secret, start: float, at: Places, bits: int, low: int) -> tuple[Any, Any]:
     """(c, its opening): x in units of step / 2^low, from `start` on."""
-    factor, drop = ratio(2.0**low / step / x.scale, LIMIT - 1 - x.magnitude)
-    if drop > MOST_SHIFT - 3 or factor == 0:
-        raise RangeError("a value is too fine, or too coarse, for the grid of its function", where=s.where[0])
-    node = x.node if factor == 1 else s.b.on(online.times, x.node, factor)
-    node = s.b.on(online.truncate_locally, node, drop) if drop else node
-    opening = s.openings.open(node, float(depth + low))
-    offset = encode(-start, 2.0**low / step, s.where[0])
+    node = x.node if at.factor == 1 else s.b.on(online.times, x.node, at.factor)
+    node = s.b.on(online.truncate_locally, node, at.drop) if at.drop else node
+    opening = s.openings.open(node, float(bits))
+    offset = encode(-start, 2.0**low / at.step, s.where[0])
     return s.b.on(online.moved, opening.c, offset) if offset else opening.c, opening
 
 
-def ratio(wanted: float, room: float) -> tuple[int, int]:
-    """(m, f) such that m / 2^f is `wanted`: the smallest m that is near enough, below 2^room in magnitude."""
-    size = abs(wanted)
-    for bits in range(max(1, math.floor(room))):
-        f = max(0, bits - math.floor(math.log2(size)))
-        m = round(size * 2.0**f)
-        if abs(m / 2.0**f / size - 1) <= MATCH:
-            return round(math.copysign(m, wanted)), f
-    f = max(0, math.floor(room) - 1 - math.floor(math.log2(size)))
-    return round(math.copysign(round(size * 2.0**f), wanted)), f
+@lru_cache(256)
+def stretched(pieces: Table, start: float, step: float, longer: float, depth: int) -> Table:
+    """The same function by 2^depth pieces of a grid whose step is another: fitted to the old pieces, where these hold."""
+    degree, last = len(pieces[0]) - 1, len(pieces) - 1
+    t = -np.cos((np.arange(POINTS) + 0.5) * np.pi / POINTS)
+    powers = np.vander(t, degree + 1, increasing=True)
+    u = (np.arange(1 << depth)[:, None] + t) * (longer / step)  # in old steps
+    number = np.clip(np.floor(u), 0, last).astype(int)
+    table = np.array(pieces)[number]
+    values = sum(table[..., n] * (u - number) ** n for n in range(degree + 1))
+    there = (u >= 0) & (u <= last)
+    found = values @ np.linalg.pinv(powers).T
+    for j in np.flatnonzero(~there.all(1)):
+        some = there[j]
+        found[j] = np.linalg.lstsq(powers[some], values[j][some], rcond=1e-6)[0] if some.any() else 0.0
+    return tuple(tuple(map(float, piece)) for piece in found)
 
 
-def integers(pieces: Sequence[Sequence[float]], bits: int) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+def integers(pieces: Table, bits: int) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
     """(coefficients by power and piece, the unit of each piece): pieces of large numbers are rounded to larger units."""
-    rows, units = [], []
-    for piece in pieces:
-        unit = 0
-        while gate.largest_number([[round(a * 2.0 ** (bits - unit))] for a in piece]) >= gate.MOST_NUMBER:
-            unit += 1
-        rows.append([round(a * 2.0 ** (bits - unit)) for a in piece])
-        units.append(unit)
-    return tuple(zip(*rows, strict=True)), tuple(units)
+    plain = np.array(pieces).T * 2.0**bits
+    most = gate.MOST_NUMBER - (1 << gate.MOST_DEGREE)  # what rounding to integers may add to a sum
+    units = np.maximum(0, np.ceil(np.log2(gate.largest_numbers(plain) / most) + 1e-9)).astype(int)
+    rounded = np.rint(plain / 2.0**units).astype(int)
+    return tuple(tuple(row) for row in rounded.tolist()), tuple(units.tolist())

@@ -15,13 +15,15 @@ from mpcc.approximate import Plan
 from mpcc.calibration.basis import Basis
 from mpcc.calibration.guard import NOTE, Guard
 from mpcc.calibration.range_check import RangeViolation, range_report
+from mpcc.compensate import Report
 from mpcc.cost import LAN, Budget, Estimate, Network, OpCounts, estimate_graph
 from mpcc.errors import BudgetError, OutsideRange, UsageError
+from mpcc.ir.answers import NOTE as ANSWERS
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Step
 from mpcc.runtime.engine.fidelity import compare
 from mpcc.runtime.executable import Executable, StockExecutable
-from mpcc.search import Scores, recipe_plan
+from mpcc.search import Scores, metric_of, recipe_plan
 from mpcc.search.answer import searched
 from mpcc.search.pareto import POINTS, Front, front
 from mpcc.search.pricing import made, reached, stock_estimate
@@ -30,6 +32,8 @@ from mpcc.search.search import Search
 from mpcc.search.target import PROTOCOL, Fields, Objective, Target, TargetFields, asked, target_of
 from mpcc.search.task import Chosen
 
+from . import compensation
+from .compensation import Repaired, repaired
 from .steps import (
     Progress,
     accurate,
@@ -68,11 +72,18 @@ class Optimized:
     prefix: fx.GraphModule | None = None  # what the client computes alone; `program` and `model` begin behind it
     public: tuple[str, ...] = ()  # the names of the parameters that everybody may know
     ranges: tuple[RangeViolation, ...] = ()  # what each site sees of these inputs, against where its choice holds
+    compensation: Report | None = None  # None where there was nothing to compensate, or it was not asked for
 
     @property
     def calibrated(self) -> bool:
         """Whether figures rest on inputs of the user's, and not only on ones that were made from the model."""
         return self.basis.calibrated
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The functions that the client computes of the opened outputs."""
+        found = self.executable().answers
+        return () if found is None else found.names
 
     def __repr__(self) -> str:
         from mpcc.show.notebook import text
@@ -99,7 +110,8 @@ class Optimized:
         """Write a bundle: plan.json, model.onnx, program.json, weights.safetensors, report.html."""
         from mpcc.show.report import Comparison
 
-        comparison = Comparison(self.baseline, self.estimate, self.errors, self.basis, self.ranges)
+        repair = "" if self.compensation is None else str(self.compensation)
+        comparison = Comparison(self.baseline, self.estimate, self.errors, self.basis, self.ranges, repair)
         return self.executable().save(folder, comparison)
 
 
@@ -116,6 +128,8 @@ def optimize(
     scores: Scores | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     public: Sequence[str] = (),
+    hide_logits: bool = False,
+    compensate: bool | None = None,
     progress: Progress | None = None,
     observe: Observer | None = None,
     **given: Unpack[Fields],
@@ -128,7 +142,11 @@ def optimize(
     `observe` sees the graph after every step (`mpcc.show.dump.Dump` writes them to a folder).
     `public`: patterns of parameters that everybody may know ("backbone.*", "blocks.0-9.*", "frozen"): what depends on the input
     and on them alone is computed by the client before anything is private (`mpcc.rewrite.visibility`).
+    A last softmax, sigmoid, argmax or top-k is computed by the client on its opened logits, for nothing, unless `hide_logits`:
+    then the client learns no more than the model's outputs. A given plan says itself which of the two it was made for.
     `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc recipes`), whose `scores` may be given.
+    `compensate`: whether layers behind structural choices get new weights (`mpcc.compensate`), by default those of plans that are
+    made here, and of a `plan` that was made so.
     """
     if plan is not None and recipe is not None:
         raise UsageError("a plan and a recipe exclude each other")
@@ -136,7 +154,8 @@ def optimize(
     wanted, max_drop = None if objective.budget is None else Budget.parse(objective.budget), objective.max_drop
     prepared, target = prepared_for(
         target, model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
-        public=public, progress=progress, observe=observe,
+        public=public, hide_logits=hide_logits or (plan is not None and ANSWERS not in plan.notes), progress=progress,
+        observe=observe,
     )  # fmt: skip
     task = task_of(prepared, target, objective, progress)
     baseline = stock_estimate(prepared.whole, task.protocol, task.network)
@@ -153,6 +172,15 @@ def optimize(
     else:
         chosen = searched(task, wanted, max_drop)
         best = made(task, chosen.point.plan)
+    fixed = Repaired(prepared, best)
+    if compensation.wanted(best.plan, compensate, given=plan is not None and recipe is None):
+        task.progress("compensate", 0, 1)
+        fixed = repaired(
+            prepared, best, task.metric, wanted, lambda one, plan: made(task_of(one, target, objective, progress), plan),
+            asked=compensate is True or compensation.was_compensated(best.plan),
+        )
+        task.progress("compensate", 1, 1)
+    prepared, best = fixed.prepared, fixed.priced
     if observe is not None:  # the search made many graphs; this is the chosen one, step by step
         mpc_graph(prepared.graph, best.plan, observe)
         observe(Step("online", "lower", best.program.online.graph))
@@ -166,10 +194,12 @@ def optimize(
     made_by = "plan" if plan is not None else "default" if chosen is None else "search"
     notes = {**task.notes, "seconds": float(best.estimate.seconds), "calibration": prepared.basis.document(), "made_by": made_by}
     notes |= {"public": list(prepared.public)} if prepared.public else {}
+    notes |= {} if prepared.answers is None else {ANSWERS: prepared.answers.document()}
     notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
+    notes |= {} if fixed.report is None else {compensation.NOTE: fixed.report.note}
     return Optimized(
         prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
-        prepared.basis, chosen, prepared.prefix, prepared.public, ranges,
+        prepared.basis, chosen, prepared.prefix, prepared.public, ranges, fixed.report,
     )  # fmt: skip
 
 
@@ -247,6 +277,9 @@ def compile(  # noqa: A001  (the public name)
     if engine != "mpcc":
         raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration, input_range=input_range)
+    if plan is not None and compensation.was_compensated(plan):
+        found = compensation.found_for(prepared, plan, metric_of(prepared.graph))
+        prepared, plan = replace(prepared, graph=found.graph), found.plan
 
     guard = {NOTE: Guard.of(prepared.graph, prepared.inputs, prepared.basis.given).document()}
 

@@ -24,15 +24,18 @@ from mpcc.cost import Compute, Network
 from mpcc.cost.machine import REFERENCE
 from mpcc.errors import PrecisionError, UnsupportedOperator, UsageError
 from mpcc.ir import nn as nn_level
+from mpcc.ir.answers import Answers
 from mpcc.lowering import Settings, lower
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Pass, Step, after_each, settle, visibility
+from mpcc.rewrite.answers import cut_answers
 from mpcc.runtime import this_machine
 from mpcc.runtime.engine.fidelity import check
 from mpcc.runtime.local_part import LocalPart
-from mpcc.search import default_plan, layouts, load_metric, metric_of
+from mpcc.search import default_plan, load_metric, metric_of
 from mpcc.search.evidence import fitted_to
-from mpcc.search.pricing import Priced, fastest
+from mpcc.search.gates import quickest
+from mpcc.search.pricing import Priced
 from mpcc.search.target import Objective, Target, kept_sites
 from mpcc.search.task import LastProgram, Task, large, subset_of
 
@@ -100,7 +103,8 @@ class Prepared:
     """A model ready for choices: the rewritten nn-level graph, and what calibration saw.
 
     `source` is what the parties compute, before passes; `whole` the model, which differs from it by the `prefix`, the public
-    part that the client computes alone. `public`: the names of the public parameters.
+    part that the client computes alone. `public`: the names of the public parameters. `answers`: what the client computes of
+    the outputs, which none of these graphs has.
     """
 
     source: fx.GraphModule
@@ -111,6 +115,7 @@ class Prepared:
     whole: fx.GraphModule
     prefix: fx.GraphModule | None = None
     public: tuple[str, ...] = ()
+    answers: Answers | None = None
     reach: tuple[float, float] | None = None
     """What the user says of the values of the graph's inputs."""
 
@@ -128,6 +133,7 @@ def prepare(
     input_range: tuple[float, float] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     public: Sequence[str] = (),
+    hide_logits: bool = True,
     progress: Progress | None = None,
     observe: Observer | None = None,
 ) -> Prepared:
@@ -135,11 +141,16 @@ def prepare(
 
     Without `calibration`, and beside fewer than `mpcc.calibration.basis.ENOUGH` inputs, inputs are made from the model;
     `input_range` is what the user says of the values of pictures and features. `public`: patterns of parameters that everybody
-    may know (`mpcc.rewrite.visibility`).
+    may know (`mpcc.rewrite.visibility`). Unless `hide_logits`, the client computes last softmaxes and the like by itself
+    (`mpcc.rewrite.answers`).
     """
     tell = progress or (lambda stage, done, total: None)
     tell("capture", 0, 1)
-    whole = capture(model, example_inputs, input_shapes=input_shapes)
+    whole, answers = capture(model, example_inputs, input_shapes=input_shapes), None
+    if not hide_logits:
+        meta = whole.meta
+        whole, answers = cut_answers(whole)
+        whole.meta.update(meta)
     source, prefix, names = _divided(whole, public)
     tell("capture", 1, 1)
     tell("rewrite", 0, 1)
@@ -157,7 +168,7 @@ def prepare(
             tell("calibrate", 0, 1)
             statistics = calibrate(graph, inputs)
             tell("calibrate", 1, 1)
-            return Prepared(source, graph, inputs, statistics, Basis(len(given)), whole, prefix, names, reach)
+            return Prepared(source, graph, inputs, statistics, Basis(len(given)), whole, prefix, names, answers, reach)
     tell("synthesise", 0, 1)
     seen = None if not given or input_range or through is not None else range_of(given)
     made = synthesise(
@@ -169,7 +180,7 @@ def prepare(
     made = replace(made, through=through)
     inputs, statistics, basis = fitted_to(graph, made, given, registry.approximations())
     tell("calibrate", 1, 1)
-    return Prepared(source, graph, inputs, statistics, basis, whole, prefix, names, reach)
+    return Prepared(source, graph, inputs, statistics, basis, whole, prefix, names, answers, reach)
 
 
 def _divided(whole: fx.GraphModule, public: Sequence[str]) -> tuple[fx.GraphModule, fx.GraphModule | None, tuple[str, ...]]:
@@ -283,9 +294,8 @@ def task_of(
 
 
 def accurate(prepared: Prepared, task: Task) -> Priced:
-    """The plan without a search: the accurate one, in the layout that takes least time under the task's protocol."""
-    known = registry.approximations()
-    return precise(prepared, task.level, lambda plan: fastest(layouts(plan, known), task))
+    """The plan without a search: the accurate one, laid out and with gates where that takes least time under the protocol."""
+    return precise(prepared, task.level, lambda plan: quickest(plan, task))
 
 
 def first_plan(prepared: Prepared, level: Level, barred: Collection[tuple[str, str]] = ()) -> Plan:

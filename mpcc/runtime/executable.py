@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -17,11 +17,13 @@ from mpcc.approximate import Plan
 from mpcc.bundle.owner import new_key, version_of
 from mpcc.cost import Network
 from mpcc.errors import BundleError, OutsideRange, UsageError
+from mpcc.ir.answers import NOTE as ANSWERS
+from mpcc.ir.answers import Answers
 from mpcc.ir.info import input_of
 from mpcc.ir.nn import inputs_of
 from mpcc.program import Program
 
-from .inputs import check_shapes, check_values, cut_calls, guard_of, unlike_inputs
+from .inputs import answers_of, check_shapes, check_values, cut_calls, guard_of, unlike_inputs
 from .local_part import LocalPart
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ class Run:
     """One private inference as measured. `outputs` are plain tensors, opened to the caller (the client).
 
     `rounds`, `bytes` (both directions), `seconds` are the online phase; `setup` is the set-up of the session. `warnings`
-    say what of the input and the outputs is unlike calibration, so that the answer may be wrong.
+    say what of the input and the outputs is unlike calibration, so that the answer may be wrong. `opened` is what the parties
+    opened to the client, which computed the outputs of it.
     """
 
     outputs: tuple[Tensor, ...]
@@ -49,6 +52,7 @@ class Run:
     seconds: float
     setup: Any
     warnings: tuple[str, ...] = ()
+    opened: tuple[Tensor, ...] = ()
 
     @property
     def in_range(self) -> bool:
@@ -96,10 +100,14 @@ class Executable:
 
     @property
     def private_part(self) -> Executable:
-        """What begins behind the part that the client computes alone: its inputs are those of the program."""
-        if self.local is None:
-            return self
-        return Executable(self.program, self.plan, self.module, model=self._model, key=self.key)
+        """What the parties compute, without what the client does before and after: inputs and outputs are the program's."""
+        notes = {name: value for name, value in self.plan.notes.items() if name != ANSWERS}
+        return Executable(self.program, replace(self.plan, notes=notes), self.module, model=self._model, key=self.key)
+
+    @cached_property
+    def answers(self) -> Answers | None:
+        """What the client computes of the opened outputs; None where these are the model's. PlanError where it is damaged."""
+        return answers_of(self.plan, self.program)
 
     @property
     def program_shapes(self) -> list[tuple[int, ...]]:
@@ -149,6 +157,9 @@ class Executable:
         if check and self.guard is not None:
             for line in self.guard.outputs_outside(list(zip(*found, strict=True))):
                 warnings.warn(line, OutsideRange, stacklevel=2)
+        if self.answers is not None:
+            answered = map(self.answers.of, zip(*found, strict=True))
+            found = [torch.stack(column) for column in zip(*answered, strict=True)]
         joined = tuple(output.flatten(0, 1) if output.dim() > 1 else output for output in found)
         return joined[0] if len(joined) == 1 else joined
 
@@ -271,7 +282,9 @@ class RunningSession:
         found += () if guard is None else guard.outputs_outside([outcome.outputs])
         for line in found:
             warnings.warn(line, OutsideRange, stacklevel=2)
-        return Run(tuple(outcome.outputs), outcome.rounds, outcome.bytes, outcome.seconds, self.opened.setup, found)
+        opened, answers = tuple(outcome.outputs), self.executable.answers
+        outputs = opened if answers is None else answers.of(opened)
+        return Run(outputs, outcome.rounds, outcome.bytes, outcome.seconds, self.opened.setup, found, opened)
 
 
 class StockExecutable:

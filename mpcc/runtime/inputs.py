@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from mpcc.errors import ShapeError
+from mpcc.ir.answers import NOTE as ANSWERS
+from mpcc.ir.answers import Answers
 from mpcc.ir.info import input_of
 
 if TYPE_CHECKING:
@@ -68,6 +70,12 @@ def guard_of(plan: Plan, program: Program) -> Guard | None:
 
     found = plan.notes.get(NOTE)
     return None if found is None else Guard.read(found, len(program.inputs()), len(program.outputs))
+
+
+def answers_of(plan: Plan, program: Program) -> Answers | None:
+    """What the client computes of the opened outputs; None where they are the model's. PlanError where it is damaged."""
+    found = plan.notes.get(ANSWERS)
+    return None if found is None else Answers.read(found, len(program.outputs))
 
 
 def unlike_inputs(guard: Guard | None, calls: Sequence[Sequence[Tensor]]) -> tuple[str, ...]:

@@ -60,12 +60,13 @@ def applicable(
 
 
 def preferred(seen: SiteStatistics, approximations: Mapping[str, Approximation], level: Level) -> Choice | None:
-    """The first preferred one that is accurate enough there, else the most accurate of all."""
+    """The first preferred one that is accurate enough there, else the most accurate; spline gates where nothing else applies."""
     for approximation in _by_preference(seen.site.operator, approximations):
         for _, candidates in applicable(seen, [approximation], level).values():
             if declared(approximation, candidates[0]) <= GOOD:
                 return Choice(approximation.name, dict(candidates[0]))
-    found = applicable(seen, approximations.values(), level)
+    others = [one for one in approximations.values() if not one.gate]
+    found = applicable(seen, others, level) or applicable(seen, approximations.values(), level)
     if not found:
         return None
 

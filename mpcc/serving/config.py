@@ -59,7 +59,7 @@ class Limits:
     queue: int = 256
     wait_seconds: float = 30.0
     pair_seconds: float = 10.0
-    timeout: float = 30.0
+    timeout: float = 60.0
     threads: int = 1
 
     def check(self) -> None:

@@ -125,13 +125,18 @@ class HelperService(Service):
                 server.post(slot, numbers)
                 participant.prepare()
                 if not counted:
-                    self.lanes, counted = self.lanes + 1, True
+                    counted = True
+                    self._count(1)
                     self.log("lane open", batch=size)
                 server.receive(slot, forever=True)
                 self._batch(participant, size, self.desk.take(ids_of(numbers)))
             participant.leave()
         finally:
-            self.lanes -= counted
+            self._count(-counted)
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self.lanes += change
 
     def _batch(self, participant: Participant, size: int, batch: list[Request | None]) -> None:
         try:

@@ -71,7 +71,7 @@ class Here:
                 *self.places[role].command, sys.executable, "-m", "mpcc", "serve",
                 str(bundle), "--role", role, "--replica", str(number),
                 "--peers", peers, "--tls", str(self.folder / "keys" / role), *self.options,
-                *([] if front is None else ["--http", front]),
+                "--until-stdin-closes", *([] if front is None else ["--http", front]),
                 *([] if front is None or at[role] == HOST else ["--http-plain"]),
             ]  # fmt: skip
 
@@ -84,9 +84,9 @@ class Here:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (self.folder / f"{role}.{number}.log").open("ab") as log:
             self.processes[role, number] = subprocess.Popen(
-                self._commands[role, number], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                self._commands[role, number], stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment,
                 start_new_session=True,
-            )  # fmt: skip
+            )  # fmt: skip  # the pipe closes when this process ends, however it does
 
     def wait_ready(self, seconds: float = READY_SECONDS) -> None:
         """Until every replica answers. PartyError, with the last line of its log, where a process has ended."""

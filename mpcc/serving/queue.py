@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from .desk import Desk, Refused, Request
 from .served import Words
 
+GATHER_SECONDS = 0.01
+"""How long a request waits for others to share its rounds: clients that got the answers of one batch ask again within a few
+milliseconds of each other, and one computation takes tens of them even on loopback."""
 LOOK_SECONDS = 0.5
 """How often an idle lane looks whether it should stop."""
 MOST_ANNOUNCED = 4096
@@ -41,6 +44,8 @@ class Queue:
         self._changed = desk.lock
         self._announced: dict[bytes, float] = {}
         self._ready: deque[Request] = deque()
+        self._gathered_at = 0.0
+        """Until when the requests that are ready wait for others."""
 
     # -- requests --
 
@@ -51,8 +56,7 @@ class Queue:
         request = self.desk.add(number, words)
         with self._changed:
             if self._announced.pop(number, None) is not None:
-                self._ready.append(request)
-                self._assign()
+                self._now_ready(request)
         return request
 
     def announced(self, number: bytes) -> None:
@@ -64,8 +68,7 @@ class Queue:
                 while len(self._announced) > MOST_ANNOUNCED:
                     del self._announced[next(iter(self._announced))]
             elif not request.taken and request not in self._ready:
-                self._ready.append(request)
-                self._assign()
+                self._now_ready(request)
 
     def withdrawn(self, number: bytes) -> None:
         """The helper does not hold it any more."""
@@ -119,7 +122,8 @@ class Queue:
             self.idle.append(lane)
             self._assign()
             while not lane.work:
-                self._changed.wait(LOOK_SECONDS)
+                self._changed.wait(self._pause())
+                self._assign()
                 if not lane.work and not alive():
                     self.idle.remove(lane)
                     return []
@@ -138,9 +142,23 @@ class Queue:
             self.running -= 1
             self._assign()
 
+    def _now_ready(self, request: Request) -> None:
+        if not self._ready:
+            self._gathered_at = time.monotonic() + GATHER_SECONDS
+            self._changed.notify_all()  # idle lanes look again when it is over
+        self._ready.append(request)
+        self._assign()
+
+    def _pause(self) -> float:
+        """How long an idle lane sleeps if nothing happens."""
+        left = self._gathered_at - time.monotonic()
+        return min(LOOK_SECONDS, left + 1e-4) if self._ready and left > 0 else LOOK_SECONDS
+
     def _assign(self) -> None:
         """Give ready requests to idle lanes: to the smallest that takes all of them, else to the largest."""
         while self._ready and self.idle and self.running < self.in_flight:
+            if time.monotonic() < self._gathered_at and len(self._ready) < max(lane.size for lane in self.idle):
+                return
             fitting = [lane for lane in self.idle if lane.size >= len(self._ready)]
             lane = min(fitting, key=lambda one: one.size) if fitting else max(self.idle, key=lambda one: one.size)
             while self._ready and len(lane.work) < lane.size:

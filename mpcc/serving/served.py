@@ -19,6 +19,7 @@ from torch import Tensor
 from mpcc import security
 from mpcc.bundle import Bundle
 from mpcc.errors import UsageError
+from mpcc.ir.answers import NOTE as ANSWERS
 from mpcc.ir.info import input_of
 from mpcc.ir.nn import shape_of
 from mpcc.program import Program
@@ -48,6 +49,9 @@ class Served:
         if bundle.prefix_file is not None:
             what = "the bundle has a public part, which clients would have to compute in float: thin clients cannot"
             raise UsageError(what, where=str(bundle.folder), hint="Make a bundle without --public to serve it.")
+        if ANSWERS in bundle.plan.notes:
+            what = "the last steps of the model (a softmax, an argmax) are left to the client, and thin clients only add shares"
+            raise UsageError(what, where=str(bundle.folder), hint="Make a bundle with --hide-logits to serve it.")
         sizes = sorted({1, *batches})
         if sizes[0] < 1 or sizes[-1] > MOST_BATCH:
             raise UsageError(f"invalid batch sizes {', '.join(map(str, batches))}", hint=f"whole numbers from 1 to {MOST_BATCH}")

@@ -14,6 +14,8 @@ from mpcc.approximate import Plan
 from mpcc.bundle.manifest import created_by
 from mpcc.calibration.basis import Basis
 from mpcc.cost import Estimate
+from mpcc.ir.answers import NOTE as ANSWERS
+from mpcc.ir.answers import Answers
 from mpcc.program import Program
 
 from . import units
@@ -30,13 +32,15 @@ ERRORS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `optimize` adds to a report: cost before and after, fixed-point errors, and the observed ranges of the sites."""
+    """What `optimize` adds to a report: cost before and after, fixed-point errors, the observed ranges of the sites, and what
+    compensation did, in words."""
 
     baseline: Estimate
     estimate: Estimate
     errors: Mapping[str, float]
     basis: Basis
     ranges: Sequence[Any]
+    compensation: str = ""
 
 
 def report(plan: Plan, program: Program, comparison: Comparison | None = None) -> str:
@@ -55,10 +59,17 @@ def _values(plan: Plan, program: Program) -> dict[str, Any]:
         "failure_probability": program.failure_probability,
         "notes": plan.notes,
         "choices": [(site, describe(plan, site)) for site in plan.choices],
+        "answers": _answers(plan, program),
         "security": security,
         "public": plan.notes.get("public", ()),
         "digest": program.digest,
     }
+
+
+def _answers(plan: Plan, program: Program) -> tuple[str, ...]:
+    """What the client computes of the opened outputs."""
+    found = plan.notes.get(ANSWERS)
+    return () if found is None else Answers.read(found, len(program.outputs)).names
 
 
 def _comparison(plan: Plan, made: Comparison) -> dict[str, Any]:
@@ -73,4 +84,5 @@ def _comparison(plan: Plan, made: Comparison) -> dict[str, Any]:
         "calibrated": made.basis.calibrated,
         "basis": str(made.basis),
         "ranges": made.ranges,
+        "compensation": made.compensation,
     }

@@ -27,12 +27,13 @@ class Request:
     attention_maps: bool = False
     search_epochs: int = 5
     machine: str | None = None
+    compensate: bool = True
 
     @staticmethod
     def of(
         method: str, *, mu: float | None = None, budget: str | Budget | None = None, protocol: str = "mpcc",
         network: str | Network = "lan", granularity: str | None = None, distil: bool = True, attention_maps: bool = False,
-        search_epochs: int = 5, machine: str | None = None,
+        search_epochs: int = 5, machine: str | None = None, compensate: bool = True,
     ) -> Request:  # fmt: skip
         """From what users write. `method` names a recipe; its share stands behind the name (`NAME:0.5`) or in `mu`."""
         recipe, share = named(method)
@@ -50,7 +51,8 @@ class Request:
             raise UsageError(f"the recipe {recipe.name} is chosen under a budget", hint="Give one: --budget 2s")
         Target(protocol, network, machine)
         return Request(
-            recipe, share, wanted, protocol, Network.parse(network), grain, distil, attention_maps, search_epochs, machine
+            recipe, share, wanted, protocol, Network.parse(network), grain, distil, attention_maps, search_epochs, machine,
+            compensate,
         )
 
     @property

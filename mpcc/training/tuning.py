@@ -3,7 +3,7 @@
     made = mpcc.tune(model, "digits", example_inputs, budget="2s")
     made.save("private.mpcc")
 
-The tuned model starts from the original one, which is the teacher throughout.
+The original model is the teacher throughout. Training after the picks starts from it compensated for them (`start`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from .group import Group, group
 from .mixture import Mixture, Picked, replaced, weights_of
 from .request import Request
 from .setup import set_up
+from .start import start_compensated
 from .trainer import Hyperparameters, Progress, Row, Stage, Trainer
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def tune(
     distil: bool = True,
     attention_maps: bool = False,
     search_epochs: int = 5,
+    compensate: bool = True,
     hyperparameters: Hyperparameters | None = None,
     images: int | None = None,
     device: str | Group | None = None,
@@ -64,12 +66,13 @@ def tune(
 
     `model`: whatever `mpcc.capture` takes. `data`: labelled images, as `--data` names them, at most `images` of them for
     training. `method`: a recipe's name ("NAME:0.5", or "NAME" with `mu`; `mpcc recipes` lists them). `budget` bounds the
-    predicted online phase of one inference: "2s", "30MB", "150rounds". `checkpoint`: a file from which an interrupted call
+    predicted online phase of one inference: "2s", "30MB", "150rounds". `compensate`: training starts from weights that make up
+    for what was picked, in closed form, where these are better. `checkpoint`: a file from which an interrupted call
     with the same arguments goes on. `report` receives every epoch's `Row`. BudgetError where the budget cannot be met.
     """
     request = Request.of(
         method, mu=mu, budget=budget, protocol=protocol, network=network, granularity=granularity, distil=distil,
-        attention_maps=attention_maps, search_epochs=search_epochs, machine=machine,
+        attention_maps=attention_maps, search_epochs=search_epochs, machine=machine, compensate=compensate,
     )  # fmt: skip
     hyper = hyperparameters or Hyperparameters()
     graph = pipeline.capture(model, example_inputs, input_shapes=input_shapes)
@@ -102,6 +105,10 @@ class Tuning:
         modules = {gate.site: Picked(gate, picks[gate.site], setup.known) for gate in setup.gates}
         student = replaced(setup.base, modules, compared.nodes)
         load_weights(student, weights)
+        if self.request.compensate and (snapshot is None or snapshot.state["stage"] != "train"):
+            self.progress("compensate", 0, 1)
+            start_compensated(setup, student, picks)
+            self.progress("compensate", 1, 1)
         epochs = self.hyper.epochs + (0 if self.request.searches else self.request.search_epochs)
         extra = {"picks": {site: list(chosen) for site, chosen in picks.items()}, "before": [asdict(row) for row in rows]}
         trainer = self._trainer(Stage("train", student, teacher, distillation, compared), epochs, extra)

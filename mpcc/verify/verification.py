@@ -1,6 +1,7 @@
 """Where the error of a plan comes from: float, approximated, fixed point and private side by side, and site by site.
 
-    float           the model as it is
+    float           the model as it is; where its weights were made for the plan (compensated or tuned), with the plan's
+                    structural choices in place, since they mean nothing without
     approximated    every site by its chosen approximation, in float
     fixed point     the program, emulated
     private         the program, run by two parties and a dealer
@@ -23,10 +24,12 @@ from mpcc import registry
 from mpcc.approximate import Approximation, Choice, Plan, Split
 from mpcc.approximate.expand import site_function
 from mpcc.calibration import RangeViolation, range_report
-from mpcc.calibration.ranges import observe, stack_calls
+from mpcc.calibration.range_check import structural_functions
+from mpcc.calibration.ranges import observe, outputs_with, stack_calls
 from mpcc.errors import BundleError
 from mpcc.ir.nn import is_site, sites
 from mpcc.pipeline import mpc_graph
+from mpcc.pipeline.compensation import was_compensated
 from mpcc.runtime.engine.fidelity import accumulated_errors
 from mpcc.runtime.executable import Executable
 
@@ -68,7 +71,13 @@ class Verification:
 
     def plain(self) -> list[Tensor]:
         """The float model's first output, call by call."""
-        return [_first(self.model(*call)) for call in self.calls]
+        functions = structural_functions(self.model, self.plan, self.known) if self._made_for_plan else {}
+        return list(outputs_with(self.model, self.calls, functions)[0])
+
+    @property
+    def _made_for_plan(self) -> bool:
+        """Whether the weights of the model were made for its plan."""
+        return was_compensated(self.plan) or self.plan.notes.get("made_by") == "tune"
 
     def approximated(self) -> list[Tensor]:
         """The approximated model's."""

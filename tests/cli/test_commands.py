@@ -28,7 +28,8 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_help_has_the_commands_and_examples(mpcc: Mpcc) -> None:
     text = mpcc("--help").out
-    for command in ("optimize", "run", "profile", "count", "verify", "passes", "protocols", "networks", "benchmark", "keys"):
+    lists = ("passes", "protocols", "networks")
+    for command in ("optimize", "run", "profile", "count", "verify", *lists, "benchmark", "keys", "doctor"):
         assert command in text
         shown = mpcc(command, "--help")
         assert shown.code == 0 and shown.out == mpcc(command, "-h").out
@@ -42,7 +43,8 @@ def test_the_version_and_python_dash_m(mpcc: Mpcc) -> None:
     from mpcc.runtime.native import library
 
     lines = mpcc("--version").out.splitlines()
-    assert lines == [f"mpcc {version('mpcc')}", f"spline gates: {library.description()}"]
+    assert lines[0] == f"mpcc {version('mpcc')}" and lines[-1] == f"spline gates: {library.description()}"
+    assert f"torch {version('torch')}" in lines[1] and f"CrypTen: {version('crypten')}" in lines
     done = subprocess.run([sys.executable, "-m", "mpcc", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == lines
 

@@ -111,7 +111,17 @@ def test_comparisons_run_in_fixed_point() -> None:
     torch.testing.assert_close(found, model(X), rtol=0, atol=1e-2)
 
 
-@pytest.mark.parametrize("function", [lambda m, x: x.floor(), lambda m, x: x > torch.inf])
-def test_what_has_no_form_is_named(function: Callable[..., Any]) -> None:
-    with pytest.raises(UnsupportedOperator, match="floor|infinity"):
+REFUSED: dict[str, Callable[..., Any]] = {
+    "aten.floor": lambda m, x: x.floor(),
+    "with infinity": lambda m, x: x > torch.inf,
+    "comes to an output": lambda m, x: x.masked_fill(x > 0, -torch.inf) + 1,
+    "guards aten.log": lambda m, x: torch.where(x > 0, x * torch.log(x), 0.0),
+    "guards aten.reciprocal": lambda m, x: torch.where(x.abs() > 0.1, 1 / x, x),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_has_no_form_is_named(why: str) -> None:
+    function = REFUSED[why]
+    with pytest.raises(UnsupportedOperator, match=why):
         mpcc.capture(Of(function).eval(), (X,))

@@ -20,7 +20,7 @@ from mpcc.runtime.engine.emulate import Emulator
 from mpcc.runtime.executable import Executable
 from mpcc.runtime.net.connect import PeerConfig
 from mpcc.serving.config import Http, Limits, ServeConfig
-from mpcc.serving.local import free_port
+from mpcc.serving.local import HOST, free_port
 from mpcc.serving.log import Log, Value
 from mpcc.serving.run import SERVICES, front
 from mpcc.serving.served import Served
@@ -53,14 +53,16 @@ class Trio:
 
     bundle: Bundle
     limits: Limits = field(default_factory=lambda: Limits(batches=(1,)))
+    pems: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
+    """Role -> its certificate for clients, and the key."""
     services: dict[str, Service] = field(default_factory=dict)
     fronts: dict[str, uvicorn.Server] = field(default_factory=dict)
     threads: dict[str, threading.Thread] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        host = "127.0.0.1"
-        self.addresses = {role: (host, free_port()) for role in ("server", "dealer")}
-        self.http = {role: Http(port=free_port()) for role in ("server", "helper")}
+        self.addresses = {role: (HOST, free_port()) for role in ("server", "dealer")}
+        plain = None, None
+        self.http = {role: Http(HOST, free_port(), *self.pems.get(role, plain)) for role in ("server", "helper")}
         whole, public = (Served.of(one, self.limits.batches) for one in (self.bundle, self.public()))
         self.served = {"server": whole, "helper": public, "dealer": public}
 
@@ -69,7 +71,7 @@ class Trio:
         return open_bundle(self.bundle.folder / "public", weights=False)
 
     def url(self, role: str) -> str:
-        return f"http://127.0.0.1:{self.http[role].port}"
+        return f"http{'s' if role in self.pems else ''}://{HOST}:{self.http[role].port}"
 
     def start(self, role: str) -> None:
         config = ServeConfig(PeerConfig(role, self.addresses, connect_seconds=2.0), self.http.get(role), self.limits)
@@ -106,9 +108,9 @@ class Trio:
 
 
 @contextmanager
-def serving(made: Bundle, **limits: Any) -> Iterator[Trio]:
+def serving(made: Bundle, pems: Mapping[str, tuple[Path, Path]] | None = None, **limits: Any) -> Iterator[Trio]:
     """All three roles, ready."""
-    trio = Trio(made, Limits(**{"batches": (1,), "timeout": 10.0, **limits}))
+    trio = Trio(made, Limits(**{"batches": (1,), "timeout": 10.0, **limits}), pems or {})
     try:
         for role in ROLES:
             trio.start(role)

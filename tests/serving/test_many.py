@@ -116,8 +116,8 @@ def lanes(queue: Queue, *sizes: int) -> dict[int, list[list[Request]]]:
     return given
 
 
-def ready(queue: Queue, count: int) -> list[bytes]:
-    numbers = [bytes([i + 1]) * 16 for i in range(count)]
+def ready(queue: Queue, count: int, first: int = 1) -> list[bytes]:
+    numbers = [bytes([first + i]) * 16 for i in range(count)]
     for number in numbers:
         queue.announced(number)
     for number in numbers:
@@ -126,14 +126,18 @@ def ready(queue: Queue, count: int) -> list[bytes]:
 
 
 def test_the_smallest_lane_that_takes_all_is_chosen() -> None:
+    """And what comes within moments goes together, also if a lane is idle."""
     queue = Queue(Desk(100), in_flight=1)
     given = lanes(queue, 1, 4, 16)
-    numbers = ready(queue, 8)
-    time.sleep(0.1)
-    assert [request.id for request in given[1][0]] == numbers[:1] and queue.waiting == 7
+    numbers = ready(queue, 3)
+    time.sleep(0.2)
+    assert [request.id for request in given[4][0]] == numbers and queue.waiting == 0
+    more = ready(queue, 20, 100)
+    time.sleep(0.2)
+    assert queue.waiting == 20 and not given[16]
     queue.done()
-    time.sleep(0.1)
-    assert [request.id for request in given[16][0]] == numbers[1:] and queue.waiting == 0
+    time.sleep(0.2)
+    assert [request.id for request in given[16][0]] == more[:16] and queue.waiting == 4
 
 
 def test_no_lane_means_no_queue() -> None:

@@ -20,6 +20,8 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
+from mpcc.client import Client
+from mpcc.errors import SecurityError
 from tests.models.programs import SHAPE
 from tests.models.served import Trio, bundle, serving
 
@@ -159,3 +161,49 @@ def _wait(condition: Any, seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+# ---- TLS ---------------------------------------------------------------------------------------------------------------
+
+
+def certificate(folder: Path, host: str = "127.0.0.1") -> tuple[Path, Path]:
+    """A self-signed certificate of an address, and its key."""
+    from datetime import UTC, datetime, timedelta
+    from ipaddress import ip_address
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    folder.mkdir()
+    (folder / "c.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "k.pem").write_bytes(secret)
+    return folder / "c.pem", folder / "k.pem"
+
+
+def test_https_with_an_authority_for_each_server(tmp_path: Path) -> None:
+    """A certificate of the one is not accepted of the other."""
+    pems = {role: certificate(tmp_path / role) for role in ("server", "helper")}
+    with serving(bundle(tmp_path / "m.mpcc", "linear"), pems=pems) as trio:
+        urls = [trio.url(role) for role in ("server", "helper")]
+        assert urls[0].startswith("https://")
+        authorities = [str(pems[role][0]) for role in ("server", "helper")]
+        x = torch.randn(SHAPE)
+        with Client(*urls, server_authority=authorities[0], helper_authority=authorities[1]) as client:
+            assert np.abs(client.ask(x.numpy()).output - trio.emulated(x)[0].numpy()).max() < 5e-3
+        for wrong in (None, authorities[0]):
+            with pytest.raises(SecurityError, match="certificate is not accepted"):
+                Client(*urls, server_authority=authorities[0], helper_authority=wrong).ask(x.numpy())

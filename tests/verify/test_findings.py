@@ -91,6 +91,13 @@ def test_a_polynomial_whose_range_is_too_wide() -> None:
     assert any("too coarse" in one.what for one in run(lambda x: mpc.polynomial(x, (0.0, 1.0, 0.0, 0.0, 1e-9)), outlier))
 
 
+def test_a_grid_that_values_leave() -> None:
+    pieces = tuple((float(place), 1.0) for place in range(-4, 4))
+    assert run(lambda x: mpc.curve(x, -4.0, 1.0, pieces), ROWS.clamp(-3.9, 2.9)) == []
+    (found,) = run(lambda x: mpc.curve(x, -4.0, 1.0, pieces), ROWS * 3)
+    assert found.kind == "grid" and "leave its grid over [-4, 3]" in found.what
+
+
 def test_a_window_that_is_too_coarse() -> None:
     outlier = ROWS * 0.001
     outlier[0, 0, 0] = 500.0

@@ -22,7 +22,7 @@ from mpcc.ir.nn import describe, name_sites, verify
 from ..raising import raise_patterns
 from .batch_norm import fold_batch_norms
 from .builder import Builder, has_complex
-from .number_kinds import mark
+from .number_kinds import MASKED, mark
 from .rules import RULES
 from .rules.complexes import rewrite_complex
 from .values import Constant
@@ -86,6 +86,7 @@ def finish(root: torch.nn.Module, graph: fx.Graph) -> fx.GraphModule:
     graph.eliminate_dead_code()
     refuse_foreign(graph)
     _refuse_nan(graph)
+    _refuse_infinity(graph)
     name_sites(graph)
     check_names(graph)
     made = fx.GraphModule(root, graph, "Captured")
@@ -98,6 +99,20 @@ def _refuse_nan(graph: fx.Graph) -> None:
     for node in graph.nodes:
         if any(isinstance(item, float) and math.isnan(item) for item in node.args):
             raise CaptureError("it is computed with a constant that is NaN", where=describe(node))
+
+
+def _refuse_infinity(graph: fx.Graph) -> None:
+    """What a mask makes minus infinity must come to a softmax, behind which the number that stands for it is gone."""
+    for node in graph.nodes:
+        ahead, seen = [node] if node.meta.get(MASKED) else [], set[fx.Node]()
+        while ahead:
+            one = ahead.pop()
+            if one.op == "output":
+                what = "a secret condition chooses minus infinity, which comes to an output and not to a softmax"
+                raise UnsupportedOperator(what, where=describe(node), hint="Fixed point has no infinity: choose a finite number.")
+            new = [user for user in one.users if user not in seen and user.target is not torch.ops.aten.softmax.int]
+            seen.update(new)
+            ahead += new
 
 
 def _input(builder: Builder, node: fx.Node) -> Any:

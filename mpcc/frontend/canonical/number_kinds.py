@@ -16,6 +16,8 @@ from .values import Constant, called
 aten = torch.ops.aten
 WHOLE, BIT = "whole", "bit"
 """Entries of a node's metadata: its values are whole numbers, its values are 0 and 1."""
+MASKED = "masked"
+"""Likewise: where a secret mask hides it, a number stands for minus infinity."""
 MOST_LOOKED_AT = 1 << 20
 _ARITHMETIC = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.neg.default, aten.sum.dim_IntList)
 _MOVING = (

@@ -192,6 +192,10 @@ class Op:
             return self.permute(source, [first[axis] for axis in order])  # type: ignore[arg-type, index, misc]
         return x if list(order) == list(range(len(order))) else self.call(aten.permute.default, x, list(order))
 
+    def item(self, several: Any, place: int) -> Value:
+        """One of the results of a call that gives several."""
+        return self.recorder.item(several, place)
+
     def gather(self, x: Value, axis: int, indices: torch.Tensor) -> Value:
         """`x` at known 1-D indices along `axis`."""
         return self.call(aten.index.Tensor, x, [*[None] * axis, indices])

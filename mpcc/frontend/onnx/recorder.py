@@ -10,6 +10,7 @@ the same graph from an interpreter module, but takes twice what onnxruntime take
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -72,6 +73,12 @@ class Recorder:
         node = self.graph.call_function(target, _map(args, self._lift_tensor), kwargs)
         metas: Any = fx.node.map_arg(node.args, lambda argument: argument.meta["val"])
         node.meta.update(val=metas[0] if target in LIKE_FIRST else target(*metas, **kwargs), layer=self.layer)
+        return node
+
+    def item(self, several: fx.Node, place: int) -> Value:
+        """One of the results of a node that gives several."""
+        node = self.graph.call_function(operator.getitem, (several, place))
+        node.meta.update(val=several.meta["val"][place], layer=self.layer)
         return node
 
     def _lift_tensor(self, item: Any) -> Any:

@@ -11,16 +11,17 @@ no rounding reaches.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from torch import fx
 
+from mpcc.ir.answers import MARK
 from mpcc.ir.step import STEP
 
 from ..builder import Builder
-from ..number_kinds import is_bit, is_whole
+from ..number_kinds import MASKED, is_bit, is_whole
 from ..values import Constant, Decline, Operand, Rules, Value, axis, common_shape, dtype, shape
 from .arithmetic import MASKED_SCORE, MINUS_INFINITY, bounded, bounded_constant, operand
 from .reductions import Dims, axes
@@ -30,6 +31,8 @@ EQUAL = 2.0**-12
 """Two units of a value at 13 fraction bits, which is what an operand of a product keeps: two roundings of equal numbers."""
 MOST_ORDERED = 4096
 """Elements of a row whose largest is looked for: each is compared twice."""
+MOST_RANKED = 2048
+"""Elements of a row that is put in order: each is compared with all others."""
 
 
 def above(b: Builder, x: Operand, y: Operand, *, strict: bool) -> Any:
@@ -114,7 +117,11 @@ def on_bits(rule: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen(b: Builder, condition: fx.Node, x: Operand, y: Operand) -> Any:
-    """x where the secret condition holds, y elsewhere."""
+    """x where the secret condition holds, y elsewhere. Both are computed everywhere, so that both have to be numbers there."""
+    for branch in (x, y):
+        guarded = undefined_operator(branch, condition)
+        if guarded is not None:
+            raise Decline(f"guards {guarded} by a secret condition on what it is computed of")
     bit = truth(b, condition)
     sizes = common_shape(condition, x, y)
     if isinstance(y, (int, float)) and y == 0:
@@ -124,6 +131,32 @@ def chosen(b: Builder, condition: fx.Node, x: Operand, y: Operand) -> Any:
     else:
         made = b.add(b.mul(bit, _gap(b, x, y)), y)
     return b.expand(made, sizes)
+
+
+def undefined_operator(branch: Any, condition: fx.Node) -> str | None:
+    """An operator in the making of a branch that is not defined everywhere, of something that the condition looks at too."""
+    if not isinstance(branch, fx.Node):
+        return None
+    looked_at = _making(condition, STOPS)
+    for node in _making(branch, STOPS):
+        if node.target in PARTIAL and node.args[0] in looked_at:
+            return str(node.target)
+    return None
+
+
+def _making(node: fx.Node, stops: Collection[Any]) -> set[fx.Node]:
+    """The node and what it was computed of, back to operators that mix elements."""
+    ahead, seen = [node], set[fx.Node]()
+    while ahead:
+        one = ahead.pop()
+        if one not in seen:
+            seen.add(one)
+            ahead += [] if one.target in stops else one.all_input_nodes
+    return seen
+
+
+PARTIAL = {aten.log.default, aten.sqrt.default, aten.rsqrt.default, aten.reciprocal.default}
+STOPS = {aten.linear.default, aten.matmul.default, aten.convolution.default, aten.softmax.int}
 
 
 def _gap(b: Builder, x: Operand, y: Operand) -> Any:
@@ -189,7 +222,40 @@ def argmax(b: Builder, x: Value, dim: int | None = None, keepdim: bool = False) 
         return b.reshape(flat, [1] * len(shape(x))) if keepdim else flat
     at = axis(dim, x)
     numbers = torch.arange(float(shape(x)[at])).reshape(-1, *[1] * (len(shape(x)) - 1 - at))
-    return b.sum(b.mul(first_largest(b, x, at), Constant(numbers)), [at], keepdim)
+    made = b.sum(b.mul(first_largest(b, x, at), Constant(numbers)), [at], keepdim)
+    made.meta[MARK] = ("argmax", (at, keepdim), b.node(x).name)
+    return made
+
+
+def top_k(b: Builder, x: Value, k: int, dim: int = -1, largest: bool = True, in_order: bool = True) -> Any:
+    """[values, places] of the k largest along a dimension, the largest first. An element's rank is how many precede it."""
+    at, size = axis(dim, x), shape(x)[axis(dim, x)] if shape(x) else 1
+    if size > MOST_RANKED:
+        raise Decline(f"puts {size} secret values in order, more than {MOST_RANKED}")
+    row = b.swap(x, at, -1)
+    column, line = b.reshape(row, [*shape(row), 1]), b.reshape(row, [*shape(row)[:-1], 1, size])
+    ahead = b.sub(line, column) if largest else b.sub(column, line)  # of [.., element, other]
+    order = torch.arange(size)
+    first = torch.where(order[None] < order[:, None], EQUAL, -EQUAL)  # of two equals, the one in front precedes
+    precedes = b.mul(b.emit(STEP, b.add(ahead, Constant(first))), Constant(1 - torch.eye(size)))
+    rank = b.reshape(b.sum(precedes, [-1], False), [*shape(row), 1])
+    places = Constant(torch.arange(float(k)))
+    within = (b.emit(STEP, b.add(side, 0.5)) for side in (b.sub(rank, places), b.add(b.do(aten.neg.default, rank), places)))
+    hot = b.mul(*within)  # [.., element, place]
+    found = []
+    for name, items in (("largest", column), ("places", Constant(torch.arange(float(size)).reshape(-1, 1)))):
+        made = b.swap(b.sum(b.mul(hot, items), [-2], False), at, -1)
+        made.meta[MARK] = (name, (k, at, largest), b.node(x).name)
+        found.append(made)
+    return found
+
+
+def sort(b: Builder, x: Value, dim: int = -1, descending: bool = False, stable: bool | None = None) -> Any:
+    return top_k(b, x, shape(x)[axis(dim, x)], dim, descending)
+
+
+def argsort(b: Builder, x: Value, dim: int = -1, descending: bool = False, stable: bool | None = None) -> Any:
+    return sort(b, x, dim, descending)[1]
 
 
 def argmin(b: Builder, x: Value, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -200,7 +266,10 @@ def where(b: Builder, condition: Any, x: Operand, y: Operand) -> Any:
     """x c + y (1 - c), with c a constant of 0 and 1, or a secret."""
     x, y = operand(x, y), operand(y, x)
     if isinstance(condition, fx.Node):
-        return chosen(b, condition, _bounded(x), _bounded(y))
+        made = chosen(b, condition, _bounded(x), _bounded(y))
+        if any(_is_infinite(item) for item in (x, y)):
+            made.meta[MASKED] = True
+        return made
     taken = condition.value.bool()
     if taken.all() or not taken.any():
         picked = x if taken.all() else y
@@ -223,6 +292,13 @@ def _masked(b: Builder, x: Operand, keep: torch.Tensor) -> Any:
     if isinstance(x, Constant) and not x.trainable:
         return Constant(torch.where(keep, bounded(x.value), 0.0))
     return b.mul(x, Constant(keep.float()))
+
+
+def _is_infinite(x: Operand) -> bool:
+    """Whether there is minus infinity in it, for which `MASKED_SCORE` stands."""
+    if isinstance(x, (int, float)):
+        return x <= MINUS_INFINITY
+    return isinstance(x, Constant) and not x.trainable and bool((x.value <= MINUS_INFINITY).any())
 
 
 def masked_fill(b: Builder, x: Value, mask: Any, value: Any) -> Any:
@@ -276,4 +352,8 @@ RULES: Rules = {
     **_by_name(soft_shrink, "softshrink.default"),
     **_by_name(argmax, "argmax.default"),
     **_by_name(argmin, "argmin.default"),
+    **_by_name(top_k, "topk.default"),
+    **_by_name(sort, "sort.default"),
+    **_by_name(argsort, "argsort.default"),
+    **{aten.sort.stable: lambda b, x, *, stable=None, dim=-1, descending=False: sort(b, x, dim, descending)},
 }

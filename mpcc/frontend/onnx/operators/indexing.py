@@ -151,11 +151,14 @@ def one_hot(op: Op, indices: Value, depth: Value, values: Value) -> Value:
 
 
 def top_k(op: Op, x: Value, k: Value | None = None) -> tuple[Value, Value]:
-    if isinstance(x, fx.Node) and not op.recorder.is_known(x):
-        op.refuse("a choice by the size of secret values has no private form")
-    count = op.integer("k") if k is None else op.known_ints(k, "k")[0]
-    found = torch.topk(op.known(x, "x"), count, op.integer("axis", -1), op.flag("largest", True), True)
-    return found.values, found.indices
+    count = op.parts(op.integer("k") if k is None else op.known_ints(k, "k")[0], "k")
+    axis, largest = op.axis(-1, rank(x)), op.flag("largest", True)
+    op.flag("sorted", True)  # the largest first serves either way
+    if not isinstance(x, fx.Node) or op.recorder.is_known(x):
+        found = torch.topk(op.known(x, "x"), count, axis, largest, True)
+        return found.values, found.indices
+    both = op.call(aten.topk.default, x, count, axis, largest, True)
+    return op.item(both, 0), op.item(both, 1)
 
 
 def non_zero(op: Op, x: Value) -> Value:

@@ -1,0 +1,11 @@
+"""Hard sigmoid by a spline gate (`mpcc.approximate.grids`): one round.
+
+    clamp(x + 3, 0, 6) / 6; kinks at -3 and 3, which take many pieces
+"""
+
+from __future__ import annotations
+
+from mpcc.approximate.grids import elementwise_grid
+from mpcc.fitting.minimax import hardsigmoid
+
+HARDSIGMOID_GRID = elementwise_grid("hardsigmoid", hardsigmoid, kinks=(-3.0, 3.0))
