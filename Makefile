@@ -8,7 +8,12 @@ CRYPTEN := crypten==0.4.1
 # Two workers with one thread each: party processes that tests start would otherwise fight for the cores.
 test test-all test-spu soak: export OMP_NUM_THREADS := 1
 
-.PHONY: setup demo test test-all test-spu soak op-counts check bench bench-large bench-mpcvit fuzz
+# The site into site/, warnings as errors.
+docs: setup
+	$(PIP) -c constraints.txt --editable ".[docs]" --no-build-isolation
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
+.PHONY: docs setup demo test test-all test-spu soak op-counts check bench bench-large bench-mpcvit fuzz
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)

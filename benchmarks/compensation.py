@@ -2,6 +2,7 @@
 
     python -m benchmarks.compensation                     what is missing; written after each row
     python -m benchmarks.compensation --half tune         only the half on which constants may be chosen
+    python -m benchmarks.compensation --reconstruct 300 pre_norm distilled      rows with steps of gradient in each block as well
     python -m benchmarks.compensation --again             measures anew what docs/compensation.json has already
 
 Each row replaces an operator everywhere, or in the last three layers. CPU seconds are those of the compensation alone.
@@ -14,7 +15,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from mpcc.approximate.recipe import KEEP, Use
 from mpcc.calibration.range_check import structural_functions
 from mpcc.calibration.ranges import outputs_with
 from mpcc.calibration.sequential_fit import fit_sequentially
-from mpcc.compensate import Judge, compensated
+from mpcc.compensate import FULL, Judge, compensated
 from mpcc.ir.nn import site_operator, sites
 from mpcc.pipeline import transform
 from mpcc.search.metrics import CLASSES
@@ -64,6 +65,7 @@ class Row:
     divergence_plain: float
     divergence: float
     cpu_seconds: float
+    steps: int = 0
 
 
 def models(half: str | None) -> Iterator[tuple[str, str, nn.Module, Tensor, Tensor, Tensor]]:
@@ -93,16 +95,17 @@ def plan_of(graph: fx.GraphModule, inputs: Tensor, row: Mapping[str, tuple[str, 
 
 
 def measured(
-    name: str, half: str, model: nn.Module, training: Tensor, images: Tensor, labels: Tensor, plan: str, given: int
+    name: str, half: str, model: nn.Module, training: Tensor, images: Tensor, labels: Tensor, plan: str, steps: int
 ) -> Row | None:
     """One row, None where it does not apply."""
     graph, known = transform(model, (training[:1],)), registry.approximations()
-    inputs = training[torch.randperm(len(training), generator=torch.Generator().manual_seed(0))[:given]]
+    inputs = training[torch.randperm(len(training), generator=torch.Generator().manual_seed(0))[:GIVEN]]
     made = plan_of(graph, inputs, ROWS[plan])
     if made is None:
         return None
     start = time.process_time()
-    found = compensated(graph, made, inputs, known, Judge(CLASSES.loss, CLASSES.drop, CLASSES.drop_name))
+    judge = Judge(CLASSES.loss, CLASSES.drop, CLASSES.drop_name)
+    found = compensated(graph, made, inputs, known, judge, effort=replace(FULL, steps=steps))
     seconds = time.process_time() - start
     expected = outputs_with(graph, images, {})
     plain = outputs_with(graph, images, structural_functions(graph, made, known))
@@ -112,8 +115,8 @@ def measured(
         return 100 * float((outputs[0].flatten(0, 1).argmax(-1) == labels).double().mean())
 
     return Row(
-        name, half, plan, len(images), given, accuracy(expected), accuracy(plain), accuracy(after),
-        CLASSES.loss(plain, expected), CLASSES.loss(after, expected), seconds,
+        name, half, plan, len(images), GIVEN, accuracy(expected), accuracy(plain), accuracy(after),
+        CLASSES.loss(plain, expected), CLASSES.loss(after, expected), seconds, steps,
     )  # fmt: skip
 
 
@@ -126,18 +129,19 @@ def shown(accuracy: float, images: int) -> str:
 def page(rows: list[Row]) -> str:
     """docs/compensation.md."""
     lines = [
-        "| model | half | plan | float | as it is | compensated | divergence | CPU s |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| model | half | test images | plan | float | as it is | compensated | divergence | CPU s |",
+        "| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
+        plan = f"{row.plan}, then {row.steps} steps" if row.steps else row.plan
         lines.append(
-            f"| {row.model} | {row.half} | {row.plan} | {row.float_accuracy:.1f} | {shown(row.plain, row.images)} "
-            f"| {shown(row.compensated, row.images)} "
-            f"| {row.divergence_plain:.3f} -> {row.divergence:.3f} | {row.cpu_seconds:.1f} |"
+            f"| {row.model} | {row.half} | {row.images} | {plan} | {row.float_accuracy:.1f} | {shown(row.plain, row.images)} "
+            f"| {shown(row.compensated, row.images)} | {row.divergence_plain:.3f} -> {row.divergence:.3f} "
+            f"| {row.cpu_seconds:.1f} |"
         )
     return (
         HEAD.read_text(encoding="utf-8").replace("{table}", "\n".join(lines)).replace("{images}", str(GIVEN))
-        .replace("{most}", str(MOST)).replace("{more}", summary(rows))
+        .replace("{more}", summary(rows))
     )  # fmt: skip
 
 
@@ -145,7 +149,7 @@ def summary(rows: list[Row]) -> str:
     """Points lost on average, by half."""
     found = []
     for half in ("tune", "test"):
-        own = [row for row in rows if row.half == half]
+        own = [row for row in rows if row.half == half and not row.steps]
         if own:
             before = sum(row.float_accuracy - row.plain for row in own) / len(own)
             after = sum(row.float_accuracy - row.compensated for row in own) / len(own)
@@ -159,19 +163,22 @@ def summary(rows: list[Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", metavar="MODEL", help="models of the zoo (default: all)")
+    parser.add_argument("--most", type=int, default=MOST, help="test images of a model")
+    parser.add_argument("--reconstruct", type=int, default=0, metavar="STEPS", help="steps of gradient in each block as well")
     parser.add_argument("--half", choices=("tune", "test"), help="only one half")
     parser.add_argument("--again", action="store_true", help="measure rows anew that have been measured")
     options = parser.parse_args()
     read = [Row(**row) for row in json.loads(JSON.read_text("utf-8"))] if JSON.exists() else []
-    found = {(row.model, row.plan): row for row in read}
+    found = {(row.model, row.plan, row.steps): row for row in read}
     for name, half, model, training, images, labels in models(options.half):
-        for plan in ROWS:
-            if (name, plan) in found and not options.again:
+        for plan in ROWS if name in (options.names or (name,)) else ():
+            if (name, plan, options.reconstruct) in found and not options.again:
                 continue
-            row = measured(name, half, model, training, images[:MOST], labels[:MOST], plan, GIVEN)
+            row = measured(name, half, model, training, images[: options.most], labels[: options.most], plan, options.reconstruct)
             if row is None:
                 continue
-            found[name, plan] = row
+            found[name, plan, options.reconstruct] = row
             print(row, flush=True)
             rows = list(found.values())
             files.write(JSON, json.dumps([asdict(row) for row in rows], indent=1) + "\n")

@@ -2,14 +2,19 @@
 
     python -m benchmarks.conformance onnx           1,202 cases of onnx.backend.test
     python -m benchmarks.conformance torch          op_db of torch.testing (needs the package expecttest)
+    python -m benchmarks.conformance emulate        the same, one sample an operator, optimised and emulated in fixed point
+    python -m benchmarks.conformance page           docs/conformance.md from docs/conformance.json
 
 Of each case the first float input is secret, everything else a constant. Right is what the suite says; a case may also be
-refused with an MpccError. Prints a table and every other case; exits 1 if there is one.
+refused with an MpccError. Prints every other case; exits 1 if there is one. `--write` keeps the counts, and why what was
+refused, in docs/conformance.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import signal
 import sys
 import tempfile
@@ -27,6 +32,7 @@ from onnx import numpy_helper
 
 import mpcc
 from mpcc.errors import MpccError
+from mpcc.files import write
 
 SECONDS = 60
 # What draws random numbers has no answer to compare with.
@@ -123,14 +129,43 @@ def _samples(operator: Any) -> list[Any]:
             and one.input.dtype.is_floating_point and one.input.numel() and "dropout_p" not in one.kwargs]  # fmt: skip
 
 
-def judge(case: Case) -> Verdict:
+def captured(case: Case) -> Any:
+    return mpcc.capture(case.model, (case.secret,))(case.secret)
+
+
+CALLS, SPREAD, APART = 64, 0.1, 0.05
+"""Calibration inputs of an operator: its sample times 1 +- 0.1. What fixed point may be off by, of 1 + the largest output."""
+
+
+def emulated(case: Case) -> Any:
+    """What the optimised model gives in fixed point."""
+    generator = torch.Generator().manual_seed(0)
+    factors = [1 + SPREAD * (2 * torch.rand(case.secret.shape, generator=generator) - 1) for _ in range(CALLS - 1)]
+    inputs = [(case.secret,), *((case.secret * factor,) for factor in factors)]
+    made = mpcc.optimize(case.model, (case.secret,), calibration=inputs, machine="reference")
+    found = made.executable().emulate(case.secret, check=False)
+    shapes = [tuple(one.shape) for one in case.wanted]
+    flat = [found] if isinstance(found, torch.Tensor) else list(found)
+    pairs = zip(flat, shapes, strict=True)  # outputs of one element come as [calls]
+    return [one.reshape(shape) if one.numel() == torch.Size(shape).numel() else one for one, shape in pairs]
+
+
+def one_of_each(cases: Iterator[Case]) -> Iterator[Case]:
+    """The first case of every name that is captured rightly."""
+    done: set[str] = set()
+    for case in cases:
+        if case.name not in done and judge(case).kind == "right":
+            done.add(case.name)
+            yield case
+
+
+def judge(case: Case, run: Callable[[Case], Any] = captured, apart: float = 2e-4) -> Verdict:
     """right, refused, or in capitals what it must not be."""
     signal.signal(signal.SIGPROF, _too_long)
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         with torch.no_grad():
-            graph = mpcc.capture(case.model, (case.secret,))
-            found = graph(case.secret)
+            found = run(case)
     except MpccError as error:
         return Verdict(case.name, "refused", error.what)
     except TooLong:
@@ -140,11 +175,11 @@ def judge(case: Case) -> Verdict:
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
     flat = [found] if isinstance(found, torch.Tensor) else list(found)
-    why = _difference(flat, case.wanted)
+    why = _difference(flat, case.wanted, apart)
     return Verdict(case.name, "WRONG" if why else "right", why)
 
 
-def _difference(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> str:
+def _difference(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], apart: float) -> str:
     if len(found) != len(wanted):
         return f"{len(found)} outputs, not {len(wanted)}"
     for place, (mine, theirs) in enumerate(zip(found, wanted, strict=True)):
@@ -153,7 +188,7 @@ def _difference(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -
         finite = theirs[theirs.isfinite()].abs().double()
         scale = 1 + (float(finite.max()) if finite.numel() else 0.0)
         rounding = torch.finfo(theirs.dtype).eps if theirs.dtype.is_floating_point else 0.0  # mpcc computes in float32
-        if not torch.allclose(mine.double(), theirs.double(), rtol=max(2e-3, rounding), atol=2e-4 * scale, equal_nan=True):
+        if not torch.allclose(mine.double(), theirs.double(), rtol=max(2e-3, rounding), atol=apart * scale, equal_nan=True):
             return f"output {place} is off by {float((mine.double() - theirs.double()).abs().nan_to_num().max()):.3g}"
     return ""
 
@@ -163,26 +198,65 @@ def _too_long(number: int, frame: Any) -> None:
 
 
 SUITES = {"onnx": onnx_cases, "torch": torch_cases}
+JSON, PAGE = (Path(__file__).parents[1] / "docs" / f"conformance.{kind}" for kind in ("json", "md"))
+TITLES = {"onnx": "ONNX node tests", "torch": "PyTorch OpInfo", "emulate": "OpInfo, optimised and emulated"}
+NUMBER, QUOTED = re.compile(r"\d+"), re.compile(r"(?:node|the node that gives) [^ ]+( in layer [^ ]+)?")
+
+
+def reason(why: str) -> str:
+    """A refusal without the names and numbers of its case, in one line."""
+    lines = [QUOTED.sub("", line).strip(" :,") for line in why.splitlines()]
+    listed = lines[1:] if len(lines) > 1 else lines
+    return NUMBER.sub("N", "; ".join(dict.fromkeys(line for line in listed if line)))[:160]
+
+
+def page(kept: dict[str, Any]) -> str:
+    """docs/conformance.md"""
+    rows = [
+        f"| {TITLES[name]} | {one['cases']:,} | {one['right']:,} | {one['names']:,} | {one['refused']:,} | {one['wrong']} |"
+        for name, one in sorted(kept.items())
+    ]
+    parts = [f"# {TITLES[name]}: why refused\n\n| cases | why |\n| ---: | --- |\n" + "".join(
+        f"| {count} | {why.replace('|', '/')} |\n" for why, count in one["why"].items()
+    ) for name, one in sorted(kept.items())]  # fmt: skip
+    head = "# Test suites that others wrote\n`python -m benchmarks.conformance SUITE --write` runs one and writes this page.\n\n"
+    columns = "| suite | cases | right | names with a right case | refused | wrong, traceback or hang |\n"
+    table = columns + "| --- | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(rows) + "\n"
+    return head + table + "\n" + "\n".join("#" + part for part in parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("suite", choices=sorted(SUITES))
+    parser.add_argument("suite", choices=[*sorted(SUITES), "emulate", "page"])
     parser.add_argument("--step", type=int, default=1, help="only every N-th case")
+    parser.add_argument("--write", action="store_true", help="keep the counts in docs/conformance.json, and write the page")
     given = parser.parse_args()
+    kept = json.loads(JSON.read_text(encoding="utf-8")) if JSON.exists() else {}
+    if given.suite == "page":
+        write(PAGE, page(kept))
+        return
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    counts: Counter[str] = Counter()
-    names: set[str] = set()
-    for case in SUITES[given.suite](given.step):
-        found = judge(case)
-        counts[found.kind] += 1
-        names |= {found.case} if found.kind == "right" else set()
-        if found.kind.isupper():
-            print(f"{found.kind} {found.case}: {found.why[:160]}", flush=True)
-    total = sum(counts.values())
-    print(f"{given.suite}: {total:,} cases; " + ", ".join(f"{kind} {count:,}" for kind, count in sorted(counts.items())))
+    emulate = given.suite == "emulate"
+    cases = one_of_each(torch_cases(given.step)) if emulate else SUITES[given.suite](given.step)
+    found = []
+    for case in cases:
+        found.append(judge(case, emulated, APART) if emulate else judge(case))
+        if found[-1].kind.isupper():
+            print(f"{found[-1].kind} {found[-1].case}: {found[-1].why[:160]}", flush=True)
+    counts = Counter(one.kind for one in found)
+    names = {one.case for one in found if one.kind == "right"}
+    print(f"{given.suite}: {len(found):,} cases; " + ", ".join(f"{kind} {count:,}" for kind, count in sorted(counts.items())))
     print(f"{len(names):,} names with a right case")
+    if given.write:
+        why = Counter(reason(one.why) for one in found if one.kind == "refused")
+        wrong = sum(count for kind, count in counts.items() if kind.isupper())
+        kept[given.suite] = {
+            "cases": len(found), "right": counts["right"], "names": len(names), "refused": counts["refused"], "wrong": wrong,
+            "why": dict(why.most_common()),
+        }  # fmt: skip
+        write(JSON, json.dumps(kept, indent=1) + "\n")
+        write(PAGE, page(kept))
     sys.exit(any(kind.isupper() for kind in counts))
 
 

@@ -31,11 +31,12 @@ from mpcc.approximate import Plan
 from mpcc.cost import Network, estimate_graph
 from mpcc.errors import MpccError
 from mpcc.lowering import Settings
-from mpcc.pipeline import Prepared, prepare, schedule
+from mpcc.pipeline import Prepared, first_plan, prepare, schedule, task_of
 from mpcc.program import Program
 from mpcc.runtime.net.transport import LinkModel
 from mpcc.runtime.session.session import Session
-from mpcc.search import default_plan
+from mpcc.search.gates import quickest
+from mpcc.search.target import Target
 from tests.models.vit_lite import smooth_image, vit_lite_7_4_32
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -153,8 +154,8 @@ def measure(quick: bool, priority: int) -> dict[str, Any]:
     expected = [model(image) for image in images]
     calibration = torch.cat([smooth_image(32, seed=seed) for seed in CALIBRATION])
     prepared = prepare(model, example, calibration=calibration)
-    plan = default_plan(prepared.graph, prepared.statistics, registry.approximations(), "bounded")
-    program = schedule(prepared, plan)
+    best = quickest(first_plan(prepared, "bounded"), task_of(prepared, Target(network=LINK)))
+    plan, program = best.plan, best.program
     print(f"compiled: {program.cost}", flush=True)
     if priority:
         os.nice(-priority)  # what is started from now on inherits it

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mpcc.errors import PlanError
-from mpcc.fitting.grids import Grid, fit_grid, grids, largest_error
+from mpcc.fitting.grids import DEEPEST, DEGREES, Grid, cheapest_grid, fit_grid, grids, largest_error
 from mpcc.fitting.minimax import Function
 from mpcc.ir import mpc
 from mpcc.ir.curve import MOST_DEGREE, MOST_DEPTH
@@ -134,12 +135,19 @@ def norm_grid(function: Callable[..., Any], operator: str, quantity: str) -> App
     def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
         reach = norm_range(statistics, quantity)
         low, high = digits(reach.low / NORM_MARGIN * reach.gain**2), digits(reach.high * NORM_MARGIN * reach.gain**2)
-        found = grids(inverse_root, low, high, NORM_TOLERANCES, root) if high <= WIDEST * low else []
-        return tuple({"grid": grid.to_json(), **reach.recorded} for grid in found)
+        tolerances = NORM_TOLERANCES if high <= WIDEST * low else ()
+        found = [cheapest_from_zero(InverseRoot(low), high, tolerance) for tolerance in tolerances]
+        return tuple(
+            {"grid": grid.to_json(), "least": low, **reach.recorded} for grid in dict.fromkeys(found) if grid is not None
+        )
 
     def domain(options: Options) -> Domain:
-        low, high = (end / options.get("gain", 1.0) ** 2 for end in range_of(options["grid"]))
+        low, high = (end / options.get("gain", 1.0) ** 2 for end in (options["least"], range_of(options["grid"])[1]))
         return {quantity: (0.0 if options.get("zeros") else low, high)}
+
+    def error(options: Options) -> float:
+        least = options["least"]
+        return 8 * largest_error(InverseRoot(least), grid_of(options["grid"]), root, least=least)
 
     return Approximation(
         name=function.__name__,
@@ -148,11 +156,33 @@ def norm_grid(function: Callable[..., Any], operator: str, quantity: str) -> App
         source="fitted to the site",
         function=function,
         candidates=candidates,
-        error=lambda options: 8 * largest_error(inverse_root, grid_of(options["grid"]), root),
+        error=error,
         domain=domain,
         gate=True,
         summary=f"1/sqrt({quantity.replace('_', ' ')}) in one round, on a grid over the calibrated range",
     )
+
+
+@dataclass(frozen=True)
+class InverseRoot:
+    """1 / sqrt(x) down to `least`, and a straight line below.
+
+    A mean square has no lower bound but 0: below its calibrated range the result is to be too small, not another.
+    """
+
+    least: float
+
+    def __call__(self, x: Any) -> Any:
+        end = 0.75 * self.least  # the pieces that hold at `least` reach below it
+        return np.where(x < end, end**-0.5 * (1.5 - 0.5 * x / end), np.maximum(x, end) ** -0.5)
+
+
+def cheapest_from_zero(function: InverseRoot, high: float, tolerance: float) -> Grid | None:
+    """The grid over [0, high] of fewest words within the relative tolerance from `least` on; if none is, over [least, high]."""
+    found = (Grid.over(0.0, high, depth, degree) for degree in DEGREES for depth in range(2, DEEPEST + 1))
+    fit = (grid for grid in found if largest_error(function, grid, root, least=function.least) <= tolerance)
+    best = min(fit, key=lambda grid: grid.words, default=None)
+    return best or cheapest_grid(function, function.least, high, tolerance, root)
 
 
 def root(x: Any) -> Any:
@@ -180,9 +210,11 @@ def above_one(x: Any) -> Any:
     return np.exp(-np.maximum(x, 0.0))
 
 
-def normalised(x: Any, dims: tuple[int, ...], eps: float, gain: float, grid: GridOption, *, centre: bool = True) -> Any:
-    """x (less its mean, if it is centred) over the root of its mean square, along `dims`."""
+def normalised(
+    x: Any, dims: tuple[int, ...], eps: float, gain: float, grid: GridOption, least: float, *, centre: bool = True
+) -> Any:
+    """x (less its mean, if it is centred) over the root of its mean square, along `dims`; that is at least about `least`."""
     x = mpc.sub(x, mpc.mean(x, dims, keepdim=True)) if centre else x
     x = x if gain == 1.0 else mpc.scale(x, gain)
     square = mpc.add(mpc.mean(mpc.square(x), dims, keepdim=True), eps * gain**2)
-    return mpc.mul(x, on_grid(square, inverse_root, grid))
+    return mpc.mul(x, on_grid(square, InverseRoot(least), grid))

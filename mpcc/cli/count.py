@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import early, options
-from .screen import console, progress, say
+from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
     from mpcc.cost import OpCounts, Regression
 
 EPILOG = (
     "Examples: mpcc count model.onnx --write op-counts.json      (commit the file)\n\n"
-    "mpcc count model.onnx --check op-counts.json      (exits with 1 and prints a table when a count increased)"
+    "mpcc count model.onnx --check op-counts.json      (exits with 1 and prints a table when a count increased)\n\n"
+    "mpcc count model.onnx --diff former.mpcc      (what changed, in both directions)"
 )
 
 
@@ -30,6 +31,13 @@ def count(
         Path | None, typer.Option(metavar="FILE", help="Compare with these counts; exit with 1 if any of them increased.")
     ] = None,
     write: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the counts to this file.")] = None,
+    diff: Annotated[
+        str | None,
+        typer.Option(metavar="OTHER", help="Print what differs from another model, bundle, or .json file of counts."),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print --diff as Markdown, for a comment on a pull request.")
+    ] = False,
     tolerance: Annotated[
         float, typer.Option(metavar="0.05", min=0, help="Relative increase that --check accepts.")
     ] = 0.0,
@@ -45,6 +53,10 @@ def count(
 
     if check is not None and write is not None:
         raise UsageError("--check and --write cannot be combined")
+    if markdown and diff is None:
+        raise UsageError("--markdown is a form of --diff")
+    if diff is not None and not diff.endswith(".json"):
+        early.model(diff)
     early.model(model)
     early.inputs(calibration)
     early.written(write)
@@ -63,7 +75,10 @@ def count(
     regressions = [] if before is None else _regressions(counts, before, tolerance, str(check))
     if write is not None:
         files.write(write, counts.to_json())
-    if as_json:
+    if diff is not None:
+        former = _other(diff, calibration, input_range, input_shape, size_limit)
+        _differences(counts, former, f"{diff} -> {model}", markdown, as_json)
+    elif as_json:
         typer.echo(counts.to_json(), nl=False)
     else:
         show(counts)
@@ -83,6 +98,33 @@ def count(
         say(f"no count exceeds {check}")
     if write is not None:
         say(f"wrote {write}")
+
+
+def _other(
+    text: str, calibration: Path | None, input_range: str | None, input_shape: list[str] | None, size_limit: float
+) -> OpCounts:
+    """The counts in a .json file, or those of another model, compiled in the same way."""
+    from mpcc import pipeline
+
+    from .model import source
+    from .profile import executable_of
+
+    if text.endswith(".json"):
+        return _read(Path(text))
+    values = options.input_range(input_range)
+    return pipeline.count(executable_of(source(text, size_limit), calibration, input_shape, values))
+
+
+def _differences(counts: OpCounts, other: OpCounts, title: str, markdown: bool, as_json: bool) -> None:
+    from mpcc.cost import markdown_of_changes, table_of_regressions
+
+    changes = counts.changes(other)
+    if as_json:
+        emit([vars(one) for one in changes])
+    elif markdown:
+        typer.echo(markdown_of_changes(changes))
+    else:
+        console().print(table_of_regressions(changes, title))
 
 
 def _regressions(counts: OpCounts, before: OpCounts, tolerance: float, file: str) -> list[Regression]:

@@ -54,7 +54,7 @@ def _source(text: str) -> Source:
     return Source(model, inputs, stem)
 
 
-def graph(found: Source, input_shapes: Sequence[str] | None) -> GraphModule:
+def graph(found: Source, input_shapes: Sequence[str] | None, fix: Sequence[str] | None = None) -> GraphModule:
     """The nn-level graph. A dynamic shape is a ShapeError that says which option fixes it."""
     from mpcc.frontend import Limits
     from mpcc.pipeline import capture
@@ -69,10 +69,33 @@ def graph(found: Source, input_shapes: Sequence[str] | None) -> GraphModule:
         return capture(opened.model)
     try:
         limits = Limits().times(found.size_limit)
-        return capture(found.model, found.example_inputs, input_shapes=shapes(input_shapes), limits=limits)
+        return capture(found.model, found.example_inputs, input_shapes=shapes(input_shapes), fixed=fixed(fix), limits=limits)
     except ShapeError as error:
         hint = "on the command line: --input-shape NAME=1,3,224,224, with your model's sizes"
         raise ShapeError(error.what, where=error.where, hint=hint if input_shapes is None else error.hint) from error
+
+
+def fixed(given: Sequence[str] | None) -> dict[str, Any]:
+    """{"mask": 1.0, "text": tensor} of ["mask=1", "text=features.npy"]."""
+    from mpcc.calibration.arrays import as_input, read_arrays
+
+    found: dict[str, Any] = {}
+    for item in given or ():
+        name, sign, value = item.partition("=")
+        if not (name and sign and value):
+            raise UsageError(f"invalid value {item!r}", where="--fix", hint="Give NAME=NUMBER or NAME=FILE.npy.")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            path = Path(value)
+            if not path.is_file():
+                what = f"{value!r} is neither a number nor a file"
+                raise UsageError(what, where=f"--fix {name}", hint="Give NAME=NUMBER or NAME=FILE.npy.") from None
+            arrays = read_arrays(path)
+            if len(arrays) != 1 and name not in arrays:
+                raise UsageError(f"{value} has the arrays {', '.join(arrays)}", where=f"--fix {name}") from None
+            found[name] = as_input(arrays.get(name, next(iter(arrays.values()))), value)
+    return found
 
 
 def shapes(given: Sequence[str] | None) -> dict[str, tuple[int, ...]] | None:

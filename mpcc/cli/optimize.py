@@ -86,6 +86,7 @@ def optimize(
         ),
     ] = None,
     input_shape: options.InputShape = None,
+    fix: options.Fix = None,
     size_limit: options.SizeLimit = 1.0,
     keep: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Sites whose function stays, such as 'blocks.0.*'. Can be repeated.")
@@ -105,6 +106,12 @@ def optimize(
             "--compensate/--no-compensate",
             help="Solve layers behind structural choices anew, without training. [default: yes, for plans made here]",
             show_default=False,
+        ),
+    ] = None,
+    reconstruct: Annotated[
+        int | None,
+        typer.Option(
+            metavar="STEPS", min=0, help="Steps of gradient in each block after compensation, without labels; 300 take minutes."
         ),
     ] = None,
     preprocess: Annotated[
@@ -181,7 +188,7 @@ def optimize(
 
         observe = observers(None if dump is None else Dump(dump), rewrites if verbose else None)
         tell("capture", 0, 1)
-        captured = graph(found, input_shape)
+        captured = graph(found, input_shape, fix)
         tell("capture", 1, 1)
         if notes:
             check_preprocess(notes["preprocess"], captured)
@@ -197,7 +204,7 @@ def optimize(
             return
         made = run(
             captured, plan=chosen, recipe=recipe, public=public or (), hide_logits=hide_logits, compensate=compensate,
-            observe=observe, **given,
+            reconstruct=reconstruct, observe=observe, **given,
         )  # fmt: skip
         if notes:
             made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))

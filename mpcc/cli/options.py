@@ -46,6 +46,13 @@ Public = Annotated[
         "depends on them and the input alone is computed by the client, for nothing; may be repeated.",
     ),
 ]
+Fix = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Make an input a constant of this compilation: a number for all its elements, or a .npy file; may be repeated.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")]
 NETWORK_HELP = "lan, wan, or RTT,BANDWIDTH, e.g. 20ms,100MB/s."
 Network = Annotated[str, typer.Option(metavar="NETWORK", help=NETWORK_HELP)]

@@ -33,6 +33,7 @@ STAGES = {
     "price": "pricing the candidates",
     "search": "searching for the best plan",
     "recipes": "trying published recipes",
+    "compensate": "solving layers behind structural choices anew",
     "compile": "compiling",
     "emulate": "comparing fixed point with float",
     "write": "writing the bundle",

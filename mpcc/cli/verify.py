@@ -92,6 +92,8 @@ def verify(
             }
         )
     else:
+        if found.in_place:
+            say("The weights were made for this plan, so the plain model has the plan's structural choices in place.")
         _show(rows)
         _show_sites(lines)
         _show_outside(outside, len(inputs), calibration is not None)

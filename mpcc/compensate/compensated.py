@@ -2,7 +2,7 @@
 
 Products are solved anew in the order of the graph (`sweep`), each from what it reads by then to what makes the stream as it was
 (`targets`); each choice is fitted again to what its site sees. A solve that is not better on inputs held apart is not taken, nor
-is the whole if the outputs on further ones, which judge alone, are not.
+is the whole if the outputs are no nearer on these and on further ones, which judge alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mpcc.ir.nn import is_site, sites
 
 from .inputs import FULL, Effort, Parts, parts_of
 from .refit import refitted
-from .sweep import Solved, Sweep, sweep
+from .sweep import Solved, Sweep, Tell, sweep
 
 Outputs = tuple[Tensor, ...]
 Measure = Callable[[Outputs, Outputs], float]
@@ -61,6 +61,8 @@ class Report:
     skipped: Mapping[str, str] = field(default_factory=dict)
     synthetic: bool = False
     """Whether some of the inputs were made from the model: what they judge says little of real ones."""
+    steps: int = 0
+    """Steps of gradient in each block after the solve."""
 
     def __str__(self) -> str:
         """What people read."""
@@ -68,9 +70,10 @@ class Report:
             return f"Not compensated: {self.why}."
         changed = len([one for one in self.solved if one.weight not in self.skipped])
         kind = " (made from the model: real ones may fare otherwise)" if self.synthetic else ""
+        further = f", and moved on by {self.steps} steps of gradient a block" if self.steps else ""
         text = (
             f"Compensated without training: {changed} layer(s) have new weights, solved on {self.inputs - self.judged} inputs "
-            f"without labels. On {self.judged} others{kind}, {self.drop_name}: {self._shown(self.drop_before)} before, "
+            f"without labels{further}. On {self.judged} others{kind}, {self.drop_name}: {self._shown(self.drop_before)} before, "
             f"{self._shown(self.drop_after)} after"
         )
         shared = sum("shared" in why for why in self.skipped.values())
@@ -88,8 +91,7 @@ class Report:
     @property
     def note(self) -> dict[str, Any]:
         """What a plan says of it: nothing of the layers, since plans are public."""
-        keep = ("taken", "synthetic", "inputs", "judged", "loss_before", "loss_after", "drop_before", "drop_after", "drop_name")
-        return {name: value for name, value in asdict(self).items() if name in keep}
+        return {name: value for name, value in asdict(self).items() if name not in ("solved", "skipped", "why")}
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,12 @@ def compensated(
     *,
     synthetic: bool = False,
     effort: Effort = FULL,
+    tell: Tell = lambda done, total: None,
 ) -> Compensated:
     """The graph (nn level) and the plan compensated, or both as they were with the reason in the report.
 
-    `inputs` need no labels. Nothing that is given is changed. RangeError where values of the plan leave what a program can hold.
+    `inputs` need no labels. Nothing that is given is changed. `tell` is told of every layer. RangeError where values of the plan
+    leave what a program can hold.
     """
     check_sites(graph, plan)
     changed = structural_sites(plan, known)
@@ -132,9 +136,8 @@ def compensated(
     if parts is None:
         return Compensated(graph, plan, Report(False, "too few inputs, or too large a model, to judge new weights"))
     fitting = _Fitting(plan, known, parts.own, synthetic)
-    found = sweep(graph, parts.calls, [sites(graph)[site] for site in changed], fitting)
-    as_planned = _as_planned(graph, plan, known, parts)
-    report = _report(found, as_planned, parts, judge)
+    found = sweep(graph, parts.calls, [sites(graph)[site] for site in changed], fitting, tell)
+    report = _report(found, _as_planned(graph, plan, known, parts), parts, judge, effort.steps)
     if not report.taken:
         return Compensated(graph, plan, report)
     return Compensated(with_weights(graph, found.weights), Plan({**plan.choices, **fitting.choices}, plan.notes), report)
@@ -169,21 +172,21 @@ class _Fitting:
 
 
 def _as_planned(graph: fx.GraphModule, plan: Plan, known: Mapping[str, Approximation], parts: Parts) -> Outputs:
-    """The outputs of the plan without compensation, on the calls that judge."""
-    columns = tuple(column[-parts.judging :] for column in parts.calls.columns)
+    """The outputs of the plan without compensation, on the calls that the equations have not seen."""
+    columns = tuple(column[parts.calls.fit :] for column in parts.calls.columns)
     return outputs_with(graph, list(zip(*columns, strict=True)), structural_functions(graph, plan, known))
 
 
-def _report(found: Sweep, as_planned: Outputs, parts: Parts, judge: Judge) -> Report:
-    last = slice(-parts.judging, None)
-    expected, made = tuple(v[last] for v in found.outputs_as_was), tuple(v[last] for v in found.outputs)
+def _report(found: Sweep, plain: Outputs, parts: Parts, judge: Judge, steps: int) -> Report:
+    """Better on all calls that the equations have not seen, or not taken; figures are those of the calls that only judge."""
+    expected, made = (tuple(value[parts.calls.fit :] for value in one) for one in (found.outputs_as_was, found.outputs))
     if not all(bool(torch.isfinite(value).all()) for value in made):
         raise RangeError("with compensated weights, outputs are NaN or infinite")
-    before, after = judge.loss(as_planned, expected), judge.loss(made, expected)
-    taken = after < before
+    taken = judge.loss(made, expected) < judge.loss(plain, expected)
     why = "" if taken else "on inputs held apart the outputs are no nearer to those of the model as it was"
+    expected, made, plain = (tuple(value[-parts.judging :] for value in one) for one in (expected, made, plain))
     given = len(parts.calls.columns[0]) - parts.own
     return Report(
-        taken, why, given, parts.judging, before, after, judge.drop(as_planned, expected), judge.drop(made, expected),
-        judge.drop_name, tuple(found.solved), found.skipped,
+        taken, why, given, parts.judging, judge.loss(plain, expected), judge.loss(made, expected), judge.drop(plain, expected),
+        judge.drop(made, expected), judge.drop_name, tuple(found.solved), found.skipped, steps=steps,
     )  # fmt: skip

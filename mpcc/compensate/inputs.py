@@ -35,10 +35,12 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Effort:
-    """How many calls a compensation uses at most, and how many copies of those that fit are made."""
+    """How many calls a compensation uses at most, how many copies of those that fit are made, and how many `steps` of gradient
+    follow in each block."""
 
     calls: int = 1024
     copies: int = 4
+    steps: int = 0
 
 
 FULL, QUICK = Effort(), Effort(calls=96, copies=0)
@@ -70,7 +72,7 @@ def parts_of(graph: fx.GraphModule, columns: Sequence[Tensor], effort: Effort) -
     made = _copies(taken[0][:fit], copies) if copies else None
     joined = taken if made is None else [torch.cat([made, taken[0]])]
     extra = 0 if made is None else len(made)
-    return Parts(Calls(tuple(joined), fit + extra, tune), judging, extra)
+    return Parts(Calls(tuple(joined), fit + extra, tune, effort.steps), judging, extra)
 
 
 def _mixable(columns: Sequence[Tensor]) -> bool:

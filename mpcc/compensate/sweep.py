@@ -14,27 +14,38 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.calibration.ranges import ELEMENTS_AT_ONCE
-from mpcc.ir.nn import PUBLIC, attribute, size_of
+from mpcc.ir.nn import PUBLIC, attribute, shape_of, size_of
 
+from .descent import Block, Descent, block_of
 from .ridge import STRENGTHS, Normal
 from .rows import as_matrix, as_weight, bias_of, given_rows, read_rows, weight_of
 from .targets import Target, target_of
 
 Function = Callable[..., Any]
+Tell = Callable[[int, int], None]
+"""Is told how many products are solved, of how many."""
 ROWS_AT_ONCE = 1 << 22
 """Values of a batch of rows in double precision: 32 MB."""
+MANY_FEATURES = 1024
+"""Beyond, every third lambda is tried: a solve takes seconds."""
 GAIN = 0.005
 """Least share of the held-apart error by which new weights must be better to be taken."""
+
+
+def _silent(done: int, total: int) -> None:
+    pass
 
 
 @dataclass(frozen=True)
 class Calls:
     """The calls of a sweep: the first `fit` make the equations, the next `tune` choose lambda and whether a solve is taken; what
-    is behind them is only carried along. Where none are to fit, nothing is solved."""
+    is behind them is only carried along. Where none are to fit, nothing is solved.
+    `steps` of gradient follow the solve at the end of each block (`descent`)."""
 
     columns: tuple[Tensor, ...]
     fit: int
     tune: int
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,9 +69,12 @@ class Sweep:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def sweep(graph: fx.GraphModule, calls: Calls, changed: Sequence[fx.Node], at_site: Callable[..., Function]) -> Sweep:
-    """Solve every product behind the `changed` sites. `at_site(node, see)` gives what a site computes now."""
-    return _Walk(graph, calls, changed, at_site).run()
+def sweep(
+    graph: fx.GraphModule, calls: Calls, changed: Sequence[fx.Node], at_site: Callable[..., Function], tell: Tell = _silent
+) -> Sweep:
+    """Solve every product behind the `changed` sites. `at_site(node, see)` gives what a node computes now; `see(look)` what
+    `look` makes of the node's arguments in every call."""
+    return _Walk(graph, calls, changed, at_site, tell).run()
 
 
 Key = tuple[bool, fx.Node]
@@ -68,15 +82,19 @@ Key = tuple[bool, fx.Node]
 
 
 class _Walk:
-    def __init__(self, graph: fx.GraphModule, calls: Calls, changed: Sequence[fx.Node], at_site: Callable[..., Function]) -> None:
-        self.calls, self.at_site, self.found = calls, at_site, Sweep()
+    def __init__(
+        self, graph: fx.GraphModule, calls: Calls, changed: Sequence[fx.Node], at_site: Callable[..., Function], tell: Tell
+    ) -> None:
+        self.calls, self.at_site, self.tell, self.found = calls, at_site, tell, Sweep()
         self.nodes = [node for node in graph.graph.nodes if node.op == "call_function"]
         self.order = {node: place for place, node in enumerate(graph.graph.nodes)}
         self.constants = {n: attribute(graph, str(n.target)).detach() for n in graph.graph.nodes if n.op == "get_attr"}
         self.now: dict[fx.Node, Tensor] = {}  # weights that differ
         self.secret = self._descendants([n for n in graph.graph.nodes if n.op == "placeholder"])
-        self.affected = self._descendants(changed)
+        self.affected = self._descendants([node for node in changed if node in self.secret])
         self.targets = self._targets() if calls.fit else {}
+        self.blocks = self._blocks() if calls.steps else {}
+        self.functions: dict[fx.Node, Function] = {}  # of sites, as they are now
         result = next(node for node in graph.graph.nodes if node.op == "output").args[0]
         self.results = list(result) if isinstance(result, (tuple, list)) else [result]
         self.values: dict[Key, Tensor] = {}
@@ -109,6 +127,12 @@ class _Walk:
             found[node] = target_of(node, self.order)
         return found
 
+    def _blocks(self) -> dict[fx.Node, Block]:
+        """The block of every product whose output is added to something, where there is more of it than the product."""
+        ends = [node for node, target in self.targets.items() if target.others]
+        found = {node: block_of(node, self.secret, self.affected) for node in ends}
+        return {node: block for node, block in found.items() if len(block.nodes) > 1}
+
     def _uses(self) -> list[tuple[fx.Node, int]]:
         return [(node, len(node.users)) for node in self.constants]
 
@@ -123,7 +147,8 @@ class _Walk:
     def _solve_reads(self, node: fx.Node) -> list[Key]:
         target = self.targets[node]
         others = [self._key(other, True) for other in target.others if other in self.secret]
-        return [*self._reads(node, True), (False, target.end), *others]
+        outside = [self._key(one, True) for one in self.blocks[node].outside] if node in self.blocks else []
+        return [*self._reads(node, True), (False, target.end), *others, *outside]
 
     def _counted(self) -> Counter[Key]:
         found: Counter[Key] = Counter()
@@ -133,7 +158,7 @@ class _Walk:
                 found.update(self._reads(node, True))
             if node in self.targets:
                 found.update(self._solve_reads(node))
-        for node in self.results:
+        for node in self.results:  # never read for the last time
             found.update([(False, node), self._key(node, True)])
         return found
 
@@ -153,13 +178,22 @@ class _Walk:
             self._advance(self.order[node])
             if node in self.targets:
                 self._advance(self.order[self.targets[node].end])
+                self.tell(len(self.found.solved), len(self.targets))
                 self._solve(node)
+                if node in self.blocks:
+                    self._descend(node)
                 self._done_with(self._solve_reads(node))
             self._compute(node, True)
         self._advance(len(self.order))
-        self.found.outputs_as_was = tuple(self.values[False, node] for node in self.results)
-        self.found.outputs = tuple(self.values[self._key(node, True)] for node in self.results)
+        self.found.outputs_as_was, self.found.outputs = self._outputs(False), self._outputs(True)
         return self.found
+
+    def _outputs(self, now: bool) -> tuple[Tensor, ...]:
+        calls = len(self.calls.columns[0])
+        return tuple(
+            self.values[self._key(node, now)] if node in self.secret else self.constants[node].expand(calls, *shape_of(node))
+            for node in self.results
+        )
 
     def _advance(self, place: int) -> None:
         """The graph as it was, up to a place."""
@@ -170,7 +204,7 @@ class _Walk:
     def _compute(self, node: fx.Node, now: bool) -> None:
         function: Any = node.target
         if now:
-            function = self.at_site(node, lambda look: self._mapped(node, look, True))
+            function = self.functions[node] = self.at_site(node, lambda look: self._mapped(node, look, True))
         value = self._mapped(node, function, now)
         if node not in self.secret:
             self.constants[node] = value
@@ -208,7 +242,8 @@ class _Walk:
         old = as_matrix(node, self.constants[weight]).double()
         old_bias = None if bias is None else self.constants[bias].double().reshape(len(old), -1)
         before = second.error(old, old_bias)
-        tries = [(second.error(*first.solved(old, bias is not None, one)), one) for one in STRENGTHS]
+        strengths = STRENGTHS if old.shape[1] <= MANY_FEATURES else STRENGTHS[::3]
+        tries = [(second.error(*first.solved(old, bias is not None, one)), one) for one in strengths]
         after, strength = min(tries)
         size = max(float((second.centred() if bias is not None else second).tt.sum()), 1e-300)
         self.found.solved.append(Solved(str(weight.target), before / size, after / size, strength))
@@ -220,6 +255,37 @@ class _Walk:
         if bias is not None and shift is not None:
             self._put(bias, shift.reshape(-1))
 
+    def _descend(self, node: fx.Node) -> None:
+        """Move all weights of the block that ends in a product, and compute anew what they give."""
+        block, (fit, tune) = self.blocks[node], (self.calls.fit, self.calls.tune)
+        products = [one for one in block.nodes if one in self.targets]
+        free = [one for product in products for one in (weight_of(product), bias_of(product)) if one is not None]
+        values = {one: self.values[self._key(one, True)] for one in block.outside}
+        found = Descent(
+            block, lambda one: self.functions.get(one, one.target),  # type: ignore[arg-type]
+            {**self.constants, **self.now}, free, values, self._target(node, slice(None)),
+        ).run(self.calls.steps, fit, tune)  # fmt: skip
+        if found is None:
+            return
+        for constant, value in found.items():
+            self._put(constant, value)
+        kept = {one for one in block.nodes if (True, one) in self.values}
+        for one in block.nodes[:-1]:
+            function = self.functions[one] = self.at_site(one, lambda look, one=one: self._mapped(one, look, True))
+            self.values[True, one] = self._mapped(one, function, True)
+        for one in block.nodes[:-1]:
+            if one not in kept:
+                del self.values[True, one]
+
+    def _target(self, node: fx.Node, part: slice) -> Tensor:
+        """What a product should give, [calls, *shape]."""
+        target = self.targets[node]
+        others = {
+            other: self.values[self._key(other, True)][part] if other in self.secret else self.constants[other]
+            for other in target.others
+        }
+        return target.of(self.values[False, target.end][part], others)
+
     def _put(self, constant: fx.Node, value: Tensor) -> None:
         self.now[constant] = value.to(self.constants[constant].dtype)
         self.found.weights[str(constant.target)] = self.now[constant]
@@ -230,18 +296,14 @@ class _Walk:
         return self._summed(node, 0, fit), self._summed(node, fit, fit + tune)
 
     def _summed(self, node: fx.Node, start: int, stop: int) -> Normal:
-        target, source = self.targets[node], node.args[0]
+        source = node.args[0]
         assert isinstance(source, fx.Node)
         step = max(1, ROWS_AT_ONCE // max(size_of(node), size_of(source)))
         total: Normal | None = None
         for low in range(start, stop, step):
             part = slice(low, min(low + step, stop))
             read = self.values[self._key(source, True)][part]
-            others = {
-                other: self.values[self._key(other, True)][part] if other in self.secret else self.constants[other]
-                for other in target.others
-            }
-            wanted = target.of(self.values[False, target.end][part], others)
+            wanted = self._target(node, part)
             made = Normal.of(read_rows(node, read), given_rows(node, wanted))
             total = made if total is None else total + made
         assert total is not None

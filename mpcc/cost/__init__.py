@@ -14,7 +14,7 @@ from .price import FREE, Amount, Call, Price, Shape, Work, broadcast, ceil_log2,
 from .protocol import Compute, Formula, Protocol
 
 if TYPE_CHECKING:
-    from .counts import OpCounts, Regression, SiteCount, table_of_regressions
+    from .counts import OpCounts, Regression, SiteCount, markdown_of_changes, table_of_regressions
     from .estimate import Estimate, PhaseCost, SiteCost, estimate_graph, estimate_of, estimate_uses
     from .formulas import Formulas, symbolic
     from .use import PUBLIC, SECRET, WEIGHTS, Use, uses
@@ -52,13 +52,14 @@ __all__ = [
     "estimate_of",
     "estimate_uses",
     "larger",
+    "markdown_of_changes",
     "symbolic",
     "table_of_regressions",
     "uses",
 ]
 
 _LATER = {
-    "counts": ("OpCounts", "Regression", "SiteCount", "table_of_regressions"),
+    "counts": ("OpCounts", "Regression", "SiteCount", "markdown_of_changes", "table_of_regressions"),
     "estimate": ("Estimate", "PhaseCost", "SiteCost", "estimate_graph", "estimate_of", "estimate_uses"),
     "formulas": ("Formulas", "symbolic"),
     "use": ("PUBLIC", "SECRET", "WEIGHTS", "Use", "uses"),

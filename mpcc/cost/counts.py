@@ -107,6 +107,19 @@ class OpCounts:
         regressions += sorted(at_sites, key=lambda one: one.before - one.after)
         return [one for one in regressions if one.after > one.before * (1 + _allowed(tolerance, one.measure))]
 
+    def changes(self, other: OpCounts) -> list[Regression]:
+        """What differs from `other`, in either direction: the totals (always), then primitives and sites that changed."""
+        found = [Regression("total", "online", name, getattr(other, name), getattr(self, name)) for name in ("rounds", "bytes")]
+        for name in sorted({*self.primitives, *other.primitives}):
+            calls = other.primitives.get(name, 0), self.primitives.get(name, 0)
+            found.append(Regression("primitive", name, "calls", *calls))
+        none = SiteCount("", 0, 0)
+        for name in dict.fromkeys([*self.sites, *other.sites]):
+            before, after = other.sites.get(name, none), self.sites.get(name, none)
+            found.append(Regression("site", name, "rounds", before.rounds, after.rounds))
+            found.append(Regression("site", name, "bytes", before.bytes, after.bytes))
+        return [one for one in found if one.what == "total" or one.before != one.after]
+
     def to_json(self) -> str:
         """Stable JSON text: sorted names, one line a site."""
         rows = [
@@ -149,16 +162,30 @@ class OpCounts:
             ) from error
 
 
-def table_of_regressions(regressions: list[Regression]) -> Table:
-    """A rich table: what increased, where, from what and to what."""
-    table = Table(title="Cost regressions", title_justify="left")
+def markdown_of_changes(changes: list[Regression]) -> str:
+    """The table of `table_of_regressions` in Markdown, for a comment on a pull request."""
+    rows = [
+        f"| {one.what} | `{one.name}` | {one.measure} | {one.before:,.10g} | {one.after:,.10g} | {_change(one)} |"
+        for one in changes
+    ]
+    return "\n".join(["| what | name | measure | before | after | change |", "| --- | --- | --- | ---: | ---: | ---: |", *rows])
+
+
+def _change(one: Regression) -> str:
+    if not one.before:
+        return "new" if one.after else "0%"
+    return f"{one.after / one.before - 1:+.1%}" if one.after else "gone"
+
+
+def table_of_regressions(regressions: list[Regression], title: str = "Cost regressions") -> Table:
+    """A rich table: what changed, where, from what and to what."""
+    table = Table(title=title, title_justify="left")
     for name in ("what", "name", "measure"):
         table.add_column(name)
     for name in ("before", "after", "change"):
         table.add_column(name, justify="right")
     for one in regressions:
-        change = f"+{one.after / one.before - 1:.1%}" if one.before else "new"
-        table.add_row(one.what, one.name, one.measure, f"{one.before:,.10g}", f"{one.after:,.10g}", change)
+        table.add_row(one.what, one.name, one.measure, f"{one.before:,.10g}", f"{one.after:,.10g}", _change(one))
     return table
 
 

@@ -74,10 +74,12 @@ def fit_grid(function: Function, grid: Grid) -> Pieces:
 
 
 @cache
-def largest_error(function: Function, grid: Grid, weight: Function | None = None, kinks: tuple[float, ...] = ()) -> float:
+def largest_error(
+    function: Function, grid: Grid, weight: Function | None = None, kinks: tuple[float, ...] = (), least: float = -math.inf
+) -> float:
     """Of both pieces that may be taken at any place of the range; `weight(x)` multiplies the error.
 
-    `kinks` are looked at besides the points between: the error peaks there.
+    `kinks` are looked at besides the points between: the error peaks there. Below `least` it does not count.
     """
     pieces = np.array(fit_grid(function, grid))
     number, t = np.meshgrid(np.arange(len(pieces) - 1), np.linspace(0, 1, CHECKED), indexing="ij")
@@ -85,6 +87,7 @@ def largest_error(function: Function, grid: Grid, weight: Function | None = None
     at = at[(at >= 0) & (at < len(pieces) - 1)]
     number, t = np.append(number, at.astype(int)), np.append(t, at % 1)
     x = grid.low + (number + t) * grid.step
+    number, t, x = (values[x >= least] for values in (number, t, x))
     expected, cost = function(x), 1.0 if weight is None else weight(x)
     found = (evaluate(pieces[number + k].T, t - float(k)) for k in (0, 1))
     return BETWEEN * max(float((np.abs(y - expected) * cost).max()) for y in found)

@@ -24,9 +24,9 @@ QUESTIONS = {
 }  # fmt: skip
 
 
-def public_answers(module: torch.nn.Module, inputs: Inputs) -> list[Any] | None:
-    """What the model asks of its tensors, in order; None if it asks anything of an input, or cannot be run."""
-    secrets = _Secrets(inputs)
+def public_answers(module: torch.nn.Module, inputs: Inputs, secret: Inputs) -> list[Any] | None:
+    """What the model asks of its tensors, in order; None if it asks anything of a secret input, or cannot be run."""
+    secrets = _Secrets(secret)
     questions = _Questions(secrets)
     try:
         with torch.no_grad(), secrets, questions:

@@ -24,40 +24,48 @@ from .canonical.mutation import NeedsFunctional
 from .canonical.walk import ForeignOperators
 from .decompositions import decompositions, rewritten
 from .examples import Inputs, Shapes, resolve_inputs
+from .fixed import Fixed, secret_ones, with_fixed
 from .limits import Limits
 from .tracing import export
+
+NOTHING: Fixed = {}
 
 
 def capture_module(
     model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,
     input_shapes: Shapes | None = None,
+    fixed: Fixed = NOTHING,
 ) -> fx.GraphModule:
     """The nn-level graph of `model`.
 
     `example_inputs`: a tensor, a tuple of positional inputs, or a mapping of keyword inputs; only shapes count.
     `input_shapes`: instead, shapes by input name or in order. A graph that carries its shapes needs neither.
+    `fixed`: constants in the place of inputs.
     Raises CaptureError (no inputs, data-dependent control flow, NaN weights), UnsupportedOperator, ShapeError.
     """
-    if isinstance(model, fx.GraphModule) and _is_captured(model) and example_inputs is None and input_shapes is None:
+    known = example_inputs is not None or input_shapes is not None or bool(fixed)
+    if isinstance(model, fx.GraphModule) and _is_captured(model) and not known:
         return copy_graph(model)
-    return _canonical(_program(model, example_inputs, input_shapes))
+    return _canonical(_program(model, example_inputs, input_shapes, fixed), fixed=fixed)
 
 
-def capture_functional(module: torch.nn.Module, inputs: Inputs, limits: Limits, weights: int) -> fx.GraphModule:
+def capture_functional(
+    module: torch.nn.Module, inputs: Inputs, limits: Limits, weights: int, fixed: Fixed = NOTHING
+) -> fx.GraphModule:
     """A program of a file, traced again: its shapes are now given, or it writes memory that others read."""
-    return _canonical(export(module, inputs), lambda: limits.guard(weights))
+    return _canonical(export(module, inputs), lambda: limits.guard(weights), fixed)
 
 
 def _canonical(
-    program: ExportedProgram, guard: Callable[[], AbstractContextManager[None]] = nullcontext
+    program: ExportedProgram, guard: Callable[[], AbstractContextManager[None]] = nullcontext, fixed: Fixed = NOTHING
 ) -> fx.GraphModule:
     """The canonical form: by mpcc's own rules, and by PyTorch's decomposition of every operator that has none."""
     decomposed: dict[Any, Any] = {}
     first: ForeignOperators | None = None
     while True:
         try:
-            return canonicalise_program(program, guard())
+            return canonicalise_program(program, guard(), fixed)
         except NeedsFunctional:
             program = rewritten(program, {})
         except ForeignOperators as error:
@@ -83,15 +91,15 @@ def _is_captured(model: fx.GraphModule) -> bool:
 
 
 def _program(
-    model: torch.nn.Module | ExportedProgram, example_inputs: Any, input_shapes: Shapes | None
+    model: torch.nn.Module | ExportedProgram, example_inputs: Any, input_shapes: Shapes | None, fixed: Fixed
 ) -> ExportedProgram:
     if isinstance(model, ExportedProgram):
         if _is_static(model):
             return model
         model = model.module()
     module = private_copy(model)
-    inputs = resolve_inputs(module, example_inputs, input_shapes)
-    return export(module, inputs)
+    inputs = with_fixed(module, resolve_inputs(module, example_inputs, input_shapes), fixed)
+    return export(module, inputs, secret_ones(module, inputs, fixed))
 
 
 def _is_static(program: ExportedProgram) -> bool:

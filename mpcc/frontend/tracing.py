@@ -21,8 +21,10 @@ from .examples import Inputs
 from .failures import SecretCondition, capture_error
 
 
-def export(module: torch.nn.Module, inputs: Inputs) -> ExportedProgram:
+def export(module: torch.nn.Module, inputs: Inputs, secret: Inputs | None = None) -> ExportedProgram:
     """The program of `module`, which is ours to change. Raises CaptureError, ShapeError.
+
+    `secret` are those of the inputs that may not decide anything: all of them, unless some are fixed.
 
     The second try is for models with flex attention, which torch exports only if no parameter wants gradients, for models
     that return objects beside tensors (caches), and for conditions on buffers.
@@ -37,7 +39,7 @@ def export(module: torch.nn.Module, inputs: Inputs) -> ExportedProgram:
             cause = error
         if not isinstance(failure, CaptureError):
             raise failure from cause
-        answers = public_answers(module, inputs) if isinstance(failure, SecretCondition) else []
+        answers = public_answers(module, inputs, secret or inputs) if isinstance(failure, SecretCondition) else []
         if answers is None:
             raise failure from cause
         with _without_gradients(module), _tensors_only(module), answered(answers):

@@ -24,4 +24,11 @@ def _step(x: Tensor, strict: bool = False) -> Tensor:
 
 _LIBRARY.impl("step", _step, "CompositeImplicitAutograd")
 
+
+def _batched(info: Any, in_dims: Any, x: Tensor, strict: bool = False) -> tuple[Tensor, int]:
+    return _step(x, strict), in_dims[0]
+
+
+torch.library.register_vmap("mpcc::step", _batched)
+
 STEP = torch.ops.mpcc.step.default

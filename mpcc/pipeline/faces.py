@@ -130,6 +130,7 @@ def optimize(
     public: Sequence[str] = (),
     hide_logits: bool = False,
     compensate: bool | None = None,
+    reconstruct: int | None = None,
     progress: Progress | None = None,
     observe: Observer | None = None,
     **given: Unpack[Fields],
@@ -146,10 +147,12 @@ def optimize(
     then the client learns no more than the model's outputs. A given plan says itself which of the two it was made for.
     `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc recipes`), whose `scores` may be given.
     `compensate`: whether layers behind structural choices get new weights (`mpcc.compensate`), by default those of plans that are
-    made here, and of a `plan` that was made so.
+    made here, and of a `plan` that was made so. `reconstruct`: steps of gradient in each block after that, on the same inputs.
     """
     if plan is not None and recipe is not None:
         raise UsageError("a plan and a recipe exclude each other")
+    compensation.check_asked(compensate, reconstruct)
+    compensate = True if reconstruct else compensate
     target, objective = asked(target, objective, given)
     wanted, max_drop = None if objective.budget is None else Budget.parse(objective.budget), objective.max_drop
     prepared, target = prepared_for(
@@ -178,6 +181,7 @@ def optimize(
         fixed = repaired(
             prepared, best, task.metric, wanted, lambda one, plan: made(task_of(one, target, objective, progress), plan),
             asked=compensate is True or compensation.was_compensated(best.plan),
+            steps=compensation.steps_of(best.plan) if reconstruct is None else reconstruct, progress=progress,
         )
         task.progress("compensate", 1, 1)
     prepared, best = fixed.prepared, fixed.priced
@@ -278,7 +282,9 @@ def compile(  # noqa: A001  (the public name)
         raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
     prepared = prepare(model_or_graph, example_inputs, calibration=calibration, input_range=input_range)
     if plan is not None and compensation.was_compensated(plan):
-        found = compensation.found_for(prepared, plan, metric_of(prepared.graph))
+        found = compensation.found_for(prepared, plan, metric_of(prepared.graph), compensation.steps_of(plan))
+        if not found.report.taken:
+            warnings.warn(f"the plan was made for compensated weights. {found.report}", stacklevel=2)
         prepared, plan = replace(prepared, graph=found.graph), found.plan
 
     guard = {NOTE: Guard.of(prepared.graph, prepared.inputs, prepared.basis.given).document()}

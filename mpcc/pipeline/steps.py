@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from mpcc.frontend import Limits
+    from mpcc.frontend.fixed import Fixed
 
     Model = nn.Module | fx.GraphModule | ExportedProgram | str | Path
 
@@ -57,16 +58,18 @@ def capture(
     example_inputs: Sequence[Any] | None = None,
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    fixed: Fixed | None = None,
     limits: Limits | None = None,
 ) -> fx.GraphModule:
     """The nn-level graph of a PyTorch module, a torch.fx graph, an exported program, or a .onnx or .pt2 file.
 
-    `limits` say how large a file's model may be (mpcc.frontend.Limits).
+    `fixed`: values of inputs by name, a tensor or a number for all elements, that are constants of this graph: they may decide
+    what the model does. `limits` say how large a file's model may be (mpcc.frontend.Limits).
     """
     from mpcc.frontend import Limits
     from mpcc.frontend import capture as front_end
 
-    captured = front_end(model, example_inputs, input_shapes=input_shapes, limits=limits or Limits())
+    captured = front_end(model, example_inputs, input_shapes=input_shapes, fixed=fixed, limits=limits or Limits())
     captured.meta[CONFIGURED] = configured_range(model)
     captured.meta.setdefault(visibility.FROZEN, visibility.frozen_parameters(model))
     return captured

@@ -12,7 +12,7 @@ declares), and the program's value against that of the approximated model (`fixe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -71,13 +71,13 @@ class Verification:
 
     def plain(self) -> list[Tensor]:
         """The float model's first output, call by call."""
-        functions = structural_functions(self.model, self.plan, self.known) if self._made_for_plan else {}
-        return list(outputs_with(self.model, self.calls, functions)[0])
+        return list(outputs_with(self.model, self.calls, self.in_place)[0])
 
-    @property
-    def _made_for_plan(self) -> bool:
-        """Whether the weights of the model were made for its plan."""
-        return was_compensated(self.plan) or self.plan.notes.get("made_by") == "tune"
+    @cached_property
+    def in_place(self) -> dict[fx.Node, Callable[..., Any]]:
+        """The structural choices, where the weights of the model were made for its plan."""
+        made_for_plan = was_compensated(self.plan) or self.plan.notes.get("made_by") == "tune"
+        return structural_functions(self.model, self.plan, self.known) if made_for_plan else {}
 
     def approximated(self) -> list[Tensor]:
         """The approximated model's."""
@@ -89,7 +89,7 @@ class Verification:
 
     def site_errors(self) -> list[SiteError]:
         """A row for each site, in the order of the graph."""
-        own = own_errors(self.model, self.plan, self.known, self.calls)
+        own = own_errors(self.model, self.plan, self.known, self.calls, self.in_place)
         errors = accumulated_errors(self.executable.program, self.graph, self.columns)
         found = {site: seen.largest for site, seen in errors.items()}
         return [
@@ -100,17 +100,23 @@ class Verification:
 
 
 def own_errors(
-    model: fx.GraphModule, plan: Plan, known: Mapping[str, Approximation], calls: Calls
+    model: fx.GraphModule,
+    plan: Plan,
+    known: Mapping[str, Approximation],
+    calls: Calls,
+    in_place: Mapping[fx.Node, Callable[..., Any]] | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Site -> root mean square of the operator's result, and the approximation's largest error on the same operands."""
+    """Site -> root mean square of the operator's result, and the approximation's largest error on the same operands, which
+    are computed with the functions `in_place`."""
 
     def look(node: fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any], value: Any) -> Any:
         if not is_site(node) or node.meta["site"] not in plan.choices:
             return None
         found = site_function(node, plan.choices[node.meta["site"]], known)(*args, **kwargs)
-        return torch.stack([value.double().square().mean(), (found - value).double().abs().max()])
+        exact = node.target(*args, **kwargs)  # type: ignore[operator]
+        return torch.stack([exact.double().square().mean(), (found - exact).double().abs().max()])
 
-    seen = observe(model, calls, look)
+    seen = observe(model, calls, look, in_place)
     rows = {site: seen[node.name].reshape(-1, 2) for site, node in sites(model).items() if node.name in seen}
     return {site: (float(row[:, 0].mean().sqrt()), float(row[:, 1].max())) for site, row in rows.items()}
 

@@ -25,13 +25,14 @@ def group_norm_grid(
     num_groups: int,
     eps: float = 1e-5,
     grid: GridOption,
+    least: float,
     gain: float = 1.0,
     **recorded: Any,
 ) -> Any:
     """group_norm of x [batch, channels, ...]; weight and bias [channels] may be absent."""
     shape = [int(size) for size in x.shape]
     groups = aten.reshape.default(x, [shape[0], num_groups, -1])
-    y = aten.reshape.default(normalised(groups, (2,), eps, gain, grid), shape)
+    y = aten.reshape.default(normalised(groups, (2,), eps, gain, grid, least), shape)
     column = [1, shape[1], *([1] * (len(shape) - 2))]
     y = y if weight is None else mpc.mul(y, aten.reshape.default(weight, column))
     return y if bias is None else mpc.add(y, aten.reshape.default(bias, column))

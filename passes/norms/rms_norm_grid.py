@@ -23,13 +23,14 @@ def rms_norm_grid(
     normalized_shape: Sequence[int],
     eps: float | None = None,
     grid: GridOption,
+    least: float,
     gain: float = 1.0,
     **recorded: Any,
 ) -> Any:
     """rms_norm over the last len(normalized_shape) dimensions; weight may be absent."""
     rank = len(x.shape)
     small = torch.finfo(x.dtype).eps if eps is None else eps
-    y = normalised(x, tuple(range(rank - len(normalized_shape), rank)), small, gain, grid, centre=False)
+    y = normalised(x, tuple(range(rank - len(normalized_shape), rank)), small, gain, grid, least, centre=False)
     return y if weight is None else mpc.mul(y, weight)
 
 

@@ -256,3 +256,18 @@ def test_outputs_that_are_not_to_be_trusted_are_a_failure(mpcc: Mpcc, tmp_path: 
     assert mpcc("optimize", "mine.py:make", "--calibration", "inputs.npy").code == 0
     answer = mpcc("verify", "make.mpcc", "--calibration", "large.npy", "--count", "1")
     assert answer.code == 1 and "NOT TRUSTWORTHY" in answer.err and "not to be trusted" in answer.err
+
+
+def test_count_diff(mpcc: Mpcc, model: Path, bundle: Path, tmp_path: Path) -> None:
+    """Between a model and a bundle nothing; against other counts, in both directions, as table, Markdown and JSON."""
+    assert mpcc("count", bundle, "--write", "counts.json").code == 0
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    counts["rounds"] += 2
+    counts["primitives"]["extra"] = 1
+    (tmp_path / "counts.json").write_text(json.dumps(counts))
+    same = mpcc("count", bundle, "--diff", bundle)
+    assert same.code == 0 and "rounds" in same.out and "act.relu" not in same.out
+    text = mpcc("count", bundle, "--diff", "counts.json", "--markdown").out
+    assert "| total | `online` | rounds | 8 | 6 | -25.0% |" in text and "| primitive | `extra` | calls | 1 | 0 | gone |" in text
+    assert json.loads(mpcc("count", bundle, "--diff", "counts.json", "--json").out)[0]["before"] == 8
+    assert mpcc("count", bundle, "--markdown").code == mpcc("count", bundle, "--diff", "none.json").code == 2

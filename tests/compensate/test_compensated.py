@@ -16,7 +16,7 @@ from mpcc.approximate.recipe import KEEP, Use
 from mpcc.calibration.range_check import structural_functions
 from mpcc.calibration.ranges import outputs_with
 from mpcc.calibration.sequential_fit import fit_sequentially
-from mpcc.compensate import QUICK, Compensated, Judge, compensated
+from mpcc.compensate import QUICK, Compensated, Effort, Judge, compensated
 from mpcc.ir.nn import PUBLIC, attribute
 from mpcc.search.metrics import FEATURES
 from mpcc.search.recipes import chosen
@@ -223,3 +223,16 @@ def test_members_are_fitted_again_and_built_alike() -> None:
         assert isinstance(new, Choice)
         assert isinstance(entry, Choice)
         assert (new.approximation, list(new.options)) == (entry.approximation, list(entry.options))
+
+
+def test_steps_of_gradient_bring_the_outputs_nearer_still() -> None:
+    torch.manual_seed(0)
+    inputs = smooth(96, 6, 16)
+    graph = graph_of(nn.Sequential(Block(), Block()), *inputs[0])
+    plan = plan_for(graph, inputs, softmax="softmax_scaling")
+    closed, moved = (compensated(graph, plan, inputs, KNOWN, JUDGE, effort=Effort(96, 0, steps)) for steps in (0, 60))
+    assert moved.report.taken
+    assert moved.report.loss_after < closed.report.loss_after
+    assert "60 steps" in str(moved.report)
+    made = outputs_with(moved.graph, inputs[-20:], structural_functions(moved.graph, moved.plan, KNOWN))
+    assert FEATURES.loss(made, outputs_with(graph, inputs[-20:], {})) < closed.report.loss_before

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import mpcc
 from mpcc.calibration import calls
 from mpcc.cli import app
+from mpcc.errors import RangeError, UsageError
 from mpcc.pipeline import Optimized
 from mpcc.verify.verification import Verification
 from tests.models.two_blocks import two_blocks
@@ -68,6 +69,18 @@ def test_its_plan_gives_the_same_program_again(made: Optimized, inputs: torch.Te
     assert bare.compensation is None
 
 
+def test_weights_that_cannot_be_made_again_are_said_to_be_missing(
+    made: Optimized, inputs: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **how: Any) -> Any:
+        raise RangeError("too large")
+
+    monkeypatch.setattr("mpcc.pipeline.compensation.compensated", fail)
+    model, _ = two_blocks()
+    with pytest.warns(UserWarning, match="made for compensated weights. Not compensated: too large"):
+        mpcc.compile(model, (inputs[:1],), plan=made.plan, calibration=inputs)
+
+
 def test_a_bundle_holds_the_new_weights_and_is_verified_with_its_choices_in_place(
     made: Optimized, inputs: torch.Tensor, tmp_path: Path
 ) -> None:
@@ -89,6 +102,19 @@ def test_without_enough_inputs_of_ones_own_it_is_only_tried_if_asked(inputs: tor
     asked = optimized(inputs[:8], recipe=RECIPE, compensate=True)
     assert asked.compensation is not None
     assert "--compensate" not in str(asked.compensation)
+
+
+def test_reconstruction_is_noted_and_not_combined_with_its_contrary(inputs: torch.Tensor) -> None:
+    found = optimized(inputs, recipe=RECIPE, reconstruct=5)
+    assert found.compensation is not None
+    assert found.compensation.steps == found.plan.notes["compensation"]["steps"] == 5
+    with pytest.raises(UsageError, match="starts from compensation"):
+        optimized(inputs, recipe=RECIPE, reconstruct=5, compensate=False)
+    with pytest.raises(UsageError, match="-1 steps"):
+        optimized(inputs, recipe=RECIPE, reconstruct=-1)
+    bounded = optimized(inputs, reconstruct=5)
+    assert bounded.compensation is not None
+    assert "no choice of the plan is structural" in str(bounded.compensation)
 
 
 def test_the_command_says_what_was_done(inputs: torch.Tensor, tmp_path: Path) -> None:

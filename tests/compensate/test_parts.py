@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import mpcc
+from mpcc.compensate.descent import block_of
 from mpcc.compensate.inputs import FULL, QUICK, Effort, parts_of
 from mpcc.compensate.ridge import Normal
 from mpcc.compensate.rows import as_matrix, as_weight, given_rows, read_rows, weight_of
@@ -129,3 +130,23 @@ def test_token_ids_and_small_sets_are_left_alone() -> None:
     few = parts_of(graph, [torch.zeros(500, 1, 5, dtype=torch.long)], QUICK)
     assert few is not None
     assert len(few.calls.columns[0]) == QUICK.calls == Effort(96).calls
+
+
+def test_a_block_is_what_leads_to_its_product_alone() -> None:
+    class Mlp(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.first, self.second = nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.tanh()
+            return x + self.second(self.first(self.norm(x)).sigmoid())
+
+    graph = mpcc.transform(Mlp(), (torch.randn(1, 4, 8),), passes=[])
+    calls = {node for node in graph.graph.nodes if node.op == "call_function"}
+    product = [node for node in graph.graph.nodes if node.target is aten.linear.default][-1]
+    found = block_of(product, calls, calls)
+    assert [node.target for node in found.nodes] == [
+        aten.layer_norm.default, aten.linear.default, aten.sigmoid.default, aten.linear.default,
+    ]  # fmt: skip
+    assert [node.target for node in found.outside] == [aten.tanh.default]

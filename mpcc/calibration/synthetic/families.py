@@ -9,6 +9,7 @@ Pictures are in `pictures`; token ids, masks and features are short enough to st
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ def judging(kind: Kind, count: int, generator: torch.Generator) -> Tensor:
 def _drawn(
     kind: Kind, count: int, generator: torch.Generator, pictures: Family, features: Family, ids: Family
 ) -> Tensor:
+    if not kind.shape:  # a single number
+        return _drawn(replace(kind, shape=(1,)), count, generator, pictures, features, ids).reshape(count)
     if kind.kind == "mask":
         made = _prefix_mask(count, kind.shape, generator)
     elif kind.kind == "tokens":

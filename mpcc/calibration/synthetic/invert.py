@@ -18,6 +18,7 @@ RATE, SMOOTH = 0.08, 0.1
 """Adam's rate as a share of half the range, and the weight of the total variation (.05 to .5 serve alike)."""
 
 
+@torch.enable_grad()  # whoever calls may have switched gradients off
 def inverted(
     graph: fx.GraphModule,
     start: Tensor,
@@ -37,6 +38,8 @@ def inverted(
         progress(step, steps)
         outputs = _outputs(graph, inputs)
         loss = _size_loss(outputs) if wanted is None else F.cross_entropy(outputs.flatten(0, -2), wanted)
+        if not loss.requires_grad:  # places of maxima, comparisons: nothing leads anywhere
+            return start
         (gradient,) = torch.autograd.grad(loss + SMOOTH * _variation(inputs), inputs)
         inputs.grad = torch.nan_to_num(gradient)
         optimiser.step()

@@ -19,6 +19,8 @@ from mpcc.errors import CaptureError, ShapeError, UnsupportedOperator
 from mpcc.ir.names import check_names
 from mpcc.ir.nn import describe, name_sites, verify
 
+from ..fixed import Fixed, value_of
+from ..fixed import check_names as check_fixed
 from ..raising import raise_patterns
 from .batch_norm import fold_batch_norms
 from .builder import Builder, has_complex
@@ -31,31 +33,41 @@ from .whole_numbers import becomes_float
 
 __all__ = ["canonicalise", "canonicalise_program"]
 
+NOTHING: Fixed = {}
 
-def canonicalise(graph_module: fx.GraphModule, guard: AbstractContextManager[None] | None = None) -> fx.GraphModule:
+
+def canonicalise(
+    graph_module: fx.GraphModule, guard: AbstractContextManager[None] | None = None, fixed: Fixed = NOTHING
+) -> fx.GraphModule:
     """A new nn-level graph that computes what `graph_module` computes, in float32, with copies of its parameters.
 
     Its nodes are ATen overloads with `meta["val"]` on the placeholders (what `torch.export` gives after `.module()`);
     layers come from `meta["layer"]` or `meta["nn_module_stack"]`. Raises UnsupportedOperator with all operators that
     have no canonical form, ShapeError for dynamic shapes, CaptureError for NaN weights. All that the graph computes is computed
-    inside of `guard` (of `Limits`).
+    inside of `guard` (of `Limits`). `fixed`: values of inputs that are constants.
     """
     builder = Builder(RULES, rewrite_complex)
-    inputs = [_input(builder, node) for node in graph_module.graph.nodes if node.op == "placeholder"]
+    placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
+    check_fixed(fixed, [str(node.target) for node in placeholders])
+    inputs = [_input(builder, node, fixed) for node in placeholders]
     with guard or nullcontext():
         results = Walk(builder, graph_module).run(inputs)
     return _finished(builder, results)
 
 
-def canonicalise_program(program: ExportedProgram, guard: AbstractContextManager[None] | None = None) -> fx.GraphModule:
+def canonicalise_program(
+    program: ExportedProgram, guard: AbstractContextManager[None] | None = None, fixed: Fixed = NOTHING
+) -> fx.GraphModule:
     """As `canonicalise`, for an exported program, whose parameters are inputs of its graph."""
     builder = Builder(RULES, rewrite_complex)
     specs = program.graph_signature.input_specs
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+    own = [node.name for node, spec in zip(placeholders, specs, strict=True) if spec.kind is InputKind.USER_INPUT]
+    check_fixed(fixed, own)
     inputs = []
     for node, spec in zip(placeholders, specs, strict=True):
         if spec.kind is InputKind.USER_INPUT:
-            inputs.append(_input(builder, node))
+            inputs.append(_input(builder, node, fixed))
         elif spec.target is None:
             raise CaptureError("the program has effects beside its answers, which a private one has not", where=node.name)
         else:
@@ -115,7 +127,7 @@ def _refuse_infinity(graph: fx.Graph) -> None:
             ahead += new
 
 
-def _input(builder: Builder, node: fx.Node) -> Any:
+def _input(builder: Builder, node: fx.Node, fixed: Fixed) -> Any:
     """A placeholder. Truth values are 0 and 1; whole numbers that the model only turns into floats (bytes of an image), or
     compares, are floats from the start."""
     value = node.meta.get("val")
@@ -127,6 +139,8 @@ def _input(builder: Builder, node: fx.Node) -> Any:
             where=f"input {node.name}",
             hint=f"Give static shapes: capture(model, input_shapes={{{node.name!r}: (1, 3, 224, 224)}})",
         )
+    if node.name in fixed:
+        return Constant(value_of(node.name, fixed, value.shape, value.dtype))
     floats = value.dtype.is_floating_point or value.dtype == torch.bool or becomes_float(node)
     dtype = torch.float32 if floats else value.dtype
     made = builder.placeholder(node.name, torch.empty(value.shape, dtype=dtype, device="meta"))

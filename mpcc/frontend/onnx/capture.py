@@ -17,6 +17,7 @@ import onnx.inliner
 from onnx import ModelProto
 from torch import fx
 
+from ..fixed import Fixed, check_names
 from ..limits import DEFAULT, Limits
 from .check import OLDEST, check, check_sizes, versions
 from .importer import Importer
@@ -33,6 +34,7 @@ def capture_onnx(
     *,
     input_shapes: InputShapes | None = None,
     limits: Limits = DEFAULT,
+    fixed: Fixed | None = None,
 ) -> fx.GraphModule:
     """The model at the nn level.
 
@@ -41,7 +43,7 @@ def capture_onnx(
     """
     from ..canonical import canonicalise
 
-    graph = import_graph(source, example_inputs, input_shapes=input_shapes, limits=limits)
+    graph = import_graph(source, example_inputs, input_shapes=input_shapes, limits=limits, fixed=fixed)
     return canonicalise(graph, limits.guard(sum(item.numel() * item.element_size() for item in graph.state_dict().values())))
 
 
@@ -51,6 +53,7 @@ def import_graph(
     *,
     input_shapes: InputShapes | None = None,
     limits: Limits = DEFAULT,
+    fixed: Fixed | None = None,
 ) -> fx.GraphModule:
     """The graph of the file as it stands, in ATen operators, before it is brought to canonical ones."""
     model = read(source)
@@ -63,4 +66,6 @@ def import_graph(
     check(model)
     check_quantised(model.proto.graph)
     with limits.guard(min(weights, model.size())):
-        return Importer(model, limits).run(inputs(model.proto.graph, example_inputs, input_shapes, limits.activation))
+        given = inputs(model.proto.graph, example_inputs, input_shapes, limits.activation, fixed or {})
+        check_names(fixed or {}, [one.name for one in given])
+        return Importer(model, limits).run(given, fixed or {})

@@ -14,6 +14,7 @@ from torch import fx
 
 from mpcc.errors import CaptureError, ModelFileError, MpccError, UnsupportedOperator
 
+from ..fixed import Fixed, value_of
 from ..limits import DEFAULT, HINT, Limits
 from .attributes import refuse_unasked
 from .bodies import body_of, has_body
@@ -70,9 +71,14 @@ class Importer:
         self.made_up: set[str] = set()
         self.not_numbers: list[str] = []
 
-    def run(self, given: Sequence[Input]) -> fx.GraphModule:
+    def run(self, given: Sequence[Input], fixed: Fixed) -> fx.GraphModule:
         graph = self.model.proto.graph
-        inputs = {i.name: self.recorder.placeholder(i.name, i.shape, i.dtype) for i in given}
+        inputs: dict[str, Value] = {}
+        for one in given:
+            if one.name in fixed:
+                inputs[one.name] = value_of(one.name, fixed, one.shape, one.dtype)
+            else:
+                inputs[one.name] = self.recorder.placeholder(one.name, one.shape, one.dtype)
         results = self.run_nodes(graph, inputs, None, layers(graph))
         if self.not_numbers:
             some = ", ".join(self.not_numbers[:5]) + (" ..." if len(self.not_numbers) > 5 else "")

@@ -15,6 +15,7 @@ from onnx import GraphProto, TensorProto, ValueInfoProto
 
 from mpcc.errors import ShapeError
 
+from ..fixed import Fixed
 from ..limits import HINT
 from .read import STORED, type_name
 
@@ -32,7 +33,9 @@ class Input:
     dtype: torch.dtype
 
 
-def inputs(graph: GraphProto, example_inputs: Any, input_shapes: InputShapes | None, most: int) -> list[Input]:
+def inputs(
+    graph: GraphProto, example_inputs: Any, input_shapes: InputShapes | None, most: int, fixed: Fixed | None = None
+) -> list[Input]:
     """The inputs that are not initialisers (old files list these too).
 
     Examples: a tensor, a sequence in order, or a mapping by name; shapes: one, a sequence in order, or by name.
@@ -41,6 +44,7 @@ def inputs(graph: GraphProto, example_inputs: Any, input_shapes: InputShapes | N
     infos = [info for info in graph.input if info.name not in stored]
     names = [info.name for info in infos]
     given = _by_name(names, _shapes_of_examples(example_inputs)) | _by_name(names, _shapes(input_shapes))
+    given |= {name: tuple(value.shape) for name, value in (fixed or {}).items() if isinstance(value, torch.Tensor)}
     found = [Input(info.name, _shape(info, given.get(info.name)), _dtype(info, graph)) for info in infos]
     for one in found:
         if math.prod(one.shape) > most:
