@@ -62,11 +62,11 @@ def loss(chosen: Chosen) -> str:
     """What the plan does to the outputs, and on how many inputs that was measured."""
     point = chosen.point
     share = f"{point.drop:.1%}" if chosen.metric.drop_name.startswith("images") else small(point.drop)
-    text = f"In float: {chosen.metric.name} {small(point.loss)} on {chosen.images} inputs; {chosen.metric.drop_name}: {share}"
+    text = f"In float, on {chosen.judged} inputs: {chosen.metric.name} {small(point.loss)}; {chosen.metric.drop_name}: {share}"
     if chosen.metric.drop_name.startswith("images"):
         error = math.sqrt(max(point.drop * (1 - point.drop), 0.0) / chosen.judged)
         text += f" \u00b1 {error:.1%}"
-    return f"{text} of {chosen.judged}."
+    return f"{text}."
 
 
 def candidates(made: Optimized) -> None:
