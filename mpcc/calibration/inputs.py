@@ -30,6 +30,8 @@ from .ranges import Inputs
 Shape = tuple[int, ...]
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 MOST_IMAGES = 256
+MOST_NAMED = 8
+"""Unreadable images that a warning names."""
 SYNTHETIC_EXAMPLES, FEWEST_EXAMPLES = 16, 2
 SYNTHETIC_VALUES = 1 << 27
 """Values of all nodes over all calls: noise is not worth more time."""
@@ -217,7 +219,19 @@ def _folder(path: Path, shapes: Sequence[Shape], preprocessing: Preprocessing) -
         raise UsageError("no images in the folder", where=path.name, hint=", ".join(sorted(IMAGES)))
     files = evenly(there, MOST_IMAGES)
     warnings.warn(f"{path}: {len(files)} of {len(there)} images, {preprocessing.said(shapes[0][1])}", Assumed, stacklevel=2)
-    return torch.stack([read_image(file, shapes[0][1:], preprocessing) for file in files])
+    read: list[Tensor] = []
+    unread: list[str] = []
+    for file in files:
+        try:
+            read.append(read_image(file, shapes[0][1:], preprocessing))
+        except UsageError as error:
+            unread.append(f"{file.name} {error.what}")
+    if not read:
+        raise UsageError(f"none of {len(files)} images can be read: {unread[0]}", where=path.name)
+    if unread:
+        more = f", and {len(unread) - MOST_NAMED} more" if len(unread) > MOST_NAMED else ""
+        warnings.warn(f"{path}: left out: {'; '.join(unread[:MOST_NAMED])}{more}", Assumed, stacklevel=2)
+    return torch.stack(read)
 
 
 def evenly(found: Sequence[Path], most: int) -> list[Path]:

@@ -12,7 +12,10 @@ from mpcc import files
 from mpcc.bundle.folder import check_bundle, check_place
 from mpcc.errors import ModelFileError, UsageError
 
-FORMS = "MODEL is x.onnx, x.pt2, a bundle folder, or package.module:function (whose code is run)."
+FORMS = (
+    "MODEL is x.onnx, x.pt2, a bundle folder, package.module:function (whose code is run), or a model of a library by name: "
+    "timm:NAME, torchvision:NAME, hf:NAME."
+)
 INPUTS = "Give a .npy or .npz file, a folder of images, or `package.module:function`."
 
 

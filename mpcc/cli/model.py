@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ from mpcc.errors import ModelFileError, ShapeError, UsageError
 
 from . import early
 from .early import FORMS
+from .hub import is_named, named
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -34,13 +35,19 @@ class Source:
     stem: str
     bundle: Path | None = None
     size_limit: float = 1.0
+    preprocess: Mapping[str, Any] | None = None
 
 
-def source(text: str, size_limit: float = 1.0) -> Source:
+def source(text: str, size_limit: float = 1.0, *, pretrained: bool = False, weights: Path | None = None) -> Source:
     """What `text` names. ModelFileError or UsageError if there is no such thing.
 
     Files are read and nothing in them is run; a function is imported and called, which runs whatever code it is.
     """
+    if is_named(text):
+        made = named(text, pretrained, weights)
+        return Source(made.model, made.example, Path(text.partition(":")[2]).name, None, size_limit, made.preprocess)
+    if pretrained or weights is not None:
+        raise UsageError("--pretrained and --weights are for models of a library", where=text, hint=FORMS)
     return replace(_source(text), size_limit=size_limit)
 
 

@@ -96,7 +96,7 @@ def optimize(
     ] = None,
     effort: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long plans may be tried for. Ctrl-C ends it with the best so far.")
-    ] = 15.0,
+    ] = 30.0,
     tolerance: Annotated[
         float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
     ] = 0.05,
@@ -122,6 +122,13 @@ def optimize(
             "or transformers' preprocessor_config.json.",
         ),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.safetensors", help="The weights of a library's model (timm:NAME, torchvision:NAME, hf:NAME)."),
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="The library's own weights of it, from its cache or the network.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write. [default: MODEL.mpcc]")
     ] = None,
@@ -151,6 +158,9 @@ def optimize(
         raise UsageError("--preprocess belongs to a bundle, and --pareto writes plans")
     if pareto and public:
         raise UsageError("--pareto cannot be combined with --public")
+    if pareto and (compensate is not None or reconstruct is not None):
+        hint = "Compensate a plan of the front: mpcc optimize MODEL --plan PLAN.json --compensate"
+        raise UsageError("--pareto cannot be combined with --compensate or --reconstruct", hint=hint)
     if recipe is not None and (pareto or plan):
         raise UsageError("--recipe cannot be combined with --plan or --pareto")
     options.budget(budget)
@@ -165,6 +175,7 @@ def optimize(
 
     from mpcc.lowering import Settings
     from mpcc.pipeline import check_machine
+    from mpcc.pipeline.compensation import check_asked
     from mpcc.search.recipes import parse
     from mpcc.search.target import Objective, Target
 
@@ -176,10 +187,13 @@ def optimize(
         parse(recipe)
     target = Target(protocol, network, machine, Settings(tolerance=tolerance))
     check_machine(target)
+    check_asked(compensate, reconstruct)
     chosen = _plan(plan)
     if calibration is None and level == "structural":
         say(UNCALIBRATED)
-    found = source(model, size_limit)
+    found, images = source(model, size_limit, pretrained=pretrained, weights=weights), cast("Any", calibration)
+    if found.preprocess is not None and not notes:
+        notes, images = _own_preprocessing(found.preprocess, calibration, found.example_inputs)
     rewrites = Rewrites()
     with progress() as tell:
         from mpcc.pipeline import optimize as run
@@ -193,7 +207,7 @@ def optimize(
         if notes:
             check_preprocess(notes["preprocess"], captured)
         given: dict[str, Any] = dict(
-            target=target, objective=objective, calibration=calibration, input_range=values, progress=tell
+            target=target, objective=objective, calibration=images, input_range=values, progress=tell
         )
         if pareto:
             from mpcc.pipeline import pareto as front
@@ -274,6 +288,24 @@ def _preprocess(path: Path) -> dict[str, Any]:
         raise UsageError(f"no preprocessing that can be read: {error}", where=str(path), hint=hint) from None
 
 
+def _own_preprocessing(settings: Any, calibration: Any, example: Any) -> tuple[dict[str, Any], Any]:
+    """The note of what a library says about pictures, and a folder of them made into inputs in that way."""
+    from mpcc.calibration.inputs import Preprocessing, load_calibration
+    from mpcc.client.configurations import preprocess_of
+
+    try:
+        how = preprocess_of(settings)
+    except ValueError as error:
+        say(f"The library's preprocessing is not taken along: {error}")
+        return {}, calibration
+    if calibration is not None and Path(str(calibration)).is_dir():
+        shape = tuple(next(iter(example.values())).shape if isinstance(example, dict) else example.shape)
+        given = settings.get("crop_pct") or 0.875
+        own = Preprocessing(float(given), tuple(how.mean), tuple(how.std))
+        calibration = load_calibration(calibration, [shape], own)
+    return {"preprocess": how.document()}, calibration
+
+
 def check_preprocess(document: dict[str, Any], model: fx.GraphModule) -> None:
     """ShapeError where the preprocessing does not give the model's input."""
     from mpcc.client.preprocess import CHANNELS, Preprocess
@@ -281,7 +313,7 @@ def check_preprocess(document: dict[str, Any], model: fx.GraphModule) -> None:
     from mpcc.ir.nn import shape_of
 
     known, shapes = Preprocess.read(document), [shape_of(n) for n in model.graph.nodes if n.op == "placeholder"]
-    size = known.output_size(0, 0) if known.crop or len(known.resize) == 2 else (0, 0)
+    size = known.output_size(1, 1) if known.crop or len(known.resize) == 2 else (0, 0)
     found = [CHANNELS[known.channels], *size]
     if len(shapes) != 1 or list(shapes[0][-3:]) != found or any(side != 1 for side in shapes[0][:-3]):
         what = f"pictures become {found}, the model takes {', '.join(str(list(shape)) for shape in shapes)}"

@@ -1,7 +1,7 @@
 """A product with constant weights as rows: what it reads and what it gives, so that its weights are a least-squares problem.
 
     linear       [..., in], [..., out]                rows x in, rows x out
-    convolution  [batch, in, h, w]                    a row for every place, in / groups * kh * kw features for each group
+    convolution  [batch, in, h, w] or [batch, in, l]  a row for every place, in / groups * kh * kw features for each group
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ aten = torch.ops.aten
 
 
 def weight_of(node: fx.Node) -> fx.Node | None:
-    """The constant weight of a linear layer or a two-dimensional convolution; None where `node` is none of these."""
+    """The constant weight of a linear layer or a convolution of one or two dimensions; None where `node` is none of these."""
     if node.target not in (aten.linear.default, aten.convolution.default):
         return None
     weight = node.args[1]
     if not isinstance(weight, fx.Node) or weight.op != "get_attr":
         return None
-    if node.target is aten.convolution.default and (node.args[6] or weight.meta["val"].dim() != 4):
+    if node.target is aten.convolution.default and (node.args[6] or weight.meta["val"].dim() not in (3, 4)):
         return None
     return weight
 
@@ -44,8 +44,12 @@ def read_rows(node: fx.Node, x: Tensor) -> Tensor:
     args: Any = node.args
     if node.target is aten.linear.default:
         return x.reshape(1, -1, x.shape[-1])
-    kernel, (stride, padding, dilation) = node.args[1].meta["val"].shape[2:], args[3:6]  # type: ignore[union-attr]
-    found = functional.unfold(x.flatten(0, 1), kernel, tuple(dilation), tuple(padding), tuple(stride))
+    images, kernel = x.flatten(0, 1), tuple(node.args[1].meta["val"].shape[2:])  # type: ignore[union-attr]
+    stride, padding, dilation = (tuple(one) for one in args[3:6])
+    if len(kernel) == 1:
+        images, kernel = images.unsqueeze(2), (1, *kernel)
+        stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
+    found = functional.unfold(images, kernel, dilation, padding, stride)
     groups = groups_of(node)  # [images, features, places]
     return found.reshape(len(found), groups, -1, found.shape[-1]).permute(1, 0, 3, 2).flatten(1, 2)
 

@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from mpcc.ir.nn import shape_of
+from mpcc.ir.nn import attribute, shape_of
 
 aten = torch.ops.aten
 Undo = Callable[[Tensor, Mapping[fx.Node, Tensor]], Tensor]
 """The operand of a step from its result and the values of other nodes. Tensors have a leading dimension for the calls."""
+
+SMALLEST_SCALE = 1e-3
+"""Of a scale relative to its largest: what is divided by less would count for more than it does in the sum."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,12 @@ def target_of(product: fx.Node, order: Mapping[fx.Node, int]) -> Target:
         if made is None:
             break
         other, undo = made
-        if other is not None and order[other] > order[product]:
+        if other is not None and other.op != "get_attr" and order[other] > order[product]:
             break
         end, steps = user, (undo, *steps)
         if other is not None:
             others = (*others, other)
+        if other is not None and user.target is not aten.mul.Tensor:  # a sum
             found = Target(end, others, steps)
     return found
 
@@ -60,8 +64,10 @@ def target_of(product: fx.Node, order: Mapping[fx.Node, int]) -> Target:
 def _step(value: fx.Node, user: fx.Node) -> tuple[fx.Node | None, Undo] | None:
     """(the other operand of a sum, how `value` follows from `user`); None where it does not."""
     arguments: Any = user.args
-    if user.target in (aten.add.Tensor, aten.sub.Tensor):
+    if user.target in (aten.add.Tensor, aten.sub.Tensor) and len(user.all_input_nodes) == 2:
         return _sum_step(value, user)
+    if user.target is aten.mul.Tensor and len(user.all_input_nodes) == 2:
+        return _scale_step(value, user)
     if not arguments or arguments[0] is not value or user.all_input_nodes != [value]:
         return None
     if user.target is aten.reshape.default:
@@ -78,6 +84,9 @@ def _step(value: fx.Node, user: fx.Node) -> tuple[fx.Node | None, Undo] | None:
     if user.target is aten.flip.default:
         flipped = [dim % len(shape_of(value)) + 1 for dim in arguments[1]]
         return None, lambda v, _: v.flip(flipped)
+    if user.target is aten.add.Tensor and isinstance(arguments[1], (int, float)):
+        shift = float(arguments[1])
+        return None, lambda v, _: v - shift
     if user.target in (aten.mul.Tensor, aten.div.Tensor) and isinstance(arguments[1], (int, float)) and arguments[1]:
         factor = float(arguments[1]) if user.target is aten.mul.Tensor else 1 / float(arguments[1])
         return None, lambda v, _: v / factor
@@ -96,3 +105,16 @@ def _sum_step(value: fx.Node, user: fx.Node) -> tuple[fx.Node | None, Undo] | No
     if first is value:
         return other, lambda v, others: v + others[other]
     return other, lambda v, others: others[other] - v
+
+
+def _scale_step(value: fx.Node, user: fx.Node) -> tuple[fx.Node | None, Undo] | None:
+    """Times a constant that is nowhere (nearly) zero, as LayerScale's."""
+    first, second = user.args[:2]
+    other = second if first is value else first
+    module = user.graph.owning_module
+    if not isinstance(other, fx.Node) or other.op != "get_attr" or module is None or shape_of(user) != shape_of(value):
+        return None
+    sizes = attribute(module, str(other.target)).detach().abs()
+    if not float(sizes.min()) > SMALLEST_SCALE * float(sizes.max()):
+        return None
+    return other, lambda v, others: v / others[other]

@@ -65,6 +65,7 @@ class Explorer:
     ) -> None:
         self.walker, self.problem, self.weights, self.effort = walker, problem, weights, effort
         self.start, self.tried, self.steps = start, dict[Picks, Tried](), list[Picks]()
+        self.refused: set[Picks] = set()
         self.offsets = dict[Picks, float]()
         self.generator = random.Random(SEED)
         self.active = active(problem, weights)
@@ -84,8 +85,17 @@ class Explorer:
 
     def ranked(self, amount: float) -> list[Picks]:
         """The plans tried within a budget, the best first."""
-        rows = ((t.loss, self.cost(picks), picks) for picks, t in self.tried.items() if self.problem.usable(picks))
+        rows = ((t.loss, self.cost(picks), picks) for picks, t in self.tried.items() if self.usable(picks))
         return [picks for loss, cost, picks in sorted(rows) if cost <= amount and math.isfinite(loss)]
+
+    def usable(self, picks: Picks) -> bool:
+        """Whether nothing is known that keeps a plan from being made."""
+        return self.problem.usable(picks) and not any(picks[: len(first)] == first for first in self.refused)
+
+    def refuse(self, picks: Picks, where: str) -> None:
+        """No program can be made of a plan, as shows at a site: nor of any that has the same choices up to there."""
+        places = [place for place, slot in enumerate(self.problem.slots) if slot.site in where]
+        self.refused.add(picks[: places[-1] + 1] if places else picks)
 
     def _raw(self, picks: Picks) -> float:
         return self.weights.of(self.problem.work(picks), 0.0)

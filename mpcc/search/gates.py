@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from mpcc import registry
 from mpcc.approximate import Choice, Plan
-from mpcc.errors import MpccError, PrecisionError
+from mpcc.errors import MpccError
 
 from .default_plan import GOOD, applicable, declared
 from .layouts import layouts
@@ -34,7 +34,7 @@ def quickest(plan: Plan, task: Task) -> Priced:
         return found
     try:
         return min(found, made(task, other), key=lambda one: float(one.estimate.seconds))
-    except PrecisionError:
+    except MpccError:  # too coarse in fixed point, or an input leaves a grid
         return found
 
 

@@ -17,6 +17,7 @@ from .known import Known
 from .moves import SMALL
 from .pricing import weights_of
 from .problem import Picks, Weights
+from .runaway import Runaway
 from .search import Search
 from .task import Chosen, Point
 
@@ -120,14 +121,16 @@ class Asked:
                 yield point
 
     def point(self, picks: Picks) -> Point | None:
-        """Picks as a point; None where no program can be made, and then without what is to blame."""
+        """Picks as a point; None where no program can be made: then without what is to blame, or these choices up to there."""
         self.made.add(picks)
         try:
             self.trials.examined(picks)
             self.explorer.priced(picks, self.trials.work(picks))
             return self.trials.point(picks, self.explorer.tried[picks].loss)
         except RangeError as error:
-            self.explorer.problem = banned(self.explorer.problem, picks, error)
+            if isinstance(error, Runaway) and error.causes:
+                self.explorer.problem = banned(self.explorer.problem, picks, error)
+            self.explorer.refuse(picks, error.where or "")
             return None
 
     def make_cheapest(self, budget: Budget) -> Iterator[Point]:

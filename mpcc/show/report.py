@@ -16,11 +16,13 @@ from mpcc.calibration.basis import Basis
 from mpcc.cost import Estimate
 from mpcc.ir.answers import NOTE as ANSWERS
 from mpcc.ir.answers import Answers
+from mpcc.ir.nn import site_operator
 from mpcc.program import Program
 
 from . import units
 from .bars import bars
-from .comparison import by_operator, cells, describe, lines, totals, unpriced
+from .comparison import Line, by_operator, cells, describe, lines, totals, unpriced
+from .pictures import blocks, timeline
 
 ERRORS = {
     "max_error": "largest difference of any output",
@@ -28,6 +30,10 @@ ERRORS = {
     "top1_agreement": "share of inputs with the same top-1",
     "images": "calibration inputs",
 }
+
+
+Cells = list[tuple[str, str]]
+"""Before and after, of rounds, bytes and seconds."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,24 @@ def _values(plan: Plan, program: Program) -> dict[str, Any]:
         "failure_probability": program.failure_probability,
         "notes": plan.notes,
         "choices": [(site, describe(plan, site)) for site in plan.choices],
+        "blocks": blocks(plan),
+        "timeline": timeline(program),
         "answers": _answers(plan, program),
         "security": security,
         "public": plan.notes.get("public", ()),
         "digest": program.digest,
     }
+
+
+def groups(found: list[Line], plan: Plan) -> list[tuple[str, str, Cells, list[tuple[str, str, Cells]]]]:
+    """(kind, chosen, its cells, the rows of its sites) for each kind of operator; no rows where it has one site only."""
+    made = []
+    for kind in by_operator(found, plan):
+        operator = kind.name.rpartition(" (")[0]
+        own = [line for line in found if line.name in plan.choices and site_operator(line.name) == operator]
+        rows = [(line.name, line.chosen, list(cells(line).values())) for line in own]
+        made.append((kind.name, kind.chosen, list(cells(kind).values()), rows if len(rows) > 1 else []))
+    return made
 
 
 def _answers(plan: Plan, program: Program) -> tuple[str, ...]:
@@ -75,7 +94,7 @@ def _answers(plan: Plan, program: Program) -> tuple[str, ...]:
 def _comparison(plan: Plan, made: Comparison) -> dict[str, Any]:
     found = lines(plan, made.baseline, made.estimate)
     return {
-        "lines": [(line.name, line.chosen, list(cells(line).values())) for line in found],
+        "groups": groups(found, plan),
         "after": made.estimate,
         "totals": totals(made.baseline, made.estimate),
         "unpriced": unpriced(made.baseline),

@@ -10,7 +10,6 @@ Intervals are those of calibration, inside softmaxes widened to stretched logits
     accumulation   a product whose sum is so large that its factors keep too few bits
     constant       an added number that is less than half a unit of the value that it is added to, and would matter
     weight         a tensor so small that it quantises to nothing
-    grid           a spline gate whose grid does not cover the calibrated range
     polynomial     one that grows steeply beyond the calibrated range, or whose range is too wide for its degree
     window         a comparison whose window, which spans the range, is too coarse for typical values
     denominator    a reciprocal or a root whose argument has no lower bound
@@ -110,8 +109,6 @@ def _of_node(
         yield from _added(node, float(node.args[1]), cap)
     if node.target is mpc.polynomial:
         yield from _polynomial(node, usual)
-    if node.target is mpc.curve:
-        yield from _grid(node)
     if node.target is mpc.less:
         yield from _window(node, usual, margin)
 
@@ -159,18 +156,6 @@ def _polynomial(node: fx.Node, usual: Mapping[str, float]) -> Iterator[Finding]:
     if step > max(typical, 2.0**-14) / TYPICAL:
         what = f"its range [{seen.low:.3g}, {seen.high:.3g}] in steps of {step:.2g} is too coarse for values of {typical:.2g}"
         yield Finding("polynomial", _where(node), what, "a lower degree, or an approximation by pieces")
-
-
-def _grid(node: fx.Node) -> Iterator[Finding]:
-    source, low, step, pieces = node.args
-    if not isinstance(source, fx.Node) or "range" not in source.meta:
-        return
-    assert isinstance(low, float) and isinstance(step, float) and isinstance(pieces, list | tuple)
-    seen: Range = source.meta["range"]
-    high = low + (len(pieces) - 1) * step
-    if not low <= seen.low <= seen.high <= high:
-        what = f"values in [{seen.low:.3g}, {seen.high:.3g}] leave its grid over [{low:.3g}, {high:.3g}], where it wraps"
-        yield Finding("grid", _where(node), what, "calibrate on these inputs too, or choose an approximation without a grid")
 
 
 def _window(node: fx.Node, usual: Mapping[str, float], margin: float) -> Iterator[Finding]:

@@ -131,3 +131,10 @@ def test_the_command_says_what_was_done(inputs: torch.Tensor, tmp_path: Path) ->
     assert found["plan"]["notes"]["compensation"]["taken"]
     off = json.loads(CliRunner().invoke(app, [*command, "--json", "--no-compensate"]).stdout)
     assert off["compensation"] is None
+
+
+@pytest.mark.parametrize("more", [["--pareto", "--compensate"], ["--no-compensate", "--reconstruct", "5"]])
+def test_what_does_not_go_together_is_refused_before_anything_is_computed(more: list[str]) -> None:
+    found = CliRunner().invoke(app, ["optimize", "examples/digits_vit/model.onnx", *more])
+    assert found.exit_code != 0
+    assert isinstance(found.exception, UsageError | SystemExit)

@@ -28,6 +28,7 @@ aten = torch.ops.aten
         (nn.Conv2d(4, 6, 3, stride=2, padding=1), (1, 4, 9, 7)),
         (nn.Conv2d(4, 8, 3, dilation=2, groups=2), (2, 4, 8, 8)),
         (nn.Conv2d(4, 4, (2, 3), groups=4), (1, 4, 6, 6)),
+        (nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2), (2, 4, 9)),
     ],
 )
 def test_rows_times_the_weight_are_what_the_product_gives(layer: nn.Module, shape: tuple[int, ...]) -> None:
@@ -49,6 +50,7 @@ def test_rows_times_the_weight_are_what_the_product_gives(layer: nn.Module, shap
         lambda x, y: x - y.reshape(1, 6, 8).transpose(1, 2).reshape(1, 6, 8),
         lambda x, y: y.reshape(1, 2, 3, 8).permute(0, 2, 1, 3).reshape(1, 6, 8).roll((1, 2), (1, 2)) * 0.5 + x,
         lambda x, y: (y.flip(1) / 4 - x) + 2 * x,
+        lambda x, y: (y + 2) * torch.linspace(1, 2, 8) + x,
         lambda x, y: y.tanh() + x,
     ],
 )

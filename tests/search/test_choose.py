@@ -152,10 +152,10 @@ def test_rounds_run_along_the_longest_path(search: Search) -> None:
     assert longest(found, dict.fromkeys(map(str, sites), 10.0)) >= 40
 
 
-def test_optimize_within_part_of_the_exact_latency(images: torch.Tensor) -> None:
+def test_optimize_within_two_thirds_of_the_exact_latency(images: torch.Tensor) -> None:
     model, inputs = two_blocks()
     exact = mpcc.optimize(model, inputs, calibration=images, network="wan")
-    less = Budget(0.7 * exact.estimate.seconds, "seconds")
+    less = Budget(exact.estimate.seconds * 2 / 3, "seconds")
     made = mpcc.optimize(model, inputs, calibration=images, network="wan", level="structural", budget=less, effort=0.5)
     assert less.met_by(made.estimate) and made.plan.notes["made_by"] == "search"
     again = mpcc.optimize(model, inputs, calibration=images, network="wan", level="structural", plan=made.plan)

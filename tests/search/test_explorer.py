@@ -97,6 +97,14 @@ def test_costs_are_set_right_by_the_nearest_program() -> None:
     assert search.cost((0,) * (SITES - 1) + (1,)) == pytest.approx(10 * (SITES - 1) + 6)
 
 
+def test_what_fails_at_a_site_fails_with_the_same_choices_up_to_there() -> None:
+    search = explorer(Joint(1), 20)
+    search.refuse((1, 2, 3, 0, 0, 0, 0), "site s2")
+    assert not search.usable((1, 2, 3, 3, 3, 3, 3)) and search.usable((1, 2, 2, 0, 0, 0, 0))
+    search.refuse((1, 1, 1, 0, 0, 0, 0), "fc1 (addmm)")
+    assert not search.usable((1, 1, 1, 0, 0, 0, 0)) and search.usable((1, 1, 1, 0, 0, 0, 1))
+
+
 def test_ctrl_c_leaves_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     joint = Joint(2)
     search = explorer(joint, 400)

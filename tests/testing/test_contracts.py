@@ -49,7 +49,7 @@ BROKEN = {
     "do not survive JSON": {"candidates": lambda seen: ({"joined": True, "knots": (1.0, 2.0)},)},
     "a candidate twice": {"candidates": lambda seen: ({"joined": True}, {"joined": True})},
     "other candidates the second time": {"candidates": lambda seen: ({"joined": True, "call": next(CALLS)},)},
-    "there are no cases of erf": {"operator": "erf"},
+    "there are no cases of cosh": {"operator": "cosh"},
 }
 
 

@@ -1,0 +1,87 @@
+"""report.html: groups with rows that open, the model by blocks, rounds in time; and as a browser shows and prints it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mpcc
+from mpcc.approximate import Choice, Plan
+from mpcc.show.pictures import blocks
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+VOID = {"meta", "br", "img", "hr", "link", "rect"}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a model with two GELUs."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 3)).eval()
+    made = mpcc.optimize(model, (torch.zeros(1, 4),), calibration=torch.randn(64, 4), machine="reference")
+    return made.save(tmp_path_factory.mktemp("report") / "x.mpcc") / "report.html"
+
+
+class Balanced(HTMLParser):
+    """Every tag that opens closes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_loads_nothing(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    parser = Balanced()
+    parser.feed(text)
+    assert parser.open == []
+    loads = re.findall(r"""(?:src|href)\s*=\s*["'](?!#)[^"']*""", text)
+    assert loads == [] and "<script" not in text and "@import" not in text
+
+
+def test_groups_open_into_sites_and_rounds_have_bars(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "<summary>2 sites</summary>" in text and "gelu (2)" in text and "1.gelu" in text
+    rounds = int(re.search(r"<b>([\d,]+) rounds", text)[1].replace(",", ""))  # type: ignore[index]
+    assert text.split('class="time"')[1].split("</svg>")[0].count("<rect") == rounds
+    assert "prefers-color-scheme: dark" in text and "@media print" in text
+
+
+def test_blocks_are_those_of_the_model() -> None:
+    sites = ["patch.norm.layer_norm", "blocks.0.attn.softmax", "blocks.0.mlp.gelu", "blocks.1.attn.softmax"]
+    plan = Plan({site: Choice(f"{site.rpartition('.')[2]}_x") for site in sites})
+    found = blocks(plan)
+    assert [(name, [cell.operator for cell in cells]) for name, cells in found] == [
+        ("patch.norm", ["layer_norm"]), ("blocks.0", ["softmax", "gelu"]), ("blocks.1", ["softmax"]),
+    ]  # fmt: skip
+    assert found[1][1][0].colour == found[2][1][0].colour != found[1][1][1].colour
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_browser_shows_and_prints_it(page: Path, tmp_path: Path) -> None:
+    """A screenshot that is not empty, and a PDF."""
+    picture = pytest.importorskip("PIL.Image")
+    base = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    for what in ("--screenshot=shot.png", "--print-to-pdf=page.pdf"):
+        subprocess.run([*base, "--window-size=1000,2400", what, page.as_uri()], cwd=tmp_path, check=True, capture_output=True,
+                       timeout=120)  # fmt: skip
+    shown = np.asarray(picture.open(tmp_path / "shot.png").convert("RGB"))
+    assert shown.shape == (2400, 1000, 3) and len(np.unique(shown.reshape(-1, 3), axis=0)) > 20
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
