@@ -225,15 +225,19 @@ def page(kept: dict[str, Any]) -> str:
     return head + table + "\n" + "\n".join("#" + part for part in parts)
 
 
+def _kept() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(JSON.read_text(encoding="utf-8")) if JSON.exists() else {}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("suite", choices=[*sorted(SUITES), "emulate", "page"])
     parser.add_argument("--step", type=int, default=1, help="only every N-th case")
     parser.add_argument("--write", action="store_true", help="keep the counts in docs/conformance.json, and write the page")
     given = parser.parse_args()
-    kept = json.loads(JSON.read_text(encoding="utf-8")) if JSON.exists() else {}
     if given.suite == "page":
-        write(PAGE, page(kept))
+        write(PAGE, page(_kept()))
         return
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -251,6 +255,7 @@ def main() -> None:
     if given.write:
         why = Counter(reason(one.why) for one in found if one.kind == "refused")
         wrong = sum(count for kind, count in counts.items() if kind.isupper())
+        kept = _kept()
         kept[given.suite] = {
             "cases": len(found), "right": counts["right"], "names": len(names), "refused": counts["refused"], "wrong": wrong,
             "why": dict(why.most_common()),

@@ -81,3 +81,15 @@ def test_a_factor_before_an_activation_costs_nothing(activation: Callable[[Tenso
         for c in (1.0, 1.702)
     )
     assert int(scaled.rounds) <= int(plain.rounds) + 2
+
+
+NO_DIMENSION = [lambda m, t: m.b(t).norm(), lambda m, t: t.std(), lambda m, t: torch.logaddexp(t.mean(), t[0, 0])]
+
+
+@pytest.mark.parametrize("function", NO_DIMENSION)
+def test_values_of_no_dimension(function: Callable[..., Any]) -> None:
+    model, x = Apply(function), torch.randn(1, 16, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():  # which is nothing to the search for inputs
+        found = optimised(model, x).executable().emulate(x, check=False)
+    assert isinstance(found, Tensor)
+    torch.testing.assert_close(found.reshape(()), model(x), rtol=0, atol=2e-2)

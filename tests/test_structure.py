@@ -86,6 +86,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rich": ("mpcc/cli/", "mpcc/show/", "mpcc/cost/", "mpcc/testing"),  # cost: `Estimate.table` is public
     "sklearn": ("mpcc/training/",),
     "spu": ("mpcc/runtime/spu/",),
+    "starlette": ("mpcc/serving/",),
     "sympy": ("mpcc/cost/", "mpcc/testing", "costmodels/"),
     "typer": ("mpcc/cli/",),
     "uvicorn": ("mpcc/serving/",),

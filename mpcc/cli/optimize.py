@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from . import early, options
+from . import preprocess as pictures
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
-    from torch import fx
 
     from mpcc.approximate import Level, Plan
     from mpcc.pipeline import Optimized
@@ -160,7 +160,7 @@ def optimize(
     stem = early.model(model)
     early.inputs(calibration)
     early.read([plan], "--plan")
-    notes = {} if preprocess is None else {"preprocess": _preprocess(preprocess)}
+    notes = {} if preprocess is None else pictures.of_file(preprocess)
     place = output or Path(f"{stem}.pareto" if pareto else f"{stem}.mpcc")
     early.folder(place, FRONT if pareto else None)
 
@@ -184,7 +184,7 @@ def optimize(
         say(UNCALIBRATED)
     found, images = source(model, size_limit, pretrained=pretrained, weights=weights), cast("Any", calibration)
     if found.preprocess is not None and not notes:
-        notes, images = _own_preprocessing(found.preprocess, calibration, found.example_inputs)
+        notes, images = pictures.of_library(found.preprocess, calibration, found.example_inputs)
     rewrites = Rewrites()
     with progress() as tell:
         from mpcc.pipeline import optimize as run
@@ -196,7 +196,9 @@ def optimize(
         captured = graph(found, input_shape, fix)
         tell("capture", 1, 1)
         if notes:
-            check_preprocess(notes["preprocess"], captured)
+            pictures.check(notes[pictures.NOTE], captured)
+        elif found.preprocess is None:
+            notes = pictures.of_model(found.model, captured)
         given: dict[str, Any] = dict(
             target=target, objective=objective, calibration=images, input_range=values, progress=tell
         )
@@ -255,53 +257,6 @@ def _fraction(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise UsageError(f"invalid accuracy drop {text!r}", where="--max-drop", hint="Give 0.5% or 0.005, for example.")
     return value
-
-
-def _preprocess(path: Path) -> dict[str, Any]:
-    """The preprocessing in a file, in our own words."""
-    import json
-
-    from mpcc.client.configurations import preprocess_of
-    from mpcc.errors import UsageError
-
-    try:
-        return preprocess_of(json.loads(path.read_bytes())).document()
-    except (OSError, ValueError, RecursionError) as error:
-        hint = "docs/serving.md says what such a file holds."
-        raise UsageError(f"no preprocessing that can be read: {error}", where=str(path), hint=hint) from None
-
-
-def _own_preprocessing(settings: Any, calibration: Any, example: Any) -> tuple[dict[str, Any], Any]:
-    """The note of what a library says about pictures, and a folder of them made into inputs in that way."""
-    from mpcc.calibration.inputs import Preprocessing, load_calibration
-    from mpcc.client.configurations import preprocess_of
-
-    try:
-        how = preprocess_of(settings)
-    except ValueError as error:
-        say(f"The library's preprocessing is not taken along: {error}")
-        return {}, calibration
-    if calibration is not None and Path(str(calibration)).is_dir():
-        shape = tuple(next(iter(example.values())).shape if isinstance(example, dict) else example.shape)
-        given = settings.get("crop_pct") or 0.875
-        own = Preprocessing(float(given), tuple(how.mean), tuple(how.std))
-        calibration = load_calibration(calibration, [shape], own)
-    return {"preprocess": how.document()}, calibration
-
-
-def check_preprocess(document: dict[str, Any], model: fx.GraphModule) -> None:
-    """ShapeError where the preprocessing does not give the model's input."""
-    from mpcc.client.preprocess import CHANNELS, Preprocess
-    from mpcc.errors import ShapeError
-    from mpcc.ir.nn import shape_of
-
-    known, shapes = Preprocess.read(document), [shape_of(n) for n in model.graph.nodes if n.op == "placeholder"]
-    size = known.output_size(1, 1) if known.crop or len(known.resize) == 2 else (0, 0)
-    found = [CHANNELS[known.channels], *size]
-    if len(shapes) != 1 or list(shapes[0][-3:]) != found or any(side != 1 for side in shapes[0][:-3]):
-        what = f"pictures become {found}, the model takes {', '.join(str(list(shape)) for shape in shapes)}"
-        hint = "`resize` as [height, width], or `crop`, must give the model's height and width; `channels` is L or RGB."
-        raise ShapeError(what, where="--preprocess", hint=hint)
 
 
 def _plan(path: Path | None) -> Plan | None:

@@ -122,10 +122,13 @@ def _serve(bundle: Path, config: ServeConfig, allow_weights: bool) -> None:
     if not allow_weights:
         check_public(bundle, config.role)
     opened = open_bundle(bundle, weights=config.role == SERVER)
-    sizes = config.limits.fitting(opened.program.cost.dealer_bytes)
-    if left := sorted({*config.limits.batches} - {*sizes}):
-        say(f"batches of {', '.join(map(str, left))} do not fit into a pool of {config.limits.pool_megabytes} MB: left out")
-    run(Served.of(opened, sizes), config)
+    limits = config.limits.within(opened.program.cost.dealer_bytes)
+    pool = f"do not fit into a pool of {config.limits.pool_megabytes} MB (pool-megabytes)"
+    if left := sorted({*config.limits.batches} - {*limits.batches}):
+        say(f"batches of {', '.join(map(str, left))} {pool}: left out")
+    if limits.in_flight < config.limits.in_flight:
+        say(f"{config.limits.in_flight} computations at a time {pool}: {limits.in_flight}")
+    run(Served.of(opened, limits.batches), replace(config, limits=limits))
 
 
 def _config(

@@ -95,10 +95,10 @@ class Preprocess:
         found = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         return {key: value for key, value in found.items() if value != []}
 
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of what becomes of a picture."""
-        height, width = self._resized(height, width)
-        return (self.crop[0], self.crop[1]) if self.crop else (height, width)
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Height and width of what becomes of every picture; nothing where they depend on the picture's own."""
+        return self.crop or (self.resize if len(self.resize) == 2 else ())
 
     def __call__(self, picture: NDArray[Any]) -> Floats:
         """Pixels 0..255, [height, width] or [height, width, 1, 3 or 4] -> [channels, height', width']. ShapeError."""

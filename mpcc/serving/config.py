@@ -48,9 +48,9 @@ class Http:
 @dataclass(frozen=True)
 class Limits:
     """`batches`: how many requests may share one computation, at choice. `in_flight`: computations at a time. `ahead`:
-    inferences per session for which the dealer works ahead. `pool_megabytes`: most memory for such material at the helper:
-    the largest batch sizes that do not fit are left out. `queue`: requests at a time. `wait_seconds`: until one is begun;
-    `pair_seconds`: between the two shares of a request; `timeout`: silence of another role within a computation."""
+    inferences per session for which the dealer works ahead. `pool_megabytes`: memory for such material at the helper, see
+    `within`. `queue`: requests at a time. `wait_seconds`: until one is begun; `pair_seconds`: between the two shares of a
+    request; `timeout`: silence of another role within a computation."""
 
     batches: tuple[int, ...] = (1, 4, 16)
     in_flight: int = 2
@@ -69,16 +69,18 @@ class Limits:
             if one.name != "batches" and not value > 0:
                 raise UsageError(f"{one.name.replace('_', '-')} is {value}, a positive number is needed", where="limits")
 
-    def fitting(self, dealer_bytes: int) -> tuple[int, ...]:
-        """The batch sizes whose material fits into the pool; always 1."""
-        budget, found = self.pool_megabytes * 10**6, [1]
-        each = dealer_bytes * self.in_flight * (self.ahead + 1)
-        budget -= each
+    def within(self, dealer_bytes: int) -> Limits:
+        """These limits for a program with so many bytes of material, as far as it fits into the pool: without the largest batch
+        sizes, and, where even one request at a time is too much, with fewer computations. One of one request is always left."""
+        budget, one = self.pool_megabytes * 10**6, dealer_bytes * (self.ahead + 1)
+        lanes = max(1, min(self.in_flight, budget // max(1, one)))
+        found, taken = [1], one * lanes
         for size in sorted(set(self.batches) - {1}):
-            if size * each <= budget:
-                found.append(size)
-                budget -= size * each
-        return tuple(found)
+            if taken + size * one * lanes > budget:
+                break
+            found.append(size)
+            taken += size * one * lanes
+        return replace(self, batches=tuple(found), in_flight=lanes)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     POST /v1/infer      id (16 bytes, random) | first 16 bytes of the model's digest | the input's share, 64-bit words
     200                 the answer's share, 64-bit words; little-endian both
 
-The size of both follows from the model, so a body of another size is refused before it is read.
+The size of both follows from the model, so a body of another size is refused, and never kept.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from mpcc.runtime.net.handshake import DEALER
 
@@ -29,6 +30,8 @@ from .server import ServerService
 from .service import Service
 
 BINARY = "application/octet-stream"
+MOST_DISCARDED = 1 << 18
+"""Bytes that are read of a body of the wrong size before it is refused."""
 BODY = {
     "requestBody": {
         "required": True,
@@ -113,17 +116,20 @@ class Front:
         stated = request.headers.get("content-length")
         if stated is None:
             raise Refused(411, "a Content-Length is needed")
-        if not stated.isascii() or not stated.isdigit() or int(stated) != self.size:
-            raise Refused(400, f"a request for this model has {self.size} bytes, not {stated[:20]}")
+        right = stated.isascii() and stated.isdigit() and int(stated) == self.size
         body, seconds = bytearray(), self.service.config.limits.pair_seconds
         try:
             async with asyncio.timeout(seconds):
                 async for part in request.stream():
                     body += part
-                    if len(body) > self.size:
+                    if len(body) > (self.size if right else MOST_DISCARDED):
                         break
         except TimeoutError:
             raise Refused(408, f"the request did not come within {seconds:g} s") from None
+        except ClientDisconnect:
+            raise Refused(499, "the client has left") from None
+        if not right:  # told only now: what is left unread when a connection is closed takes the answer with it
+            raise Refused(400, f"a request for this model has {self.size} bytes, not {stated[:20]}")
         if len(body) != self.size:
             raise Refused(400, f"a request for this model has {self.size} bytes, {len(body)} came")
         return bytes(body)

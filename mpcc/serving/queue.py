@@ -154,13 +154,21 @@ class Queue:
         left = self._gathered_at - time.monotonic()
         return min(LOOK_SECONDS, left + 1e-4) if self._ready and left > 0 else LOOK_SECONDS
 
+    def _chosen(self, count: int) -> Waiting:
+        """The idle lane for so many requests."""
+        sizes = [lane.size for lane in self.idle]
+        whole = [size for size in sizes if count <= size < 2 * count]
+        filled = [size for size in sizes if size <= count]
+        size = min(whole) if whole else max(filled) if filled else min(sizes)
+        return next(lane for lane in self.idle if lane.size == size)
+
     def _assign(self) -> None:
-        """Give ready requests to idle lanes: to the smallest that takes all of them, else to the largest."""
+        """Give ready requests to idle lanes: to one that takes all of them and is more than half full, else to the largest that
+        they fill. Empty places cost as much as requests do: bytes on both links, and work."""
         while self._ready and self.idle and self.running < self.in_flight:
             if time.monotonic() < self._gathered_at and len(self._ready) < max(lane.size for lane in self.idle):
                 return
-            fitting = [lane for lane in self.idle if lane.size >= len(self._ready)]
-            lane = min(fitting, key=lambda one: one.size) if fitting else max(self.idle, key=lambda one: one.size)
+            lane = self._chosen(len(self._ready))
             while self._ready and len(lane.work) < lane.size:
                 request = self._ready.popleft()
                 if not request.gone:

@@ -67,7 +67,7 @@ def rows_and_factor(product: fx.Node) -> tuple[fx.Node, fx.Node] | None:
     for e, r in (product.args, product.args[::-1]):
         if not (isinstance(e, fx.Node) and isinstance(r, fx.Node)):
             return None
-        if shape_of(e) == shape and shape[-1] > 1 and shape_of(r) == (*shape[:-1], 1):
+        if shape and shape_of(e) == shape and shape[-1] > 1 and shape_of(r) == (*shape[:-1], 1):
             return e, r
     return None
 

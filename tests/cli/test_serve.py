@@ -121,6 +121,7 @@ def test_wrong_use_of_ask(mpcc: Mpcc, image: Path, arguments: list[str], said: s
         (json.dumps({"channels": "L"}), "channels, mean, std"),
         (json.dumps({"input_size": [3, 2, 2], "mean": [0]}), "'std' is missing"),
         (json.dumps(PREPROCESS), "pictures become [1, 2, 2], the model takes [1, 4]"),
+        (json.dumps(PREPROCESS | {"resize": 2}), "pictures keep their own sizes"),
     ],
 )
 def test_preprocessing_that_does_not_fit(mpcc: Mpcc, model: Path, calibration: Path, document: str, said: str) -> None:
@@ -144,3 +145,35 @@ def test_a_public_part_is_not_served(bundle: Path, tmp_path: Path) -> None:
     opened.manifest.files["prefix.onnx"] = "0" * 64  # type: ignore[index]
     with pytest.raises(UsageError, match="public part"):
         Served.of(opened)
+
+
+MODULE = '''
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 2, 2)
+        self.pretrained_cfg = {{
+            "input_size": (3, {size}, {size}), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "crop_pct": 0.9,
+            "interpolation": "bicubic", "label_names": ["cat", "dog"],
+        }}
+
+    def forward(self, x):
+        return self.conv(x).mean((2, 3))
+
+def net():
+    return Net().eval(), (torch.zeros(1, 3, 4, 4),)
+'''
+
+
+@pytest.mark.parametrize(("size", "fits"), [(4, True), (8, False)])
+def test_a_model_that_says_how_its_pictures_are_made(mpcc: Mpcc, size: int, fits: bool) -> None:
+    """timm's `pretrained_cfg` goes into the bundle where it gives the input, and is reported where it does not."""
+    Path("net.py").write_text(MODULE.format(size=size))
+    found = mpcc("optimize", "net.py:net", "--machine", "reference", "-o", "net.mpcc")
+    assert found.code == 0, found.err
+    notes = json.loads(Path("net.mpcc/plan.json").read_text())["notes"]
+    assert ("preprocess" in notes) == fits and ("was left out" in found.err) != fits
+    if fits:
+        assert notes["preprocess"]["labels"] == ["cat", "dog"] and notes["preprocess"]["crop"] == [4, 4]

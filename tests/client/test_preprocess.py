@@ -33,7 +33,7 @@ def test_the_usual_pipeline() -> None:
     """The shorter side resized, the middle cut out, normalised."""
     made = Preprocess.read({**IMAGENET, "resize": 20, "crop": [16, 16]})
     found = made(PICTURE)
-    assert found.shape == (3, 16, 16) and made.output_size(40, 60) == (16, 16)
+    assert found.shape == (3, 16, 16) and made.size == (16, 16)
     whole = Preprocess.read({**IMAGENET, "resize": [20, 30]})(PICTURE)
     assert np.array_equal(found, whole[:, 2:18, 7:23])
 

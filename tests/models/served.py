@@ -16,6 +16,7 @@ import uvicorn
 from mpcc.approximate import Plan
 from mpcc.bundle import Bundle, open_bundle
 from mpcc.client import Client
+from mpcc.program import Program
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.runtime.executable import Executable
 from mpcc.runtime.net.connect import PeerConfig
@@ -30,9 +31,9 @@ from tests.models.programs import program
 ROLES = ("dealer", "server", "helper")
 
 
-def bundle(folder: Path, name: str = "mixed", notes: Mapping[str, Any] | None = None) -> Bundle:
-    """The bundle of a program of `tests.models.programs`, without noise on its outputs."""
-    Executable(program(name), Plan({}, notes or {})).save(folder)
+def bundle(folder: Path, made: str | Program = "mixed") -> Bundle:
+    """The bundle of a program, or of that of `tests.models.programs` with this name: without noise on its outputs."""
+    Executable(program(made) if isinstance(made, str) else made, Plan({})).save(folder)
     return open_bundle(folder)
 
 

@@ -64,7 +64,7 @@ def vectors(x: Any, w: Any, b: Any) -> Any:
 
 
 def pieces(x: Any) -> Any:
-    return mpc.curve(x, -4.0, 1.0, tuple((0.1 * i, 0.2, 0.05 * (i % 3)) for i in range(8)))
+    return mpc.curve(x, -8.0, 2.0, tuple((0.1 * i, 0.2, 0.05 * (i % 3)) for i in range(8)))
 
 
 @pytest.mark.parametrize("name", ["local", "linear", "relu", "mixed"])

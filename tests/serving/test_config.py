@@ -93,6 +93,5 @@ def test_peers_that_are_none(text: str) -> None:
 
 def test_batches_fit_into_the_pool() -> None:
     limits = Limits(batches=(1, 4, 16), in_flight=2, ahead=1, pool_megabytes=1000)
-    assert limits.fitting(1_000_000) == (1, 4, 16)
-    assert limits.fitting(20_000_000) == (1, 4)
-    assert limits.fitting(10**9) == (1,)
+    found = [limits.within(size) for size in (1_000_000, 20_000_000, 10**8, 10**10)]
+    assert [(one.batches, one.in_flight) for one in found] == [((1, 4, 16), 2), ((1, 4), 2), ((1,), 2), ((1,), 1)]

@@ -125,7 +125,7 @@ def ready(queue: Queue, count: int, first: int = 1) -> list[bytes]:
     return numbers
 
 
-def test_the_smallest_lane_that_takes_all_is_chosen() -> None:
+def test_what_is_ready_shares_a_lane() -> None:
     """And what comes within moments goes together, also if a lane is idle."""
     queue = Queue(Desk(100), in_flight=1)
     given = lanes(queue, 1, 4, 16)
@@ -138,6 +138,15 @@ def test_the_smallest_lane_that_takes_all_is_chosen() -> None:
     queue.done()
     time.sleep(0.2)
     assert [request.id for request in given[16][0]] == more[:16] and queue.waiting == 4
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(1, 1), (2, 1), (3, 4), (4, 4), (5, 4), (8, 4), (9, 16), (16, 16), (40, 16)]
+)
+def test_lanes_are_more_than_half_full(count: int, size: int) -> None:
+    queue = Queue(Desk(100), in_flight=1)
+    lanes(queue, 1, 4, 16)
+    assert queue._chosen(count).size == size
 
 
 def test_no_lane_means_no_queue() -> None:
