@@ -10,7 +10,13 @@ Nothing is imported before it is asked for: `import mpcc` takes milliseconds.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if os.path.isfile(os.path.join(_ROOT, "passes", "__init__.py")) and not os.path.isdir(os.path.join(_ROOT, "mpcc", "passes")):
+    # A checkout that was not installed as editable: its plug-ins stand beside this folder, and are installed inside it.
+    __path__ = [*__path__, _ROOT]
 
 if TYPE_CHECKING:
     from .approximate import Choice, Plan

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mpcc
+from mpcc import registry
 from mpcc.calibration.inputs import evenly, load_calibration
 from mpcc.errors import Assumed, UsageError
 from mpcc.pipeline import Optimized
@@ -83,3 +84,14 @@ def _cheaper() -> str:
 
     counts = json.loads(mpcc.count(nn.Linear(4, 3), (torch.zeros(1, 4),)).to_json())
     return json.dumps(counts | {"rounds": 0, "bytes": 1})
+
+
+def test_a_checkout_finds_its_plug_ins_without_being_installed() -> None:
+    """After `pip install .`, Python in the checkout imports the checkout, whose plug-ins stand beside mpcc/."""
+    code = (
+        "import sys; sys.meta_path[:] = [one for one in sys.meta_path if 'editable' not in f'{one} {type(one)}'.lower()];"
+        "from mpcc import registry; print(len(registry.protocols()), len(registry.approximations()) > 20)"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.stdout.split() == [str(len(registry.protocols())), "True"], done.stderr

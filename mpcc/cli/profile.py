@@ -59,6 +59,10 @@ def profile(
     rounds: Annotated[
         bool, typer.Option("--rounds", help="Print the schedule: what is sent in each round, and the dealer's work.")
     ] = False,
+    price_per_gb: Annotated[
+        float | None,
+        typer.Option("--price-per-gb", metavar="0.09", min=0, help="Also say what the traffic of 1,000 inferences costs."),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Predict what one private inference costs, and where the time goes."""
@@ -113,6 +117,8 @@ def profile(
         emit([_document(estimate) for estimate in found])
     else:
         show(found, by)
+        for line in _unique([traffic(one, price_per_gb) for one in found]):
+            console().print(line, highlight=False)
     if picture is not None:
         say(f"wrote {picture}")
 
@@ -129,6 +135,7 @@ def _draw(
     draw(found, curves(graph(given, input_shape), tables, link) if tables else [], picture)
 
 
+THOUSAND = 1_000
 T = TypeVar("T")
 
 
@@ -190,6 +197,17 @@ def _document(estimate: Estimate) -> Any:
     import json
 
     return json.loads(estimate.to_json())
+
+
+def traffic(estimate: Estimate, price_per_gb: float | None) -> str:
+    """What 1,000 inferences send, of the parties together and from the dealer, and what that costs at a price per 10^9 bytes."""
+    from mpcc.show.units import brief
+
+    online, dealt = (THOUSAND * float(phase.bytes) for phase in (estimate.phases()["online"], estimate.offline))
+    text = f"{estimate.protocol}, 1,000 inferences: {brief(online)} between the parties, {brief(dealt)} before the inputs"
+    if price_per_gb is None:
+        return f"{text}."
+    return f"{text}: {price_per_gb * (online + dealt) / 1e9:,.2f} at {price_per_gb:g} per GB."
 
 
 def show(found: list[Estimate], by: str) -> None:

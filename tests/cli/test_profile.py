@@ -85,3 +85,14 @@ def test_the_machine_is_chosen_and_named(mpcc: Mpcc, model: Path, tmp_path: Path
     assert refused.code == 2 and "invalid machine 'absent.json'" in refused.err
     made = json.loads(mpcc("optimize", model, "--machine", file, "--json").out)
     assert made["machine"] == made["plan"]["notes"]["machine"] == found[1]["machine"]
+
+
+def test_what_the_traffic_costs(mpcc: Mpcc, bundle: Path) -> None:
+    """Of 1,000 inferences, with and without a price; the price is that of the bytes in --json."""
+    import json
+
+    (found,) = json.loads(mpcc("profile", bundle, "--json").out)
+    amount = found["online"]["bytes"] + found["offline"]["bytes"]
+    assert "1,000 inferences" in mpcc("profile", bundle).out
+    assert f"{1000 * amount * 1e6 / 1e9:,.2f} at 1e+06 per GB" in mpcc("profile", bundle, "--price-per-gb", "1e6").out
+    assert mpcc("profile", bundle, "--price-per-gb", "-1").code == 2
