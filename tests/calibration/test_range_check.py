@@ -112,6 +112,6 @@ def test_what_optimise_made_says_where_each_choice_holds(tmp_path: Path) -> None
     made = mpcc.optimize(Block().eval(), (rows(1.0, 1),), calibration=rows(1.0))
     assert {one.site for one in made.ranges} == set(made.plan.choices)
     assert all(one.values == 0 and one.low <= one.seen_low <= one.seen_high <= one.high for one in made.ranges)
-    assert ranges(made).row_count == len(made.ranges)
+    assert ranges(made.ranges).row_count == len(made.ranges)
     report = (made.save(tmp_path / "b.mpcc") / "report.html").read_text(encoding="utf-8")
     assert "Valid ranges" in report and all(one.holds in report and one.seen in report for one in made.ranges)
