@@ -14,8 +14,8 @@ LOSS = Weights(loss=1.0)
 SMALL = 1e-5
 """A loss up to which options count as equally good: below it, the order on some dozens of inputs means nothing."""
 HALF = 0.5
-"""Part of the loss of another option, alone at the site, that makes one clearly better. Losses alone say too little of those
-within a plan to go by less: in plans of half the bounded plan's time, options change places by up to this factor."""
+"""Part of the loss of another option, alone at the site, that makes one clearly better. A judgement: losses alone say too little
+of those within a plan to go by smaller differences."""
 GAP = 1e-3
 """Relative distance from the optimum at which the solver may stop: losses that are added up hold to far less."""
 TIE_SPEED = 1e-6
