@@ -26,8 +26,8 @@ from .walk import Walk, Walker
 
 SEED = 0
 SURELY = 0.95
-"""Part of a budget that proposals aim at, since prices of sites do not add up exactly: 8 random plans of one model of the zoo were
-off by 3 % at most. Every plan is priced as a whole before it counts, so that a worse case only wastes proposals."""
+"""Part of a budget that proposals aim at, since prices of sites do not add up exactly: 8 random plans of one model of the zoo
+were off by 3 % at most. Every plan is priced as a whole before it counts, so that a worse case only wastes proposals."""
 RATIO = 0.85
 """Of the budgets of two steps of a descent: about two of seventeen sites change in one. A judgement, not a measurement."""
 DESCENT = 0.5
