@@ -81,7 +81,8 @@ def groups(found: list[Line], plan: Plan) -> list[tuple[str, str, Cells, list[tu
         operator = kind.name.rpartition(" (")[0]
         own = [line for line in found if line.name in plan.choices and site_operator(line.name) == operator]
         rows = [(line.name, line.chosen, list(cells(line).values())) for line in own]
-        made.append((kind.name, kind.chosen, list(cells(kind).values()), rows if [row[1] for row in rows] != [kind.chosen] else []))
+        more = [row[1] for row in rows] != [kind.chosen]
+        made.append((kind.name, kind.chosen, list(cells(kind).values()), rows if more else []))
     return made
 
 
