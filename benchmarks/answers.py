@@ -137,6 +137,7 @@ def _session(
         for party, shares, x in zip(parties, material(number, False), (torch.zeros_like(encoded), encoded), strict=True):
             party.prepare(shares)
             party.start({node.name: x})
+        parties[0].take_ahead(parties[1].ahead())
         seen: dict[str, Tensor] = {}
         for index, message in enumerate(program.messages):
             sent = [party.message(index) for party in parties]

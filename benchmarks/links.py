@@ -39,7 +39,7 @@ def main() -> None:
         tasks[name] = here.trials.task
         budget = Budget(float(priced(here.trials.task, accurate).seconds) / 2, "seconds")
         found[name] = {"link": link, "budget": budget.amount}
-        if (chosen := best_within_budget(here, budget)[0]) is None:
+        if (chosen := best_within_budget(here, budget)) is None:
             continue
         cost, plans[name] = chosen.point.estimate, chosen.point.plan
         found[name] |= {

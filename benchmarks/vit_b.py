@@ -26,7 +26,7 @@ import torch
 
 from mpcc import pipeline
 from mpcc.cost import Budget
-from mpcc.search import cache, repair
+from mpcc.search import cache, moves
 from mpcc.search.pricing import priced
 from mpcc.search.target import Target
 from tests.models.vit_lite import VisionTransformer, randomize, smooth_image
@@ -89,9 +89,9 @@ def half(path: Path) -> Budget:
 def measure(path: Path, images: int, budget: Budget) -> dict[str, Any]:
     """`mpcc.optimize` once: seconds by stage, in all, and of the slowest solution."""
     calibration = torch.cat([smooth_image(224, seed=seed) for seed in range(1000, 1000 + images)]) if images else None
-    tell, solver = Stages(), Stopwatch(repair.solve)
+    tell, solver = Stages(), Stopwatch(moves.solve)
     forgotten = unittest.mock.patch.object(cache, "read", lambda key: {})  # losses that an earlier run measured
-    with unittest.mock.patch.object(repair, "solve", solver), forgotten:
+    with unittest.mock.patch.object(moves, "solve", solver), forgotten:
         made = pipeline.optimize(
             path, budget=budget, network="wan", level="structural", calibration=calibration, progress=tell
         )

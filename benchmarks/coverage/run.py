@@ -2,6 +2,7 @@
 
 Models run in another process, each with a time limit. Rows that exist are kept: an interrupted run goes on.
     python -m benchmarks.coverage.run [--library timm] [--match swin] [--again] [--limit-seconds 300]
+    python -m benchmarks.coverage.run --quick 60        captures as many of the rows again, writes nothing, fails if one fell back
 """
 
 from __future__ import annotations
@@ -35,9 +36,14 @@ def main() -> int:
     parser.add_argument("--failed", action="store_true", help="measure rows anew that are not captured (or not lowered)")
     parser.add_argument("--lower", action="store_true", help="also ask whether graphs lower to the secure engine: slow")
     parser.add_argument("--limit-seconds", type=float, default=300)
+    parser.add_argument("--quick", type=int, metavar="N", help="capture N of the rows again and compare; write nothing")
     options = parser.parse_args()
     rows = read()
     worker = Worker(options.limit_seconds, environment())
+    if options.quick is not None:
+        libraries = options.library or LIBRARIES
+        asked = [row for row in rows.values() if options.match in row["model"] and row["library"] in libraries]
+        return quick(worker, asked, options.quick)
     models = [(library, name) for library in options.library or LIBRARIES for name in listed(library)]
     for library, name in by_turns([model for model in models if options.match in model[1]], rows):
         if wanted(rows.get((library, name)), options):
@@ -49,6 +55,25 @@ def main() -> int:
     write(rows)
     failed = [row for row in rows.values() if row["status"] not in ("captured", "cannot be built")]
     return 1 if failed else 0
+
+
+def quick(worker: Worker, rows: list[dict[str, Any]], most: int) -> int:
+    """Captures some rows again, the quickest of each of `most` parts of the list: 1 if one is not what it was."""
+    captured = [row for row in rows if row["status"] == "captured"]
+    count = min(most, len(captured))
+    parts = [captured[step * len(captured) // count : (step + 1) * len(captured) // count] for step in range(count)]
+    chosen = [min(part, key=lambda row: float(row.get("capture_seconds", math.inf))) for part in parts]
+    fell = 0
+    for before in chosen:
+        after = worker.measure(before["library"], before["model"], False)
+        kinds, missing = sorted(after.get("sites", {})), after.get("missing_sites")  # depths may be cut otherwise than then
+        same = after["status"] == "captured" and kinds == sorted(before["sites"]) and missing == before["missing_sites"]
+        fell += not same
+        what = told(after) if after["status"] != "captured" else f"sites {kinds}, missing {missing}"
+        print(f"{before['library']} {before['model']}: {'as before' if same else f'FELL BACK: {what}'}", flush=True)
+    worker.stop()
+    print(f"{len(chosen)} models, {fell} fell back")
+    return 1 if fell or not chosen else 0
 
 
 def wanted(row: dict[str, Any] | None, options: argparse.Namespace) -> bool:

@@ -172,6 +172,10 @@ class InverseRoot:
 
     least: float
 
+    def __post_init__(self) -> None:
+        if not self.least > 0:
+            raise ValueError(f"the least value of a root is {self.least}, not above 0")
+
     def __call__(self, x: Any) -> Any:
         end = 0.75 * self.least  # the pieces that hold at `least` reach below it
         return np.where(x < end, end**-0.5 * (1.5 - 0.5 * x / end), np.maximum(x, end) ** -0.5)

@@ -53,7 +53,7 @@ def optimize(
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(metavar="MODULE:FUNCTION", help="Your own quality loss: function(outputs, reference) -> float."),
+        typer.Option(metavar="NAME", help="kl, mse, cosine, iou, or your own: module:function(outputs, reference) -> float."),
     ] = None,
     pareto: Annotated[
         bool, typer.Option("--pareto", help="Write plans from the fastest to the most accurate, instead of a bundle.")
@@ -88,6 +88,15 @@ def optimize(
     input_shape: options.InputShape = None,
     fix: options.Fix = None,
     size_limit: options.SizeLimit = 1.0,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Sites whose function stays, such as 'blocks.0.*'. Can be repeated.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="OP,OP...", help="The operators whose function may change, such as softmax,gelu.")
+    ] = None,
+    effort: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long plans may be tried for. Ctrl-C ends it with the best so far.")
+    ] = 30.0,
     tolerance: Annotated[
         float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
     ] = 0.05,
@@ -156,7 +165,7 @@ def optimize(
         raise UsageError("--recipe cannot be combined with --plan or --pareto")
     options.budget(budget)
     options.network(network)
-    drop, values = None if max_drop is None else _fraction(max_drop), options.input_range(input_range)
+    drop, values = None if max_drop is None else _fraction(max_drop, metric), options.input_range(input_range)
     stem = early.model(model)
     early.inputs(calibration)
     early.read([plan], "--plan")
@@ -173,7 +182,7 @@ def optimize(
     from .model import graph, source
     from .rewrites import Rewrites
 
-    objective = Objective(cast("Level", level), metric, budget, drop)
+    objective = Objective(cast("Level", level), metric, budget, drop, effort, tuple(keep or ()), _listed(only))
     if recipe is not None:
         parse(recipe)
     target = Target(protocol, network, machine, Settings(tolerance=tolerance))
@@ -237,6 +246,11 @@ def optimize(
         print_site(made, explain)
 
 
+def _listed(text: str | None) -> tuple[str, ...]:
+    """`softmax,gelu` -> both names."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
 def _met(text: str, made: Optimized) -> str:
     """The budget, and how much of it is left."""
     from mpcc.cost import Budget
@@ -246,8 +260,8 @@ def _met(text: str, made: Optimized) -> str:
     return f"Budget of {budget}: met with {spent:.4g}, which is {1 - spent / budget.amount:.0%} less."
 
 
-def _fraction(text: str) -> float:
-    """"0.5%" or "0.005" -> 0.005"""
+def _fraction(text: str, own: str | None) -> float:
+    """"0.5%" or "0.005" -> 0.005. It bounds a share of the inputs, unless it is the value of a metric of the user's `own`."""
     from mpcc.errors import UsageError
 
     try:
@@ -256,6 +270,9 @@ def _fraction(text: str) -> float:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise UsageError(f"invalid accuracy drop {text!r}", where="--max-drop", hint="Give 0.5% or 0.005, for example.")
+    if value > 1 and own is None:
+        hint = f"Give {text.strip()}% for so many of a hundred inputs." if "%" not in text else "100% would allow any change."
+        raise UsageError(f"an accuracy drop of {text.strip()} is more than all inputs", where="--max-drop", hint=hint)
     return value
 
 
@@ -297,5 +314,6 @@ def _search(chosen: Chosen) -> dict[str, Any]:
         "damage": point.loss, "predicted_damage": point.predicted_loss,  # former names, for one more release
         "metric": chosen.metric.name,
         "images": chosen.images, "drop": point.drop, "drop_of": chosen.metric.drop_name, "judged_on": chosen.judged,
-        "programs_priced": chosen.tried,
+        "programs_priced": chosen.tried, "plans_run": chosen.runs, "stopped": chosen.stopped,
+        "barred": [asdict(bar) for bar in chosen.barred],
     }  # fmt: skip

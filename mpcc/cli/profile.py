@@ -11,6 +11,8 @@ from . import early, options
 from .screen import Tell, console, emit, progress, say
 
 if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
     from mpcc.cost import Estimate, Network
     from mpcc.runtime.executable import Executable
     from mpcc.runtime.this_machine import Speed
@@ -117,7 +119,8 @@ def profile(
         emit([_document(estimate) for estimate in found])
     else:
         show(found, by)
-        for line in _unique([traffic(one, price_per_gb) for one in found]):
+        said = _unique([traffic(one, price_per_gb) for one in found])
+        for line in [*said, *what_rows_are(found, given.bundle is not None)]:
             console().print(line, highlight=False)
     if picture is not None:
         say(f"wrote {picture}")
@@ -158,8 +161,6 @@ def estimates(
     from mpcc.cost import Use, estimate_uses, uses
     from mpcc.search.program_cost import program_estimate
 
-    from .model import graph
-
     chosen = list({one.name: one for one in map(registry.protocol, protocols)}.values())  # a former name is the same protocol
     used: list[Use] | None = None
     executable: Executable | None = None
@@ -171,10 +172,36 @@ def estimates(
             compute = one.compute if (machine := speed()) is None else machine.compute
             found += [program_estimate(executable.program, one, link, compute) for link in links]
         else:
-            used = used or uses(graph(given, input_shape))
+            used = used or uses(_priced(given, input_shape))
             found += [estimate_uses(used, one, link) for link in links]
     tell("estimate", len(chosen), len(chosen))
     return found
+
+
+def _priced(given: Source, input_shape: list[str] | None) -> GraphModule:
+    """What a price table is applied to: a model as it is, a bundle with its plan."""
+    from mpcc import pipeline
+
+    from .model import graph
+
+    made = None if given.bundle is None else pipeline.load(given.bundle)
+    if made is None or made.reference is None or made.local is not None:
+        return graph(given, input_shape)
+    return pipeline.mpc_graph(made.reference, made.plan)
+
+
+def what_rows_are(found: list[Estimate], bundle: bool) -> list[str]:
+    """What the rows of protocols stand for, where they do not all cost the same."""
+    from mpcc import registry
+
+    scheduled = _unique([one.protocol for one in found if registry.protocol(one.protocol).scheduled])
+    tables = _unique([one.protocol for one in found if not registry.protocol(one.protocol).scheduled])
+    if not scheduled or not tables:
+        return []
+    ours, others = " and ".join(scheduled), ", ".join(tables)
+    if bundle:
+        return [f"{ours}: the program of this bundle. {others}: its plan, by price tables; a plan made for them is another."]
+    return [f"{ours}: the model rewritten, as without a budget. {others}: the model as it is, by price tables."]
 
 
 def executable_of(

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from mpcc.search.task import Chosen
 
 
+LARGE = 0.1
+"""Share of changed top classes from which a plan is hardly what anybody wants without training."""
+SHOWN = 3
+
+
 def gains(made: Optimized) -> list[str]:
     """Lines that say what the plan costs in quality, and whether there was anything to choose."""
     if not made.plan.choices:
@@ -30,9 +35,26 @@ def gains(made: Optimized) -> list[str]:
     chosen = made.chosen
     if chosen is None:
         return []
-    lines = [loss(chosen)]
+    lines = [loss(chosen), *_doubts(chosen)]
     if all(len(entry.kept) == 1 for entry in chosen.candidates.values()):
         lines.append("Every site has a single Pareto-optimal candidate, so there was nothing to choose.")
+    return lines
+
+
+def _doubts(chosen: Chosen) -> list[str]:
+    """What speaks against the answer of a search, or limits it."""
+    lines = []
+    if chosen.metric.drop_name.startswith("images") and chosen.point.drop > LARGE:
+        lines.append(
+            f"Warning: this plan changes the top class of {chosen.point.drop:.0%} of the inputs. `--max-drop 1%` finds the "
+            "fastest plan that keeps it; `mpcc tune` trains the model for a plan."
+        )
+    if chosen.barred:
+        names = "; ".join(map(str, chosen.barred[:SHOWN]))
+        more = f" and {len(chosen.barred) - SHOWN} more (--json)" if len(chosen.barred) > SHOWN else ""
+        lines.append(f"Not chosen from: {names}{more}.")
+    if chosen.stopped:
+        lines.append("The search was ended early: with more time, or on a faster machine, the plan may be another.")
     return lines
 
 
@@ -40,11 +62,11 @@ def loss(chosen: Chosen) -> str:
     """What the plan does to the outputs, and on how many inputs that was measured."""
     point = chosen.point
     share = f"{point.drop:.1%}" if chosen.metric.drop_name.startswith("images") else small(point.drop)
-    text = f"In float: {chosen.metric.name} {small(point.loss)} on {chosen.images} inputs; {chosen.metric.drop_name}: {share}"
+    text = f"In float, on {chosen.judged} inputs: {chosen.metric.name} {small(point.loss)}; {chosen.metric.drop_name}: {share}"
     if chosen.metric.drop_name.startswith("images"):
         error = math.sqrt(max(point.drop * (1 - point.drop), 0.0) / chosen.judged)
         text += f" \u00b1 {error:.1%}"
-    return f"{text} of {chosen.judged}."
+    return f"{text}."
 
 
 def candidates(made: Optimized) -> None:

@@ -63,12 +63,15 @@ class Grid:
 
 @cache
 def fit_grid(function: Function, grid: Grid) -> Pieces:
-    """Coefficients of 1, t, t^2 ... of every piece."""
+    """Coefficients of 1, t, t^2 ... of every piece. ValueError where the function is infinite or NaN on the grid."""
     half = (1 - np.cos((np.arange(POINTS) + 0.5) * np.pi / POINTS)) / 2  # Chebyshev's points of [0, 1]
     places = grid.low + np.arange(1 << grid.depth)[:, None] * grid.step
     pieces = np.empty((1 << grid.depth, grid.degree + 1))
     for chosen, t in ((slice(1, -1), 2 * half - 1), (slice(0, 1), half), (slice(-1, None), -half)):
-        values = function(places[chosen] + t * grid.step)
+        with np.errstate(all="ignore"):
+            values = function(places[chosen] + t * grid.step)
+        if not np.isfinite(values).all():
+            raise ValueError(f"{grid} reaches where its function is infinite or undefined")
         pieces[chosen] = np.linalg.lstsq(np.vander(t, grid.degree + 1, increasing=True), values.T, rcond=None)[0].T
     return tuple(rounded(piece) for piece in pieces)
 

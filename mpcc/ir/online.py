@@ -125,8 +125,12 @@ def scale_rows(x: Tensor, shape: Sequence[int], weights: Sequence[int]) -> Tenso
 
 
 def truncate_locally(x: Tensor, bits: int, *, lead: bool = True) -> Tensor:
-    """X >> bits on the shares alone: off by 2^(64-bits) with probability |X| / 2^64, else by at most one unit."""
-    return x >> bits if lead else -((-x) >> bits)
+    """X / 2^bits on the shares alone: off by 2^(64-bits) with probability |X| / 2^64, else by at most one unit.
+
+    Each party rounds its share to the nearest, which is the nearest to X where the other's share is zero.
+    """
+    half = 1 << (bits - 1)
+    return (x + half) >> bits if lead else -((half - x) >> bits)
 
 
 # ---- products of opened values -------------------------------------------------------------------------------------

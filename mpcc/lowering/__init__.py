@@ -1,6 +1,6 @@
 """Lowering: mpc graph -> online program. Scales, truncations, masks, openings."""
 
-from .lower import lower
+from .compiled import lower
 from .settings import Settings
 
 __all__ = [

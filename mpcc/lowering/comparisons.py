@@ -57,7 +57,8 @@ def select(s: Scaler, bit: Bit, x: Secret, out: tuple[float, float], cap: float)
     o = s.openings
     opened, beta = o.open_bit(bit.node, bit.shape)
     opening = o.open(x.node, x.magnitude)
-    f = max(0, min(MOST_SHIFT, math.ceil(x.bits - min(cap, MOST_SELECTED_BITS) - 1e-9))) if x.bits > cap else 0
+    lift = s.rings.missing(x.node) > 0
+    f = max(int(lift), min(MOST_SHIFT, math.ceil(x.bits - min(cap, MOST_SELECTED_BITS) - 1e-9))) if x.bits > cap or lift else 0
     rho = o.rho(opening, f)
     beta_rho = s.b.correlation(s.b.deal(dealer.multiply, beta, rho))
     beta_b = s.b.correlation(s.b.deal(dealer.multiply, beta, o.bit(opening))) if f else None

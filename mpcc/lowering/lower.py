@@ -6,7 +6,7 @@ Needs `meta["range"]` (calibrated low, high, rms) on every node, and some calls'
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,17 +14,14 @@ import torch
 from torch import fx
 
 from mpcc.errors import UnsupportedOperator
-from mpcc.ir import mpc, online, verify_mpc
+from mpcc.ir import mpc, online
 from mpcc.ir.info import End, annotate, info_of
 from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of
-from mpcc.ir.value_range import EXAMPLES
-from mpcc.program import structure
 from mpcc.program.program import Program
 
 from . import comparisons, curves, gathers, products, widths
 from .assemble import assemble
 from .builder import Builder, origin_of
-from .flood import Exposure, flood
 from .max_scale_bits import (
     SEEN_MARGIN,
     bound_of,
@@ -38,6 +35,7 @@ from .max_scale_bits import (
     rms_of,
     used_untruncated,
 )
+from .narrowing import Tried, narrowed, operand_bits
 from .openings import Openings, Width
 from .products import LEAST_OPERAND
 from .scales import Ledger, Scaler, describe, encode
@@ -46,9 +44,6 @@ from .values import Bit, Constant, Secret, Value
 
 aten = torch.ops.aten
 
-LOCAL_PARTS = (1 / 16, 1 / 128, 0.0)
-"""What one local truncation may take of the failure budget, tried in turn until all of them together keep it: a layer has a
-few, so that 1/16 serves small models, 1/128 deep ones; with nothing allowed, every cut goes through an opening."""
 THREE_FACTOR_BITS = 3 * LEAST_OPERAND
 """The scale that a product of three operands has at least."""
 RANGE_PAD = 0.15
@@ -57,32 +52,20 @@ decides only where the variable's bits are spent: 30 % more width costs log2(1.3
 right, since the ring has room for `margin` times the extremes."""
 
 
-def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Program:
-    """The online program of an mpc-level graph: lowered once to learn how many bits each opening needs, then with these.
-
-    What may be cut locally is cut so; where that is too often for the budget together, less of it, at last nothing.
-    """
-    verify_mpc.verify(graph_module, ranges=True)
-    chosen = settings or Settings()
-    for part in LOCAL_PARTS:
-        first = Lowering(graph_module, chosen, part)
-        whole = first.run()
-        if whole.failure_probability <= chosen.failure_budget:
-            break
-    last = Lowering(graph_module, chosen, part, widths.widths(whole.online.graph, first.openings.magnitudes))
-    program = last.run()
-    widths.check(program.online.graph, last.openings.made)
-    exposure = Exposure.of(program, graph_module.meta[EXAMPLES])
-    flood(program, [exposure.bits(chosen, scale) for _, scale in program.outputs])
-    structure.verify(program)
-    return program
-
-
 class Lowering:
     """The state of one lowering: what each mpc node has become."""
 
-    def __init__(self, module: fx.GraphModule, settings: Settings, part: float, opened: dict[int, Width] | None = None) -> None:
-        self.source, self.settings = module, settings
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        settings: Settings,
+        part: float,
+        tried: Tried,
+        opened: Mapping[int, Width] | None = None,
+    ) -> None:
+        """`part`: of the failure budget, for one local truncation. `opened`: what is opened of each value; nothing is known the
+        first time."""
+        self.source, self.settings, self.tried = module, settings, tried
         self.b = Builder()
         self.where, self.ledger = [""], Ledger()
         self.openings = Openings(self.b, opened)
@@ -90,12 +73,16 @@ class Lowering:
         self.s = Scaler(self.b, self.openings, self.ledger, settings.fraction_bits, local, self.where)
         self.env: dict[fx.Node, Value] = {}
         self.max_bits: dict[fx.Node, float] = {}
+        self.narrow: dict[fx.Node, float] = {}
+        self.failed: dict[str, int] = {}
+        """Nodes whose values were cut for good though something needs more of their bits: how many more."""
         self.constants: frozenset[fx.Node] = frozenset()
 
     def run(self) -> Program:
         constants = self._constants()
         sizes = {n: c.rms for n, c in constants.items()}
-        self.max_bits = max_scale_bits(self.source.graph, sizes, self.settings.margin, self.s.local_budget)
+        self.narrow = narrowed(self.source.graph, constants, self.tried.kept)
+        self.max_bits = max_scale_bits(self.source.graph, sizes, self.settings.margin, self.s.local_budget, self.narrow)
         self.env.update(constants)
         self.constants = frozenset(constants)
         outputs: list[tuple[str, Secret]] = []
@@ -108,7 +95,11 @@ class Lowering:
                 self.env[node] = value = self._placeholder(node) if node.op == "placeholder" else self._lower(node)
                 if node in ends and isinstance(value, Secret) and info_of(value.node).end is None:
                     annotate(value.node, end=End(self.b.origin.site, value.scale))  # for those who look into the emulation
-        return assemble(self.b, outputs, self.ledger)
+        made = assemble(self.b, outputs, self.ledger)
+        needed = widths.needed_bits(made.online.graph, self.openings.opened_magnitudes)
+        self.failed = {name: n for cut, name in self.s.rings.exact.items() if (n := widths.excess(cut, needed)) > 0}
+        sure = [cut for cut in self.ledger.cuts if widths.excess(cut, needed) <= 0]
+        return replace(made, failures=self.ledger.without(sure).public())
 
     # -- constants: everything that depends on parameters only is known to the server --
 
@@ -168,9 +159,9 @@ class Lowering:
         """The value at a scale that the products which use it whole can take. Sums and element-wise uses cut for themselves."""
         most = fitting_bits(node, SEEN_MARGIN)  # what calibration saw must fit; the margin is for choosing scales
         cap = self.max_bits[node] if used_untruncated(node) else most
-        if value.bits <= cap + 1e-9:
-            return value
-        return self.s.reduce(value, math.floor(cap), opened_anyway=False)
+        if value.bits > cap + 1e-9:
+            value = self.s.reduce(value, math.floor(cap), opened_anyway=False)
+        return self.s.narrow(value, self.narrow[node], node.name) if node in self.narrow else value
 
     # -- views --
 
@@ -243,8 +234,8 @@ class Lowering:
             return products.with_weight(self.s, self._with_headroom(node, node.args[0], left), signed, out, shape)
         right = self.s.signed(self._secret(other), sign)
         cap = self.max_bits[node]
-        left, right = self._fitting(node.args[0], left, cap), self._fitting(y, right, cap)
-        return self.s.combine((left, right), *out, cap, shape)
+        summands = [self._lifted(n, self._fitting(n, x, cap)) for n, x in ((node.args[0], left), (y, right))]
+        return self.s.combine(summands, *out, cap, shape)
 
     def _with_headroom(self, node: fx.Node, source: Any, x: Secret) -> Secret:
         """The summand `source` so coarse that its sum with something public, or of the server's, fits the ring."""
@@ -255,6 +246,12 @@ class Lowering:
         if value.bits <= cap + 1e-9:
             return value
         return self.s.reduce(value, math.floor(cap), opened_anyway=opened_elementwise(node))
+
+    def _lifted(self, node: Any, value: Secret) -> Secret:
+        """A summand that is right modulo 2^64 again, where it is opened anyway and is finer than an operand need be."""
+        if self.s.rings.missing(value.node) and opened_elementwise(node):
+            return self.s.reduce(value, operand_bits(value.rms), opened_anyway=True)
+        return value
 
     def sub(self, node: fx.Node) -> Secret:
         return self.add(node, -1.0)
@@ -284,12 +281,12 @@ class Lowering:
             x, y = y, x
         if isinstance(y, Constant):
             return products.weight_product(self.s, "mul", self._secret(x), y, self._out(node), cap)
-        left, right = self._secret(x), self._secret(y)
+        left, right, coarse = self._secret(x), self._secret(y), node.name in self.tried.coarse
         for whole, part in ((left, node.args[1]), (right, node.args[0])):
             factors = self._factors(part, cap)
             if factors is not None:
-                return products.multiply_three(self.s, (whole, *factors), self._out(node), cap)
-        return products.multiply(self.s, left, right, self._out(node), cap)
+                return products.multiply_three(self.s, (whole, *factors), self._out(node), cap, coarse)
+        return products.multiply(self.s, left, right, self._out(node), cap, coarse)
 
     def _factors(self, node: Any, cap: float) -> tuple[Secret, Secret] | None:
         """The two factors of a product of row values that only this product uses: taken together they save a round.

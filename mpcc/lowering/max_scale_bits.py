@@ -37,6 +37,9 @@ EARLY_BITS = 14.0
 MIN_SCALE_BITS = 8.0
 """Fraction bits of a value of size 1 below which no limit goes, however many products follow: cutting the value in between costs
 a round, a rounding of 2^-9 at every step costs the answer."""
+LIFT_ROOM = 2.0
+"""Bits that a product of operands that were cut for good needs besides: a lift wants 3 above the magnitude, of which LIMIT
+leaves 2, and the magnitude is rounded up."""
 ELEMENTWISE = frozenset({mpc.mul, mpc.square, mpc.polynomial, mpc.less})
 PRODUCTS = frozenset({mpc.matmul, mpc.linear, mpc.conv})
 
@@ -57,9 +60,16 @@ def least_weight_bits(rms: float) -> float:
 
 
 def max_scale_bits(
-    graph: fx.Graph, constants: dict[fx.Node, float], margin: float, local_budget: float = 0.0
+    graph: fx.Graph,
+    constants: dict[fx.Node, float],
+    margin: float,
+    local_budget: float = 0.0,
+    narrow: Mapping[fx.Node, float] | None = None,
 ) -> dict[fx.Node, float]:
-    """log2 of the largest scale of each node that has a range. `constants`: the rms of those that depend on parameters only."""
+    """log2 of the largest scale of each node that has a range. `constants`: the rms of those that depend on parameters only.
+
+    `narrow`: values that are cut for good to so many bits before a product uses them; they are limited before that cut.
+    """
     result: dict[fx.Node, float] = {}
     for node in reversed(graph.nodes):
         if node in constants or node.op == "output" or "range" not in node.meta:
@@ -67,7 +77,7 @@ def max_scale_bits(
         cap = ring_bits(node, margin)
         for user in node.users:
             if user.op != "output":
-                cap = min(cap, _asked(node, user, result, constants, margin, local_budget))
+                cap = min(cap, _asked(node, user, result, constants, margin, local_budget, narrow or {}))
         result[node] = max(cap, min(ring_bits(node, margin), min_scale_bits(rms_of(node))))
     return result
 
@@ -83,7 +93,13 @@ def ring_bits(node: fx.Node, margin: float) -> float:
 
 
 def _asked(
-    node: fx.Node, user: fx.Node, done: dict[fx.Node, float], constants: dict[fx.Node, float], margin: float, local: float
+    node: fx.Node,
+    user: fx.Node,
+    done: dict[fx.Node, float],
+    constants: dict[fx.Node, float],
+    margin: float,
+    local: float,
+    narrow: Mapping[fx.Node, float],
 ) -> float:
     cap = done.get(user, float(LIMIT))
     if user.target is mpc.scale:
@@ -97,6 +113,9 @@ def _asked(
             return float(LIMIT)
         total, early = min(cap, ring_bits(user, margin)), early_operand(user, constants)
         if early is None:
+            others = [_narrow_bits(n, narrow) for n in user.all_input_nodes if n is not node]
+            if others and None not in (*others, _narrow_bits(node, narrow)):
+                return total - LIFT_ROOM - sum(bits for bits in others if bits is not None)
             return _balanced(node, user, total)
         rest = total - early_bits(rms_of(early))
         few = rest < LEAST_FOR_PRODUCT and not _cut_before(user, early, constants, local)
@@ -171,10 +190,10 @@ def _cut_before(product: fx.Node, early: fx.Node, constants: Mapping[fx.Node, fl
     Not those of a split site: its other parts take longer, so that cutting the late operand itself costs no round.
     """
     late = next(n for n in product.all_input_nodes if n is not early)
-    factors = _source(late).all_input_nodes
+    factors = source_of(late).all_input_nodes
     if any("part" in n.meta for n in factors):
         return False
-    layers = [_source(n) for n in factors]
+    layers = [source_of(n) for n in factors]
     weights = [next((n for n in layer.all_input_nodes if n in constants), None) for layer in layers]
     return all(
         layer.target is mpc.linear and weight is not None and cut_locally(layer, constants[weight], local_budget)
@@ -189,11 +208,11 @@ def early_bits(rms: float) -> float:
 
 def _is_product(node: fx.Node, constants: Container[fx.Node]) -> bool:
     """Whether a value is a matrix product of two secret ones, scaled or viewed."""
-    node = _source(node)
+    node = source_of(node)
     return node.target is mpc.matmul and not any(n in constants for n in node.all_input_nodes)
 
 
-def _source(node: fx.Node) -> fx.Node:
+def source_of(node: fx.Node) -> fx.Node:
     """What a value is scaled or viewed from."""
     while node.op == "call_function" and (node.target in mpc.VIEWS or node.target is mpc.scale) and node.all_input_nodes:
         node = node.all_input_nodes[0]
@@ -206,6 +225,21 @@ def _is_relu(x: fx.Node, user: fx.Node) -> bool:
     return user.target is mpc.sub and isinstance(chosen, fx.Node) and chosen.target is mpc.select and chosen.args[1] is x
 
 
+def _narrow_bits(operand: fx.Node, narrow: Mapping[fx.Node, float]) -> float | None:
+    """To how many bits an operand is cut, at its own scale; None if it is not."""
+    bits, node = 0.0, operand
+    while node.op == "call_function" and (node.target in mpc.VIEWS or node.target is mpc.scale) and node.all_input_nodes:
+        factor = abs(float(_argument(node, 1))) if node.target is mpc.scale else 1.0
+        bits -= math.log2(factor) if factor else 0.0
+        node = node.all_input_nodes[0]
+    return bits + narrow[node] if node in narrow else None
+
+
+def is_constant_product(product: fx.Node, constants: Container[fx.Node]) -> bool:
+    """Whether one operand of a product depends on parameters only."""
+    return any(not isinstance(n, fx.Node) or n in constants for n in product.args[:2])
+
+
 def _balanced(node: fx.Node, user: fx.Node, total: float) -> float:
     """One operand's part of the bits of a matrix product, such that what lies before both keeps equally many."""
     losses = {n: _alignment_loss(n) for n in user.all_input_nodes}
@@ -214,7 +248,7 @@ def _balanced(node: fx.Node, user: fx.Node, total: float) -> float:
 
 def _alignment_loss(node: fx.Node) -> float:
     """Bits that centring costs between a value's producer and its use in a product."""
-    node = _source(node)
+    node = source_of(node)
     if node.target in (mpc.add, mpc.sub) and node.all_input_nodes:
         return _alignment_bits(node.all_input_nodes[0], node)
     return 0.0

@@ -75,6 +75,11 @@ class Openings:
         self.opened: dict[fx.Node, Opening] = {}
         self.bits: dict[fx.Node, tuple[fx.Node, fx.Node]] = {}
 
+    @property
+    def opened_magnitudes(self) -> dict[fx.Node, float]:
+        """log2 of the largest |X >> cut| of each opening."""
+        return {c: magnitude - self.made[c].cut for c, magnitude in self.magnitudes.items()}
+
     def viewed(self, node: fx.Node, base: fx.Node, target: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """Remember that `node` is a view of `base` which keeps or repeats every element."""
         self.views[node] = View(base, target, args)

@@ -11,7 +11,7 @@ from mpcc.errors import RangeError
 from mpcc.ir import dealer, online
 from mpcc.ir.ring import RING_BITS, wrap
 
-from .max_scale_bits import least_weight_bits, min_scale_bits
+from .max_scale_bits import LIFT_ROOM, least_weight_bits, min_scale_bits
 from .openings import Opening
 from .scales import Scaler
 from .values import LIMIT, Constant, Secret
@@ -42,9 +42,9 @@ MOST_SQUARE = 40.0
 """Fraction bits of a square: 20 for the operand, 6 more than usual, which small values (variances) need."""
 
 
-def multiply(s: Scaler, x: Secret, y: Secret, out: tuple[float, float], cap: float) -> Secret:
+def multiply(s: Scaler, x: Secret, y: Secret, out: tuple[float, float], cap: float, coarse: bool = False) -> Secret:
     """Element-wise product; each operand truncated at its opening to its own precision."""
-    px, py = operand_bits(s, (x, y), cap)
+    px, py = operand_bits(s, (x, y), cap, coarse)
     fx, fy = s.shift_to(x, px), s.shift_to(y, py)
     ox, oy = s.openings.open(x.node, x.magnitude), s.openings.open(y.node, y.magnitude)
     scale = x.scale / 2**fx * (y.scale / 2**fy)
@@ -56,18 +56,25 @@ def multiply(s: Scaler, x: Secret, y: Secret, out: tuple[float, float], cap: flo
     return Secret(multilinear(s, (ox, oy), (fx, fy)), scale, *out)
 
 
-def multiply_three(s: Scaler, factors: tuple[Secret, Secret, Secret], out: tuple[float, float], cap: float) -> Secret:
+def multiply_three(
+    s: Scaler, factors: tuple[Secret, Secret, Secret], out: tuple[float, float], cap: float, coarse: bool = False
+) -> Secret:
     """The product of three values in the round in which the last of them is opened."""
-    bits = operand_bits(s, factors, cap)
+    bits = operand_bits(s, factors, cap, coarse)
     shifts = tuple(s.shift_to(x, p) for x, p in zip(factors, bits, strict=True))
     scale = math.prod(x.scale / 2**f for x, f in zip(factors, shifts, strict=True))
     return Secret(multilinear(s, tuple(s.openings.open(x.node, x.magnitude) for x in factors), shifts), scale, *out)
 
 
-def operand_bits(s: Scaler, factors: Sequence[Secret], cap: float) -> list[float]:
-    """Fraction bits of each factor. Where the product will be cut to a low cap anyway they are few: a local cut is then safe."""
+def operand_bits(s: Scaler, factors: Sequence[Secret], cap: float, coarse: bool = False) -> list[float]:
+    """Fraction bits of each factor. Where the product will be cut to a low cap anyway they are few: a local cut is then safe.
+
+    `coarse`: as few as possible, and one less (see `narrowing.Tried`).
+    """
     wanted = [min(float(s.precision(x)), x.bits) for x in factors]
     least = [min(w, LEAST_OPERAND + s.precision(x) - s.fraction_bits) for w, x in zip(wanted, factors, strict=True)]
+    if coarse:
+        return [bits - 1.0 for bits in least]
     room = cap - 0.5 * len(factors)  # shifts are whole bits: half a bit each may be gained by rounding
     excess = sum(wanted) - max(min(room, MOST_OPERAND * len(factors)), sum(least))
     if excess > 0:
@@ -163,7 +170,7 @@ def _power_sum(s: Scaler, x: Secret, middle: int, f: int, integers: Sequence[int
 
 def matrix_product(s: Scaler, x: Secret, y: Secret, out: tuple[float, float]) -> Secret:
     """x @ y of two secret values, untruncated: exact modulo 2^64."""
-    room = LIMIT - math.log2(out[0])
+    room = LIMIT - math.log2(out[0]) - max(s.rings.missing(x.node), s.rings.missing(y.node))
     if x.bits + y.bits > room:
         excess = x.bits + y.bits - room
         x = s.reduce(x, x.bits - excess / 2, opened_anyway=False)
@@ -182,15 +189,16 @@ def weight_product(
     """A product with a tensor of the server: only x is opened; the weight's mask was opened at set-up."""
     if not weight.rms < 2.0**LIMIT:  # infinity is not
         raise RangeError("a weight is infinite or beyond the ring", where=weight.name, hint="Check the trained model.")
-    ring = LIMIT - math.log2(out[0])
-    room = min(cap, ring)
+    missing = s.rings.missing(x.node)
+    ring = LIMIT - math.log2(out[0]) - missing
+    room = min(cap - missing, ring)
     least = least_weight_bits(weight.rms)
     if x.bits + least > room:
         x = s.reduce(x, max(room - least, min(min_scale_bits(x.rms), ring - least)), opened_anyway=False)
         room = min(max(room, x.bits + least), ring)
     wanted = min(WEIGHT_BITS - math.log2(weight.rms), room - x.bits, MOST_WEIGHT_BITS)
-    spared = room - ROOM_TO_SPARE - x.bits  # where there is room, leave some for values that calibration did not see
-    wanted = min(wanted, max(least, spared))
+    spared = room - (ROOM_TO_SPARE + LIFT_ROOM if missing else ROOM_TO_SPARE) - x.bits
+    wanted = min(wanted, max(least, spared))  # where there is room, leave some for values that calibration did not see
     bits = math.floor(x.bits + wanted + 1e-9)  # the result's scale is a power of two, so that residual sums align
     scale = math.copysign(2.0**bits, x.scale) / x.scale
     opening = s.openings.open(x.node, x.magnitude)

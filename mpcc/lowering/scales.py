@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from torch import fx
@@ -14,6 +14,7 @@ from mpcc.ir.kinds import printable
 from mpcc.ir.nn import shape_of, size_of
 
 from .builder import Builder
+from .narrowing import Rings
 from .openings import Openings
 from .values import LEAST_SIZE, LIMIT, Secret
 
@@ -33,6 +34,8 @@ GIVEN_UP = LEAST_ALIGNED_BITS + 3
 above the finest scale, which may be at the ring's limit, and 3 bits are for the sum's own growth."""
 
 
+WORTH_CUTTING = 2
+"""Bits below which a cut for good is not made: it takes a pass over the value, and adds a rounding."""
 PROBABILITY_DIGITS = 2
 
 
@@ -41,6 +44,14 @@ class Ledger:
     """Where truncation may fail, and how often: (layer, values, probability per inference)."""
 
     entries: list[tuple[str, int, float]] = field(default_factory=list)
+    cuts: dict[fx.Node, tuple[str, int, float]] = field(default_factory=dict)
+    """Of each entry, the cut that it is about."""
+
+    def without(self, exact: Iterable[fx.Node]) -> Ledger:
+        """The rest, where these cuts turned out to be always right."""
+        gone = set(exact)
+        kept = {cut: entry for cut, entry in self.cuts.items() if cut not in gone}
+        return Ledger(list(kept.values()), kept)
 
     def public(self) -> tuple[tuple[str, int, float], ...]:
         """One entry for all of them, to two digits: what each layer's values measure on private inputs is nobody's business.
@@ -67,14 +78,18 @@ class Scaler:
     fraction_bits: int
     local_budget: float
     where: list[str]
+    rings: Rings = field(default_factory=Rings)
 
     def precision(self, x: Secret) -> int:
         """Fraction bits of an element-wise operand: more where values are small."""
         return self.fraction_bits + max(0, min(MOST_EXTRA_BITS, math.ceil(-math.log2(x.rms))))
 
     def shift_to(self, x: Secret, bits: float) -> int:
-        """How many bits to drop so that about `bits` fraction bits are left (0 when there are no more)."""
-        return max(0, min(MOST_SHIFT, round(x.bits - bits)))
+        """How many bits to drop so that about `bits` fraction bits are left (0 when there are no more).
+
+        At least one where x is not right modulo 2^64, so that what is made of it is.
+        """
+        return max(1 if self.rings.missing(x.node) else 0, min(MOST_SHIFT, round(x.bits - bits)))
 
     def reduce(self, x: Secret, bits: float, *, opened_anyway: bool) -> Secret:
         """x at a scale of at most 2^bits."""
@@ -87,8 +102,20 @@ class Scaler:
         failure = self._failure(x)
         if opened_anyway or failure > self.local_budget:
             return self.truncated(x, drop)
-        self.ledger.entries.append((self.where[0], size_of(x.node), failure))
         node = self.b.on(online.truncate_locally, x.node, drop)
+        if node not in self.ledger.cuts and node not in self.rings.exact:
+            self.ledger.cuts[node] = (self.where[0], size_of(x.node), failure)
+            self.ledger.entries.append(self.ledger.cuts[node])
+        return Secret(node, x.scale / 2**drop, x.bound, x.rms)
+
+    def narrow(self, x: Secret, bits: float, name: str) -> Secret:
+        """x, the value of that node of the mpc graph, at 2^bits or a bit more; for each that goes it is right modulo one less."""
+        drop = math.floor(x.bits - bits + 1e-9)
+        if drop < WORTH_CUTTING:
+            return x
+        node = self.b.on(online.truncate_locally, x.node, drop)
+        self.rings.exact[node] = name
+        self.rings.known.pop(node, None)
         return Secret(node, x.scale / 2**drop, x.bound, x.rms)
 
     def truncated(self, x: Secret, drop: int) -> Secret:

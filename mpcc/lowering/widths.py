@@ -45,18 +45,28 @@ PASSES_ON = frozenset(
 
 def widths(graph: fx.Graph, magnitudes: Mapping[fx.Node, float]) -> dict[int, Width]:
     """What is opened of each value, by its number. `magnitudes`: log2 of the largest |X| of each, in order (see `Openings`)."""
-    needed: dict[fx.Node, int] = {}
-    for node in reversed(graph.nodes):
-        if node.op == "output":
-            continue
-        bits = max((bits for user in node.users for bits in _asked(node, user, needed, magnitudes)), default=LEAST_BITS)
-        needed[node] = min(RING_BITS, bits)
-    found = {}
+    needed, found = needed_bits(graph, magnitudes), {}
     for number, opening in enumerate(magnitudes):
         if opening in needed:
             cut = max(0, min(_dropped(opening), default=0))
             found[number] = Width(max(LEAST_BITS, needed[opening] - cut), cut)
     return found
+
+
+def needed_bits(graph: fx.Graph, magnitudes: Mapping[fx.Node, float]) -> dict[fx.Node, int]:
+    """How many low bits of each value its uses need."""
+    needed: dict[fx.Node, int] = {}
+    for node in reversed(graph.nodes):
+        if node.op != "output":
+            bits = max((bits for user in node.users for bits in _asked(node, user, needed, magnitudes)), default=LEAST_BITS)
+            needed[node] = min(RING_BITS, bits)
+    return needed
+
+
+def excess(cut: fx.Node, needed: Mapping[fx.Node, int]) -> int:
+    """By how many bits more is needed of a cut of shares than are right up to a unit always, not only as a rule; 0 or less: all
+    that is needed is right."""
+    return needed.get(cut, 0) + _number(cut.args[1]) - RING_BITS
 
 
 def check(graph: fx.Graph, opened: Mapping[fx.Node, Width]) -> None:

@@ -25,7 +25,6 @@ from mpcc.runtime.engine.fidelity import compare
 from mpcc.runtime.executable import Executable, StockExecutable
 from mpcc.search import Scores, metric_of, recipe_plan
 from mpcc.search.answer import searched
-from mpcc.search.gates import quickest
 from mpcc.search.pareto import POINTS, Front, front
 from mpcc.search.pricing import made, reached, stock_estimate
 from mpcc.search.program_cost import program_estimate
@@ -37,6 +36,7 @@ from . import compensation
 from .compensation import Repaired, repaired
 from .steps import (
     Progress,
+    accurate,
     capture,
     check_machine,
     compute_of,
@@ -171,7 +171,7 @@ def optimize(
         if wanted is not None and not wanted.met_by(best.estimate):
             raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
     elif wanted is None and max_drop is None:
-        best = precise(prepared, objective.level, lambda one: quickest(one, task))
+        best = accurate(prepared, task)
     else:
         chosen = searched(task, wanted, max_drop)
         best = made(task, chosen.point.plan)

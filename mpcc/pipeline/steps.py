@@ -34,7 +34,9 @@ from mpcc.runtime.engine.fidelity import check
 from mpcc.runtime.local_part import LocalPart
 from mpcc.search import default_plan, load_metric, metric_of
 from mpcc.search.evidence import fitted_to
-from mpcc.search.target import Objective, Target
+from mpcc.search.gates import quickest
+from mpcc.search.pricing import Priced
+from mpcc.search.target import Objective, Target, kept_sites
 from mpcc.search.task import LastProgram, Task, large, subset_of
 
 if TYPE_CHECKING:
@@ -117,6 +119,8 @@ class Prepared:
     prefix: fx.GraphModule | None = None
     public: tuple[str, ...] = ()
     answers: Answers | None = None
+    reach: tuple[float, float] | None = None
+    """What the user says of the values of the graph's inputs."""
 
     @property
     def calibrated(self) -> bool:
@@ -156,6 +160,7 @@ def prepare(
     graph = transform(copy.deepcopy(source), observe=observe)
     tell("rewrite", 1, 1)
     through = None if prefix is None else LocalPart(prefix)
+    reach = input_range if prefix is None else None  # behind a prefix the graph's inputs are no longer the user's
     given: list[Any] = []
     if calibration is not None:
         inputs = _loaded(whole, calibration)
@@ -166,7 +171,7 @@ def prepare(
             tell("calibrate", 0, 1)
             statistics = calibrate(graph, inputs)
             tell("calibrate", 1, 1)
-            return Prepared(source, graph, inputs, statistics, Basis(len(given)), whole, prefix, names, answers)
+            return Prepared(source, graph, inputs, statistics, Basis(len(given)), whole, prefix, names, answers, reach)
     tell("synthesise", 0, 1)
     seen = None if not given or input_range or through is not None else range_of(given)
     made = synthesise(
@@ -178,7 +183,7 @@ def prepare(
     made = replace(made, through=through)
     inputs, statistics, basis = fitted_to(graph, made, given, registry.approximations())
     tell("calibrate", 1, 1)
-    return Prepared(source, graph, inputs, statistics, basis, whole, prefix, names, answers)
+    return Prepared(source, graph, inputs, statistics, basis, whole, prefix, names, answers, reach)
 
 
 def _divided(whole: fx.GraphModule, public: Sequence[str]) -> tuple[fx.GraphModule, fx.GraphModule | None, tuple[str, ...]]:
@@ -284,7 +289,16 @@ def task_of(
         expanded=lambda plan: mpc_graph(prepared.graph, plan),
         settings=chosen,
         progress=progress or (lambda stage, done, total: None),
+        accurate=lambda task: accurate(prepared, task),
+        reach=prepared.reach,
+        effort=objective.effort,
+        kept=kept_sites(objective, nn_level.sites(prepared.graph)),
     )
+
+
+def accurate(prepared: Prepared, task: Task) -> Priced:
+    """The plan without a search: the accurate one, laid out and with gates where that takes least time under the protocol."""
+    return precise(prepared, task.level, lambda plan: quickest(plan, task))
 
 
 def first_plan(prepared: Prepared, level: Level, barred: Collection[tuple[str, str]] = ()) -> Plan:

@@ -212,7 +212,7 @@ def total(node: fx.Node, lead: bool) -> Local:
 
 
 def truncate_locally(node: fx.Node, lead: bool) -> Local:
-    return Local.passes(1 if lead else 3, size_of(node))
+    return Local.passes(2 if lead else 3, size_of(node))
 
 
 def only_lead(node: fx.Node, lead: bool) -> Local:

@@ -19,8 +19,8 @@ def searched(task: Task, budget: Budget | None, max_drop: float | None) -> Chose
     search = Search.of(task)
     if budget is None:
         assert max_drop is not None
-        return fastest_within_drop(search, max_drop)[0]
-    found, search = best_within_budget(search, budget)
+        return fastest_within_drop(search, max_drop)
+    found = best_within_budget(search, budget)
     if found is None:
         raise BudgetError(
             f"the budget of {budget} cannot be met at level {task.level} on {task.network.name}",

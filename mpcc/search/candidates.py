@@ -1,6 +1,6 @@
 """The candidates of each site: what each costs, how wrong it is there, and which were dropped, and why.
 
-    candidates(graph, statistics, approximations, "bounded", replay, prices)  -> {"blocks.0.mlp.gelu": Candidates(...), ...}
+    candidates(graph, statistics, approximations, level_at, replay, prices)  -> {"blocks.0.mlp.gelu": Candidates(...), ...}
 
 One is dropped when another costs no more rounds, bytes and local work and is no less accurate.
 """
@@ -75,13 +75,14 @@ def candidates(
     graph_module: fx.GraphModule,
     statistics: Mapping[str, SiteStatistics],
     approximations: Mapping[str, Approximation],
-    level: Level,
+    level: Callable[[str], Level],
     replay: Replay,
     prices: Prices,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Candidates]:
     """Candidates of every site, roughly priced and pruned by their error at the site; `measured` does the rest.
 
+    `level`: how deep a change may go at a site.
     UnsupportedOperator names the sites without any.
     """
     found: dict[str, Candidates] = {}
@@ -90,7 +91,7 @@ def candidates(
         progress(done, len(nodes))
         exact = replay.at(name, most=MOST_VALUES)
         candidates, dropped = [], []
-        for approximation, options in applicable(statistics[name], approximations.values(), level).values():
+        for approximation, options in applicable(statistics[name], approximations.values(), level(name)).values():
             errors: dict[str, float] = {}
             for choice, rank in _ranked(approximation.name, options):
                 try:
@@ -106,7 +107,7 @@ def candidates(
     if empty:
         reasons = "; ".join(dict.fromkeys(reason for name in empty for _, reason in found[name].dropped))
         raise UnsupportedOperator(
-            f"no approximation of level {level} applies at {', '.join(empty)}" + (f" ({reasons})" if reasons else ""),
+            f"no approximation of level {level(empty[0])} applies at {', '.join(empty)}" + (f" ({reasons})" if reasons else ""),
             hint="`mpcc passes` lists what there is; a deeper level or other calibration inputs may open more.",
         )
     return found

@@ -1,4 +1,4 @@
-"""What plans do on the calibration inputs, whatever they cost: measured once a plan, for all protocols and networks."""
+"""What plans do on calibration inputs that choose none of their sites: once a plan, for all protocols and networks."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Judge:
 
     @cached_property
     def _sensitivity(self) -> Sensitivity:
-        runs = {"": [None] * JUDGEMENTS}
-        most = min(MOST_JUDGED, self._task.given or len(self._task.columns[0]))  # what was made from the model judges nothing
-        return on_calls(self._task, affordable_calls(self._task.graph, runs, True, most))
+        task, runs = self._task, {"": [None] * JUDGEMENTS}
+        calls = affordable_calls(task.graph, runs, True, min(MOST_JUDGED, task.real - task.apart))
+        return on_calls(task, calls, task.apart)
 
     @property
     def images(self) -> int:
-        """The calibration inputs that it looks at."""
+        """The calibration inputs that it looks at: where there are enough, none of those that losses were measured on."""
         return len(self._sensitivity.columns[0])
 
     def __call__(self, plan: Plan) -> tuple[float, float]:

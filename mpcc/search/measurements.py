@@ -11,7 +11,7 @@ from .candidates import Candidates, candidates
 from .parts import WHOLE, Parts, alone, parted, with_shares
 from .prices import Prices
 from .replay import Replay
-from .sensitivity import FEWEST_CALLS, Sensitivity, affordable, affordable_calls
+from .sensitivity import FEWEST_CALLS, MOST_CALLS, Sensitivity, affordable, affordable_calls
 from .task import Task
 
 
@@ -19,8 +19,7 @@ from .task import Task
 class Measurements:
     """Roughly pruned candidates, the loss of each, the inputs that losses were measured on, and the parts of sites.
 
-    Unless `sensitivity_measured`, for lack of time losses are the errors at the sites. Where `parts_estimated`, those of parts
-    are shared out by their errors, and losses of joint choices in proportion.
+    Unless `sensitivity_measured`, for lack of time losses are the errors at the sites.
     """
 
     found: Mapping[str, Candidates]
@@ -28,12 +27,6 @@ class Measurements:
     sensitivity: Sensitivity
     parts: Mapping[str, Parts]
     sensitivity_measured: bool = True
-    parts_estimated: bool = False
-
-    @property
-    def sites_exactly_attributed(self) -> bool:
-        """Whether there is time to measure what each site adds to the loss of a joint choice."""
-        return self.sensitivity_measured and not self.parts_estimated
 
 
 def measure(task: Task, replay: Replay, prices: Prices) -> Measurements:
@@ -43,15 +36,14 @@ def measure(task: Task, replay: Replay, prices: Prices) -> Measurements:
     """
     known = registry.approximations()
     found = candidates(
-        task.graph, task.statistics, known, task.level, replay, prices, lambda d, t: task.progress("candidates", d, t)
+        task.graph, task.statistics, known, task.level_at, replay, prices, lambda d, t: task.progress("candidates", d, t)
     )
     parts = parted(task.graph, found, known, replay) if task.calibrated else dict.fromkeys(found, WHOLE)
     cut = alone(found, parts, known)
     rows = {site: [*(m.choice for m in entry.kept), *cut.get(site, ())] for site, entry in found.items()}
-    estimated = affordable(task.graph, rows) < FEWEST_CALLS
-    if estimated:
+    if affordable(task.graph, rows) < FEWEST_CALLS:
         rows = {site: row[: len(found[site].kept)] for site, row in rows.items()}
-    calls = affordable_calls(task.graph, rows, task.calibrated)
+    calls = affordable_calls(task.graph, rows, task.calibrated, min(MOST_CALLS, task.apart or MOST_CALLS))
     sensitivity = on_calls(task, calls or 1)
     if not calls:
         errors = {site: [min(m.error, 1.0) ** 2 for m in entry.kept] for site, entry in found.items()}
@@ -60,10 +52,10 @@ def measure(task: Task, replay: Replay, prices: Prices) -> Measurements:
     for site in cut:
         found[site] = with_shares(found[site], parts[site], losses[site][len(found[site].kept) :], known)
     whole = {site: losses[site][: len(entry.kept)] for site, entry in found.items()}
-    return Measurements(found, whole, sensitivity, parts, parts_estimated=estimated)
+    return Measurements(found, whole, sensitivity, parts)
 
 
-def on_calls(task: Task, calls: int) -> Sensitivity:
-    """What measures losses on the first of the calibration inputs."""
-    columns = tuple(column[:calls] for column in task.columns)
+def on_calls(task: Task, calls: int, first: int = 0) -> Sensitivity:
+    """What measures losses on so many of the calibration inputs."""
+    columns = tuple(column[first : first + calls] for column in task.columns)
     return Sensitivity.of(task.graph, columns, registry.approximations(), task.metric)

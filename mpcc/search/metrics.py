@@ -2,6 +2,8 @@
 
     classifier          mean Kullback-Leibler divergence of the classes' probabilities, in nats
     any other output    squared error over the squared size of the output
+    by name             `kl` and `relative` are the two above; `mse`, `cosine` (1 - similarity of each image's outputs) and
+                        `iou` (1 - mean overlap of the classes' areas, for outputs [images, classes, ...])
     the user's own      `module:function`, called as function(outputs, reference), both [images, ...]; larger is worse
 
 `drop` is what `--max-drop` bounds: for a classifier the part of the images whose top class changes, for other outputs the
@@ -25,7 +27,7 @@ from mpcc.errors import UsageError
 from .replay import Outputs
 
 Measure = Callable[[Outputs, Outputs], float]
-HINT = "Give `package.module:function`, called with the outputs and those of the model as it was; it returns a number."
+HINT = "Or give `package.module:function`, called with the outputs and those of the model as it was; it returns a number."
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,12 @@ def metric_of(graph_module: fx.GraphModule) -> Metric:
 
 
 def load_metric(name: str) -> Metric:
-    """The user's own metric."""
-    module, _, attribute = name.partition(":")
+    """A metric by name, or the user's own."""
+    if name in NAMED:
+        return NAMED[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise UsageError(f"there is no metric {name!r}", where=f"--metric {name}", hint=f"One of {', '.join(NAMED)}. {HINT}")
     try:
         function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
@@ -107,3 +113,38 @@ def _finite(value: float) -> float:
 
 CLASSES = Metric("KL divergence", _divergence, _changed, "images whose top class changes", "classes 1")
 FEATURES = Metric("squared relative error", _squared, _relative, "relative error", "features 1")
+
+
+def _mean_squared(outputs: Outputs, reference: Outputs) -> float:
+    pairs = [((a.double() - b.double()).square().sum(), a.numel()) for a, b in zip(outputs, reference, strict=True)]
+    return _finite(float(sum(wrong for wrong, _ in pairs)) / sum(count for _, count in pairs))
+
+
+def _cosine(outputs: Outputs, reference: Outputs) -> float:
+    pairs = zip(_images(outputs), _images(reference), strict=True)
+    alike = [torch.cosine_similarity(a.double().flatten(1), b.double().flatten(1)) for a, b in pairs]
+    return _finite(float(1 - torch.cat(alike).mean()))
+
+
+def _overlap(outputs: Outputs, reference: Outputs) -> float:
+    """1 - mean over the classes that either has of the area of both over that of either. One channel: positive values."""
+    lost = []
+    for seen, expected in zip(_images(outputs), _images(reference), strict=True):
+        if seen.dim() < 3 or not torch.isfinite(seen).all():
+            if seen.dim() < 3:
+                raise UsageError("needs outputs [images, classes, ...]", where="--metric iou", hint="Use kl or cosine.")
+            return 1.0
+        one, other = (v.argmax(1) if v.shape[1] > 1 else (v[:, 0] > 0).long() for v in (seen, expected))
+        for label in sorted({*one.flatten().tolist(), *other.flatten().tolist()}):
+            both, either = (one == label) & (other == label), (one == label) | (other == label)
+            lost.append(1 - float(both.sum()) / float(either.sum()))
+    return sum(lost) / len(lost)
+
+
+NAMED = {
+    "kl": CLASSES,
+    "relative": FEATURES,
+    "mse": Metric("mean squared error", _mean_squared, _mean_squared, "mean squared error", "mse 1"),
+    "cosine": Metric("1 - cosine similarity", _cosine, _cosine, "1 - cosine similarity", "cosine 1"),
+    "iou": Metric("1 - IoU", _overlap, _overlap, "1 - IoU", "iou 1"),
+}

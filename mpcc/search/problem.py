@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from mpcc.cost import Work
 
@@ -19,7 +20,7 @@ class Option:
     """One way to fill a slot: its own work, and the loss that it does to the outputs when it stands alone.
 
     `once` is paid once by all the slots of a site whose options have the same `form`; nothing of it may be negative, and
-    its rounds count only where operators run one after the other.
+    its rounds count only where operators run one after the other. `why` says of an option that is not usable what it did.
     """
 
     work: Work
@@ -27,6 +28,7 @@ class Option:
     usable: bool = True
     form: int | None = None
     once: Work = Work()
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Problem:
     fixed_loss: float = 0.0
     parallel: bool = True
 
-    @property
+    @cached_property
     def sites(self) -> dict[str, list[int]]:
         """Site -> positions of its slots."""
         found: dict[str, list[int]] = {}
@@ -114,13 +116,7 @@ class Problem:
         total = Work(rounds, sum(w.bytes for w in paid), sum(w.local_seconds for w in paid))
         return total + self.fixed
 
-    def without_barred(self, other: Problem) -> Problem:
-        """The same problem with the options barred that are not usable in another one of the same slots."""
-        pairs = ((slot, zip(slot.options, like.options, strict=True)) for slot, like in zip(self.slots, other.slots, strict=True))
-        slots = tuple(replace(slot, options=tuple(replace(o, usable=p.usable) for o, p in row)) for slot, row in pairs)
-        return replace(self, slots=slots)
-
-    @property
+    @cached_property
     def whole(self) -> Problem:
         """The same problem with one slot a site: its parts choose alike, and do what they do together."""
         slots = []
@@ -139,6 +135,10 @@ class Problem:
         """Picks of `whole`, one a site, as picks of this problem."""
         own = dict(zip(self.sites, picks, strict=True))
         return tuple(own[slot.site] for slot in self.slots)
+
+    def usable(self, picks: Sequence[int]) -> bool:
+        """Whether all of these picks are usable."""
+        return all(slot.options[pick].usable for slot, pick in zip(self.slots, picks, strict=True))
 
     @property
     def forms(self) -> dict[tuple[str, int], Work]:

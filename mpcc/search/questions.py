@@ -1,126 +1,223 @@
-"""The questions that a search answers: the best plan within a budget, the fastest within a drop, the cheapest of all.
+"""The questions that a search answers: the best plans within budgets, the fastest within a drop, the cheapest of all.
 
-Each takes a search and gives its answer with the search as it is afterwards: trials correct the problem, and options that
-cannot be made are barred. The search that was given stays as it was.
+An answer is never worse, on the inputs that judge, than the plan without a search, a recipe, or a plan tried for another budget
+of the same question, where these meet its budget. The search that was asked stays as it was.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from collections.abc import Iterator, Sequence
 
 from mpcc.cost import Budget, Estimate
 from mpcc.errors import BudgetError, RangeError
 
+from .bars import banned, barred
+from .known import Known
+from .moves import SMALL
 from .pricing import weights_of
-from .problem import Limit, Picks, Problem
-from .repair import LOSS, MOST_TRIALS, Trial, attempt, banned, cheapest, least_loss, picked
+from .problem import Picks, Weights
+from .runaway import Runaway
 from .search import Search
-from .task import Chosen
+from .task import Chosen, Point
 
-BISECTIONS = 12
-"""Halvings, on a logarithmic scale, of the loss that is allowed: of a span of 1e12 they leave a factor of 1.007."""
-MOST_SETTLED = 16
-"""Plans that may fail, or miss the budget, once they are fitted to all inputs: only those of large models can, and each bars an
-option or tightens the budget. It bounds the time; after it the answer is that the budget cannot be met."""
-MOST_BLIND, BLIND_AIM = 3, 0.98
-"""Trials where losses were not measured: the first that meets the budget is the answer, so that aiming a little below it saves
-whole programs that miss it by a hair."""
+MADE, MOST_MADE = 3, 12
+"""Plans made whole programs and judged, of the best that were tried within a budget; and programs that may turn out to miss it,
+or not to be possible, on the way to them."""
+CLOSE = 1.5
+"""Times the loss of the best one: plans within it may be the better ones on other inputs, and are made and judged too."""
+PHASES = (0.6, 0.4)
+"""Parts of the runs before the best plans of a budget are made, and after."""
+FAR, FEW = 0.6, 2
+"""Of large models: the part of the most exact plan's cost below which no budget is met by the plan without a search, so that its
+layouts need not be made; and programs for one step."""
+NEARLY = 1.1
+"""Times a budget, up to which a recipe is priced exactly: the picks most like it cost about the same."""
+STEPS = 5
+"""Budgets that are tried, by bisection, for the fastest plan within a drop, once it is known between which steps of the descent
+it lies: they leave a span of RATIO to the power of 1/32, half a percent."""
+TOO_FAR = 3.0
+"""Times the accepted drop, at which a descent ends: what is cheaper loses more."""
 
 
-def best_within_budget(search: Search, budget: Budget) -> tuple[Chosen | None, Search]:
+def best_within_budget(search: Search, budget: Budget) -> Chosen | None:
     """The plan of least loss within a budget; None if there is none at this level."""
-    trials = search.trials
-    trials.task.progress("search", 0, 1)
-    tight, answer = budget, None
-    for _ in range(MOST_SETTLED):
-        met, search = _meeting(search, tight)
-        if not met:
-            break
-        trial = min(met, key=lambda t: (t.loss, trials.seconds(t)))
+    return best_within_budgets(search, [budget])[0]
+
+
+def best_within_budgets(search: Search, budgets: Sequence[Budget]) -> list[Chosen | None]:
+    """The plans of least loss within each budget; None where there is none at this level. They share what is tried.
+
+    A budget that the plan without a search meets changes nothing.
+    """
+    known, found = Known(search.trials), dict[Budget, Chosen | None]()
+    units = dict.fromkeys(budget.unit for budget in budgets)
+    for unit in units:
+        group = {budget for budget in budgets if budget.unit == unit}
+        weights = weights_of(Budget(1.0, unit), search.trials.speed)
+        far = search.trials.task.large and max(b.amount for b in group) < FAR * weights.of(search.trials.work(search.exact), 0.0)
+        accurate = None if far else known.accurate
+        asked = Asked(search, known, weights, accurate, 1 / len(units))
+        easy = {b: asked.chosen(accurate) for b in group if accurate is not None and b.met_by(accurate.estimate)}
+        hard = sorted(group - easy.keys(), key=lambda budget: -budget.amount)
+        found |= easy | (asked.within(hard) if hard else {})
+    return [found[budget] for budget in budgets]
+
+
+class Asked:
+    """One question: what was tried for it, and the plans that were made of that."""
+
+    def __init__(self, search: Search, known: Known, weights: Weights, accurate: Point | None, part: float = 1.0) -> None:
+        self.search, self.trials, self.known, self.weights = search, search.trials, known, weights
+        self.explorer = search.explorer(weights, part)
+        self.points = [] if accurate is None else [accurate]
+        self.made: set[Picks] = set()
+
+    def within(self, budgets: Sequence[Budget]) -> dict[Budget, Chosen | None]:
+        """The best plan within each of some budgets of one unit, the loosest first."""
+        tell, explorer = self.trials.task.progress, self.explorer
+        tell("search", 0, len(budgets) + 1)
+        self.try_recipes()
+        explorer.descend(budgets[-1].amount)
+        for done, budget in enumerate(budgets):
+            tell("search", done + 1, len(budgets) + 1)
+            self.settle(budget, explorer.effort.left // (len(budgets) - done))
+        tell("search", len(budgets) + 1, len(budgets) + 1)
+        return {budget: self.answer(budget) for budget in budgets}
+
+    def try_recipes(self) -> None:
+        """Run what is nearest to each recipe: a start like any other."""
+        for recipe in self.known.recipes:
+            self.explorer.attempt(recipe.nearest)
+
+    def settle(self, budget: Budget, runs: int) -> None:
+        """Improve on the plans within a budget, and make programs of the best."""
+        self.price_best(budget)
+        for part in PHASES:
+            self.explorer.improve(budget.amount, int(part * runs))
+            self.points += self.make(budget)
+        if not any(budget.met_by(point.estimate) for point in self.points):
+            self.points += self.make_cheapest(budget)
+
+    def price_best(self, budget: Budget) -> None:
+        """Make one program first: then costs near it are exact."""
+        best = next(iter(self.explorer.ranked(budget.amount)), None)
+        if best is not None and best not in self.made and not self.trials.task.large:
+            point = self.point(best)
+            self.points += [] if point is None else [point]
+
+    def make(self, budget: Budget) -> Iterator[Point]:
+        """The best plans within a budget, as whole programs and judged."""
+        found, explorer = list[float](), self.explorer
+        for _ in range(MOST_MADE):
+            picks = next((p for p in explorer.ranked(budget.amount) if p not in self.made), None)
+            if picks is None or len(found) == (1 if self.trials.task.large else MADE):
+                return
+            if found and explorer.tried[picks].loss > CLOSE * min(found) + SMALL:
+                return
+            point = self.point(picks)
+            if point is not None and budget.met_by(point.estimate):
+                found.append(explorer.tried[picks].loss)
+                yield point
+
+    def point(self, picks: Picks) -> Point | None:
+        """Picks as a point; None where no program can be made: then without what is to blame, or these choices up to there."""
+        self.made.add(picks)
         try:
-            point = trials.point(trial)
+            self.trials.examined(picks)
+            self.explorer.priced(picks, self.trials.work(picks))
+            return self.trials.point(picks, self.explorer.tried[picks].loss)
         except RangeError as error:
-            search = replace(search, problem=banned(search.problem, trial.picks, error))
-            continue
-        if budget.met_by(point.estimate):
-            answer = trials.chosen(point, trials.tried)
-            break
-        tight = replace(tight, amount=tight.amount * budget.amount / budget.spent(point.estimate))
-    trials.task.progress("search", 1, 1)
-    return answer, search
+            if isinstance(error, Runaway) and error.causes:
+                self.explorer.problem = banned(self.explorer.problem, picks, error)
+            self.explorer.refuse(picks, error.where or "")
+            return None
+
+    def make_cheapest(self, budget: Budget) -> Iterator[Point]:
+        """Where nothing within the budget was found: the cheapest plan, and what can be had from there."""
+        explorer = self.explorer
+        picks, explorer.problem = self.search.cheapest(self.weights)
+        explorer.priced(picks, self.trials.work(picks))
+        if explorer.cost(picks) <= budget.amount:
+            explorer.attempt(picks, always=True)
+            explorer.improve(budget.amount, explorer.effort.left)
+            yield from self.make(budget)
+            point = self.point(picks)
+            if point is not None:
+                yield point
+
+    def kept(self, most: float, limit: float) -> Point | None:
+        """The fastest plan, within a time, that loses no more than accepted on the inputs that measure and those that judge."""
+        explorer = self.explorer
+        for _ in range(FEW if self.trials.task.large else MOST_MADE):
+            row = [p for p in explorer.ranked(limit) if explorer.tried[p].drop <= most and p not in self.made]
+            if not row:
+                return None
+            point = self.point(min(row, key=explorer.cost))
+            if point is not None:
+                self.points.append(point)
+                if point.drop <= most:
+                    return point
+        return None
+
+    def answer(self, budget: Budget) -> Chosen | None:
+        """The best of all that meets a budget, on the inputs that judge; of equally good ones the fastest."""
+        met = [point for point in self.points if budget.met_by(point.estimate) and math.isfinite(point.loss)]
+        least = min((point.loss for point in met), default=math.inf)
+        for recipe in self.known.recipes:
+            if recipe.loss < least and self.explorer.cost(recipe.nearest) <= NEARLY * budget.amount:
+                point = self.known.point(recipe)
+                if point is not None and budget.met_by(point.estimate):
+                    met, least = [*met, point], point.loss
+        if not met:
+            return None
+        return self.chosen(min(met, key=lambda point: (max(point.loss, SMALL), float(point.estimate.seconds))))
+
+    def chosen(self, point: Point) -> Chosen:
+        """A point as an answer, with what it was chosen from."""
+        explorer, candidates = self.explorer, self.trials.space.candidates
+        return Chosen(
+            point, candidates, self.trials.task.metric, len(self.trials.measurements.sensitivity.columns[0]),
+            self.trials.judge.images, self.trials.tried, explorer.effort.used, barred(explorer.problem, candidates),
+            explorer.effort.stopped,
+        )  # fmt: skip
 
 
-def _meeting(search: Search, budget: Budget) -> tuple[list[Trial], Search]:
-    """Trials within a budget, among them the best that is found."""
-    trials, speed, tools = search.trials, search.trials.speed, search.trials.tools
-    measured = trials.measurements.sensitivity_measured
-    limits = [Limit(weights_of(budget, speed), budget.amount if measured else BLIND_AIM * budget.amount)]
-    found: list[Trial] = []
-    problem = search.problem
-    for at_once in (MOST_TRIALS,) if measured else (1,) * MOST_BLIND:
-        more, problem = least_loss(problem, speed, limits, tools, found, at_once)
-        found += more
-        met = [trial for trial in found if budget.met_by(trials.estimate(trial.picks))]
-        if met:
-            return met, search
-    fastest, problem = cheapest(problem, limits[0].weights, tools)
-    search = replace(search, problem=problem)
-    if not budget.met_by(trials.estimate(fastest.picks)):
-        return [], search
-    exact = problem.corrected_to(fastest.picks, fastest.work)
-    more, _ = least_loss(exact, speed, limits, tools, [*found, fastest], MOST_TRIALS if measured else MOST_BLIND)
-    return [t for t in [*more, fastest] if budget.met_by(trials.estimate(t.picks))], search
+def fastest_within_drop(search: Search, most: float) -> Chosen:
+    """The fastest plan whose accuracy drop is no more than `most`, on the inputs that measure and on those that judge.
+
+    BudgetError where there is none.
+    """
+    known = Known(search.trials)
+    asked = Asked(search, known, search.trials.speed, known.accurate)
+    explorer, (lowest, _) = asked.explorer, search.cheapest(search.trials.speed)
+    explorer.attempt(search.exact, always=True)
+    asked.points += [point for point in (asked.point(search.exact),) if point is not None]
+    high, low = explorer.cost(search.exact), explorer.cost(lowest)
+    explorer.descend(low, lambda tried: tried.drop > TOO_FAR * most)
+    low = max((explorer.cost(picks) for picks in explorer.steps if explorer.tried[picks].drop > most), default=low)
+    for step in range(STEPS):
+        search.trials.task.progress("search", step, STEPS)
+        middle = math.sqrt(low * high)
+        explorer.improve(middle, explorer.effort.left // (STEPS - step))
+        found = asked.kept(most, high)
+        if found is None:
+            low = middle
+        else:
+            high = min(float(found.estimate.seconds), middle)
+    search.trials.task.progress("search", STEPS, STEPS)
+    near = [recipe for recipe in asked.known.recipes if recipe.drop <= most and explorer.cost(recipe.nearest) <= NEARLY * high]
+    asked.points += [point for point in map(asked.known.point, near) if point is not None]
+    within = [point for point in asked.points if point.drop <= most]
+    if not within:
+        drops = [point.drop for point in asked.points]
+        raise BudgetError(
+            f"no plan of level {search.trials.task.level} loses less than {most:.3g} ({search.trials.task.metric.drop_name})",
+            hint=f"The most exact one loses {min(drops, default=math.nan):.3g} on {search.trials.judge.images} inputs.",
+        )
+    return asked.chosen(min(within, key=lambda point: (float(point.estimate.seconds), point.loss)))
 
 
 def cheapest_cost(search: Search, budget: Budget) -> Estimate:
     """What the plan takes that costs least in the unit of a budget, whatever it loses."""
-    trial, _ = cheapest(search.problem, weights_of(budget, search.trials.speed), search.trials.tools)
-    return search.trials.estimate(trial.picks)
-
-
-def fastest_within_drop(search: Search, most: float) -> tuple[Chosen, Search]:
-    """The fastest plan whose accuracy drop is no more than `most`. BudgetError where there is none."""
-    trials, tools = search.trials, search.trials.tools
-    while True:
-        problem = search.problem
-        best, allowed, seen = _bisected(search, most)
-        trial = attempt(problem, best, tools)
-        if isinstance(trial, Problem):  # a choice that cannot be scheduled: without it
-            search = replace(search, problem=trial)
-            continue
-        finer = picked(problem, trials.speed, [Limit(LOSS, allowed)], in_parts=True)
-        if finer is not None and finer not in seen and trials.drop(finer) <= most:
-            other = attempt(problem, finer, tools)
-            trial = min((t for t in (trial, other) if isinstance(t, Trial)), key=trials.seconds)
-        try:
-            return trials.chosen(trials.point(trial), len(seen)), search
-        except RangeError as error:
-            search = replace(search, problem=banned(problem, trial.picks, error))
-
-
-def _bisected(search: Search, most: float) -> tuple[Picks, float, dict[Picks, float]]:
-    """By bisection on the loss that is allowed: the fastest picks within the drop, the loss allowed then, drops by picks."""
-    trials, problem, exact = search.trials, search.problem, search.exact.picks
-    worst = sum(max(o.loss for o in slot.options if o.usable) for slot in problem.slots)
-    low = max(problem.loss(exact), 1e-12)
-    high, best = max(worst, 2 * low), exact if trials.drop(exact) <= most else None
-    seen: dict[Picks, float] = {}
-    for step in range(BISECTIONS):
-        trials.task.progress("search", step, BISECTIONS)
-        allowed = high if step == 0 else (low * high) ** 0.5
-        picks = picked(problem, trials.speed, [Limit(LOSS, allowed)], in_parts=False)
-        if picks is not None and picks not in seen:
-            seen[picks] = trials.drop(picks)
-        if picks is None or seen[picks] <= most:
-            best, low = best if picks is None else picks, allowed
-        else:
-            high = allowed
-        if best is not None and step == 0 and picks == best:
-            break
-    trials.task.progress("search", BISECTIONS, BISECTIONS)
-    if best is None:
-        raise BudgetError(
-            f"no plan of level {trials.task.level} loses less than {most:.3g} ({trials.task.metric.drop_name})",
-            hint=f"The most exact one loses {trials.drop(exact):.3g} on {trials.judge.images} inputs.",
-        )
-    return best, low, seen
+    return search.trials.estimate(search.cheapest(weights_of(budget, search.trials.speed))[0])

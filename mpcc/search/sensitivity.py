@@ -82,14 +82,6 @@ class Sensitivity:
         functions = {site: self.function(site, choice) for site, choice in choices.items()}
         return _joined([Replay(self.module, part, functions).outputs({}) for part in batches(self.module, self.columns)])
 
-    def without(self, choices: Mapping[str, Choice | Split], tell: Tell = _silent) -> dict[str, float]:
-        """Site -> loss of all these choices with that one site exact."""
-        functions = {site: self.function(site, choice) for site, choice in choices.items()}
-        nodes = sites(self.module)
-        exact: list[Mapping[str, Function]] = [{site: nodes[site].target} for site in choices]  # type: ignore[dict-item]
-        found = self._outputs(exact, functions, tell)
-        return {site: self.metric.loss(outputs, self.reference) for site, outputs in zip(choices, found, strict=True)}
-
     def _outputs(
         self, variants: Sequence[Mapping[str, Function]], base: Mapping[str, Function], tell: Tell
     ) -> list[Outputs]:

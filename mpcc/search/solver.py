@@ -36,13 +36,24 @@ the same plan everywhere)."""
 INFEASIBLE = 2
 
 
-def solve(problem: Problem, objective: Weights, limits: Sequence[Limit] = (), gap: float = 0.0) -> Picks | None:
-    """The picks of least objective within the limits; None if there are none. `gap`: relative, that is close enough."""
+def solve(
+    problem: Problem,
+    objective: Weights,
+    limits: Sequence[Limit] = (),
+    gap: float = 0.0,
+    near: tuple[Picks, int] | None = None,
+) -> Picks | None:
+    """The picks of least objective within the limits; None if there are none. `gap`: relative, that is close enough.
+
+    `near`: picks, of which so many slots at most may differ.
+    """
     if not problem.slots:
         return () if all(holds(problem, limit, ()) for limit in limits) else None
     milp = Milp.of(problem)
     for limit in limits:
         milp.limit(problem, limit)
+    if near is not None:
+        milp.keep_near(*near)
     for _ in range(MOST_CUTS):
         picks = milp.run(problem, objective, gap)
         if picks is None or all(holds(problem, limit, picks) for limit in limits):
@@ -135,6 +146,11 @@ class Milp:
         """Forbid one combination."""
         row = {self.first[position] + pick: 1.0 for position, pick in enumerate(picks)}
         self.rows.append((row, -np.inf, len(picks) - 1.0))
+
+    def keep_near(self, picks: Picks, changes: int) -> None:
+        """Allow so many changes of these picks."""
+        row = {self.first[position] + pick: 1.0 for position, pick in enumerate(picks)}
+        self.rows.append((row, float(len(picks) - changes), np.inf))
 
     def run(self, problem: Problem, objective: Weights, gap: float) -> Picks | None:
         costs = self.costs(problem, objective)

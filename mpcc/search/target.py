@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
@@ -17,9 +18,14 @@ from mpcc.approximate import LEVELS, Level
 from mpcc.cost import Budget, Network
 from mpcc.cost.machine import Machine
 from mpcc.errors import UsageError
+from mpcc.ir.nn import site_operator
 from mpcc.lowering import Settings
 
+from .effort import DEFAULT
+
 PROTOCOL = "mpcc"
+SHOWN = 6
+"""Sites that a message names."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +58,26 @@ class Objective:
 
     `metric`: "module:function" that judges outputs instead of the default (see `mpcc.search.metrics`). `budget` bounds the
     predicted online phase of one inference: "2s", "30MB", "150rounds". `max_drop` bounds the accuracy drop: 0.005 is half a
-    percent of the calibration inputs.
+    percent of the calibration inputs. `effort`: seconds of trying plans (see `mpcc.search.effort`).
+    At level structural, `keep` are patterns of sites ("blocks.0.*") whose function stays, and `only` the operators ("softmax")
+    whose function may change.
     """
 
     level: Level = "bounded"
     metric: str | None = None
     budget: str | Budget | None = None
     max_drop: float | None = None
+    effort: float = DEFAULT
+    keep: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
             raise UsageError(f"unknown level {self.level!r}", hint="One of: " + ", ".join(LEVELS))
         if self.budget is not None:
             Budget.parse(self.budget)
+        if not 0 <= self.effort < math.inf:
+            raise UsageError(f"invalid effort {self.effort:g}", hint="Give seconds, such as 60.")
 
 
 class TargetFields(TypedDict, total=False):
@@ -83,6 +96,23 @@ class Fields(TargetFields, total=False):
     metric: str | None
     budget: str | Budget | None
     max_drop: float | None
+    effort: float
+    keep: tuple[str, ...]
+    only: tuple[str, ...]
+
+
+def kept_sites(objective: Objective, sites: Iterable[str]) -> frozenset[str]:
+    """The sites whose function stays. UsageError for a pattern that no site has, or an operator that no site is."""
+    names = list(sites)
+    operators = {site_operator(site) for site in names}
+    for pattern in objective.keep:
+        if not fnmatch.filter(names, pattern):
+            raise UsageError(f"no site is called {pattern!r}", where="keep", hint=f"The sites: {', '.join(names[:SHOWN])} ...")
+    for operator in objective.only:
+        if operator not in operators:
+            raise UsageError(f"no site is a {operator!r}", where="only", hint=f"The operators: {', '.join(sorted(operators))}.")
+    found = {name for pattern in objective.keep for name in fnmatch.filter(names, pattern)}
+    return frozenset(found | {name for name in names if objective.only and site_operator(name) not in objective.only})
 
 
 T = TypeVar("T", Target, Objective)

@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx
 
 from mpcc.approximate import Level, Plan, SiteStatistics
+from mpcc.approximate.logit_margin import STRETCH
+from mpcc.calibration.basis import ENOUGH
 from mpcc.calibration.guard import NOTE, Guard
 from mpcc.calibration.ranges import Inputs, stack_calls, values_a_call
 from mpcc.cost import Compute, Estimate, Network, Protocol
 from mpcc.lowering import Settings
 from mpcc.program import Program
 
+from .bars import Bar
 from .candidates import Candidates
+from .effort import DEFAULT
 from .metrics import Metric
 
-Progress = Callable[[str, int, int], None]
+if TYPE_CHECKING:
+    from .pricing import Priced
 
+Progress = Callable[[str, int, int], None]
 
 DRAFT_VALUES, FEWEST_DRAFTED = 1 << 27, 2
 """Values, all nodes and calls together, from which the programs of a search take their ranges; at least so many calls."""
@@ -80,11 +86,48 @@ class Task:
     progress: Progress = field(default=lambda stage, done, total: None)
     given: int = 0
     """How many of the calibration inputs, the first ones, are the user's; the rest was made from the model."""
+    accurate: Callable[[Task], Priced] | None = None
+    """The plan without a search, for the task that is given: what every answer is held against."""
+    reach: tuple[float, float] | None = None
+    """What the user says of the values of inputs; else they are taken to lie within what calibration saw."""
+    kept: frozenset[str] = frozenset()
+    """Sites whose function stays as it is, whatever the level."""
+    effort: float = DEFAULT
+    """Seconds of trying plans, as `mpcc.search.effort` turns them into runs."""
 
     @cached_property
     def columns(self) -> tuple[Tensor, ...]:
         """The calibration inputs, one tensor [calls, ...] for each input of the graph."""
         return stack_calls(self.graph, self.inputs)
+
+    def level_at(self, site: str) -> Level:
+        """How deep a change may go at a site."""
+        return "bounded" if site in self.kept and self.level == "structural" else self.level
+
+    @property
+    def large(self) -> bool:
+        """Whether whole programs take so long that only few can be made."""
+        return self.draft_program is not self.program
+
+    @property
+    def real(self) -> int:
+        """Calibration inputs that may judge: what was made from the model judges nothing, where there are others."""
+        return self.given or len(self.columns[0])
+
+    @property
+    def apart(self) -> int:
+        """The first of the calibration inputs that only judge; losses are measured on those before it. 0: too few to divide."""
+        return self.real // 2 if self.real >= ENOUGH else 0
+
+    def enlarged(self, calls: int) -> tuple[Tensor, ...]:
+        """The first calibration inputs times `STRETCH`, within what inputs can be."""
+        return tuple(self._enlarged(column, calls) for column in self.columns)
+
+    def _enlarged(self, column: Tensor, calls: int) -> Tensor:
+        if not column.is_floating_point():
+            return column[:calls]
+        low, high = self.reach or (float(column.min()), float(column.max()))
+        return (column[:calls] * STRETCH).clamp(low, high)
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -113,7 +156,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The point that was chosen and out of what; its loss was measured on `images` inputs, its drop on `judged`."""
+    """The point that was chosen and out of what. Its loss and drop were measured on `judged` inputs, apart from the `images`
+    that chose among candidates, unless there were too few to divide. `runs`: plans that were run; `tried`: programs that were
+    priced. `barred`: what was not chosen from. `stopped`: the clock or the user ended the search."""
 
     point: Point
     candidates: Mapping[str, Candidates]
@@ -121,3 +166,6 @@ class Chosen:
     images: int
     judged: int
     tried: int
+    runs: int = 0
+    barred: tuple[Bar, ...] = ()
+    stopped: bool = False

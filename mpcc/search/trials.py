@@ -1,12 +1,12 @@
-"""Picks tried out: made a plan, priced as a whole program, run with all choices in place. Each of these once."""
+"""Picks made a plan: fitted to all inputs, run on somewhat larger ones, priced as a whole program, judged. Each of these once."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from mpcc import registry
 from mpcc.approximate import Choice, Plan, SiteStatistics, Split
@@ -14,18 +14,18 @@ from mpcc.approximate.logit_margin import STRETCH
 from mpcc.calibration.ranges import Inputs
 from mpcc.calibration.sequential_fit import fit_sequentially
 from mpcc.cost import Estimate, Work
-from mpcc.errors import RangeError
 
 from .candidates import refitted
 from .judge import Judge
 from .measurements import Measurements
 from .pricing import made, priced, seconds_of, work_of
 from .problem import Picks
-from .repair import Tools, Trial
+from .replay import Outputs
 from .runaway import Runaway, causes
 from .sensitivity import Sensitivity
 from .space import Space
-from .task import Chosen, Point, Task
+from .task import Point, Task
+from .walk import Walker
 
 
 class Trials:
@@ -36,7 +36,6 @@ class Trials:
         self.task, self.measurements, self.space, self.judge = task, measurements, space, judge
         self.known = registry.approximations()
         self.speed = seconds_of(task.protocol, task.network)
-        self.tools = Tools(self.work, self.loss, self.without)
         self.sound = set() if sound is None else sound
         self._estimates: dict[Picks, Estimate] = {}
         self._plans: dict[Picks, Plan] = {}
@@ -99,59 +98,49 @@ class Trials:
         return self._estimates[picks]
 
     def price(self, plan: Plan) -> Estimate:
-        """The exact cost of any plan as a whole program. MpccError where it cannot be made."""
-        return priced(self.task, plan)
+        """The cost of any plan as a whole program, or as its draft. MpccError where it cannot be made."""
+        return priced(replace(self.task, program=self.task.draft_program), plan)
 
     def work(self, picks: Picks) -> Work:
         """Rounds, bytes and local seconds of the whole program."""
         return work_of(self.estimate(picks), self.speed)
 
-    def seconds(self, trial: Trial) -> float:
-        """Exact seconds online."""
-        return float(self.estimate(trial.picks).seconds)
-
     # -- quality --
 
-    def loss(self, picks: Picks) -> float:
-        """The loss of the joint choice. RangeError where inputs a quarter larger, which may come, give NaN or infinities."""
+    def walker(self) -> Walker | None:
+        """What runs picks on the inputs that measure; None where there was no time to measure any."""
+        if not self.measurements.sensitivity_measured:
+            return None
+        metric, measured = self.task.metric, self.measurements.sensitivity
+        candidates = {site: entry.kept for site, entry in self.space.candidates.items()}
+
+        def measure(outputs: Outputs) -> tuple[float, float]:
+            return metric.loss(outputs, measured.reference), metric.drop(outputs, measured.reference)
+
+        return Walker(self.task.graph, measured.columns, candidates, self.space.parts, measure, not self.task.calibrated)
+
+    def examined(self, picks: Picks) -> Estimate:
+        """What the picks cost. RangeError where no program can be made, or where inputs that may come give NaN or infinities."""
         measured = self.measurements.sensitivity
-        if self.task.calibrated:
-            self._check_finite(picks, replace(measured, columns=tuple(_stretched(column) for column in measured.columns)))
-        else:  # inputs that were made from the model reach as far as inputs can
-            self._check_finite(picks, measured)
-        return self.task.metric.loss(measured.joint(self.choices(picks)), measured.reference)
+        self._check_finite(picks, measured, "calibration inputs")
+        if self.task.calibrated:  # inputs that were made from the model reach as far as inputs can
+            larger = replace(measured, columns=self.task.enlarged(len(measured.columns[0])))
+            self._check_finite(picks, larger, f"inputs {STRETCH:g} times as large, within their range,")
+        return self.estimate(picks)
 
-    def _check_finite(self, picks: Picks, inputs: Sensitivity) -> None:
+    def _check_finite(self, picks: Picks, inputs: Sensitivity, what: str) -> None:
         if not all(torch.isfinite(values).all() for values in inputs.joint(self.choices(picks))):
-            times = f"inputs {STRETCH:g} times as large as those of calibration" if self.task.calibrated else "synthetic inputs"
             calls = list(zip(*inputs.columns, strict=True))
-            raise Runaway(f"{times} give NaN or infinite values", causes(self.task.graph, self.choices(picks), self.known, calls))
-
-    def without(self, picks: Picks) -> Mapping[str, float]:
-        """Site -> the loss of the joint choice with that site exact; empty where measuring it would take too long."""
-        if not self.measurements.sites_exactly_attributed:
-            return {}
-        return self.measurements.sensitivity.without(self.choices(picks))
-
-    def drop(self, picks: Picks) -> float:
-        """The accuracy drop of the joint choice, as the judge sees it; infinite where values leave what later sites can take."""
-        try:
-            return self.judge(self.plan(picks))[1]
-        except RangeError:
-            return float("inf")
+            raise Runaway(f"{what} give NaN or infinite values", causes(self.task.graph, self.choices(picks), self.known, calls))
 
     # -- answers --
 
-    def point(self, trial: Trial) -> Point:
-        """A trial with what its program really costs. RangeError where that cannot be made."""
-        plan, estimate = self.settled(trial.picks)
-        return Point(plan, estimate, trial.loss, self.judge(plan)[1], trial.predicted)
+    def point(self, picks: Picks, predicted: float) -> Point:
+        """Picks as a plan, with what its program really costs. RangeError where that cannot be made."""
+        plan, estimate = self.settled(picks)
+        return self.judged(Point(plan, estimate, math.nan, math.nan, predicted))
 
-    def chosen(self, point: Point, tried: int) -> Chosen:
-        """A point as an answer, with what it was chosen from."""
-        images = len(self.measurements.sensitivity.columns[0])
-        return Chosen(point, self.space.candidates, self.task.metric, images, self.judge.images, tried)
-
-
-def _stretched(column: Tensor) -> Tensor:
-    return column * STRETCH if column.is_floating_point() else column
+    def judged(self, point: Point) -> Point:
+        """The point with the loss and the drop that the judge sees."""
+        loss, drop = self.judge(point.plan)
+        return replace(point, loss=loss, drop=drop)

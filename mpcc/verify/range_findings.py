@@ -37,6 +37,7 @@ from mpcc.ir.nn import attribute, sites
 from mpcc.ir.value_range import Range
 from mpcc.lowering import Settings
 from mpcc.lowering.max_scale_bits import SEEN_MARGIN, least_weight_bits, max_scale_bits, ring_bits
+from mpcc.lowering.narrowing import narrowed
 
 LEAST_BITS = 6.0
 """Fraction bits that a value should keep."""
@@ -83,7 +84,8 @@ def findings(
         remedy = "Find the input that makes it, or rescale the layers before it."
         return [*found, Finding("overflow", error.where or "?", error.what, remedy)]
     constants = _constants(graph)
-    cap = max_scale_bits(graph.graph, {n: _rms(value) for n, value in constants.items()}, margin)
+    narrow = narrowed(graph.graph, constants, ())
+    cap = max_scale_bits(graph.graph, {n: _rms(value) for n, value in constants.items()}, margin, narrow=narrow)
     usual = _typical(graph, inputs)
     for node in graph.graph.nodes:
         if node.op == "call_function" and "range" in node.meta and node not in constants:

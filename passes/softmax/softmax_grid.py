@@ -55,6 +55,8 @@ def softmax_grid(
     **recorded: Any,
 ) -> Any:
     """softmax(x) over `dim`, any shape; `mask` is the mask (shape, bits) of what each row sees. `half`, `log`: for sharp rows."""
+    if (half is None) != (log is None):
+        raise ValueError("`half` and `log` go together")
     dims = (positive_dim(x, dim),)
     centred = mpc.sub(x, row_mean(x, dims, mask))
     centred = mpc.apply_mask(centred, *mask) if mask else centred

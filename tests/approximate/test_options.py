@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from mpcc import registry
+from mpcc.approximate import Choice, Plan
+from mpcc.approximate.expand import expand
 from mpcc.approximate.options import check_options, domain_of
 from mpcc.errors import PlanError
+from mpcc.testing.cases import cases_of
 
 SOFTMAX = {"start": [1.0, 0.5], "powers": [2], "chain": [[[1.0, 0.5], []]], "joined": True, "low": -1, "high": 2.5}
 
@@ -40,3 +43,19 @@ def test_a_domain_without_what_it_depends_on() -> None:
     options = {name: value for name, value in SOFTMAX.items() if name != "low"}
     with pytest.raises(PlanError, match="'low'"):
         domain_of(registry.approximations()["softmax_mean_shift"], options, "s")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gelu_grid", {"grid": [0, 1, 30, 9]}),
+        ("gelu_grid", {"grid": [0, 1]}),
+        ("gelu_grid", {"grid": [0.0, -1.0, 4, 3]}),
+        ("softmax_grid", {"exp": [0.0, 1.0, 4, 3], "reciprocal": [0.5, 1.0, 4, 3], "half": [0.0, 1.0, 4, 3]}),
+        ("layer_norm_grid", {"grid": [0.0, 1.0, 4, 3], "least": -1.0}),
+    ],
+)
+def test_a_grid_that_is_none_is_refused(name: str, options: dict[str, Any]) -> None:
+    case = cases_of(registry.approximation(name).operator)[0]
+    with pytest.raises(PlanError):
+        expand(case.graph(), Plan({case.site: Choice(name, options)}), registry.approximations())

@@ -40,6 +40,13 @@ def test_phases_are_told_apart(mpcc: Mpcc, model: Path) -> None:
     assert all(found[phase]["bytes"] > 0 for phase in ("online", "setup", "offline"))
 
 
+def test_a_bundle_under_a_price_table_costs_what_its_plan_does(mpcc: Mpcc, model: Path, bundle: Path) -> None:
+    both = ("--protocol", "mpcc,cheetah")
+    said = mpcc("profile", model, *both).out, mpcc("profile", bundle, *both).out
+    assert "cheetah: the model as it is" in said[0] and "cheetah: its plan, by price tables" in said[1]
+    assert "the model as it is" not in mpcc("profile", model, "--protocol", "semi2k,cheetah").out
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_a_picture_is_written(mpcc: Mpcc, model: Path, tmp_path: Path, suffix: str) -> None:
     answer = mpcc("profile", model, "--protocol", TABLES, "--network", "lan,wan", "-o", f"cost.{suffix}")

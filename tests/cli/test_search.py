@@ -53,6 +53,8 @@ def test_a_front_replaces_nothing_else(mpcc: Mpcc, model: Path, calibration: Pat
     [
         (["--max-drop", "little"], "--max-drop"),
         (["--max-drop=-1%"], "--max-drop"),
+        (["--max-drop", "5"], "Give 5%"),
+        (["--effort=-1"], "effort"),
         (["--metric", "no_such_module:f", "--budget", "1s"], "--metric"),
         (["--pareto", "--budget", "1s"], "--pareto"),
     ],

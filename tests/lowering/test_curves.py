@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mpcc.fitting.grids import Grid, fit_grid
+from mpcc.fitting.grids import Grid, fit_grid, largest_error
 from mpcc.fitting.minimax import gelu
 from mpcc.ir import curve, mpc, online
 from mpcc.lowering.curves import integers, stretched
@@ -17,6 +17,8 @@ from tests.models.programs import Threads, build
 
 GRID = Grid.over(-8.0, 8.0, 5, 3)
 PIECES = fit_grid(gelu, GRID)
+ROUNDING = 2.0**-12
+"""Of the places, the powers and the numbers of the pieces, at values of size 1 to 3."""
 ERROR = 8e-4
 """Of the pieces (4e-4), of a longer step, and of the places."""
 
@@ -45,6 +47,16 @@ def test_a_fine_argument_is_cut_before_it_is_opened() -> None:
     x = torch.randn(1, 5, 16)
     value = x + x.sum(2, keepdim=True) / 48
     assert (Emulator(made)(x)[0] - torch.nn.functional.gelu(value)).abs().max() < ERROR
+
+
+def test_a_private_run_differs_from_the_emulation_by_at_most_two_errors_of_the_pieces() -> None:
+    """The mask decides which of two neighbours is taken, so that over many runs both are seen."""
+    made, x = build(gate), torch.linspace(-3.0, 3.0, 80).reshape(1, 5, 16)
+    emulated, most = Emulator(made)(x)[0], 2 * largest_error(gelu, GRID) + ROUNDING
+    with Threads(made) as session:
+        runs = torch.stack([session.run(x)[0] for _ in range(6)])
+    differences = (runs - emulated).abs()
+    assert differences.max() <= most and (runs.amax(0) - runs.amin(0)).max() > ROUNDING
 
 
 def test_outside_its_range_a_value_meets_the_other_end_and_the_reference_is_no_number() -> None:

@@ -10,6 +10,7 @@ import torch
 from mpcc.ir import mpc
 from mpcc.lowering import Settings, lower
 from mpcc.lowering.lower import Lowering
+from mpcc.lowering.narrowing import Tried
 from tests.models.programs import SHAPE, graph_of
 
 COUNT = 24
@@ -19,7 +20,7 @@ def branches(x: Any, *weights: Any) -> Any:
     """Many products that are cut before they enter a layer and a matrix product."""
     total = None
     for i, w in enumerate(weights):
-        y = mpc.linear(mpc.mul(mpc.scale(x, 1.0 + i / 32), x), w, None)
+        y = mpc.linear(mpc.mul(x, mpc.add(x, i / 32)), w, None)
         z = mpc.matmul(y, torch.ops.aten.permute.default(y, (0, 2, 1)))
         total = z if total is None else mpc.add(total, z)
     return total
@@ -30,7 +31,7 @@ def test_local_truncations_give_way_to_the_budget() -> None:
     generator = torch.Generator().manual_seed(0)
     weights = {f"w{i}": torch.randn(16, 16, generator=generator) / 4 for i in range(COUNT)}
     module = graph_of(branches, SHAPE, **weights)
-    free, first = lower(module), Lowering(module, Settings(), 1 / 16)
+    free, first = lower(module), Lowering(module, Settings(), 1 / 16, Tried())
     first.run()
     assert len(first.ledger.entries) == COUNT and 0 < free.failure_probability <= 1e-6
     largest = max(probability for _, _, probability in first.ledger.entries)

@@ -30,7 +30,7 @@ def images() -> torch.Tensor:
 def test_no_recipe_is_left_uncovered(images: torch.Tensor, protocol: str, network: str) -> None:
     model, inputs = two_blocks()
     asked: dict[str, Any] = {"calibration": images, "protocol": protocol, "network": network, "level": "structural"}
-    points = pipeline.pareto(model, inputs, points=4, **asked).points
+    points = pipeline.pareto(model, inputs, points=4, effort=0.5, **asked).points
     assert all(one.estimate.seconds < other.estimate.seconds for one, other in itertools.pairwise(points))
     judge = Judge(pipeline.task_of(pipeline.prepare(model, inputs, calibration=images), Target(protocol)))
     run = 0
@@ -47,13 +47,13 @@ def test_no_recipe_is_left_uncovered(images: torch.Tensor, protocol: str, networ
 
 
 def test_at_level_bounded_only_the_recipe_that_keeps_everything_counts(images: torch.Tensor) -> None:
-    points = pipeline.pareto(*two_blocks(), points=3, calibration=images, level="bounded").points
+    points = pipeline.pareto(*two_blocks(), points=3, calibration=images, level="bounded", effort=0.5).points
     assert {point.plan.notes.get("recipe", "stock") for point in points} == {"stock"}
 
 
 @pytest.fixture(scope="module")
 def point(images: torch.Tensor) -> Point:
-    return pipeline.pareto(*two_blocks(), points=2, calibration=images, level="bounded").points[0]
+    return pipeline.pareto(*two_blocks(), points=2, calibration=images, level="bounded", effort=0.5).points[0]
 
 
 def at(point: Point, seconds: float, loss: float, recipe: str | None = None) -> Point:

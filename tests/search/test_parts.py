@@ -25,7 +25,7 @@ def search() -> Search:
     torch.manual_seed(0)
     images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     prepared = pipeline.prepare(Vit().eval(), (images[:1],), calibration=images)
-    return Search.of(pipeline.task_of(prepared, Target(network="2ms,200kB/s"), Objective("structural")))
+    return Search.of(pipeline.task_of(prepared, Target(network="2ms,200kB/s"), Objective("structural", effort=0.5)))
 
 
 def test_heads_and_tokens_are_slots_of_their_site(search: Search) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from mpcc import pipeline, registry
 from mpcc.approximate import Choice
 from mpcc.cost import Work
+from mpcc.search.bars import banned
 from mpcc.search.problem import Option, Problem, Slot
-from mpcc.search.repair import banned
 from mpcc.search.runaway import Runaway, causes
 
 NORM, SOFTMAX, GELU = "norm.layer_norm", "softmax", "gelu"
