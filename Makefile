@@ -57,7 +57,7 @@ fuzz: setup
 	$(PY) -m benchmarks.fuzz_page
 
 # ViT-S/16 and ViT-B/16 at 224x224 take many minutes: `make bench-large`, or 2 of ViT-S's 12 layers here.
-NO_BENCH := __init__ web_page serving serving_soak vit_small vit_b pareto_page fuzz fuzz_bundles fuzz_mutations fuzz_page conformance
+NO_BENCH := __init__ screens web_page serving serving_soak vit_small vit_b pareto_page fuzz fuzz_bundles fuzz_mutations fuzz_page conformance
 bench: setup
 	set -e; for name in $(filter-out $(NO_BENCH),$(basename $(notdir $(wildcard benchmarks/*.py)))); do \
 		echo "== $$name"; $(PY) -m benchmarks.$$name; done

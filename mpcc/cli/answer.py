@@ -40,13 +40,14 @@ WHO = (
 
 
 def show(
-    made: Optimized, place: Path, calibration: object = None, notes: Sequence[str] = (), *, sites: bool = False
+    made: Optimized, place: Path, calibration: object = None, notes: Sequence[str] = (), *, sites: bool = False,
+    out: Console | None = None,
 ) -> None:
     """Print the screen. `calibration` is what the user gave as such; `notes` are said below the accuracy.
 
     With `sites` the rows are those of every site, however many they are.
     """
-    out = console()
+    out = out or console()
     below = [*_cost(made), *_accuracy(made), *notes, "", *_seen(made, place), *following(made, place, calibration)]
     under = [line for text in below for line in (_wrapped(text, out) if text[:2] != "  " else [text])]
     found = by_operator(lines(made.plan, made.baseline, made.estimate), made.plan)
