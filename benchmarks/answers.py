@@ -122,8 +122,7 @@ def _session(
 
     def material(number: int, setup: bool) -> tuple[dict[str, Tensor | None], dict[str, Tensor | None]]:
         both, own = seeds.numbered(number)
-        sent = zip((name for name, _, _ in recipe.travelling(setup)), recipe.deal(both, own, setup), strict=True)
-        return recipe.expand(0, both[0], setup), {**recipe.expand(1, both[1], setup), **dict(sent)}
+        return recipe.both(both, own, setup)
 
     dealt = material(0, True)
     weights = parties[0].setup_message(dealt[0])

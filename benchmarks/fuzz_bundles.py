@@ -129,16 +129,12 @@ def privately(program: Program, inputs: list[Tensor]) -> list[Tensor]:
     recipe, seeds, own = Recipe(program), (Seeds(b"a" * 32, b"b" * 32), Seeds(b"c" * 32, b"d" * 32)), Seeds(b"e" * 32, b"f" * 32)
     parties = Party(program, 0), Party(program, 1)
 
-    def dealt(setup: bool) -> list[dict[str, Any]]:
-        mine, theirs = (recipe.expand(party, seeds[party], setup) for party in (0, 1))
-        travelling = [share for share, _, _ in recipe.travelling(setup)]
-        return [mine, theirs | dict(zip(travelling, recipe.deal(seeds, own, setup), strict=True))]
-
-    sent = [party.setup_message(shares) for party, shares in zip(parties, dealt(True), strict=True)][0]
+    sent = [party.setup_message(shares) for party, shares in zip(parties, recipe.both(seeds, own, True), strict=True)][0]
     assert sent is not None
-    for party, shares in zip(parties, dealt(False), strict=True):
+    for party, shares in zip(parties, recipe.both(seeds, own, False), strict=True):
         party.finish_setup(sent)
         party.prepare(shares)
+    parties[0].take_ahead(parties[1].ahead())
     nodes = program.inputs()
     parties[0].start({node.name: torch.zeros(node.meta["val"].shape, dtype=torch.int64) for node in nodes})
     parties[1].start({node.name: encode_tensor(x, scale_of(node)) for node, x in zip(nodes, inputs, strict=True)})

@@ -65,7 +65,7 @@ def test_inputs_of_different_first_dimension() -> None:
 
 
 def test_what_the_baseline_cannot_price_stops_nobody() -> None:
-    model = Apply(lambda m, t: F.log_softmax(F.softplus(m.b(t)), -1))
+    model = Apply(lambda m, t: m.b(F.log_softmax(F.softplus(m.a(t)), -1)))
     made = optimised(model, torch.randn(1, 16))
     assert {kind for _, kind in made.baseline.unpriced} == {"log", "softplus"}
     assert not made.estimate.unpriced

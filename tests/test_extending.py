@@ -48,7 +48,7 @@ def test_the_protocol_prices_a_whole_transformer_block_under_a_plan(made: Optimi
     (protocol,) = registry.collect([written(PROTOCOL)], Protocol, "protocol").values()
     graph = pipeline.mpc_graph(made.module, made.plan)
     estimate = estimate_graph(graph, protocol, LAN)
-    assert {"linear", "matmul", "polynomial"} <= {row.kind for row in estimate.sites}
+    assert {"linear", "matmul", "curve"} <= {row.kind for row in estimate.sites}
     assert {row.site for row in estimate.sites} >= {"block.q.linear", "block.fc.linear", *made.plan.choices}
     assert estimate.rounds > 0 and estimate.bytes > 0
     assert estimate.setup.bytes == 8 * (4 * 64 + 8), "four weights, and the scale of the norm"

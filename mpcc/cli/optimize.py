@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from . import early, options
-from . import preprocess as pictures
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ def optimize(
     stem = early.model(model)
     early.inputs(calibration)
     early.read([plan], "--plan")
-    notes = {} if preprocess is None else pictures.of_file(preprocess)
+    notes = _preprocess(preprocess)
     place = output or Path(f"{stem}.pareto" if pareto else f"{stem}.mpcc")
     early.folder(place, FRONT if pareto else None)
 
@@ -179,6 +178,7 @@ def optimize(
     from mpcc.search.recipes import parse
     from mpcc.search.target import Objective, Target
 
+    from . import preprocess as pictures
     from .model import graph, source
     from .rewrites import Rewrites
 
@@ -274,6 +274,15 @@ def _fraction(text: str, own: str | None) -> float:
         hint = f"Give {text.strip()}% for so many of a hundred inputs." if "%" not in text else "100% would allow any change."
         raise UsageError(f"an accuracy drop of {text.strip()} is more than all inputs", where="--max-drop", hint=hint)
     return value
+
+
+def _preprocess(path: Path | None) -> dict[str, Any]:
+    """The note of --preprocess."""
+    if path is None:
+        return {}
+    from .preprocess import of_file
+
+    return of_file(path)
 
 
 def _plan(path: Path | None) -> Plan | None:

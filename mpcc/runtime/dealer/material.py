@@ -77,6 +77,17 @@ class Recipe:
                 shares[share] = uniform(seed, f"share {source.name}", _shape(source))
         return shares
 
+    def both(
+        self, seeds: tuple[Seeds, Seeds], own: Seeds, setup: bool
+    ) -> tuple[dict[str, Tensor | None], dict[str, Tensor | None]]:
+        """All that the two parties have in a phase, seeds expanded and what the dealer sends: for engines in one process."""
+        first, second = (self.expand(party, seeds[party], setup) for party in (0, 1))
+        for (share, source, _), value in zip(self.travelling(setup), self.deal(seeds, own, setup), strict=True):
+            second[share] = value
+            if source.target in dealer.COMMON:
+                first[share] = value
+        return first, second
+
     def deal(self, seeds: tuple[Seeds, Seeds], own: Seeds, setup: bool) -> Iterator[Tensor]:
         """What party 1 needs beyond its seeds, as ordered by `travelling`. `own` seeds what neither party may know."""
         dealing = _Dealing(self, seeds, own, [source for _, source, _ in self.travelling(setup)])
