@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DEMO = [sys.executable, "examples/digits_vit/demo.py", "--images", "100", "--network", "wan"]
 SESSION = re.compile(r"```python\n(?P<code>.*?)```\n```\n(?P<output>.*?)```\n", re.S)
-RESULTS = re.compile(r"(?<=\| --- \| ---: \| ---: \| ---: \| --- \|\n).*?(?=Bytes count)", re.S)
-SECURITY = re.compile(r"(?<=## Who can see what\n).*?(?=## The commands)", re.S)
+RESULTS = re.compile(r"(?<=\| --- \| ---: \| ---: \| ---: \| --- \|\n).*?\n(?=\n)", re.S)
+SECURITY = re.compile(r"(?<=## Who can see what\n).*?(?=## )", re.S)
 
 
 def session_output(text: str) -> str:
@@ -34,6 +34,14 @@ def session_output(text: str) -> str:
 def with_session(text: str, output: str) -> str:
     """`text` with another output below its session."""
     return SESSION.sub(lambda found: f"```python\n{found['code']}```\n```\n{output}```\n", text)
+
+
+def replaced(form: re.Pattern[str], text: str, new: str) -> str:
+    """`text` with `new` in the one place that the form describes; SystemExit where that is not one place."""
+    made, count = form.subn(lambda _: new, text)
+    if count != 1:
+        raise SystemExit(f"README.md has {count} places for what is written here ({form.pattern}), not one")
+    return made
 
 
 def with_results(text: str, printed: str) -> str:
@@ -62,7 +70,7 @@ def with_results(text: str, printed: str) -> str:
         command = "the same"
     rows.append(("largest logit difference, 100 held-out digits", "", line("largest logit difference"), "", command))
     rows.append(("private top-1, 100 held-out digits", "", line("private top-1"), "", command))
-    return RESULTS.sub(lambda _: "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n\n", text)
+    return replaced(RESULTS, text, "".join(f"| {' | '.join(row)} |\n" for row in rows))
 
 
 def with_security(text: str) -> str:
@@ -70,7 +78,7 @@ def with_security(text: str) -> str:
     from mpcc import security
 
     points = "\n".join(f"* **{name}**: {said}" for name, said in security.POINTS)
-    return SECURITY.sub(lambda _: f"{security.SUMMARY}\n{points}\n\n", text)
+    return replaced(SECURITY, text, f"{security.SUMMARY}\n{points}\n\n")
 
 
 def main() -> int:
