@@ -33,6 +33,7 @@ from mpcc.errors import MpccError
 from mpcc.lowering import Settings
 from mpcc.pipeline import Prepared, first_plan, prepare, schedule, task_of
 from mpcc.program import Program
+from mpcc.runtime.native.library import library
 from mpcc.runtime.net.transport import LinkModel
 from mpcc.runtime.session.session import Session
 from mpcc.search.gates import quickest
@@ -170,6 +171,7 @@ def measure(quick: bool, priority: int) -> dict[str, Any]:
         "machine": {
             "cores": os.cpu_count(),
             "torch": torch.__version__,
+            "gates": "numpy" if library() is None else "C",
             "load_average": os.getloadavg()[0],
             "priority": priority,
         },

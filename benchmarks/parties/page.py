@@ -33,6 +33,7 @@ def page(found: Row, larger: Row | None = None, tokens: Row | None = None) -> st
         cores=found["machine"]["cores"],
         load=f"{found['machine']['load_average']:.1f}",
         torch=found["machine"]["torch"],
+        gates=found["machine"]["gates"],
         targets=_targets(found, stock, mine),
         strict=_strict(found["strict"]),
         time=_time(found["time"]),
@@ -151,7 +152,7 @@ Written by `python -m benchmarks.engine`, which runs both engines (needs root fo
 ViT-Lite 7/4/32 with softmax and true GELU, random weights, batch 1, weights and input secret; stock CrypTen takes
 GELU as x sigmoid(1.702 x), its erf being wrong. {calibration} calibration images, {images} others run; mpcc's seconds
 are the least over these. {cores} cores shared with other work (load average {load}), one thread a process,
-torch {torch}.
+torch {torch}, spline gates in {gates} (in numpy they are several times as dear as in C, so that fewer of them pay).
 
 {systems}
 
