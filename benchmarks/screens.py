@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import re
 import shutil
@@ -44,12 +45,15 @@ def photograph(report: Path, target: Path) -> None:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--write", action="store_true", help="write the page and the picture")
+    options = parser.parse_args()
     made = mpcc.optimize(
         ROOT / DIGITS / "model.onnx", calibration=ROOT / DIGITS / "calibration.npz", network="wan", machine="reference"
     )
     text = screen(made)
     print(text)
-    if "--write" not in sys.argv[1:]:
+    if not options.write:
         return 0
     block = f"\n```text\n{text}\n```\n"
     PAGE.write_text(BETWEEN.sub(lambda found: found[1] + block + found[2], PAGE.read_text(encoding="utf-8")), encoding="utf-8")

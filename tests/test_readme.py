@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from benchmarks import readme
 from mpcc import security
 from mpcc.cli import app
+from mpcc.show import units
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,7 +29,7 @@ def test_the_results_agree_with_the_session() -> None:
     found = re.search(r"(\d+) -> (\d+) rounds, ([\d,]+) -> ([\d,]+) bytes", TEXT)
     assert found is not None
     old_rounds, new_rounds = found[1], found[2]
-    old_bytes, new_bytes = (f"{int(text.replace(',', '')) / 1e6:.2f} MB" for text in (found[3], found[4]))
+    old_bytes, new_bytes = (units.size(int(text.replace(",", ""))) for text in (found[3], found[4]))
     assert f"| online rounds | {old_rounds} | {new_rounds} " in TEXT, AGAIN
     assert f"| online bytes | {old_bytes} | {new_bytes} " in TEXT, AGAIN
 
