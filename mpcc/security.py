@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 
 TITLE = "Who can see what"
@@ -90,6 +91,16 @@ ONE_MACHINE = (
     "All three parties ran as processes on this machine, so whoever controls it can read everything. To protect the "
     "parties from each other, run each on its own machine (mpcc run BUNDLE --party ...)."
 )
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host is this machine's own address: the only links that may go without TLS."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def points(public: Sequence[str] = (), answers: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,16 @@ def poly(x: Any, coefficients: Sequence[float]) -> Any:
 def scaled(x: Any, factor: float) -> Any:
     """x times a public number; x itself where that is 1."""
     return x if factor == 1.0 else mpc.scale(x, factor)
+
+
+def group_normed(x: Any, num_groups: int, weight: Any, bias: Any, norm: Callable[[Any], Any]) -> Any:
+    """`norm` of each group of channels of x [batch, channels, ...], given as [batch, groups, rest]; weight and bias [channels]
+    may be absent."""
+    shape = [int(size) for size in x.shape]
+    y = aten.reshape.default(norm(aten.reshape.default(x, [shape[0], num_groups, -1])), shape)
+    column = [1, shape[1], *([1] * (len(shape) - 2))]
+    y = y if weight is None else mpc.mul(y, aten.reshape.default(weight, column))
+    return y if bias is None else mpc.add(y, aten.reshape.default(bias, column))
 
 
 def factors(d: Any, stages: Stages) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import socket
 import ssl
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mpcc import security
 from mpcc.errors import PartyError, SecurityError, UsageError
 
 MOST_DOCUMENT = 16 << 20
@@ -52,7 +52,7 @@ class Site:
         self.url, self.host, self.port, self.path = url, parts.hostname, port, parts.path.rstrip("/")
         self.timeout = timeout
         self.tls = self._context(authority) if parts.scheme == "https" else None
-        if self.tls is None and not allow_plain and not _local(self.host):
+        if self.tls is None and not allow_plain and not security.is_this_machine(self.host):
             hint = "https://..., or allow_plain=True (--plain) where the network is your own"
             raise SecurityError("shares would cross the network unencrypted", where=url, hint=hint)
         self.sent = self.received = 0
@@ -170,12 +170,3 @@ class Ticket:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
-
-
-def _local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

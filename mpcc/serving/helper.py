@@ -149,9 +149,7 @@ class HelperService(Service):
         for held, body in zip(batch, self.served.answers(size, outputs), strict=False):
             if held is not None:
                 held.finish(body)
-        self.metrics.batch.observe(len(batch))
-        self.metrics.online.observe(report.seconds)
-        self.metrics.bytes.inc(report.bytes)
+        self.metrics.computed(len(batch), report)
 
     def _expire(self) -> None:
         """The server decides when a request is given up; this only ends what it has forgotten."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from mpcc.runtime.session.participant import Report
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -24,6 +27,12 @@ class Metrics:
         self.online = Histogram("mpcc_inference_seconds", "The rounds of one batch", buckets=SECONDS, **known)
         self.bytes = Counter("mpcc_party_bytes", "Bytes between server and helper, both directions", **known)
         self.failures = Counter("mpcc_session_failures", "Sessions between server, helper and dealer that failed", **known)
+
+    def computed(self, requests: int, report: Report) -> None:
+        """A batch was computed."""
+        self.batch.observe(requests)
+        self.online.observe(report.seconds)
+        self.bytes.inc(report.bytes)
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """A figure that is looked up whenever it is asked for."""

@@ -161,9 +161,7 @@ class ServerService(Service):
             raise
         for request, body in zip(batch, self.served.answers(size, outputs), strict=False):
             request.finish(body)
-        self.metrics.batch.observe(len(batch))
-        self.metrics.online.observe(report.seconds)
-        self.metrics.bytes.inc(report.bytes)
+        self.metrics.computed(len(batch), report)
 
     def _expire(self) -> None:
         limits = self.config.limits

@@ -10,13 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-from mpcc.approximate.blocks import Stages, scaled, times_rsqrt
+from mpcc.approximate.blocks import Stages, group_normed, scaled, times_rsqrt
 from mpcc.approximate.families import fitted_norm
 from mpcc.ir import mpc
-
-aten = torch.ops.aten
 
 
 def group_norm_fitted(
@@ -33,14 +29,13 @@ def group_norm_fitted(
     **recorded: Any,
 ) -> Any:
     """group_norm of x [batch, channels, ...]; weight and bias [channels] may be absent."""
-    shape = [int(size) for size in x.shape]
-    groups = aten.reshape.default(x, [shape[0], num_groups, -1])
-    centred = scaled(mpc.sub(groups, mpc.mean(groups, (2,), keepdim=True)), gain)
-    variance = mpc.add(mpc.mean(mpc.square(centred), (2,), keepdim=True), eps * gain**2)
-    y = aten.reshape.default(times_rsqrt(centred, variance, chain, correction, joined=joined), shape)
-    column = [1, shape[1], *([1] * (len(shape) - 2))]
-    y = y if weight is None else mpc.mul(y, aten.reshape.default(weight, column))
-    return y if bias is None else mpc.add(y, aten.reshape.default(bias, column))
+
+    def normed(rows: Any) -> Any:
+        centred = scaled(mpc.sub(rows, mpc.mean(rows, (2,), keepdim=True)), gain)
+        variance = mpc.add(mpc.mean(mpc.square(centred), (2,), keepdim=True), eps * gain**2)
+        return times_rsqrt(centred, variance, chain, correction, joined=joined)
+
+    return group_normed(x, num_groups, weight, bias, normed)
 
 
 GROUP_NORM_FITTED = fitted_norm(group_norm_fitted, "group_norm", "variance")

@@ -9,12 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
+from mpcc.approximate.blocks import group_normed
 from mpcc.approximate.grids import GridOption, norm_grid, normalised
-from mpcc.ir import mpc
-
-aten = torch.ops.aten
 
 
 def group_norm_grid(
@@ -30,12 +26,7 @@ def group_norm_grid(
     **recorded: Any,
 ) -> Any:
     """group_norm of x [batch, channels, ...]; weight and bias [channels] may be absent."""
-    shape = [int(size) for size in x.shape]
-    groups = aten.reshape.default(x, [shape[0], num_groups, -1])
-    y = aten.reshape.default(normalised(groups, (2,), eps, gain, grid, least), shape)
-    column = [1, shape[1], *([1] * (len(shape) - 2))]
-    y = y if weight is None else mpc.mul(y, aten.reshape.default(weight, column))
-    return y if bias is None else mpc.add(y, aten.reshape.default(bias, column))
+    return group_normed(x, num_groups, weight, bias, lambda rows: normalised(rows, (2,), eps, gain, grid, least))
 
 
 GROUP_NORM_GRID = norm_grid(group_norm_grid, "group_norm", "variance")

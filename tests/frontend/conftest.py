@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.frontend.hostile import Small, watching
+from tests.frontend.hostile import watching
+from tests.models.torch_models import Small
 
 
 @pytest.fixture

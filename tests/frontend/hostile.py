@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from mpcc import capture
 from mpcc.errors import MpccError
@@ -90,19 +89,6 @@ def right_or_refused(path: Path, x: torch.Tensor, wanted: torch.Tensor) -> bool:
         found = graph(x)
     assert torch.allclose(found[0] if isinstance(found, tuple) else found, wanted, atol=1e-4)
     return True
-
-
-class Small(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.norm, self.head = nn.Conv2d(2, 4, 2), nn.BatchNorm2d(4), nn.Linear(36, 5)
-        self.register_buffer("shift", torch.ones(5))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            t = self.norm(self.stem(x)).flatten(1)
-        first, second = nn.functional.gelu(t, approximate="tanh").chunk(2, 1)
-        return (self.head(torch.cat([first, second], 1)) + self.shift).softmax(-1)
 
 
 def rewritten(path: Path, change: dict[str, bytes | None], name: str = "evil.pt2") -> Path:

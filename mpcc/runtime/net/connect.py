@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import socket
 import ssl
@@ -11,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mpcc import security
 from mpcc.errors import PartyError, SecurityError, UsageError
 
 from .handshake import CLIENT, DEALER, SERVER, ConnectionLost, Terms, handshake, refuse
@@ -53,7 +53,7 @@ class PeerConfig:
         """SecurityError where a link would leave this machine unencrypted, or the certificate files are unusable."""
         if self.identity is not None:
             self.identity.context(server=False)
-        elif not self.allow_plain and not all(_local(host) for host, _ in self.addresses.values()):
+        elif not self.allow_plain and not all(security.is_this_machine(host) for host, _ in self.addresses.values()):
             raise SecurityError("a link to another machine needs TLS", where=self.role, hint=KEYS)
 
     def meet(self, peer: str, terms: Terms) -> tuple[Wire, Terms]:
@@ -123,12 +123,3 @@ def again_when_lost(join: Callable[[], Result]) -> Result:
         except ConnectionLost:
             time.sleep(random.uniform(0.1, 0.3) * attempt)
     return join()
-
-
-def _local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
