@@ -52,7 +52,7 @@ def stages(python: Path, extras: Sequence[str]) -> list[Stage]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--extra", action="append", default=[], help="install this extra of mpcc into the environment that is there")
+    parser.add_argument("--extra", action="append", default=[], help="install this extra of mpcc into the environment")
     options = parser.parse_args()
     todo = stages(ROOT / ".venv" / "bin" / "python", options.extra)
     done, start = 0.0, time.monotonic()

@@ -1,4 +1,4 @@
-"""Last steps at the thin client: the table of `mpcc.ir.answers` in numpy and in JavaScript, and answers of a service that uses it."""
+"""Last steps at the thin client: the table of `mpcc.ir.answers` in numpy and in JavaScript, and a service that uses it."""
 
 from __future__ import annotations
 
