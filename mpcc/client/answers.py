@@ -22,13 +22,15 @@ PLACES = ("argmax", "argmin", "places")
 
 
 def _softmax(x: Floats, dim: int) -> Floats:
-    powers = np.exp(x - x.max(dim, keepdims=True))
-    return powers / powers.sum(dim, keepdims=True)
+    powers: Floats = np.exp(x - x.max(dim, keepdims=True))
+    shares: Floats = powers / powers.sum(dim, keepdims=True)
+    return shares
 
 
 def _log_softmax(x: Floats, dim: int) -> Floats:
-    below = x - x.max(dim, keepdims=True)
-    return below - np.log(np.exp(below).sum(dim, keepdims=True))
+    below: Floats = x - x.max(dim, keepdims=True)
+    logs: Floats = below - np.log(np.exp(below).sum(dim, keepdims=True))
+    return logs
 
 
 def _places(x: Floats, k: int, dim: int, largest: bool) -> Floats:
