@@ -284,9 +284,10 @@ def task_of(
     chosen, few = target.settings, subset_of(prepared.graph, prepared.inputs)
     program = draft = LastProgram(lambda plan: schedule(prepared, plan, chosen))
     if large(prepared.graph, prepared.inputs):
-        some, rough = replace(prepared, inputs=few), replace(chosen, tolerance=math.inf)
+        some, whole = replace(prepared, inputs=few), few is prepared.inputs
+        rough = replace(chosen, tolerance=math.inf, answers=chosen.answers if whole else 0)
         draft = LastProgram(lambda plan: schedule(some, plan, rough))
-        if few is prepared.inputs:  # then what a draft lacks is the check
+        if whole:  # then what a draft lacks is the check
             program = LastProgram(lambda plan: _checked(prepared, plan, draft(plan), chosen.tolerance))
     return Task(
         graph=prepared.graph,
