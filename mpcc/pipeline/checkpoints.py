@@ -45,4 +45,4 @@ def accept_checkpoints(graph: fx.GraphModule, model: nn.Module, remake: Remake) 
                 del found[prefix + name]
             found.update({prefix + name: value for name, value in remake(loaded).state_dict().items()})
 
-    graph.register_load_state_dict_pre_hook(hook)
+    graph.register_load_state_dict_pre_hook(hook)  # type: ignore[no-untyped-call]

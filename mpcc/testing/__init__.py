@@ -46,13 +46,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if config.getoption(TABLE) and found:
         terminalreporter.section("op counts of private inference")
         for name, now, before in found:
-            terminalreporter.write_line(f"{name}: {_against(now.rounds, before and before.rounds)} rounds, "
-                                        f"{_against(now.bytes, before and before.bytes)} bytes")  # fmt: skip
+            rounds, size = (now.rounds, now.bytes) if before is None else (before.rounds, before.bytes)
+            terminalreporter.write_line(f"{name}: {_against(now.rounds, rounds)} rounds, {_against(now.bytes, size)} bytes")
 
 
-def _against(now: int, before: int | None) -> str:
+def _against(now: int, before: int) -> str:
     """`91`, or `91 (+3)` where it was 88."""
-    return f"{now:,}" if before is None or now == before else f"{now:,} ({now - before:+,})"
+    return f"{now:,}" if now == before else f"{now:,} ({now - before:+,})"
 
 
 @pytest.fixture
