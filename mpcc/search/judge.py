@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 from mpcc import registry
 from mpcc.approximate import Plan
+from mpcc.compensate import QUICK, compensated
+from mpcc.compensate import Judge as Compared
+from mpcc.errors import RangeError
 
 from .measurements import on_calls
 from .recipes import recipe_plan
+from .replay import Outputs
 from .sensitivity import Sensitivity, affordable_calls
 from .task import Task
 
@@ -41,9 +46,22 @@ class Judge:
         key = plan.key
         if key not in self._seen:
             metric, reference = self._task.metric, self._sensitivity.reference
-            outputs = self._sensitivity.joint(plan.choices)
+            outputs = self._outputs(plan)
             self._seen[key] = metric.loss(outputs, reference), metric.drop(outputs, reference)
         return self._seen[key]
+
+    def _outputs(self, plan: Plan) -> Outputs:
+        """What a plan gives on the inputs that judge, compensated on those that do not."""
+        task, plain = self._task, self._sensitivity
+        if not task.mends:
+            return plain.joint(plan.choices)
+        judge = Compared(task.metric.loss, task.metric.drop, task.metric.drop_name)
+        given = list(zip(*(column[: task.apart] for column in task.columns), strict=True))
+        try:
+            found = compensated(task.graph, plan, given, registry.approximations(), judge, effort=QUICK)
+        except RangeError:
+            return plain.joint(plan.choices)
+        return replace(plain, module=found.graph).joint(found.plan.choices)
 
     def recipe(self, name: str) -> Plan:
         """The plan of a published recipe. MpccError where it cannot be made."""

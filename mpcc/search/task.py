@@ -94,6 +94,8 @@ class Task:
     """Sites whose function stays as it is, whatever the level."""
     effort: float = DEFAULT
     """Seconds of trying plans, as `mpcc.search.effort` turns them into runs."""
+    compensate: bool = False
+    """Whether the plan that is settled on will be compensated, so that plans are compared as they are after that."""
 
     @cached_property
     def columns(self) -> tuple[Tensor, ...]:
@@ -118,6 +120,11 @@ class Task:
     def apart(self) -> int:
         """The first of the calibration inputs that only judge; losses are measured on those before it. 0: too few to divide."""
         return self.real // 2 if self.real >= ENOUGH else 0
+
+    @property
+    def mends(self) -> bool:
+        """Whether plans are compensated while they are compared: it takes inputs for it, and time."""
+        return self.compensate and self.apart > 0 and not self.large
 
     def enlarged(self, calls: int) -> tuple[Tensor, ...]:
         """The first calibration inputs times `STRETCH`, within what inputs can be."""
