@@ -117,11 +117,11 @@ class Trials:
         columns, count = measured.columns, len(measured.columns[0])
         if task.mends:
             columns, count = tuple(column[: min(task.apart, 2 * count)] for column in task.columns), min(count, task.apart // 2)
-        reference = tuple(value[:count] for value in measured.reference)
+        reference, metric = tuple(value[:count] for value in measured.reference), task.metric.on(slice(count))
 
         def measure(outputs: Outputs) -> tuple[float, float]:
             seen = tuple(value[:count] for value in outputs)
-            return task.metric.loss(seen, reference), task.metric.drop(seen, reference)
+            return metric.loss(seen, reference), metric.drop(seen, reference)
 
         mender = Mender(task.graph, columns, count) if task.mends else None
         return Walker(task.graph, columns, candidates, self.space.parts, measure, not task.calibrated, mender)
