@@ -53,8 +53,8 @@ class Known:
     @cached_property
     def recipes(self) -> tuple[Recipe, ...]:
         """The recipes that the level allows, where there is time to make them, and the plan to start from; the best first."""
-        named = () if self.trials.task.large else tuple(self._recipes())
-        return tuple(sorted((*self._start(), *named), key=lambda recipe: recipe.loss))
+        found = [*self._start(), *(() if self.trials.task.large else self._recipes())]
+        return tuple(sorted(found, key=lambda recipe: recipe.loss))
 
     def _start(self) -> Iterator[Recipe]:
         """The plan that the task starts from. UsageError where it changes more than is allowed, RangeError for NaN."""
