@@ -136,7 +136,7 @@ def optimize(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.safetensors", help="The weights of a library's model (timm:NAME, torchvision:NAME, hf:NAME)."),
+        typer.Option(metavar="FILE.safetensors", help="The weights of a model of a library (timm:NAME, hf:NAME ...)."),
     ] = None,
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="The library's own weights of it, from its cache or the network.")

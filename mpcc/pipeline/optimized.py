@@ -89,10 +89,10 @@ class Optimized:
 
     def save(self, folder: str | Path) -> Path:
         """Write a bundle: plan.json, model.onnx, program.json, weights.safetensors, report.html."""
-        from mpcc.show.report import Comparison
+        from mpcc.show.report import Comparison, former_plan
 
-        repair = "" if self.compensation is None else str(self.compensation)
-        comparison = Comparison(self.baseline, self.estimate, self.errors, self.basis, self.ranges, repair)
+        repair, former = "" if self.compensation is None else str(self.compensation), former_plan(Path(folder))
+        comparison = Comparison(self.baseline, self.estimate, self.errors, self.basis, self.ranges, repair, former)
         return self.executable().save(folder, comparison)
 
 
