@@ -1,0 +1,152 @@
+"""Independent tasks on all cores, on other processes or on a cluster, by way of joblib; results in the order of the tasks.
+
+    each(sites, here, there)                          threads of this process, as many as torch has
+    with joblib.parallel_config("loky", n_jobs=8):    processes of this machine
+    with on(8, "ray"):                                whatever backend joblib knows: `mpcc optimize --workers 8 --backend ray`
+
+A task runs on one thread of torch wherever it runs, and sees nothing of the others: so results are the same bits whatever the
+number of workers. What tasks share is sent once: joblib maps arrays of more than a megabyte from a file, Ray keeps them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+import joblib
+import torch
+from joblib.parallel import get_active_backend
+
+from .errors import MissingDependency, UsageError
+
+BACKENDS = ("loky", "ray", "dask")
+CHUNKS = 4
+"""Parts that each worker is given one after another: more even out tasks of unequal length, and each is sent what they share."""
+Task = TypeVar("Task")
+Made = TypeVar("Made")
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Work(Generic[Task, Made]):
+    """What another process makes of `given`, all of it picklable: make(*given) is called once there, and then with each task."""
+
+    make: Callable[..., Callable[[Task], Made]]
+    given: tuple[Any, ...]
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Work) and other.token == self.token
+
+    def __hash__(self) -> int:
+        return hash(self.token)
+
+    def __call__(self, tasks: Sequence[Task]) -> list[Made]:
+        """In the other process."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits; it ends this one
+        torch.set_num_threads(1)
+        function = _made(self)
+        return [function(task) for task in tasks]
+
+
+@lru_cache(maxsize=1)
+def _made(work: Work[Any, Any]) -> Callable[[Any], Any]:
+    return work.make(*work.given)
+
+
+def _silent(done: int, total: int) -> None:
+    return
+
+
+def each(
+    tasks: Sequence[Task], here: Callable[[Task], Made], there: Callable[[], Work[Task, Made]], tell: Tell = _silent
+) -> list[Made]:
+    """`here(task)` of every task, in order, or what `there` says is the same in another process."""
+    count, processes = _workers()
+    threads, found = torch.get_num_threads(), list[Made]()
+    try:
+        if min(count, len(tasks)) < 2:
+            torch.set_num_threads(1)
+            for task in tasks:
+                found.append(here(task))
+                tell(len(found), len(tasks))
+            return found
+        chunks = _chunks(tasks, count * CHUNKS)
+        function = there() if processes else _Here(here)
+        with joblib.Parallel(batch_size=1, return_as="generator", **({} if processes else _threads(count))) as parallel:
+            for made in parallel(joblib.delayed(function)(chunk) for chunk in chunks):
+                found += made
+                tell(len(found), len(tasks))
+        return found
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class _Here(Generic[Task, Made]):
+    function: Callable[[Task], Made]
+
+    def __call__(self, tasks: Sequence[Task]) -> list[Made]:
+        torch.set_num_threads(1)
+        return [self.function(task) for task in tasks]
+
+
+def _threads(count: int) -> dict[str, Any]:
+    return {"n_jobs": count, "backend": "threading"}
+
+
+def _workers() -> tuple[int, bool]:
+    """(how many workers, whether they are processes). Unless joblib was told otherwise, threads."""
+    backend, count = get_active_backend()
+    name = type(backend).__name__
+    if name == "LokyBackend" and count in (None, 1):
+        return torch.get_num_threads(), False
+    return joblib.effective_n_jobs(), name not in ("ThreadingBackend", "SequentialBackend")
+
+
+def _chunks(tasks: Sequence[Task], most: int) -> list[Sequence[Task]]:
+    size = -(-len(tasks) // most)
+    return [tasks[start : start + size] for start in range(0, len(tasks), size)]
+
+
+@contextmanager
+def on(count: int | None, backend: str | None = None) -> Iterator[None]:
+    """Tasks inside run on so many workers (None: as many as the backend has) of a backend: see `BACKENDS`.
+
+    Without either everything stays as it is. UsageError, MissingDependency.
+    """
+    if count is None and backend is None:
+        yield
+        return
+    if count is not None and count < 1:
+        raise UsageError(f"{count} workers", where="--workers", hint="Give a number from 1 on.")
+    if backend is not None and backend not in BACKENDS:
+        raise UsageError(f"unknown backend {backend!r}", where="--backend", hint="One of: " + ", ".join(BACKENDS))
+    if count == 1 and backend is None:
+        config: dict[str, Any] = {"backend": "threading", "n_jobs": 1}
+    elif backend in (None, "loky"):
+        config = {"backend": "loky", "n_jobs": count or -1, "inner_max_num_threads": 1}
+    else:
+        _prepare(str(backend))
+        config = {"backend": backend, "n_jobs": count or -1}
+    with joblib.parallel_config(**config):
+        yield
+
+
+def _prepare(backend: str) -> None:
+    """Tell joblib of a cluster. Where none is named (RAY_ADDRESS, DASK_SCHEDULER_ADDRESS), one is started on this machine."""
+    try:
+        if backend == "ray":
+            importlib.import_module("ray.util.joblib").register_ray()
+        else:
+            importlib.import_module("dask.distributed").Client(set_as_default=True)
+    except ImportError:
+        raise MissingDependency(f"the backend {backend} is not installed", hint=f'pip install "mpcc[{backend}]"') from None
