@@ -11,6 +11,7 @@ number of workers. What tasks share is sent once: joblib maps arrays of more tha
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import threading
 import uuid
@@ -135,16 +136,19 @@ def on(count: int | None, backend: str | None = None) -> Iterator[None]:
     elif backend in (None, "loky"):
         config = {"backend": "loky", "n_jobs": count or -1, "inner_max_num_threads": 1}
     else:
-        _prepare(str(backend))
+        _prepare(str(backend), count)
         config = {"backend": backend, "n_jobs": count or -1}
     with joblib.parallel_config(**config):
         yield
 
 
-def _prepare(backend: str) -> None:
+def _prepare(backend: str, count: int | None) -> None:
     """Tell joblib of a cluster. Where none is named (RAY_ADDRESS, DASK_SCHEDULER_ADDRESS), one is started on this machine."""
     try:
         if backend == "ray":
+            ray, own = importlib.import_module("ray"), "RAY_ADDRESS" not in os.environ
+            if not ray.is_initialized():
+                ray.init(log_to_driver=False, **({"num_cpus": count, "include_dashboard": False} if own else {}))
             importlib.import_module("ray.util.joblib").register_ray()
         else:
             importlib.import_module("dask.distributed").Client(set_as_default=True)

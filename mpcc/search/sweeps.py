@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import fx
+from torch import Tensor, fx
 
 from mpcc.approximate import Choice, SiteStatistics
+from mpcc.compensate import Mender
 from mpcc.ir.portable import Portable, tensor_of
 from mpcc.workers import Work, each
 
@@ -106,24 +107,27 @@ def _by_place(walker: Walker) -> Fits:
 
 def _elsewhere(sweep: Sweep) -> Work[Picks, Seen]:
     walker, base = sweep.walker, sweep.base
-    stops = tuple(
-        Stopped({node.name: value.detach().contiguous().numpy() for node, value in stop.values.items()}, stop.changed, stop.seen)
-        for stop in base.stops
-    )
+    stops = tuple(Stopped(_plain(stop.values), stop.changed, stop.seen) for stop in base.stops)
     columns = tuple(column.contiguous().numpy() for column in walker.columns)
-    plain = Walk(base.picks, (), base.loss, base.drop)
-    return Work(
-        _sweep, (Portable.of(walker.module), columns, dict(walker.candidates), dict(walker.parts), walker.synthetic, plain, stops,
-                 sweep.fits),
-    )  # fmt: skip
+    mender = None if walker.mender is None else (walker.mender.first, _plain(walker.mender.as_was))
+    shared = Portable.of(walker.module), columns, dict(walker.candidates), dict(walker.parts), walker.synthetic, mender
+    return Work(_sweep, (*shared, Walk(base.picks, (), base.loss, base.drop), stops, sweep.fits))
+
+
+def _plain(values: Mapping[fx.Node, Tensor]) -> dict[str, np.ndarray[Any, Any]]:
+    return {node.name: value.detach().contiguous().numpy() for node, value in values.items()}
 
 
 def _sweep(
     portable: Portable, columns: Sequence[np.ndarray[Any, Any]], candidates: Mapping[str, Sequence[Candidate]],
-    parts: Mapping[str, Parts], synthetic: bool, plain: Walk, stops: Sequence[Stopped], fits: Fits,
+    parts: Mapping[str, Parts], synthetic: bool, mender: tuple[int, Mapping[str, np.ndarray[Any, Any]]] | None, plain: Walk,
+    stops: Sequence[Stopped], fits: Fits,
 ) -> Sweep:  # fmt: skip
     module = portable.module()
-    walker = Walker(module, tuple(map(tensor_of, columns)), candidates, parts, lambda outputs: (0.0, 0.0), synthetic)
+    inputs, mends = tuple(map(tensor_of, columns)), None
+    if mender is not None:
+        mends = Mender(module, inputs, mender[0], {name: tensor_of(value) for name, value in mender[1].items()})
+    walker = Walker(module, inputs, candidates, parts, lambda outputs: (0.0, 0.0), synthetic, mends)
     nodes: dict[str, fx.Node] = {node.name: node for node in module.graph.nodes}
     made = [Stop({nodes[n]: tensor_of(v) for n, v in one.values.items()}, one.changed, one.seen) for one in stops]
     return Sweep(walker, Walk(plain.picks, tuple(made), plain.loss, plain.drop), fits)

@@ -56,12 +56,12 @@ def test_threads_make_no_difference(images: torch.Tensor) -> None:
 def test_the_plan_is_the_same_in_other_processes(images: torch.Tensor, backend: str) -> None:
     if backend == "ray" and importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed")
-    found = []
+    found, images = [], torch.cat([images, images.flip(-1), -images, images.flip(0) / 2])  # enough that layers are mended
     for count, where in ((1, None), (2, backend)):
         with on(count, where):
             made = mpcc.optimize(
-                *two_blocks(), calibration=images, network="wan", machine="reference", budget="0.8s", level="structural", effort=1
+                *two_blocks(), calibration=images, network="wan", machine="reference", budget="0.3s", level="structural", effort=1
             )
-        assert made.chosen is not None and made.chosen.runs > 10
+        assert made.chosen is not None and made.chosen.runs > 3
         found.append(made.plan.to_json())
     assert found[0] == found[1]
