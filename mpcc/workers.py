@@ -15,8 +15,9 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
@@ -72,36 +73,42 @@ def each(
 ) -> list[Made]:
     """`here(task)` of every task, in order, or what `there` says is the same in another process."""
     count, processes = _workers()
-    threads, found = torch.get_num_threads(), list[Made]()
+    if min(count, len(tasks)) < 2:
+        return list(_told(map(here, tasks), tell, len(tasks), _one_thread()))
+    if not processes:
+        return list(_told(_in_threads(tasks, here, count), tell, len(tasks), nullcontext()))
+    work, chunks = there(), _chunks(tasks, count * CHUNKS)
+    with joblib.Parallel(batch_size=1, return_as="generator") as parallel:
+        made = (one for row in parallel(joblib.delayed(work)(chunk) for chunk in chunks) for one in row)
+        return list(_told(made, tell, len(tasks), nullcontext()))
+
+
+def _told(made: Iterable[Made], tell: Tell, total: int, around: AbstractContextManager[None]) -> Iterator[Made]:
+    with around:
+        for done, one in enumerate(made, 1):
+            tell(done, total)
+            yield one
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        if min(count, len(tasks)) < 2:
-            torch.set_num_threads(1)
-            for task in tasks:
-                found.append(here(task))
-                tell(len(found), len(tasks))
-            return found
-        chunks = _chunks(tasks, count * CHUNKS)
-        function = there() if processes else _Here(here)
-        with joblib.Parallel(batch_size=1, return_as="generator", **({} if processes else _threads(count))) as parallel:
-            for made in parallel(joblib.delayed(function)(chunk) for chunk in chunks):
-                found += made
-                tell(len(found), len(tasks))
-        return found
+        yield
     finally:
         torch.set_num_threads(threads)
 
 
-@dataclass(frozen=True)
-class _Here(Generic[Task, Made]):
-    function: Callable[[Task], Made]
-
-    def __call__(self, tasks: Sequence[Task]) -> list[Made]:
-        torch.set_num_threads(1)
-        return [self.function(task) for task in tasks]
-
-
-def _threads(count: int) -> dict[str, Any]:
-    return {"n_jobs": count, "backend": "threading"}
+def _in_threads(tasks: Sequence[Task], here: Callable[[Task], Made], count: int) -> Iterator[Made]:
+    """Threads suffice: torch gives up Python's lock while it computes."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield from pool.map(here, tasks)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def _workers() -> tuple[int, bool]:
