@@ -78,7 +78,8 @@ def each(
     if not processes:
         return list(_told(_in_threads(tasks, here, count), tell, len(tasks), nullcontext()))
     work, chunks = there(), _chunks(tasks, count * CHUNKS)
-    with joblib.Parallel(batch_size=1, return_as="generator") as parallel:
+    as_it_comes = "generator" if get_active_backend()[0].supports_return_generator else "list"  # Ray's does not
+    with joblib.Parallel(batch_size=1, return_as=as_it_comes) as parallel:
         made = (one for row in parallel(joblib.delayed(work)(chunk) for chunk in chunks) for one in row)
         return list(_told(made, tell, len(tasks), nullcontext()))
 
