@@ -72,13 +72,12 @@ MAY_SEE = {
 }
 # A foreign package, and the only places that import it.
 HOMES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("dask", "joblib", "ray"), ("mpcc/workers.py",)),
     "cryptography": ("mpcc/runtime/", "mpcc/cli/"),
     "crypten": ("mpcc/runtime/crypten",),
-    "dask": ("mpcc/workers.py",),
     "fastapi": ("mpcc/serving/",),
     "jax": ("mpcc/runtime/spu/",),
     "jinja2": ("mpcc/show/",),
-    "joblib": ("mpcc/workers.py",),
     "matplotlib": ("mpcc/show/",),
     "onnx": ("mpcc/frontend/",),
     "onnx_ir": ("mpcc/frontend/",),
@@ -86,7 +85,6 @@ HOMES: dict[str, tuple[str, ...]] = {
     "onnxscript": ("mpcc/frontend/",),
     "prometheus_client": ("mpcc/serving/",),
     "pytest": ("mpcc/testing",),
-    "ray": ("mpcc/workers.py",),
     "rich": ("mpcc/cli/", "mpcc/show/", "mpcc/cost/", "mpcc/testing"),  # cost: `Estimate.table` is public
     "sklearn": ("mpcc/training/",),
     "spu": ("mpcc/runtime/spu/",),
