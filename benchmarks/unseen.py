@@ -134,7 +134,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         "<!-- written by: python -m benchmarks.unseen -->",
         "Budgets are parts of the bounded plan's predicted time. Entries are the accuracy, in percent, of the float model with",
         "the answer in place and compensated, on test images that chose nothing; behind a slash, that of the best recipe within",
-        "the budget, compensated as well. `--max-drop 0.5%`: the part of the bounded plan's time that it takes, and its accuracy.",
+        "the budget, compensated as well. `--max-drop 0.5%`: the part of the bounded plan's time that it takes; accuracy.",
         "There are 256 calibration images and no training. Constants were chosen on the half `tune`.",
         "",
         f"| model | half | network | protocol | bounded | {' | '.join(f'{part:.0%}' for part in PARTS)} | `--max-drop 0.5%` |",
