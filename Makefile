@@ -38,7 +38,7 @@ test-all: setup
 # Against SPU itself, which this installs into .venv; what it counted is committed, so that `make test` compares too.
 test-spu: setup
 	$(PIP) -c constraints.txt --no-build-isolation --editable ".[spu]"
-	$(PY) -m pytest -q -m spu tests/runtime/spu
+	$(PY) -m pytest -q -m spu tests
 
 # 300 sessions back to back with a hostile peer beside them, then each role killed and restarted 20 times: some ten minutes.
 soak: setup

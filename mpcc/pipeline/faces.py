@@ -19,6 +19,7 @@ from mpcc.compensate import Report
 from mpcc.cost import LAN, Budget, Estimate, Network, OpCounts, estimate_graph
 from mpcc.errors import BudgetError, OutsideRange, UsageError
 from mpcc.ir.answers import NOTE as ANSWERS
+from mpcc.lowering.circuits import Made
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Step
 from mpcc.runtime.engine.fidelity import compare
@@ -39,6 +40,7 @@ from .steps import (
     accurate,
     capture,
     check_machine,
+    circuit_for,
     compute_of,
     first_plan,
     mpc_graph,
@@ -73,6 +75,7 @@ class Optimized:
     public: tuple[str, ...] = ()  # the names of the parameters that everybody may know
     ranges: tuple[RangeViolation, ...] = ()  # what each site sees of these inputs, against where its choice holds
     compensation: Report | None = None  # None where there was nothing to compensate, or it was not asked for
+    circuit: Made | None = None  # what another engine runs, where the protocol has one
 
     @property
     def calibrated(self) -> bool:
@@ -104,7 +107,7 @@ class Optimized:
 
     def executable(self) -> Executable:
         """What two parties run."""
-        return Executable(self.program, self.plan, self.module, prefix=self.prefix)
+        return Executable(self.program, self.plan, self.module, prefix=self.prefix, circuit=self.circuit)
 
     def save(self, folder: str | Path) -> Path:
         """Write a bundle: plan.json, model.onnx, program.json, weights.safetensors, report.html."""
@@ -204,6 +207,7 @@ def optimize(
     return Optimized(
         prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
         prepared.basis, chosen, prepared.prefix, prepared.public, ranges, fixed.report,
+        circuit_for(prepared, best.plan, task.protocol),
     )  # fmt: skip
 
 
