@@ -54,7 +54,7 @@ def runs(protocol: Protocol) -> bool | None:
 
 def _lines(one: Protocol) -> Iterator[str]:
     yield one.title
-    yield f"parties: {one.parties} {'and a dealer' if one.dealer else 'and no dealer'}, {one.adversary}"
+    yield f"{one.parties} parties and {'a' if one.dealer else 'no'} dealer, {one.adversary}"
     if one.collusion:
         yield f"collusion: {one.collusion}"
     yield f"correlated randomness: {one.correlations}"

@@ -55,7 +55,6 @@ class Party:
             described.add_party(f"party{rank}", address)
         if self.job.tls is not None:
             described.enable_ssl = True
-            described.brpc_channel_protocol = "http"
             for options in (described.client_ssl_opts, described.server_ssl_opts):
                 options.cert.certificate_path = self.job.tls.certificate
                 options.cert.private_key_path = self.job.tls.key

@@ -43,14 +43,23 @@ class Small(nn.Module):
         return self.head(nn.functional.gelu(mixed).mean(1))
 
 
+class Bundles:
+    """A bundle of the small model for each protocol that a test asks for."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __getitem__(self, protocol: str) -> Path:
+        found, images = self.place / protocol, torch.randn(80, 4, 6, generator=torch.Generator().manual_seed(0))
+        if not found.exists():
+            made = mpcc.optimize(Small().eval(), (images[:1],), calibration=images, protocol=protocol, machine="reference")
+            made.save(found)
+        return found
+
+
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    place, images = tmp_path_factory.mktemp("spu"), torch.randn(80, 4, 6, generator=torch.Generator().manual_seed(0))
-    found = {}
-    for protocol in ("semi2k", "aby3", "cheetah", "mpcc"):
-        made = mpcc.optimize(Small().eval(), (images[:1],), calibration=images, protocol=protocol, machine="reference")
-        found[protocol] = made.save(place / protocol)
-    return found
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    return Bundles(tmp_path_factory.mktemp("spu"))
 
 
 @pytest.fixture
@@ -62,7 +71,7 @@ def spu() -> Iterator[None]:
 @installed
 @pytest.mark.parametrize(("protocol", "off"), [("semi2k", 0.0), ("aby3", 0.01)])
 def test_the_plan_is_the_same_function_at_the_predicted_bytes(
-    bundles: dict[str, Path], spu: None, protocol: str, off: float
+    bundles: Bundles, spu: None, protocol: str, off: float
 ) -> None:
     executable = mpcc.load(bundles[protocol])
     x = torch.randn(1, 4, 6, generator=torch.Generator().manual_seed(9))
@@ -76,7 +85,7 @@ def test_the_plan_is_the_same_function_at_the_predicted_bytes(
 
 @installed
 @pytest.mark.slow
-def test_cheetah(bundles: dict[str, Path], spu: None) -> None:
+def test_cheetah(bundles: Bundles, spu: None) -> None:
     x = torch.randn(1, 4, 6, generator=torch.Generator().manual_seed(9))
     run = mpcc.load(bundles["cheetah"]).run(x, engine="spu")
     with torch.no_grad():
@@ -141,7 +150,7 @@ def test_an_interpreter_that_is_none_or_lacks_spu_is_refused(tmp_path: Path) -> 
         interpreter(lacking)
 
 
-def test_a_bundle_of_mpccs_own_protocol_is_refused(bundles: dict[str, Path]) -> None:
+def test_a_bundle_of_mpccs_own_protocol_is_refused(bundles: Bundles) -> None:
     executable = mpcc.load(bundles["mpcc"])
     assert executable.circuit is None
     with pytest.raises(UsageError, match="not made for a protocol that SPU runs"):
@@ -150,7 +159,7 @@ def test_a_bundle_of_mpccs_own_protocol_is_refused(bundles: dict[str, Path]) -> 
         executable.run(torch.zeros(1, 4, 6), engine="crypten")
 
 
-def test_a_bundle_for_spu_gives_the_client_no_weights(bundles: dict[str, Path]) -> None:
+def test_a_bundle_for_spu_gives_the_client_no_weights(bundles: Bundles) -> None:
     public = bundles["aby3"] / "public"
     assert sorted(path.name for path in public.iterdir()) == ["circuit.json", "manifest.json", "plan.json", "program.json"]
     text = (public / "circuit.json").read_text()
@@ -160,7 +169,7 @@ def test_a_bundle_for_spu_gives_the_client_no_weights(bundles: dict[str, Path]) 
     assert not any(f"{float(value):.6g}" in text for value in largest.flatten()[:8])
 
 
-def test_a_changed_circuit_is_noticed(bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_changed_circuit_is_noticed(bundles: Bundles, tmp_path: Path) -> None:
     import shutil
 
     copy = tmp_path / "copy"
