@@ -24,10 +24,12 @@ from mpcc.ir.nn import inputs_of
 from mpcc.lowering.circuits import Made
 from mpcc.program import Program
 
-from .inputs import answers_of, check_shapes, check_values, cut_calls, guard_of, unlike_inputs
+from .inputs import answers_of, check_shapes, check_values, cut_calls, guard_of, tensors, unlike_inputs
 from .local_part import LocalPart
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mpcc.bundle import Bundle
     from mpcc.calibration import Guard, RangeViolation
     from mpcc.show.report import Comparison
@@ -133,7 +135,7 @@ class Executable:
         found = self._model()
         return None if found is None else named_like(found, self.plan)
 
-    def outside(self, *inputs: Tensor) -> list[RangeViolation]:
+    def outside(self, *inputs: Tensor | NDArray[Any]) -> list[RangeViolation]:
         """Where these inputs leave the range on which the plan's approximations hold, site by site (a float run)."""
         from mpcc.calibration import outside
 
@@ -141,8 +143,10 @@ class Executable:
             raise BundleError("without the model, inputs cannot be checked against the ranges of the plan")
         return outside(self.reference, self.plan, registry.approximations(), list(self.calls(*inputs)))
 
-    def emulate(self, *inputs: Tensor, check: bool = True) -> Tensor | tuple[Tensor, ...]:
+    def emulate(self, *inputs: Tensor | NDArray[Any], check: bool = True) -> Tensor | tuple[Tensor, ...]:
         """The outputs in the engine's fixed point, without parties; longer first dimensions are cut into calls.
+
+        Inputs are tensors or numpy arrays, as everywhere here.
 
         Calls are batched, in as many threads as torch has, so thousands of images cost little more than their
         arithmetic. OutsideRange warnings say what of inputs and outputs is unlike calibration, and where inputs leave the
@@ -150,6 +154,7 @@ class Executable:
         """
         import torch
 
+        inputs = tensors(inputs)
         calls = list(self.calls(*inputs))
         if check and self.guard is not None:
             for line in self.guard.inputs_outside(calls):
@@ -170,8 +175,8 @@ class Executable:
 
     @overload
     def run(
-        self, *inputs: Tensor, network: str | Network | None = None, insecure_dealer: bool = False, engine: str = "mpcc",
-        spu_python: str | Path | None = None,
+        self, *inputs: Tensor | NDArray[Any], network: str | Network | None = None, insecure_dealer: bool = False,
+        engine: str = "mpcc", spu_python: str | Path | None = None,
     ) -> Run: ...  # fmt: skip
 
     @overload
@@ -193,6 +198,7 @@ class Executable:
         correlated randomness, as CrypTen does by default, and can read everything, so `insecure_dealer` must be given.
         With a dealer of its own: `mpcc.runtime.crypten.inside`.
         """
+        inputs = tensors(inputs)
         if engine not in ENGINES:
             raise UsageError(f"unknown engine {engine!r}", hint=f"one of: {', '.join(ENGINES)}")
         if engine == "spu":
@@ -294,14 +300,15 @@ class Executable:
         check_shapes(inputs, self.program_shapes)
         check_values(self.program, inputs)
 
-    def calls(self, *inputs: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    def calls(self, *inputs: Tensor | NDArray[Any]) -> Iterator[tuple[Tensor, ...]]:
         """Calls of the program: inputs cut along longer first dimensions, and what the public part makes of each."""
-        for call in cut_calls(inputs, self.input_shapes):
+        for call in cut_calls(tensors(inputs), self.input_shapes):
             yield self.call(*call)
 
-    def call(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def call(self, *inputs: Tensor | NDArray[Any]) -> tuple[Tensor, ...]:
         """The checked inputs of the program for one call of the model."""
-        found = inputs if self.local is None else self.local(*inputs)
+        given = tensors(inputs)
+        found = given if self.local is None else self.local(*given)
         self.check(found)
         return found
 
@@ -316,7 +323,7 @@ class RunningSession:
     def setup(self) -> Any:
         return self.opened.setup
 
-    def run(self, *inputs: Tensor) -> Run:
+    def run(self, *inputs: Tensor | NDArray[Any]) -> Run:
         """One private inference. What is unlike calibration is in `Run.warnings`, and an OutsideRange warning."""
         call = self.executable.call(*inputs)
         done = self.opened.run(*call)

@@ -136,13 +136,16 @@ class _Running:
     role: str
 
     def answer(self) -> Answer:
-        """PartyError with what the party said last where it left no answer."""
+        """PartyError where the party failed. One that is done may still end badly, as its link breaks while it leaves."""
         path = self.folder / ANSWER
         if not path.exists():
             said = (self.folder / "output.log").read_text(errors="replace").strip().splitlines()[-1:]
             last = f": {said[0]}" if said else ""
             raise PartyError(f"the process ended with code {self.process.returncode}{last}", where=f"{self.role}, SPU")
-        return Answer.from_json(path.read_text(encoding="utf-8"))
+        answer = Answer.from_json(path.read_text(encoding="utf-8"))
+        if answer.error is not None:
+            raise PartyError(f"SPU failed: {answer.error}", where=self.role)
+        return answer
 
 
 def _job(
@@ -196,18 +199,11 @@ def _waited(parties: Sequence[_Running], rank: int) -> Answer:
     while parties[rank].process.poll() is None:
         for other in parties:
             if other.process.poll() not in (None, 0):
-                _refuse(other)
+                other.answer()
         if time.monotonic() > deadline:
             raise PartyError(f"no answer after {SECONDS:g} s", where=f"{parties[rank].role}, SPU")
         time.sleep(POLL_SECONDS)
-    if parties[rank].process.returncode:
-        _refuse(parties[rank])
     return parties[rank].answer()
-
-
-def _refuse(party: _Running) -> None:
-    answer = party.answer()
-    raise PartyError(f"SPU failed: {answer.error}", where=party.role)
 
 
 def _runs(answers: Sequence[Answer], folder: Path, outputs: int) -> list[SpuRun]:

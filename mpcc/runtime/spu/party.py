@@ -106,8 +106,8 @@ class Party:
         return share
 
 
-def run(folder: Path) -> Answer:
-    """The work of the party whose job is in the folder."""
+def run(folder: Path) -> None:
+    """The work of the party whose job is in the folder. Its answer is there before it leaves the link."""
     job = Job.from_json((folder / JOB).read_text(encoding="utf-8"))
     circuit = Circuit.from_json((folder / CIRCUIT).read_bytes(), CIRCUIT)
     log = _log(folder)
@@ -129,14 +129,15 @@ def run(folder: Path) -> Answer:
         for i, value in enumerate(party.open(executable.output_names)):
             outputs[f"{call}.{i}"] = value * circuit.outputs[i].scale
         took.append(seconds)
-    party.link.barrier()
-    party.link.stop_link()
     if job.rank == CLIENT:
         np.savez(folder / OUTPUTS, **outputs)
     rows = log()
     if len(rows) != job.calls:
         raise ValueError(f"SPU's log holds the counters of {len(rows)} inferences, not {job.calls}")
-    return Answer(tuple(Count(s, size, sends, dict(found)) for s, (size, sends, found) in zip(took, rows, strict=True)))
+    answer = Answer(tuple(Count(s, size, sends, dict(found)) for s, (size, sends, found) in zip(took, rows, strict=True)))
+    (folder / ANSWER).write_text(answer.to_json(), encoding="utf-8")
+    party.link.barrier()  # whoever leaves before the others takes their links down
+    party.link.stop_link()
 
 
 def _log(folder: Path) -> Any:
@@ -155,12 +156,13 @@ def main() -> None:
     folder = Path(sys.argv[1])
     os.umask(0o077)
     try:
-        answer = run(folder)
+        run(folder)
     except BaseException as error:  # whatever it is, the other side of the folder has to hear of it
         said = " ".join(str(error).partition("stacktrace:")[0].split())
-        answer = Answer((), f"{type(error).__name__}: {said}"[:500])
-    (folder / ANSWER).write_text(answer.to_json(), encoding="utf-8")
-    os._exit(0 if answer.error is None else 1)  # a link that lost its peer would wait at exit
+        if not (folder / ANSWER).exists():  # else it was done, and lost its link while it left
+            (folder / ANSWER).write_text(Answer((), f"{type(error).__name__}: {said}"[:500]).to_json(), encoding="utf-8")
+            os._exit(1)
+    os._exit(0)  # a link that lost its peer would wait at exit
 
 
 if __name__ == "__main__":
