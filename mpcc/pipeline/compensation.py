@@ -16,7 +16,7 @@ from mpcc.errors import MpccError, PlanError, UsageError
 from mpcc.search.metrics import Metric
 from mpcc.search.pricing import Priced
 
-from .steps import Prepared, Progress
+from .steps import Prepared, Progress, held
 
 NOTE = "compensation"
 """The note of a plan that says what compensation did."""
@@ -97,7 +97,7 @@ def repaired(
         return Repaired(prepared, best, found.report)
     other = replace(prepared, graph=found.graph)
     try:
-        priced = make(other, found.plan)
+        priced = make(other, held(other, found.plan, tell=False))
     except MpccError as error:
         return Repaired(prepared, best, replace(found.report, taken=False, why=f"no program of it can be made: {error.what}"))
     if budget is not None and not budget.met_by(priced.estimate):
