@@ -33,7 +33,7 @@ test-all: setup
 # Against SPU itself, which this installs into .venv; what it counted is committed, so that `make test` compares too.
 test-spu: setup
 	@$(PY) tools/environment.py --extra spu
-	@$(PY) -m pytest -q -m spu tests/runtime/spu
+	@$(PY) -m pytest -q -m spu tests
 
 # 300 sessions back to back with a hostile peer beside them, then each role killed and restarted 20 times: some ten minutes.
 soak: setup
@@ -70,6 +70,8 @@ bench-mpcvit: setup
 
 bench-large: setup
 	$(PY) -m benchmarks.vit_small
+	$(PY) -m benchmarks.vit_small --model base
+	$(PY) -m benchmarks.engine --page
 	$(PY) -m benchmarks.vit_b
 
 # Model libraries in an environment of their own, without their requirements (another torch). It goes on where it was
