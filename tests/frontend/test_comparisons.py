@@ -60,6 +60,7 @@ FLOATS: dict[str, Callable[..., Any]] = {
     "largest": lambda m, x, y: y * m.layer(x).argmax(-1, keepdim=True),
     "hard assignment by scatter": lambda m, x, y: straight_through(m.layer(x)) @ m.layer.weight,
     "hard assignment along another axis": lambda m, x, y: y.scatter(-2, m.layer(x).argmax(-2, keepdim=True), 3.0),
+    "the largest left out": lambda m, x, y: x.scatter(-1, x.argmax(-1, keepdim=True), -torch.inf).softmax(-1),
     "written at a secret place": lambda m, x, y: y.scatter(-1, m.layer(x).max(-1, keepdim=True)[1], x.sum(-1, keepdim=True)),
     "hard assignment": lambda m, x, y: F.one_hot(x.argmax(-1), 4).float() @ m.layer.weight,
     "smallest with its place": lambda m, x, y: x.min(1),

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from ..builder import Builder
+from ..number_kinds import BIT
 from ..values import Constant, Decline, Rules, Value, axis, known, plain, shape
+from .comparisons import where
 from .gathers import one_hot
 
 aten = torch.ops.aten
@@ -65,9 +67,9 @@ def assigned(b: Builder, x: Value, dim: int, index: torch.fx.Node, value: Any) -
     """x with `value` at one secret place of every row: the hard assignment of an argmax, a one-hot row of comparisons."""
     at = axis(dim, x)
     hot = b.reshape(b.swap(one_hot(b, index, shape(x)[at]), at, -1), list(shape(x)))
-    if isinstance(x, Constant) and not x.trainable and not x.value.any():
-        return b.mul(hot, value)
-    return b.add(x, b.mul(hot, b.sub(value, x) if not isinstance(value, (int, float)) else b.add(b.mul(x, -1.0), value)))
+    hot.meta[BIT] = True
+    empty = isinstance(x, Constant) and not x.trainable and not x.value.any()
+    return where(b, hot, value, 0.0 if empty else x)
 
 
 def _secret_row(x: Value, dim: Any, index: Any, source: Any) -> bool:
