@@ -49,7 +49,7 @@ def test_it_is_made_where_that_is_asked_for(images: torch.Tensor) -> None:
 
 
 def test_a_search_does_not_choose_one(images: torch.Tensor) -> None:
-    """The plan that a budget wants is not taken as it is once it is above the tolerance: a finer program, another plan, or none."""
+    """The plan that a budget wants is not taken once it is above the tolerance: a finer program is, another plan, or none."""
     model, inputs = two_blocks()
     asked = {"calibration": images, "level": "structural", "budget": "0.25s", "network": "wan"}
     made = mpcc.optimize(model, inputs, **asked)
