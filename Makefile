@@ -1,44 +1,39 @@
 # make demo: set up and show a private inference. make test: set up and run the quick tests.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 PY := .venv/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 STAMP := .venv/.mpcc-installed
-CRYPTEN := crypten==0.4.1
 
 # Two workers with one thread each: party processes that tests start would otherwise fight for the cores.
 test test-all test-spu soak: export OMP_NUM_THREADS := 1
 
 # The site into site/, warnings as errors.
 docs: setup
-	$(PIP) -c constraints.txt --editable ".[docs]" --no-build-isolation
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@$(PY) tools/environment.py --extra docs
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet && echo "The site is in site/: open site/index.html."
 
 .PHONY: docs setup demo test test-all test-spu soak op-counts check bench bench-large bench-mpcvit coverage-quick conformance fuzz
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
 
-# torch by itself first, under its pin; crypten without its requirements (one of them cannot be installed).
+# A line for each stage, with what is left; what pip says is shown only where it fails.
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(PY) || $(PYTHON) -m venv .venv
-	$(PIP) -c constraints.txt torch setuptools
-	$(PIP) -c constraints.txt --no-build-isolation --editable ".[dev,mpc,serve]"
-	$(PIP) --no-deps $(CRYPTEN)
-	touch $@
+	@$(PYTHON) tools/environment.py
+	@touch $@
 
 demo: setup
-	$(PY) examples/digits_vit/demo.py
+	@$(PY) examples/digits_vit/demo.py
 
 test: setup
-	$(PY) -m pytest -q -n 2 -m "not slow and not spu"
+	@$(PY) -m pytest -q -n 2 -m "not slow and not spu"
 
 test-all: setup
-	$(PY) -m pytest -q -n 2
+	@$(PY) -m pytest -q -n 2
 
 # Against SPU itself, which this installs into .venv; what it counted is committed, so that `make test` compares too.
 test-spu: setup
-	$(PIP) -c constraints.txt --no-build-isolation --editable ".[spu]"
-	$(PY) -m pytest -q -m spu tests/runtime/spu
+	@$(PY) tools/environment.py --extra spu
+	@$(PY) -m pytest -q -m spu tests/runtime/spu
 
 # 300 sessions back to back with a hostile peer beside them, then each role killed and restarted 20 times: some ten minutes.
 soak: setup

@@ -1,13 +1,18 @@
-"""The screens in docs/: what `mpcc optimize` prints at 80 columns for the digits ViT, and its report in Chromium.
+"""The pictures in docs/ of what a person sees, of the digits ViT: screen, report, site, notebook.
 
-    python -m benchmarks.screens            prints the screen
-    python -m benchmarks.screens --write    writes it into docs/how-to/read-a-report.md, and docs/report.png
+    python -m benchmarks.screens                              prints the screen of `mpcc optimize` at 80 columns
+    python -m benchmarks.screens --write                      all: into docs/how-to/read-a-report.md, and pictures beside it
+    python -m benchmarks.screens --write screens report       some of them
+
+screens: docs/screen-80.svg, docs/screen-120.svg. report: docs/report.png, docs/report-dark.png. site: docs/site.png. notebook:
+docs/notebook.png. Report, site and notebook need Chromium, the last two the packages of mpcc[docs] (`make docs` installs them).
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -22,43 +27,89 @@ from mpcc.cli import answer
 from mpcc.pipeline import Optimized
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 DIGITS = Path("examples/digits_vit")
-PAGE = ROOT / "docs" / "how-to" / "read-a-report.md"
+NOTEBOOK = ROOT / "examples" / "notebooks" / "first_private_vit.ipynb"
+PAGE = DOCS / "how-to" / "read-a-report.md"
 BETWEEN = re.compile(r"(<!-- screen: .*? -->\n).*?(<!-- end -->)", re.S)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-WINDOW = "1000,1400"
+WIDE = 120
+WHAT = ("screens", "report", "site", "notebook")
+DARK = "--blink-settings=preferredColorScheme=0"
 
 
-def screen(made: Optimized) -> str:
-    """The screen at 80 columns, as the command prints it."""
-    shown = io.StringIO()
-    answer.show(made, Path("digits.mpcc"), DIGITS / "calibration.npz", out=Console(width=answer.COLUMNS, file=shown))
-    return "\n".join(line.rstrip() for line in shown.getvalue().splitlines())
+def screen(made: Optimized, width: int = answer.COLUMNS) -> Console:
+    """What the command prints at this width, recorded."""
+    console = Console(width=width, file=io.StringIO(), record=True, force_terminal=True, color_system="truecolor")
+    answer.show(made, Path("digits.mpcc"), DIGITS / "calibration.npz", out=console)
+    return console
 
 
-def photograph(report: Path, target: Path) -> None:
-    """The first page of a report as Chromium shows it."""
-    browser = next(path for path in map(shutil.which, BROWSERS) if path)
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={report.parent / 'profile'}"]
-    subprocess.run([browser, *options, f"--window-size={WINDOW}", f"--screenshot={target}", report.as_uri()], check=True,
-                   capture_output=True)  # fmt: skip
+def text_of(shown: Console) -> str:
+    return "\n".join(line.rstrip() for line in shown.export_text(clear=False).splitlines())
+
+
+def drawn(shown: Console, command: str) -> str:
+    """The screen as SVG, with the reader's own fixed-width font: nothing is loaded from elsewhere."""
+    text = shown.export_svg(title=command, unique_id=f"screen{shown.width}", clear=False)
+    return re.sub(r"@font-face \{.*?\}\s*", "", text, flags=re.S)
+
+
+def photograph(page: Path, target: Path, size: str = "1000,1400", *more: str) -> None:
+    """The first page of an HTML file as Chromium shows it."""
+    browser = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if browser is None:
+        raise SystemExit(f"none of {', '.join(BROWSERS)} is installed")
+    with tempfile.TemporaryDirectory() as profile:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}", *more]
+        command = [browser, *options, f"--window-size={size}", f"--screenshot={target}", page.as_uri()]
+        subprocess.run(command, check=True, capture_output=True)
+
+
+def report(made: Optimized, folder: Path) -> None:
+    page = made.save(folder / "digits.mpcc") / "report.html"
+    photograph(page, DOCS / "report.png")
+    photograph(page, DOCS / "report-dark.png", "1000,1400", DARK)
+
+
+def site(folder: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--no-directory-urls", "-d", str(folder / "site")]
+    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    photograph(folder / "site" / "index.html", DOCS / "site.png", "1200,900")
+
+
+def notebook(folder: Path) -> None:
+    """The tutorial, executed."""
+    convert = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "html", "--execute"]
+    command = [*convert, "--output-dir", str(folder), str(NOTEBOOK)]
+    subprocess.run(command, check=True, capture_output=True)
+    photograph(folder / f"{NOTEBOOK.stem}.html", DOCS / "notebook.png", "1000,1400")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--write", action="store_true", help="write the page and the picture")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", nargs="*", choices=WHAT, help="write the page and the pictures; all of them by default")
     options = parser.parse_args()
-    made = mpcc.optimize(
-        ROOT / DIGITS / "model.onnx", calibration=ROOT / DIGITS / "calibration.npz", network="wan", machine="reference"
-    )
-    text = screen(made)
-    print(text)
-    if not options.write:
-        return 0
-    block = f"\n```text\n{text}\n```\n"
-    PAGE.write_text(BETWEEN.sub(lambda found: found[1] + block + found[2], PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    with tempfile.TemporaryDirectory() as folder:
-        photograph(made.save(Path(folder) / "digits.mpcc") / "report.html", ROOT / "docs" / "report.png")
+    wanted = WHAT if options.write == [] else options.write or ()
+    model = None
+    if options.write is None or {"screens", "report"} & {*wanted}:
+        inputs = ROOT / DIGITS / "calibration.npz"
+        model = mpcc.optimize(ROOT / DIGITS / "model.onnx", calibration=inputs, network="wan", machine="reference")
+        print(text_of(screen(model)))
+    with tempfile.TemporaryDirectory() as name:
+        if "screens" in wanted and model is not None:
+            block = f"\n```text\n{text_of(screen(model))}\n```\n"
+            text = PAGE.read_text(encoding="utf-8")
+            PAGE.write_text(BETWEEN.sub(lambda found: found[1] + block + found[2], text), encoding="utf-8")
+            for width in (answer.COLUMNS, WIDE):
+                command = f"mpcc optimize {DIGITS}/model.onnx ..."
+                (DOCS / f"screen-{width}.svg").write_text(drawn(screen(model, width), command), encoding="utf-8")
+        if "report" in wanted and model is not None:
+            report(model, Path(name))
+        if "site" in wanted:
+            site(Path(name))
+        if "notebook" in wanted:
+            notebook(Path(name))
     return 0
 
 

@@ -84,8 +84,8 @@ def load(server: str, helper: str, inputs: Path, clients: int, seconds: float) -
 # ---- the service -------------------------------------------------------------------------------------------------------
 
 
-def bundle(model: str, folder: Path) -> tuple[Path, Path]:
-    """The bundle of a model, and held-out inputs with their emulated answers."""
+def bundle(model: str, folder: Path) -> tuple[Path, Path, float]:
+    """The bundle of a model, held-out inputs with their emulated answers, and megabytes that the dealer sends for one."""
     import torch
 
     import mpcc
@@ -100,11 +100,12 @@ def bundle(model: str, folder: Path) -> tuple[Path, Path]:
         calibration, images = data.training()[0][:256], data.test()[0][:40]
     made = mpcc.optimize(place / "model.onnx", calibration=calibration, machine="reference")
     where = made.save(folder / f"{model}.mpcc")
-    expected = mpcc.load(where).emulate(images, check=False)
+    loaded = mpcc.load(where)
+    expected = loaded.emulate(images, check=False)
     assert isinstance(expected, torch.Tensor)
     stored = folder / f"{model}.npz"
     np.savez(stored, images=images[:, None].numpy(), expected=expected[:, None].numpy())
-    return where, stored
+    return where, stored, loaded.program.cost.dealer_bytes / 1e6
 
 
 @contextmanager
@@ -132,7 +133,7 @@ def measure(models: Sequence[str], networks: Sequence[str], clients: Sequence[in
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
-            where, inputs = bundle(model, Path(folder))
+            where, inputs, dealt = bundle(model, Path(folder))
             for network in networks:
                 alone, seen = 0.0, (0.0, 0.0)
                 with served(where, network, ["--batch", "1,4,16"]) as (running, prefix):
@@ -147,6 +148,7 @@ def measure(models: Sequence[str], networks: Sequence[str], clients: Sequence[in
                         found = json.loads(done.stdout)
                         alone = alone or found["rate"]
                         row = {"model": model, "network": network, "clients": count, "times": found["rate"] / alone, **found}
+                        row["dealer megabytes"] = dealt
                         now = _batches(running, prefix)
                         row["batch"] = (now[0] - seen[0]) / max(1.0, now[1] - seen[1])
                         seen = now
@@ -174,12 +176,15 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['p50']:.2f}", f"{row['p95']:.2f}", f"{row['batch']:.1f}", f"{row['wrong']} of {row['answers']}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    last = rows[-1]
+    last, dealt = rows[-1], {row["model"]: row["dealer megabytes"] for row in rows}
     share = max(row["bytes an answer"] / (8 * row["words"]) for row in rows)
     lines += [
         "",
-        f"A client sends and receives at most {share:.2f} times the words of its input and output, headers included (TLS not); "
-        f"the process of {last['clients']} clients peaks at {max(row['peak megabytes'] for row in rows):.0f} MB, without torch. "
+        f"A client sends and receives at most {share:.2f} times the words of its input and output, headers included (TLS not). "
+        "One answer takes from the dealer, over both links, "
+        + ", ".join(f"{megabytes:.1f} MB ({model})" for model, megabytes in dealt.items())
+        + ": it works ahead, so that one request alone does not wait for that, but many cannot be faster than its links. "
+        f"The process of {last['clients']} clients peaks at {max(row['peak megabytes'] for row in rows):.0f} MB, without torch. "
         f"Load average at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.",
     ]
     return "\n".join(lines)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .approximate import Choice, Plan
     from .cost import Budget, Estimate, Network, OpCounts
     from .errors import MpccError
-    from .pipeline import Front, Optimized, capture, compile, count, estimate, load, optimize, pareto, transform
+    from .pipeline import Front, Optimized, capture, compile, count, estimate, load, optimize, optimize_within, pareto, transform
     from .runtime.executable import Executable, Run
     from .search.target import Objective, Target
     from .training import Tuned, tune
@@ -48,6 +48,7 @@ __all__ = [
     "estimate",
     "load",
     "optimize",
+    "optimize_within",
     "pareto",
     "transform",
     "tune",
@@ -57,7 +58,10 @@ _HOMES = {
     "cost": ("Budget", "Estimate", "Network", "OpCounts"),
     "errors": ("MpccError",),
     "runtime.executable": ("Executable", "Run"),
-    "pipeline": ("Front", "Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "pareto", "transform"),
+    "pipeline": (
+        "Front", "Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "optimize_within", "pareto",
+        "transform",
+    ),
     "training": ("Tuned", "tune"),
     "approximate": ("Choice", "Plan"),
     "search.target": ("Objective", "Target"),

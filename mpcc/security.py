@@ -107,13 +107,7 @@ def points(public: Sequence[str] = (), answers: Sequence[str] = ()) -> tuple[tup
     """The points of the statement, for a model whose parameters `public` were made public by their owner, and of whose outputs
     the client computes the functions `answers` itself."""
     if answers:
-        told = (
-            "What the answers are computed of",
-            f"the client computes the last steps ({', '.join(answers)}) itself, in the clear: it learns the values before them "
-            "(the logits), which say more of the model than the answers alone. --hide-logits keeps them secret.",
-        )
-        place = [name for name, _ in points(public)].index("The output") + 1
-        return (*points(public)[:place], told, *points(public)[place:])
+        return _behind("The output", points(public), _logits(answers))
     if not public:
         return POINTS
     named = ", ".join(public[:MOST_NAMED]) + (f" and {len(public) - MOST_NAMED} more" if len(public) > MOST_NAMED else "")
@@ -122,8 +116,25 @@ def points(public: Sequence[str] = (), answers: Sequence[str] = ()) -> tuple[tup
         f"({len(public)}: {named}) are in the part of the model that the client has and computes in the clear, before "
         "anything is shared; the server learns nothing of that. All other weights stay secret.",
     )
-    place = [name for name, _ in POINTS].index("The weights") + 1
-    return (*POINTS[:place], made, *POINTS[place:])
+    return _behind("The weights", POINTS, made)
+
+
+def served(answers: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """The points of the statement for thin clients."""
+    return _behind("The input and the answer", SERVED, _logits(answers)) if answers else SERVED
+
+
+def _logits(answers: Sequence[str]) -> tuple[str, str]:
+    return (
+        "What the answers are computed of",
+        f"the client computes the last steps ({', '.join(answers)}) itself, in the clear: it learns the values before them "
+        "(the logits), which say more of the model than the answers alone. --hide-logits keeps them secret.",
+    )
+
+
+def _behind(name: str, points: tuple[tuple[str, str], ...], more: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+    place = [known for known, _ in points].index(name) + 1
+    return (*points[:place], more, *points[place:])
 
 
 def statement(*, insecure_dealer: bool = False, public: Sequence[str] = (), answers: Sequence[str] = ()) -> str:

@@ -78,6 +78,21 @@ def test_a_failing_op_count_ends_in_its_table(tmp_path: Path) -> None:
     assert "DEBUG" not in done.stdout and len(done.stdout.splitlines()) < 40
 
 
+def test_op_counts_as_a_table(tmp_path: Path) -> None:
+    """pytest --op-counts: each model, its rounds and bytes, and what changed since the file was committed."""
+    (tmp_path / "test_it.py").write_text(
+        "import torch\ndef test_it(op_counts):\n    op_counts(torch.nn.Linear(4, 3), (torch.zeros(1, 4),), name='x')\n"
+    )
+    text = mpcc.count(nn.Linear(4, 3), (torch.zeros(1, 4),)).to_json()
+    (tmp_path / "x.op-counts.json").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    same = subprocess.run([*command, "--op-counts"], capture_output=True, text=True, cwd=tmp_path)
+    assert same.returncode == 0 and "\nx: 2 rounds, " in same.stdout and "(+" not in same.stdout
+    (tmp_path / "x.op-counts.json").write_text(_cheaper())
+    dearer = subprocess.run([*command, "--op-counts"], capture_output=True, text=True, cwd=tmp_path)
+    assert dearer.returncode == 1 and "\nx: 2 (+2) rounds, " in dearer.stdout
+
+
 def _cheaper() -> str:
     """Counts that a linear layer cannot reach."""
     import json

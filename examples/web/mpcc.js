@@ -6,6 +6,8 @@
 //
 // No dependencies. Serve this file yourself: whoever delivers it can read what is typed into the page.
 
+import { computed, known, topOf, words } from "./answers.js";
+
 const FORMAT = "mpcc served model 1";
 const ID_BYTES = 16, DIGEST_BYTES = 16;
 const MOST_WORDS = 2 ** 27;
@@ -189,7 +191,6 @@ export function inputOutside(values, seen, calls) {
 
 // ---- the client --------------------------------------------------------------------------------------------------------
 
-const words = (shape) => shape.reduce((product, size) => product * size, 1);
 
 function checkedModel(found, url) {
   const whole = (size) => Number.isInteger(size) && size > 0 && size <= MOST_WORDS;
@@ -197,7 +198,7 @@ function checkedModel(found, url) {
     && Number.isFinite(one.scale) && one.scale !== 0;
   const good = found?.format === FORMAT && /^[0-9a-f]{64}$/.test(found.digest) && Array.isArray(found.inputs)
     && Array.isArray(found.outputs) && found.inputs.length > 0 && found.outputs.length > 0
-    && [...found.inputs, ...found.outputs].every(value);
+    && [...found.inputs, ...found.outputs].every(value) && known(found.answers, found.outputs.length);
   if (!good) throw new MpccError(`${url}: this is no server of mpcc, or of another version`);
   return found;
 }
@@ -271,7 +272,7 @@ export class Client {
       return checkedModel(await reply.json(), url);
     }));
     if (server.role !== "server" || helper.role !== "helper") throw new MpccError("give the server first, then the helper");
-    const agree = ["digest", "inputs", "outputs"].every((key) => JSON.stringify(server[key]) === JSON.stringify(helper[key]));
+    const agree = ["digest", "inputs", "outputs", "answers"].every((key) => JSON.stringify(server[key]) === JSON.stringify(helper[key]));
     if (!agree) throw new MpccError("server and helper serve different models");
     if (this.digest && this.digest !== server.digest) throw new MpccError("another model is served than was expected");
     return server;
@@ -305,7 +306,7 @@ export class Client {
 
   #answer(model, sent, got, seconds, warnings) {
     let at = 0;
-    const outputs = model.outputs.map(({ shape, scale }, i) => {
+    const opened = model.outputs.map(({ shape, scale }, i) => {
       const [first, second] = got.map((bytes) => bytes.slice(8 * at, 8 * (at + words(shape))));
       at += words(shape);
       const values = joined(first, second, scale), largest = model.calibration?.outputs?.[i];
@@ -315,8 +316,8 @@ export class Client {
       }
       return { shape, values };
     });
-    const top = outputs[0].values.indexOf(Math.max(...outputs[0].values));
+    const outputs = computed(opened, model.answers), top = topOf(opened, outputs, model.answers);
     const labels = model.preprocess?.labels ?? [];
-    return { outputs, top, label: labels[top] ?? String(top), labels, seconds, warnings, sent, received: got };
+    return { outputs, opened, top, label: labels[top] ?? String(top), labels, seconds, warnings, sent, received: got };
   }
 }

@@ -22,7 +22,7 @@ from .screen import console, emit
 OLDEST, NEWEST_TRIED = (3, 11), (3, 13)
 CRYPTEN = "crypten"
 ENGINES = {CRYPTEN: "CrypTen", "spu": "SPU"}
-INSTALL_CRYPTEN = "pip install 'mpcc[mpc]' && pip install --no-deps crypten==0.4.1"
+INSTALL_CRYPTEN = "mpcc install-engine"
 FREE_GIGABYTES = 2.0
 """What a small ViT's parties take together on one machine, with torch in each of the three processes."""
 GOOD, POOR, BAD = "ok", "note", "FAULT"

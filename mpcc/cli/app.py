@@ -24,6 +24,7 @@ from . import (
     ask,
     benchmark,
     count,
+    engine,
     keys,
     networks,
     optimize,
@@ -110,6 +111,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     optimize, tune, run, serve, ask, profile, count, verify, passes, recipes, protocols, networks, benchmark, keys, about,
+    engine,
 )  # fmt: skip
 for command in COMMANDS:
     command.register(app)

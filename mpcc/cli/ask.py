@@ -78,11 +78,13 @@ def _document(picture: Path, answer: Answer) -> dict[str, Any]:
 def _show(picture: Path, answer: Answer, noise: float) -> None:
     import numpy as np
 
-    flat = answer.output.reshape(-1)
-    best = np.argsort(-flat)[:SHOWN]
-    named = [answer.labels[i] if i < len(answer.labels) else str(i) for i in best]
-    scores = ", ".join(f"{name} {flat[i]:.3f}" for name, i in zip(named, best, strict=True))
-    typer.echo(f"{picture}: {scores}   (noise {noise:.2g}; {answer.seconds:.2f} s)")
+    scores = answer.label  # of a model that answers with classes
+    if answer.output.shape == answer.opened[0].shape:
+        flat = answer.output.reshape(-1)
+        best = np.argsort(-flat)[:SHOWN]
+        named = [answer.labels[i] if i < len(answer.labels) else str(i) for i in best]
+        scores = ", ".join(f"{name} {flat[i]:.3f}" for name, i in zip(named, best, strict=True))
+    typer.echo(f"{picture}: {scores}   (noise of logits {noise:.2g}; {answer.seconds:.2f} s)")
     for line in answer.warnings:
         say(f"mpcc: warning: {line}")
 

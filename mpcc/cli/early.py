@@ -14,7 +14,7 @@ from mpcc.errors import ModelFileError, UsageError
 
 FORMS = (
     "MODEL is x.onnx, x.pt2, a bundle folder, package.module:function (whose code is run), or a model of a library by name: "
-    "timm:NAME, torchvision:NAME, hf:NAME."
+    "timm:NAME, torchvision:NAME, hf:NAME, open_clip:NAME."
 )
 INPUTS = "Give a .npy or .npz file, a folder of images, or `package.module:function`."
 

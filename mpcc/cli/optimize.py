@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from . import early, options
+from . import early, options, several
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ EPILOG = (
     "Examples: mpcc optimize model.onnx --calibration images.npy --budget 2s --network wan\n\n"
     "mpcc optimize model.py:make_model --level structural -o private.mpcc\n\n"
     "mpcc optimize model.onnx --calibration images.npy --level structural --max-drop 0.5%\n\n"
+    "mpcc optimize model.onnx --calibration images.npy --level structural --budget 3s --budget 2s -o private.mpcc\n\n"
     "mpcc optimize model.onnx --calibration images.npy --level structural --pareto -o front\n\n"
     "mpcc optimize model.onnx --plan edited-plan.json -o private.mpcc\n\n"
     "mpcc optimize model.onnx --recipe mpcvit:0.5 --calibration images.npy -o private.mpcc"
@@ -41,7 +42,8 @@ def register(app: typer.Typer) -> None:
 def optimize(
     model: options.Model,
     budget: Annotated[
-        str | None, typer.Option(metavar="2s", help="Upper bound on the online phase: 2s, 30MB or 150rounds.")
+        list[str] | None,
+        typer.Option(metavar="2s", help="Upper bound on the online phase: 2s, 30MB or 150rounds. Repeated: a bundle for each."),
     ] = None,
     max_drop: Annotated[
         str | None,
@@ -113,6 +115,17 @@ def optimize(
             metavar="STEPS", min=0, help="Steps of gradient in each block after compensation, without labels; 300 take minutes."
         ),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="PLAN", help="A plan.json to begin from: what is found is at least as good."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|folders",
+            help="Classes of the calibration inputs: .npy, .npz, or `folders` (one a class). --max-drop is then accuracy.",
+        ),
+    ] = None,
     preprocess: Annotated[
         Path | None,
         typer.Option(
@@ -123,7 +136,7 @@ def optimize(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.safetensors", help="The weights of a library's model (timm:NAME, torchvision:NAME, hf:NAME)."),
+        typer.Option(metavar="FILE.safetensors", help="The weights of a model of a library (timm:NAME, hf:NAME ...)."),
     ] = None,
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="The library's own weights of it, from its cache or the network.")
@@ -160,17 +173,26 @@ def optimize(
     if pareto and (compensate is not None or reconstruct is not None):
         hint = "Compensate a plan of the front: mpcc optimize MODEL --plan PLAN.json --compensate"
         raise UsageError("--pareto cannot be combined with --compensate or --reconstruct", hint=hint)
+    if len(budget or ()) > 1:
+        several.check(max_drop=max_drop, plan=plan, recipe=recipe, dump=dump, explain=explain)
+    if (start or labels) and (pareto or plan or recipe or not (budget or max_drop)):
+        raise UsageError("--from and --labels belong to a search: give --budget or --max-drop, and no plan")
     if recipe is not None and (pareto or plan):
         raise UsageError("--recipe cannot be combined with --plan or --pareto")
-    options.budget(budget)
+    for one in budget or ():
+        options.budget(one)
     options.network(network)
     drop, values = None if max_drop is None else _fraction(max_drop, metric), options.input_range(input_range)
     stem = early.model(model)
     early.inputs(calibration)
     early.read([plan], "--plan")
+    early.read([start], "--from")
+    early.inputs(None if labels == "folders" else labels, "--labels")
     notes = _preprocess(preprocess)
     place = output or Path(f"{stem}.pareto" if pareto else f"{stem}.mpcc")
-    early.folder(place, FRONT if pareto else None)
+    places = several.places(place, budget) if len(budget or ()) > 1 else [place]
+    for folder in places:
+        early.folder(folder, FRONT if pareto else None)
 
     from mpcc.lowering import Settings
     from mpcc.pipeline import check_machine
@@ -182,13 +204,14 @@ def optimize(
     from .model import graph, source
     from .rewrites import Rewrites
 
-    objective = Objective(cast("Level", level), metric, budget, drop, effort, tuple(keep or ()), _listed(only))
+    bound = budget[0] if budget and len(budget) == 1 else None
+    objective = Objective(cast("Level", level), metric, bound, drop, effort, tuple(keep or ()), _listed(only))
     if recipe is not None:
         parse(recipe)
     target = Target(protocol, network, machine, Settings(tolerance=tolerance))
     check_machine(target)
     check_asked(compensate, reconstruct)
-    chosen = _plan(plan)
+    chosen, begun = _plan(plan), _plan(start)
     if calibration is None and level == "structural":
         say(UNCALIBRATED)
     found, images = source(model, size_limit, pretrained=pretrained, weights=weights), cast("Any", calibration)
@@ -218,21 +241,27 @@ def optimize(
 
             draw(front(captured, **given), place, as_json)
             return
-        made = run(
-            captured, plan=chosen, recipe=recipe, public=public or (), hide_logits=hide_logits, compensate=compensate,
-            reconstruct=reconstruct, observe=observe, **given,
+        given |= dict(
+            public=public or (), hide_logits=hide_logits, compensate=compensate, reconstruct=reconstruct, start=begun,
+            labels=labels,
         )  # fmt: skip
-        if notes:
-            made = replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes}))
-        tell("write", 0, 1)
-        made.save(place)
-        tell("write", 1, 1)
+        if len(places) > 1:
+            found_within = several.made(captured, budget or [], places, given, notes)
+        else:
+            made = run(captured, plan=chosen, recipe=recipe, observe=observe, **given)
+            tell("write", 0, 1)
+            made = _noted(made, notes)
+            made.save(place)
+            tell("write", 1, 1)
+    if len(places) > 1:
+        several.show(found_within, as_json)
+        return
     if as_json:
         emit(document(made, place) | ({"rewrites": rewrites.document()} if verbose else {}))
     else:
         from . import answer
 
-        answer.show(made, place, calibration, [] if budget is None else [_met(budget, made)], sites=sites)
+        answer.show(made, place, calibration, [] if bound is None else [_met(bound, made)], sites=sites)
         if verbose:
             from .search import candidates, ranges
 
@@ -244,6 +273,11 @@ def optimize(
         from .explain import explain as print_site
 
         print_site(made, explain)
+
+
+def _noted(made: Optimized, notes: dict[str, Any]) -> Optimized:
+    """With further notes in its plan."""
+    return replace(made, plan=replace(made.plan, notes={**made.plan.notes, **notes})) if notes else made
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
@@ -323,6 +357,7 @@ def _search(chosen: Chosen) -> dict[str, Any]:
         "damage": point.loss, "predicted_damage": point.predicted_loss,  # former names, for one more release
         "metric": chosen.metric.name,
         "images": chosen.images, "drop": point.drop, "drop_of": chosen.metric.drop_name, "judged_on": chosen.judged,
+        "compensated": chosen.compensated, "accuracy": chosen.accuracy,
         "programs_priced": chosen.tried, "plans_run": chosen.runs, "stopped": chosen.stopped,
         "barred": [asdict(bar) for bar in chosen.barred],
     }  # fmt: skip

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mpcc.approximate import Choice, Split
 from mpcc.ir.nn import site_operator
-from mpcc.show.units import count, size, small
+from mpcc.show.units import brief_seconds, count, size, small
 
 from .screen import console
 
@@ -44,10 +44,15 @@ def gains(made: Optimized) -> list[str]:
 def _doubts(chosen: Chosen) -> list[str]:
     """What speaks against the answer of a search, or limits it."""
     lines = []
-    if chosen.metric.drop_name.startswith("images") and chosen.point.drop > LARGE:
+    if chosen.metric.labels is not None and chosen.point.drop > LARGE:
         lines.append(
-            f"Warning: this plan changes the top class of {chosen.point.drop:.0%} of the inputs. `--max-drop 1%` finds the "
-            "fastest plan that keeps it; `mpcc tune` trains the model for a plan."
+            f"Warning: this plan costs {100 * chosen.point.drop:.0f} points of accuracy. {_careful(chosen)}"
+            "`mpcc tune` trains the model for a plan."
+        )
+    elif chosen.metric.drop_name.startswith("images") and chosen.point.drop > LARGE:
+        lines.append(
+            f"Warning: this plan changes the top class of {chosen.point.drop:.0%} of the inputs. {_careful(chosen)}"
+            "`mpcc tune` trains the model for a plan."
         )
     if chosen.barred:
         names = "; ".join(map(str, chosen.barred[:SHOWN]))
@@ -58,15 +63,34 @@ def _doubts(chosen: Chosen) -> list[str]:
     return lines
 
 
+def _careful(chosen: Chosen) -> str:
+    """What next to no harm would cost."""
+    own, other = chosen.point, chosen.careful
+    if other is None:
+        return "`--max-drop 1%` finds the fastest plan that keeps it; "
+    seconds = f"{brief_seconds(float(other.estimate.seconds))} instead of {brief_seconds(float(own.estimate.seconds))}"
+    return f"A plan that costs {max(other.drop, 0.0):.1%} takes {seconds}; `--max-drop 1%` looks for the fastest such; "
+
+
 def loss(chosen: Chosen) -> str:
     """What the plan does to the outputs, and on how many inputs that was measured."""
     point = chosen.point
-    share = f"{point.drop:.1%}" if chosen.metric.drop_name.startswith("images") else small(point.drop)
-    text = f"In float, on {chosen.judged} inputs: {chosen.metric.name} {small(point.loss)}; {chosen.metric.drop_name}: {share}"
+    shares = chosen.metric.labels is not None or chosen.metric.drop_name.startswith("images")
+    share = f"{point.drop:.1%}" if shares else small(point.drop)
+    how = "In float, compensated" if chosen.compensated else "In float"
+    text = f"{how}, on {chosen.judged} inputs: {chosen.metric.name} {small(point.loss)}; {chosen.metric.drop_name}: {share}"
     if chosen.metric.drop_name.startswith("images"):
         error = math.sqrt(max(point.drop * (1 - point.drop), 0.0) / chosen.judged)
         text += f" \u00b1 {error:.1%}"
-    return f"{text}."
+    return f"{text}.{_accuracy(chosen)}"
+
+
+def _accuracy(chosen: Chosen) -> str:
+    """Top-1 on labelled inputs, where there are any."""
+    if chosen.accuracy is None:
+        return ""
+    was, now = (f"{share:.1%} \u00b1 {math.sqrt(share * (1 - share) / chosen.judged):.1%}" for share in chosen.accuracy)
+    return f" Top-1 of the labels: {now}; of the model as it was: {was}."
 
 
 def candidates(made: Optimized) -> None:

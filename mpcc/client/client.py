@@ -33,21 +33,20 @@ PATIENT = (408, 503)
 @dataclass(frozen=True)
 class Answer:
     """`outputs`: the model's, with the noise that it adds (its standard deviation is in the model's document). `warnings`: what
-    of input and output is unlike calibration, so that the answer may be wrong. `seconds`: of the attempt that was answered."""
+    of input and output is unlike calibration, so that the answer may be wrong. `seconds`: of the attempt that was answered.
+    `opened`: what the servers computed; the outputs themselves, unless a last softmax, argmax or top-k is left to the client.
+    `top`: the class that the first output names first: where it is largest, or the class itself."""
 
     outputs: tuple[Floats, ...]
     seconds: float
     warnings: tuple[str, ...]
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...]
+    opened: tuple[Floats, ...]
+    top: int
 
     @property
     def output(self) -> Floats:
         return self.outputs[0]
-
-    @property
-    def top(self) -> int:
-        """Where the first output is largest."""
-        return int(np.argmax(self.outputs[0]))
 
     @property
     def label(self) -> str:
@@ -135,11 +134,13 @@ class Client:
                 if attempt == self.attempts:
                     raise later.error from None
                 time.sleep(later.seconds * random.uniform(1.0, 1.5))
-        outputs = joined(first, second, model.outputs)
+        opened = tuple(joined(first, second, model.outputs))
         seconds = time.perf_counter() - start
-        warnings += [] if model.ranges is None else model.ranges.outputs_outside(outputs)
+        warnings += [] if model.ranges is None else model.ranges.outputs_outside(opened)
         labels = () if model.preprocess is None else model.preprocess.labels
-        return Answer(tuple(outputs), seconds, tuple(warnings), labels)
+        if model.answers is None:
+            return Answer(opened, seconds, tuple(warnings), labels, opened, int(np.argmax(opened[0])))
+        return Answer(model.answers.of(opened), seconds, tuple(warnings), labels, opened, model.answers.top(opened))
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -177,7 +178,8 @@ class Client:
         if (server.role, helper.role) != ("server", "helper"):
             what = f"they say that they are {server.role!r} and {helper.role!r}"
             raise SecurityError(what, hint="Give the server's address first, then the helper's.")
-        if server.digest != helper.digest or (server.inputs, server.outputs) != (helper.inputs, helper.outputs):
+        described = [(one.digest, one.inputs, one.outputs, one.answers) for one in (server, helper)]
+        if described[0] != described[1]:
             raise SecurityError("server and helper serve different models")
         if self.expected is not None and self.expected != server.digest:
             raise SecurityError(f"the model served is {server.digest[:16]}..., {self.expected[:16]}... was expected")

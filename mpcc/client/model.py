@@ -10,6 +10,7 @@ from typing import Any
 
 from mpcc.errors import PartyError
 
+from .answers import Answers
 from .preprocess import Preprocess
 from .ranges import Ranges
 
@@ -36,7 +37,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Model:
-    """The model as one of its servers describes it."""
+    """The model as one of its servers describes it. `answers`: what its client computes of the opened outputs, if anything."""
 
     role: str
     digest: str
@@ -44,6 +45,7 @@ class Model:
     outputs: tuple[Value, ...]
     preprocess: Preprocess | None
     ranges: Ranges | None
+    answers: Answers | None
     document: Mapping[str, Any]
 
     @staticmethod
@@ -58,7 +60,7 @@ class Model:
             outputs = tuple(_value(one, f"output {number}") for number, one in enumerate(document["outputs"]))
             if not inputs or not outputs or sum(one.words for one in (*inputs, *outputs)) > MOST_WORDS:
                 raise ValueError("no inputs, no outputs, or too large ones")
-            preprocess, ranges = document.get("preprocess"), document.get("calibration")
+            preprocess, ranges, answers = (document.get(key) for key in ("preprocess", "calibration", "answers"))
             return Model(
                 str(document["role"]),
                 document["digest"],
@@ -66,6 +68,7 @@ class Model:
                 outputs,
                 None if preprocess is None else Preprocess.read(preprocess),
                 None if ranges is None else Ranges.read(ranges, len(inputs), len(outputs)),
+                None if answers is None else Answers.read(answers, [one.shape for one in outputs]),
                 document,
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:

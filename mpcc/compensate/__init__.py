@@ -8,5 +8,6 @@ they are: weights are the owner's, whatever their values.
 
 from .compensated import Compensated, Judge, Report, compensated
 from .inputs import FULL, QUICK, Effort
+from .mender import Mender
 
-__all__ = ["FULL", "QUICK", "Compensated", "Effort", "Judge", "Report", "compensated"]
+__all__ = ["FULL", "QUICK", "Compensated", "Effort", "Judge", "Mender", "Report", "compensated"]

@@ -8,6 +8,7 @@ which is the same). In float64. `Normal` holds the equations of several groups s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -67,3 +68,8 @@ class Normal:
         if not bias:
             return made, None
         return made, (self.t - (self.f[:, None] @ made)[:, 0]) / self.rows
+
+
+def best_strength(first: Normal, second: Normal, weight: Tensor, bias: bool, strengths: Iterable[float]) -> tuple[float, float]:
+    """(error, lambda) of the solution of `first` that is best for `second`; `weight` as it was."""
+    return min((second.error(*first.solved(weight, bias, one)), one) for one in strengths)

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.calibration.ranges import ELEMENTS_AT_ONCE
-from mpcc.ir.nn import PUBLIC, attribute, shape_of, size_of
+from mpcc.ir.nn import attribute, shape_of, size_of
 
 from .descent import Block, Descent, block_of
-from .ridge import STRENGTHS, Normal
+from .eligible import eligible
+from .ridge import STRENGTHS, Normal, best_strength
 from .rows import as_matrix, as_weight, bias_of, given_rows, read_rows, weight_of
 from .targets import Target, target_of
 
@@ -86,7 +87,7 @@ class _Walk:
     def __init__(
         self, graph: fx.GraphModule, calls: Calls, changed: Sequence[fx.Node], at_site: Callable[..., Function], tell: Tell
     ) -> None:
-        self.calls, self.at_site, self.tell, self.found = calls, at_site, tell, Sweep()
+        self.graph, self.calls, self.at_site, self.tell, self.found = graph.graph, calls, at_site, tell, Sweep()
         self.nodes = [node for node in graph.graph.nodes if node.op == "call_function"]
         self.order = {node: place for place, node in enumerate(graph.graph.nodes)}
         self.constants = {n: attribute(graph, str(n.target)).detach() for n in graph.graph.nodes if n.op == "get_attr"}
@@ -113,33 +114,15 @@ class _Walk:
 
     def _targets(self) -> dict[fx.Node, Target]:
         """Every product that is to be solved."""
-        found, used = {}, Counter(str(n.target) for n, c in self._uses() for _ in range(c))
-        for node in self.nodes:
-            weight = weight_of(node)
-            if node not in self.affected or node.args[0] not in self.secret:
-                continue
-            if weight is None:
-                if node.target is aten.convolution.default:
-                    self.found.skipped[node.name] = "a convolution of this kind is not solved"
-                continue
-            name, bias = str(weight.target), bias_of(node)
-            if used[name] > 1 or (bias is not None and used[str(bias.target)] > 1):
-                self.found.skipped[name] = "its weights are shared by several layers"
-                continue
-            if weight.meta.get(PUBLIC) or (bias is not None and bias.meta.get(PUBLIC)):
-                self.found.skipped[name] = "it is public, and new weights would tell of the inputs"
-                continue
-            found[node] = target_of(node, self.order)
-        return found
+        found, skipped = eligible(self.graph, self.secret, self.affected)
+        self.found.skipped |= skipped
+        return {node: target_of(node, self.order) for node in found}
 
     def _blocks(self) -> dict[fx.Node, Block]:
         """The block of every product whose output is added to something, where there is more of it than the product."""
         ends = [node for node, target in self.targets.items() if target.others]
         found = {node: block_of(node, self.secret, self.affected) for node in ends}
         return {node: block for node, block in found.items() if len(block.nodes) > 1}
-
-    def _uses(self) -> list[tuple[fx.Node, int]]:
-        return [(node, len(node.users)) for node in self.constants]
 
     # -- what is read, and how often --
 
@@ -248,8 +231,7 @@ class _Walk:
         old_bias = None if bias is None else self.constants[bias].double().reshape(len(old), -1)
         before = second.error(old, old_bias)
         strengths = STRENGTHS if old.shape[1] <= MANY_FEATURES else STRENGTHS[::3]
-        tries = [(second.error(*first.solved(old, bias is not None, one)), one) for one in strengths]
-        after, strength = min(tries)
+        after, strength = best_strength(first, second, old, bias is not None, strengths)
         size = max(float((second.centred() if bias is not None else second).tt.sum()), 1e-300)
         self.found.solved.append(Solved(str(weight.target), before / size, after / size, strength))
         if not after < (1 - GAIN) * before:

@@ -47,8 +47,9 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
     widths.check(program.online.graph, last.openings.made)
     if last.failed:
         raise AssertionError(f"{sorted(last.failed)} were cut though all their bits are needed")
-    exposure = Exposure.of(program, graph_module.meta[EXAMPLES])
-    flood(program, [exposure.bits(chosen, scale) for _, scale in program.outputs])
+    if chosen.answers:
+        exposure = Exposure.of(program, graph_module.meta[EXAMPLES])
+        flood(program, [exposure.bits(chosen, scale) for _, scale in program.outputs])
     structure.verify(program)
     return program
 

@@ -10,14 +10,17 @@ Comparisons are constants here: the functions that they make up are continuous a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from mpcc.ir import curve, online
-from mpcc.ir.info import input_of, scale_of, weight_of
+from mpcc.ir.info import scale_of, weight_of
+from mpcc.ir.mpc import VIEWS
+from mpcc.ir.nn import size_of
 from mpcc.ir.ring import bilinear
 from mpcc.program.program import Program, encode_tensor
 
@@ -27,21 +30,112 @@ PROBES = 16
 """Directions that are differentiated: all of up to 16 output values; of more, random signs, whose mean square is the length's."""
 
 
-def squared_steps(program: Program, inputs: Sequence[Tensor]) -> tuple[dict[tuple[fx.Node, int], Tensor], Tensor]:
-    """(squared lengths by what is truncated and by how many bits, the outputs [values]) at one call's inputs."""
-    with torch.enable_grad():
-        run = _Run(program, inputs)
-        values = [run.env[program.nodes[name]] / scale for name, scale in program.outputs]
-        outputs = torch.cat([value.reshape(-1) for value in values])
-        steps = list(run.steps.values())
-        found = [torch.zeros(step.shape) for step in steps]
-        if outputs.requires_grad:
-            probes = _probes(len(outputs))
-            for probe in probes:
-                slopes = torch.autograd.grad(outputs, steps, probe, retain_graph=True, materialize_grads=True)
-                for total, slope in zip(found, slopes, strict=True):
-                    total += slope.square() if len(outputs) <= PROBES else slope.square() / len(probes)
-    return dict(zip(run.steps, found, strict=True)), outputs.detach()
+VALUES_A_PART = 1 << 24
+"""Of all nodes together: the graph is differentiated in parts, from the last to the first, so that what backward needs of one
+part (some ten times its values) is all that is held."""
+
+FOLLOWED = VIEWS | {online.gather, online.apply_mask, online.scale_rows}
+"""What is cut by way of the value that it reads (`_Run.cut`)."""
+
+Key = fx.Node | tuple[fx.Node, int]
+"""A node, or an opening cut by some bits."""
+
+
+def squared_steps(
+    program: Program, inputs: Sequence[Tensor], most: int = VALUES_A_PART
+) -> tuple[dict[tuple[fx.Node, int], Tensor], Tensor]:
+    """(squared lengths by what is truncated and by how many bits, the outputs [values]) at one call's inputs.
+
+    `most`: values of a part. What crosses from one to the next is kept, and what the outputs' slopes there are.
+    """
+    last = _last_reads(program)
+    parts = [part for part in _parts(program, last, most) if part]
+    run = _Run(program, inputs)
+    before: list[dict[Key, Any]] = [{}]
+    with torch.no_grad():
+        for part in parts[:-1]:
+            run.through(part, last)
+            before.append(run.alive)
+    del run
+    found: list[dict[tuple[fx.Node, int], Tensor]] = []
+    slopes: dict[Key, Tensor] = {}
+    outputs = torch.empty(0)
+    for number in reversed(range(len(parts))):
+        with torch.enable_grad():
+            given = {key: _leaf(value) for key, value in before.pop().items()}
+            run = _Run(program, inputs, given)
+            run.through(parts[number], last)
+            made = {key: value for key, value in run.alive.items() if key in slopes and key not in given}
+            seeds = {key: slopes.pop(key) for key in made}
+            ends = list(made.values())
+            if number == len(parts) - 1:
+                outputs = torch.cat([(run.env[program.nodes[name]] / scale).reshape(-1) for name, scale in program.outputs])
+                ends, seeds = [outputs], {program.online.graph.output_node(): _probes(len(outputs))}
+            found.append(_pulled(run, given, ends, list(seeds.values()), slopes, len(outputs)))
+    return {key: square for part in reversed(found) for key, square in part.items()}, outputs.detach()
+
+
+def _pulled(
+    run: _Run, given: Mapping[Key, Any], ends: Sequence[Tensor], seeds: Sequence[Tensor], slopes: dict[Key, Tensor], count: int
+) -> dict[tuple[fx.Node, int], Tensor]:
+    """The steps of a part, from the slopes at its ends; those at its beginning are added to `slopes`. `count` of outputs."""
+    steps, total = list(run.steps.values()), {key: torch.zeros(step.shape) for key, step in run.steps.items()}
+    pairs = [(end, seed) for end, seed in zip(ends, seeds, strict=True) if end.requires_grad]
+    starts = {key: value for key, value in given.items() if isinstance(value, Tensor) and value.requires_grad}
+    probes = len(pairs[0][1]) if pairs else 0
+    for probe in range(probes):
+        found: Sequence[Tensor | None] = torch.autograd.grad(
+            [end for end, _ in pairs], [*steps, *starts.values()], [seed[probe].reshape(end.shape) for end, seed in pairs],
+            retain_graph=probe < probes - 1, allow_unused=True,
+        )  # fmt: skip
+        for key, slope in zip((*run.steps, *starts), found, strict=True):
+            if slope is None:
+                continue
+            if key in total:
+                total[key] += slope.square() if count <= PROBES else slope.square() / probes
+                continue
+            if key not in slopes:
+                slopes[key] = torch.zeros(probes, *slope.shape)
+            slopes[key][probe] += slope
+    return total
+
+
+def _leaf(value: Any) -> Any:
+    return value.detach().requires_grad_() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _parts(program: Program, last: Mapping[fx.Node, int], most: int) -> Iterator[list[fx.Node]]:
+    """The nodes that compute something, in order, cut where least is still to be read.
+
+    A part has so many values, or more where every cut would cost more: slopes are kept of each probe."""
+    nodes, part, values = list(program.online.graph.nodes), list[fx.Node](), 0
+    alive, ends, least = 0, defaultdict[int, int](int), (math.inf, 0)
+    for place, node in enumerate(nodes):
+        if node.op != "call_function":
+            continue
+        part.append(node)
+        values += size_of(node)
+        alive += size_of(node) - ends[place]
+        ends[last[node]] += size_of(node)
+        if values > most / 4 and alive <= least[0]:
+            least = (alive, len(part))
+        if values > most and PROBES * least[0] <= values:
+            yield part[: least[1]]
+            part, least = part[least[1] :], (math.inf, 0)
+            values = sum(map(size_of, part))
+    yield part
+
+
+def _last_reads(program: Program) -> dict[fx.Node, int]:
+    """Node -> place of the last node that reads it, or what is cut of it: a view's reader cuts the view's base."""
+    nodes = list(program.online.graph.nodes)
+    place, last = {node: index for index, node in enumerate(nodes)}, dict[fx.Node, int]()
+    for node in reversed(nodes):
+        own = [max(place[user], last[user] if user.target in FOLLOWED else 0) for user in node.users]
+        last[node] = max(own, default=place[node])
+    for name, _ in program.outputs:
+        last[program.nodes[name]] = len(nodes)
+    return last
 
 
 def _probes(count: int) -> Tensor:
@@ -51,25 +145,59 @@ def _probes(count: int) -> Tensor:
     return torch.randint(0, 2, (PROBES, count), generator=generator).to(REAL) * 2 - 1
 
 
-class _Run:
-    """The values of the nodes, as real numbers; what exists for the masks' sake alone is None."""
+class _Given(dict[fx.Node, Any]):
+    """Values of nodes as real numbers. Inputs and weights are made when they are read: a model's weights are never all here."""
 
     def __init__(self, program: Program, inputs: Sequence[Tensor]) -> None:
-        self.steps: dict[tuple[fx.Node, int], Tensor] = {}
-        self.cuts: dict[tuple[fx.Node, int], Tensor] = {}
-        self.env: dict[fx.Node, Any] = {}
-        given = dict(zip(program.inputs(), inputs, strict=True))
-        for node in program.online.graph.nodes:
-            if node.op == "placeholder":
-                self.env[node] = self._placeholder(program, node, given)
-            elif node.op == "call_function":
-                self.env[node] = self._value(node)
+        super().__init__()
+        self.program, self.inputs = program, dict(zip(program.inputs(), inputs, strict=True))
 
-    def _placeholder(self, program: Program, node: fx.Node, given: Mapping[fx.Node, Tensor]) -> Tensor | None:
-        if input_of(node) is not None:
-            return given[node].to(REAL) * scale_of(node)
+    def __missing__(self, node: fx.Node) -> Tensor | None:
+        if node in self.inputs:
+            return self.inputs[node].to(REAL) * scale_of(node)
         weight = weight_of(node)
-        return None if weight is None else encode_tensor(program.constants[weight.constant], weight.scale).to(REAL)
+        assert weight is not None or node.op == "placeholder", node
+        return None if weight is None else encode_tensor(self.program.constants[weight.constant], weight.scale).to(REAL)
+
+
+class _Run:
+    """The values of the nodes, as real numbers; what exists for the masks' sake alone is None. `given`: what was made before."""
+
+    def __init__(self, program: Program, inputs: Sequence[Tensor], given: Mapping[Key, Any] | None = None) -> None:
+        self.steps: dict[tuple[fx.Node, int], Tensor] = {}
+        self.env = _Given(program, inputs)
+        self.cuts: dict[tuple[fx.Node, int], Tensor] = {}
+        self.places = {node: place for place, node in enumerate(program.online.graph.nodes)}
+        for key, value in (given or {}).items():
+            if isinstance(key, tuple):
+                self.cuts[key] = value
+            else:
+                self.env[key] = value
+
+    def through(self, part: Sequence[fx.Node], last: Mapping[fx.Node, int]) -> None:
+        """Run the nodes of a part; what nothing reads any more is dropped."""
+        for node in part:
+            self.env[node] = self._value(node)
+            place = self.places[node]
+            for done in [key for key in (*self._bases(node), node) if last[key] <= place]:
+                self.env.pop(done, None)
+                for key in [key for key in self.cuts if key[0] is done]:
+                    del self.cuts[key]
+
+    def _bases(self, node: fx.Node) -> Iterator[fx.Node]:
+        """What a node reads, and what these are views of."""
+        for operand in node.all_input_nodes:
+            yield operand
+            if operand.target in FOLLOWED:
+                yield from self._bases(operand)
+
+    @property
+    def alive(self) -> dict[Key, Any]:
+        """All that later nodes read."""
+        found: dict[Key, Any] = {}
+        found.update(self.env.items())
+        found.update(self.cuts.items())
+        return found
 
     def _value(self, node: fx.Node) -> Any:
         target: Any = node.target
@@ -113,7 +241,7 @@ class _Run:
 
 
 def _same(run: _Run, x: fx.Node, *rest: Any) -> Any:
-    return run.env[x]
+    return run.env[x] if weight_of(x) is None else None  # masked weights are only multiplied with masks
 
 
 def _product(run: _Run, kind: str, x: fx.Node, y: fx.Node, rx: Any, ry: Any, rxy: Any, attributes: Any = ()) -> Tensor:

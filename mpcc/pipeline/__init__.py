@@ -1,6 +1,6 @@
 """The pipeline: the steps in their order (`steps`), and the functions of `import mpcc` that take them (`faces`)."""
 
-from .faces import Front, Optimized, compile, count, estimate, load, optimize, pareto
+from .faces import Front, Optimized, compile, count, estimate, load, optimize, optimize_within, pareto
 from .steps import (
     Prepared,
     Progress,
@@ -31,6 +31,7 @@ __all__ = [
     "load",
     "mpc_graph",
     "optimize",
+    "optimize_within",
     "pareto",
     "prepare",
     "prepared_for",

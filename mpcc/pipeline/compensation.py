@@ -13,8 +13,9 @@ from mpcc.compensate import FULL, Compensated, Judge, Report, compensated
 from mpcc.compensate.compensated import structural_sites
 from mpcc.cost import Budget
 from mpcc.errors import MpccError, PlanError, UsageError
-from mpcc.search.metrics import Metric
+from mpcc.search.metrics import CLASSES, Metric
 from mpcc.search.pricing import Priced
+from mpcc.search.task import Point
 
 from .steps import Prepared, Progress
 
@@ -54,10 +55,22 @@ def wanted(plan: Plan, compensate: bool | None, given: bool) -> bool:
     return was_compensated(plan) if given else bool(structural_sites(plan, registry.approximations()))
 
 
+def possible(prepared: Prepared) -> bool:
+    """Whether there are inputs enough, all of them the user's, for compensation to be expected to help."""
+    return prepared.basis.synthetic == 0
+
+
 def was_compensated(plan: Plan) -> bool:
     """Whether a plan belongs to compensated weights."""
     note: Any = plan.notes.get(NOTE)
     return isinstance(note, dict) and note.get("taken") is True
+
+
+def to_be_compensated(point: Point) -> Point:
+    """A point of a search that compared plans as they are once compensated: its plan asks for the same."""
+    if not structural_sites(point.plan, registry.approximations()):
+        return point
+    return replace(point, plan=replace(point.plan, notes={**point.plan.notes, NOTE: {"taken": True, "steps": 0}}))
 
 
 def steps_of(plan: Plan) -> int:
@@ -72,7 +85,8 @@ def steps_of(plan: Plan) -> int:
 def found_for(prepared: Prepared, plan: Plan, metric: Metric, steps: int, progress: Progress | None = None) -> Compensated:
     """The graph and the plan compensated, or as they were with the reason."""
     tell = progress or (lambda stage, done, total: None)
-    judge = Judge(metric.loss, metric.drop, metric.drop_name)
+    whole = CLASSES if metric.labels is not None else metric  # inputs are shuffled: labels would be those of others
+    judge = Judge(whole.loss, whole.drop, whole.drop_name)
     known, synthetic, effort = registry.approximations(), not prepared.calibrated, replace(FULL, steps=steps)
     try:
         found = compensated(
@@ -90,7 +104,7 @@ def repaired(
 ) -> Repaired:  # fmt: skip
     """A plan with its program, compensated if that is better and its program can be made and meets the budget; on inputs made
     from the model only where the user `asked` for it."""
-    if prepared.basis.synthetic and not asked:
+    if not possible(prepared) and not asked:
         return Repaired(prepared, best, Report(False, TOO_FEW))
     found = found_for(prepared, best.plan, metric, steps, progress)
     if not found.report.taken:

@@ -1,39 +1,32 @@
-"""What `import mpcc` offers: optimize, pareto, estimate, compile, count, load."""
+"""What `import mpcc` offers: optimize, optimize_within, pareto, estimate, compile, count, load."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from torch import fx
-
 from mpcc import registry
 from mpcc.approximate import Plan
-from mpcc.calibration.basis import Basis
 from mpcc.calibration.guard import NOTE, Guard
-from mpcc.calibration.range_check import RangeViolation, range_report
-from mpcc.compensate import Report
 from mpcc.cost import LAN, Budget, Estimate, Network, OpCounts, estimate_graph
-from mpcc.errors import BudgetError, OutsideRange, UsageError
+from mpcc.errors import BudgetError, UsageError
 from mpcc.ir.answers import NOTE as ANSWERS
-from mpcc.program import Program
-from mpcc.rewrite import Observer, Step
-from mpcc.runtime.engine.fidelity import compare
+from mpcc.rewrite import Observer
 from mpcc.runtime.executable import Executable, StockExecutable
 from mpcc.search import Scores, metric_of, recipe_plan
 from mpcc.search.answer import searched
 from mpcc.search.pareto import POINTS, Front, front
 from mpcc.search.pricing import made, reached, stock_estimate
 from mpcc.search.program_cost import program_estimate
+from mpcc.search.questions import best_within_budgets
 from mpcc.search.search import Search
 from mpcc.search.target import PROTOCOL, Fields, Objective, Target, TargetFields, asked, target_of
-from mpcc.search.task import Chosen
 
 from . import compensation
-from .compensation import Repaired, repaired
+from .optimized import Asked, Optimized
 from .steps import (
     Progress,
     accurate,
@@ -51,68 +44,8 @@ from .steps import (
 )
 
 if TYPE_CHECKING:
-    from mpcc.show.notebook import Picture
 
     from .steps import Model
-
-
-@dataclass(frozen=True)
-class Optimized:
-    """What `optimize` made. `errors` compares the fixed-point emulation with the float model on the calibration inputs."""
-
-    module: fx.GraphModule
-    plan: Plan
-    estimate: Estimate
-    baseline: Estimate
-    program: Program
-    model: fx.GraphModule
-    errors: Mapping[str, float]
-    basis: Basis
-    chosen: Chosen | None = None
-    prefix: fx.GraphModule | None = None  # what the client computes alone; `program` and `model` begin behind it
-    public: tuple[str, ...] = ()  # the names of the parameters that everybody may know
-    ranges: tuple[RangeViolation, ...] = ()  # what each site sees of these inputs, against where its choice holds
-    compensation: Report | None = None  # None where there was nothing to compensate, or it was not asked for
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether figures rest on inputs of the user's, and not only on ones that were made from the model."""
-        return self.basis.calibrated
-
-    @property
-    def answers(self) -> tuple[str, ...]:
-        """The functions that the client computes of the opened outputs."""
-        found = self.executable().answers
-        return () if found is None else found.names
-
-    def __repr__(self) -> str:
-        from mpcc.show.notebook import text
-
-        return f"<Optimized: {text(self.plan, self.baseline, self.estimate)}>"
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows: a row for each kind of operator, before and after."""
-        from mpcc.show.notebook import table
-
-        return table(self.plan, self.baseline, self.estimate)
-
-    def plot(self) -> Picture:
-        """Bytes and rounds of each kind of operator, before and after: a notebook shows it, `.save("x.svg")` writes it."""
-        from mpcc.show.notebook import picture
-
-        return picture(self.plan, self.baseline, self.estimate)
-
-    def executable(self) -> Executable:
-        """What two parties run."""
-        return Executable(self.program, self.plan, self.module, prefix=self.prefix)
-
-    def save(self, folder: str | Path) -> Path:
-        """Write a bundle: plan.json, model.onnx, program.json, weights.safetensors, report.html."""
-        from mpcc.show.report import Comparison
-
-        repair = "" if self.compensation is None else str(self.compensation)
-        comparison = Comparison(self.baseline, self.estimate, self.errors, self.basis, self.ranges, repair)
-        return self.executable().save(folder, comparison)
 
 
 def optimize(
@@ -133,6 +66,8 @@ def optimize(
     reconstruct: int | None = None,
     progress: Progress | None = None,
     observe: Observer | None = None,
+    start: Plan | None = None,
+    labels: Any = None,
     **given: Unpack[Fields],
 ) -> Optimized:
     """The rewritten model that meets the objective at the least quality loss, its plan, its cost and its executable.
@@ -145,66 +80,77 @@ def optimize(
     and on them alone is computed by the client before anything is private (`mpcc.rewrite.visibility`).
     A last softmax, sigmoid, argmax or top-k is computed by the client on its opened logits, for nothing, unless `hide_logits`:
     then the client learns no more than the model's outputs. A given plan says itself which of the two it was made for.
-    `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc recipes`), whose `scores` may be given.
+    `plan` is taken as it is; `recipe` makes one ("mpcvit:0.5", see `mpcc recipes`), whose `scores` may be given. `start` is a
+    plan to begin from, as an earlier search made it: where it meets the bounds, what is found is at least as good. `labels`: the
+    classes of the calibration inputs, as `mpcc.calibration.labels` reads them; `max_drop` is then a share of accuracy.
     `compensate`: whether layers behind structural choices get new weights (`mpcc.compensate`), by default those of plans that are
     made here, and of a `plan` that was made so. `reconstruct`: steps of gradient in each block after that, on the same inputs.
     """
     if plan is not None and recipe is not None:
         raise UsageError("a plan and a recipe exclude each other")
-    compensation.check_asked(compensate, reconstruct)
-    compensate = True if reconstruct else compensate
-    target, objective = asked(target, objective, given)
-    wanted, max_drop = None if objective.budget is None else Budget.parse(objective.budget), objective.max_drop
+    asked_for = Asked.of(target, objective, given, compensate, reconstruct, recipe, progress, observe)
+    wanted, max_drop = asked_for.budget, asked_for.objective.max_drop
     prepared, target = prepared_for(
-        target, model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
+        asked_for.target, model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
         public=public, hide_logits=hide_logits or (plan is not None and ANSWERS not in plan.notes), progress=progress,
         observe=observe,
     )  # fmt: skip
-    task = task_of(prepared, target, objective, progress)
-    baseline = stock_estimate(prepared.whole, task.protocol, task.network)
-    chosen = None
+    one = asked_for.on(prepared, target, start, labels, calibration)
     if recipe is not None:
         graph, inputs, synthetic = prepared.graph, prepared.inputs, not prepared.calibrated
         plan = recipe_plan(recipe, graph, inputs, registry.approximations(), scores=scores, synthetic=synthetic)
     if plan is not None:
-        best = made(task, plan)
+        best = made(one.task, plan)
         if wanted is not None and not wanted.met_by(best.estimate):
             raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
-    elif wanted is None and max_drop is None:
-        best = accurate(prepared, task)
-    else:
-        chosen = searched(task, wanted, max_drop)
-        best = made(task, chosen.point.plan)
-    fixed = Repaired(prepared, best)
-    if compensation.wanted(best.plan, compensate, given=plan is not None and recipe is None):
-        task.progress("compensate", 0, 1)
-        fixed = repaired(
-            prepared, best, task.metric, wanted, lambda one, plan: made(task_of(one, target, objective, progress), plan),
-            asked=compensate is True or compensation.was_compensated(best.plan),
-            steps=compensation.steps_of(best.plan) if reconstruct is None else reconstruct, progress=progress,
-        )
-        task.progress("compensate", 1, 1)
-    prepared, best = fixed.prepared, fixed.priced
-    if observe is not None:  # the search made many graphs; this is the chosen one, step by step
-        mpc_graph(prepared.graph, best.plan, observe)
-        observe(Step("online", "lower", best.program.online.graph))
-        observe(Step("dealer", "lower", best.program.dealer.graph))
-    task.progress("emulate", 0, 1)
-    errors = compare(prepared.source, best.program, prepared.inputs)
-    ranges = tuple(range_report(prepared.graph, best.plan, registry.approximations(), prepared.inputs))
-    for one in (found for found in ranges if found.values > 0):
-        warnings.warn(str(one), OutsideRange, stacklevel=2)
-    task.progress("emulate", 1, 1)
-    made_by = "plan" if plan is not None else "default" if chosen is None else "search"
-    notes = {**task.notes, "seconds": float(best.estimate.seconds), "calibration": prepared.basis.document(), "made_by": made_by}
-    notes |= {"public": list(prepared.public)} if prepared.public else {}
-    notes |= {} if prepared.answers is None else {ANSWERS: prepared.answers.document()}
-    notes |= {} if recipe is None else {"made_by": "recipe", "recipe": recipe}
-    notes |= {} if fixed.report is None else {compensation.NOTE: fixed.report.note}
-    return Optimized(
-        prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
-        prepared.basis, chosen, prepared.prefix, prepared.public, ranges, fixed.report,
+        return one.finished(best, None, wanted, given=recipe is None)
+    if wanted is None and max_drop is None:
+        return one.finished(accurate(prepared, one.task), None, None)
+    chosen = searched(one.task, wanted, max_drop)
+    return one.finished(made(one.task, chosen.point.plan), chosen, wanted)
+
+
+def optimize_within(
+    model: Model,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    budgets: Sequence[str | Budget],
+    target: Target | None = None,
+    objective: Objective | None = None,
+    calibration: Any = None,
+    input_range: tuple[float, float] | None = None,
+    start: Plan | None = None,
+    labels: Any = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    public: Sequence[str] = (),
+    hide_logits: bool = False,
+    compensate: bool | None = None,
+    reconstruct: int | None = None,
+    progress: Progress | None = None,
+    **given: Unpack[Fields],
+) -> list[Optimized | None]:
+    """What `optimize` makes for each of several budgets, None where no plan of the level meets it.
+
+    The model is measured once, and every plan that is tried counts for all budgets: a tighter one never gets a better answer than
+    a looser one. Everything else as in `optimize`, but that neither the objective nor `given` may have bounds.
+    """
+    asked_for = Asked.of(target, objective, given, compensate, reconstruct, None, progress, None)
+    if asked_for.budget is not None or asked_for.objective.max_drop is not None:
+        raise UsageError("several budgets exclude `budget` and `max_drop`", hint="Give `budgets` alone, or call `optimize`.")
+    if not budgets:
+        raise UsageError("there is no budget", hint='Give some, such as budgets=["3s", "2s"].')
+    wanted = [Budget.parse(budget) for budget in budgets]
+    prepared, target = prepared_for(
+        asked_for.target, model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
+        public=public, hide_logits=hide_logits, progress=progress,
     )  # fmt: skip
+    one = asked_for.on(prepared, target, start, labels, calibration)
+    finished = dict[str, Optimized]()
+    found = best_within_budgets(Search.of(one.task), wanted)
+    for chosen, budget in zip(found, wanted, strict=True):
+        if chosen is not None and chosen.point.plan.key not in finished:
+            finished[chosen.point.plan.key] = one.finished(made(one.task, chosen.point.plan), chosen, budget)
+    return [None if chosen is None else finished[chosen.point.plan.key] for chosen in found]
 
 
 def pareto(
@@ -223,7 +169,7 @@ def pareto(
     """The plans from the fastest to the most exact that no other plan tried beats in both, each with its exact price.
 
     Target and objective as in `optimize`, but for its bounds: the front shows what each bound costs. Published recipes are
-    among the plans tried (`mpcc.search.pareto`).
+    among the plans tried (`mpcc.search.pareto`). Losses are those after compensation, which `optimize` repeats for these plans.
     """
     target, objective = asked(target, objective, given)
     if objective.budget is not None or objective.max_drop is not None:
@@ -232,8 +178,9 @@ def pareto(
         target, model, example_inputs, calibration=calibration, input_range=input_range, input_shapes=input_shapes,
         progress=progress,
     )  # fmt: skip
-    task = task_of(prepared, target, objective, progress)
-    return front(Search.of(task), stock_estimate(prepared.source, task.protocol, task.network), points)
+    task = replace(task_of(prepared, target, objective, progress), compensate=compensation.possible(prepared))
+    found = front(Search.of(task), stock_estimate(prepared.source, task.protocol, task.network), points)
+    return replace(found, points=tuple(map(compensation.to_be_compensated, found.points))) if task.mends else found
 
 
 def estimate(
@@ -314,5 +261,5 @@ def count(model_or_executable: Any, example_inputs: Sequence[Any] | None = None)
 
 
 __all__ = (
-    "Front", "Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "pareto", "transform",
+    "Front", "Optimized", "capture", "compile", "count", "estimate", "load", "optimize", "optimize_within", "pareto", "transform",
 )  # fmt: skip

@@ -39,6 +39,8 @@ from mpcc.search.pricing import Priced
 from mpcc.search.target import Objective, Target, kept_sites
 from mpcc.search.task import LastProgram, Task, large, subset_of
 
+from .checkpoints import accept_checkpoints
+
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
@@ -87,9 +89,24 @@ def transform(
     """The exact nn-level rewrites alone: nn level in (anything that `capture` takes), nn level out, trainable.
 
     `passes` names the passes to run, one after another; by default all exact ones run until none changes the graph.
-    With a `plan`, its structural choices are written into the graph as well.
+    With a `plan`, its structural choices are written into the graph as well. The graph of a module loads the module's checkpoints
+    (`load_state_dict`), although its own parameters are others.
     """
-    result = capture(graph, example_inputs, input_shapes=input_shapes)
+    result = _transformed(capture(graph, example_inputs, input_shapes=input_shapes), passes, plan, observe)
+    if isinstance(graph, nn.Module):
+        inputs = None if example_inputs is None else tuple(example_inputs)
+
+        def again(model: nn.Module) -> fx.GraphModule:
+            return _transformed(capture(model, inputs, input_shapes=input_shapes), passes, plan)
+
+        accept_checkpoints(result, graph, again)
+    return result
+
+
+def _transformed(
+    result: fx.GraphModule, passes: Sequence[str | Pass] | None = None, plan: Plan | None = None, observe: Observer | None = None
+) -> fx.GraphModule:
+    """A captured graph, rewritten."""
     if observe is not None:
         observe(Step("nn", "capture", result.graph))
     chosen = [(p if isinstance(p, Pass) else registry.pass_(p),) for p in passes or ()]
@@ -157,7 +174,7 @@ def prepare(
     source, prefix, names = _divided(whole, public)
     tell("capture", 1, 1)
     tell("rewrite", 0, 1)
-    graph = transform(copy.deepcopy(source), observe=observe)
+    graph = _transformed(capture(copy.deepcopy(source)), observe=observe)
     tell("rewrite", 1, 1)
     through = None if prefix is None else LocalPart(prefix)
     reach = input_range if prefix is None else None  # behind a prefix the graph's inputs are no longer the user's
@@ -267,9 +284,10 @@ def task_of(
     chosen, few = target.settings, subset_of(prepared.graph, prepared.inputs)
     program = draft = LastProgram(lambda plan: schedule(prepared, plan, chosen))
     if large(prepared.graph, prepared.inputs):
-        some, rough = replace(prepared, inputs=few), replace(chosen, tolerance=math.inf)
+        some, whole = replace(prepared, inputs=few), few is prepared.inputs
+        rough = replace(chosen, tolerance=math.inf, answers=chosen.answers if whole else 0)
         draft = LastProgram(lambda plan: schedule(some, plan, rough))
-        if few is prepared.inputs:  # then what a draft lacks is the check
+        if whole:  # then what a draft lacks is the check
             program = LastProgram(lambda plan: _checked(prepared, plan, draft(plan), chosen.tolerance))
     return Task(
         graph=prepared.graph,

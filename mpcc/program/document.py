@@ -16,11 +16,12 @@ from mpcc.ir.opcodes import DEALER, ONLINE
 from mpcc.ir.shapes import Shape
 from mpcc.ir.strict_json import parsed
 
+from .repeats import unpacked
 from .rounds import fixed_for_model, schedule
-from .serialize import graph_of
+from .serialize import MOST_NODES, graph_of
 
-VERSION = 3
-"""Higher wherever a row of `mpcc.ir.opcodes` changes what it means."""
+VERSION = 4
+"""Higher wherever a row of `mpcc.ir.opcodes` changes what it means, or the file what it says rows with."""
 AGAIN = "Make the bundle again with `mpcc optimize`."
 KEYS = {"version", "dealer", "online", "outputs", "failures"}
 OUTPUTS = kinds.many(kinds.fields(lambda value, nodes: kinds.name(value), kinds.scale), 1 << 10, least=1)
@@ -44,14 +45,15 @@ def read(text: str | bytes) -> Document:
     try:
         document = parsed(text)
         _check_version(document)
-        dealt = graph_of(document["dealer"], DEALER)
-        nodes = graph_of(document["online"], ONLINE, dealt)
+        rows = unpacked(document["online"], MOST_NODES)
+        dealt = graph_of(unpacked(document["dealer"], MOST_NODES), DEALER)
+        nodes = graph_of(rows, ONLINE, dealt)
         outputs, failures = OUTPUTS(document["outputs"], nodes), FAILURES(document["failures"], nodes)
     except ValueError as error:
         raise BundleError(f"damaged: {error}", hint=AGAIN) from None
     revealed = [_revealed(nodes, name) for name, _ in outputs]
     shapes = _shapes(nodes)
-    correlations = tuple((name, dealt[source]) for name, source in _shares(document["online"]))
+    correlations = tuple((name, dealt[source]) for name, source in _shares(rows))
     online_graph = _finished(nodes, revealed)
     dealer_graph = _finished(dealt, [source for _, source in correlations])
     fixed = fixed_for_model(dealer_graph)

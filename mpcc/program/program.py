@@ -19,6 +19,7 @@ from mpcc.ir.uncompiled import Uncompiled
 
 from .document import AGAIN, VERSION, read
 from .layout import Place
+from .repeats import packed
 from .rounds import Message, ahead, messages, one_way_words
 from .serialize import rows_of
 
@@ -130,8 +131,8 @@ class Program:
         """The program as JSON text, without the weights. The same program gives the same text."""
         document = {
             "version": VERSION,
-            "dealer": rows_of(self.dealer.graph, {}),
-            "online": rows_of(self.online.graph, dict(self.correlations)),
+            "dealer": packed(rows_of(self.dealer.graph, {})),
+            "online": packed(rows_of(self.online.graph, dict(self.correlations))),
             "outputs": self.outputs,
             "failures": self.failures,
         }

@@ -23,10 +23,12 @@ from mpcc.ir.info import input_of
 from mpcc.ir.nn import inputs_of
 from mpcc.program import Program
 
-from .inputs import answers_of, check_shapes, check_values, cut_calls, guard_of, unlike_inputs
+from .inputs import answers_of, check_shapes, check_values, cut_calls, guard_of, tensors, unlike_inputs
 from .local_part import LocalPart
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mpcc.bundle import Bundle
     from mpcc.calibration import Guard, RangeViolation
     from mpcc.show.report import Comparison
@@ -128,7 +130,7 @@ class Executable:
         found = self._model()
         return None if found is None else named_like(found, self.plan)
 
-    def outside(self, *inputs: Tensor) -> list[RangeViolation]:
+    def outside(self, *inputs: Tensor | NDArray[Any]) -> list[RangeViolation]:
         """Where these inputs leave the range on which the plan's approximations hold, site by site (a float run)."""
         from mpcc.calibration import outside
 
@@ -136,8 +138,10 @@ class Executable:
             raise BundleError("without the model, inputs cannot be checked against the ranges of the plan")
         return outside(self.reference, self.plan, registry.approximations(), list(self.calls(*inputs)))
 
-    def emulate(self, *inputs: Tensor, check: bool = True) -> Tensor | tuple[Tensor, ...]:
+    def emulate(self, *inputs: Tensor | NDArray[Any], check: bool = True) -> Tensor | tuple[Tensor, ...]:
         """The outputs in the engine's fixed point, without parties; longer first dimensions are cut into calls.
+
+        Inputs are tensors or numpy arrays, as everywhere here.
 
         Calls are batched, in as many threads as torch has, so thousands of images cost little more than their
         arithmetic. OutsideRange warnings say what of inputs and outputs is unlike calibration, and where inputs leave the
@@ -145,6 +149,7 @@ class Executable:
         """
         import torch
 
+        inputs = tensors(inputs)
         calls = list(self.calls(*inputs))
         if check and self.guard is not None:
             for line in self.guard.inputs_outside(calls):
@@ -165,7 +170,7 @@ class Executable:
 
     @overload
     def run(
-        self, *inputs: Tensor, network: str | Network | None = None, insecure_dealer: bool = False
+        self, *inputs: Tensor | NDArray[Any], network: str | Network | None = None, insecure_dealer: bool = False
     ) -> Run: ...
 
     @overload
@@ -180,6 +185,7 @@ class Executable:
         correlated randomness, as CrypTen does by default, and can read everything, so `insecure_dealer` must be given.
         With a dealer of its own: `mpcc.runtime.crypten.inside`.
         """
+        inputs = tensors(inputs)
         if any(not isinstance(value, Tensor) for value in inputs):
             return self._run_shared(inputs, network, insecure_dealer)
         with self.session(network=network, insecure_dealer=insecure_dealer) as session:
@@ -250,14 +256,15 @@ class Executable:
         check_shapes(inputs, self.program_shapes)
         check_values(self.program, inputs)
 
-    def calls(self, *inputs: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    def calls(self, *inputs: Tensor | NDArray[Any]) -> Iterator[tuple[Tensor, ...]]:
         """Calls of the program: inputs cut along longer first dimensions, and what the public part makes of each."""
-        for call in cut_calls(inputs, self.input_shapes):
+        for call in cut_calls(tensors(inputs), self.input_shapes):
             yield self.call(*call)
 
-    def call(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def call(self, *inputs: Tensor | NDArray[Any]) -> tuple[Tensor, ...]:
         """The checked inputs of the program for one call of the model."""
-        found = inputs if self.local is None else self.local(*inputs)
+        given = tensors(inputs)
+        found = given if self.local is None else self.local(*given)
         self.check(found)
         return found
 
@@ -273,7 +280,7 @@ class RunningSession:
     def setup(self) -> Any:
         return self.opened.setup
 
-    def run(self, *inputs: Tensor) -> Run:
+    def run(self, *inputs: Tensor | NDArray[Any]) -> Run:
         """One private inference. What is unlike calibration is in `Run.warnings`, and an OutsideRange warning."""
         call = self.executable.call(*inputs)
         guard = self.executable.guard

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from mpcc.errors import ShapeError
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from mpcc.program import Program
 
 UNKNOWN = "the plan has no statistics of its calibration, so neither inputs nor outputs were compared with them"
+
+
+def tensors(inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """The same inputs, with numpy arrays as float32 tensors; anything else is left as it is. UsageError for an array of no
+    numbers."""
+    from mpcc.calibration.arrays import as_input
+
+    named = ((f"input {number}", value) for number, value in enumerate(inputs))
+    return tuple(as_input(value, name) if isinstance(value, np.ndarray) else value for name, value in named)
 
 
 def check_shapes(inputs: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> None:

@@ -23,6 +23,8 @@ DEFAULT = 30.0
 SECONDS_A_MAC, SECONDS_A_SITE = 1.2e-10, 8e-3
 """Of a run in which every choice is fitted anew: of a float product, and of what a site measures and fits. A run of models of the
 zoo with 17 sites on 64 inputs then takes 0.1 s, which it took on one core of a busy machine. A change of one site runs half."""
+MENDING = 2.5
+"""Times as long as a run takes if layers behind structural choices get new weights, on twice the calls."""
 FEWEST = 12
 """Runs of a model that is too large for more."""
 PATIENCE = 3.0
@@ -37,9 +39,10 @@ class Effort:
         self._now, self._end = now, now() + seconds
 
     @staticmethod
-    def of(graph_module: fx.GraphModule, calls: int, seconds: float) -> Effort:
-        """What `seconds` give for runs of a graph over so many calls."""
-        return Effort(max(FEWEST, int(seconds / seconds_of_a_run(graph_module, calls))), PATIENCE * seconds)
+    def of(graph_module: fx.GraphModule, calls: int, seconds: float, mends: bool = False) -> Effort:
+        """What `seconds` give for runs of a graph over so many calls; `mends`: layers get new weights on the way."""
+        once = seconds_of_a_run(graph_module, calls) * (MENDING if mends else 1.0)
+        return Effort(max(FEWEST, int(seconds / once)), PATIENCE * seconds)
 
     @property
     def left(self) -> int:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import cached_property
 
 from mpcc import registry
 from mpcc.approximate import Plan
+from mpcc.compensate import QUICK, compensated
+from mpcc.compensate import Judge as Compared
+from mpcc.errors import RangeError
 
 from .measurements import on_calls
+from .metrics import correct
 from .recipes import recipe_plan
+from .replay import Outputs
 from .sensitivity import Sensitivity, affordable_calls
 from .task import Task
 
@@ -22,7 +29,7 @@ class Judge:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._seen: dict[str, tuple[float, float]] = {}
+        self._seen: dict[str, tuple[float, float, float]] = {}
         self._recipes: dict[str, Plan] = {}
 
     @cached_property
@@ -38,12 +45,40 @@ class Judge:
 
     def __call__(self, plan: Plan) -> tuple[float, float]:
         """(loss, drop) of a plan."""
+        return self._judged(plan)[:2]
+
+    def accuracy(self, plan: Plan) -> tuple[float, float] | None:
+        """(of the model as it was, of a plan), as shares; None where no labels are known."""
+        labels = self._task.metric.labels
+        if labels is None:
+            return None
+        return correct(self._sensitivity.reference, labels[self._calls]), self._judged(plan)[2]
+
+    @property
+    def _calls(self) -> slice:
+        return slice(self._task.apart, self._task.apart + self.images)
+
+    def _judged(self, plan: Plan) -> tuple[float, float, float]:
         key = plan.key
         if key not in self._seen:
-            metric, reference = self._task.metric, self._sensitivity.reference
-            outputs = self._sensitivity.joint(plan.choices)
-            self._seen[key] = metric.loss(outputs, reference), metric.drop(outputs, reference)
+            metric, reference = self._task.metric.on(self._calls), self._sensitivity.reference
+            outputs, labels = self._outputs(plan), self._task.metric.labels
+            right = math.nan if labels is None else correct(outputs, labels[self._calls])
+            self._seen[key] = metric.loss(outputs, reference), metric.drop(outputs, reference), right
         return self._seen[key]
+
+    def _outputs(self, plan: Plan) -> Outputs:
+        """What a plan gives on the inputs that judge, compensated on those that do not."""
+        task, plain = self._task, self._sensitivity
+        if not task.mends:
+            return plain.joint(plan.choices)
+        judge = Compared(task.metric.loss, task.metric.drop, task.metric.drop_name)  # takes what loses less: drops are not read
+        given = list(zip(*(column[: task.apart] for column in task.columns), strict=True))
+        try:
+            found = compensated(task.graph, plan, given, registry.approximations(), judge, effort=QUICK)
+        except RangeError:
+            return plain.joint(plan.choices)
+        return replace(plain, module=found.graph).joint(found.plan.choices)
 
     def recipe(self, name: str) -> Plan:
         """The plan of a published recipe. MpccError where it cannot be made."""

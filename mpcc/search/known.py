@@ -1,4 +1,4 @@
-"""Plans that people know, which every answer is held against: the plan without a search, and the published recipes."""
+"""Plans that answers are held against: the one without a search, published recipes, the one that the user starts from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mpcc.approximate import LEVELS, Choice, Plan, Split
-from mpcc.errors import MpccError
+from mpcc.approximate.expand import check_sites
+from mpcc.errors import MpccError, RangeError, UsageError
 
 from .candidates import Candidates
 from .prices import structure
@@ -51,8 +52,23 @@ class Known:
 
     @cached_property
     def recipes(self) -> tuple[Recipe, ...]:
-        """The recipes that the level allows, the best first; none where there is no time to make them."""
-        return () if self.trials.task.large else tuple(sorted(self._recipes(), key=lambda recipe: recipe.loss))
+        """The recipes that the level allows, where there is time to make them, and the plan to start from; the best first."""
+        found = [*self._start(), *(() if self.trials.task.large else self._recipes())]
+        return tuple(sorted(found, key=lambda recipe: recipe.loss))
+
+    def _start(self) -> Iterator[Recipe]:
+        """The plan that the task starts from. UsageError where it changes more than is allowed, RangeError for NaN."""
+        plan = self.trials.task.start
+        if plan is None:
+            return
+        check_sites(self.trials.task.graph, plan)
+        if not self._allowed(plan):
+            what = f"the plan to start from changes more than level {self.trials.task.level}, keep and only allow"
+            raise UsageError(what, hint="Choose a deeper level, or another plan.")
+        loss, drop = self.trials.judge(plan)
+        if not math.isfinite(loss):
+            raise RangeError("the plan to start from gives NaN or infinite values on the calibration inputs")
+        yield Recipe(plan, loss, drop, nearest(self.trials.space, plan))
 
     def _recipes(self) -> Iterator[Recipe]:
         for name in compared():
@@ -68,7 +84,7 @@ class Known:
 
     def point(self, recipe: Recipe) -> Point | None:
         """A recipe with its exact price; None where no program can be made."""
-        key = str(recipe.plan.notes["recipe"])
+        key = recipe.plan.key
         if key not in self._points:
             try:
                 estimate = self.trials.price(recipe.plan)

@@ -16,7 +16,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from mpcc.errors import UsageError
 from .replay import Outputs
 
 Measure = Callable[[Outputs, Outputs], float]
+LOST = "accuracy lost on labelled inputs"
 HINT = "Or give `package.module:function`, called with the outputs and those of the model as it was; it returns a number."
 
 
@@ -39,6 +40,33 @@ class Metric:
     drop: Measure
     drop_name: str
     source: str
+    labels: Tensor | None = None
+    """[calls, batch]: the classes of the calibration inputs, where they are known. A drop is then one of accuracy."""
+
+    def on(self, calls: slice) -> Metric:
+        """The same for some of the calibration inputs."""
+        if self.labels is None:
+            return self
+        own = self.labels[calls]
+
+        def lost(outputs: Outputs, reference: Outputs) -> float:
+            return correct(reference, own) - correct(outputs, own)
+
+        return replace(self, drop=lost, drop_name=LOST)
+
+
+def correct(outputs: Outputs, labels: Tensor) -> float:
+    """The share of images whose top class is their label, [calls, batch]; none of those whose outputs are NaN."""
+    found = outputs[0].flatten(0, 1)
+    right = (found.argmax(-1) == labels.flatten()) & torch.isfinite(found).all(-1)
+    return float(right.double().mean())
+
+
+def with_labels(metric: Metric, labels: Tensor) -> Metric:
+    """A metric of classes whose drop is one of accuracy. UsageError for another one."""
+    if metric is not CLASSES:
+        raise UsageError("labels need a classifier, and no metric of your own", where="labels", hint="Leave --metric out.")
+    return replace(metric, labels=labels, drop_name=LOST)
 
 
 def metric_of(graph_module: fx.GraphModule) -> Metric:

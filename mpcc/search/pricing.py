@@ -71,7 +71,7 @@ def place_work(task: Task, graph: fx.GraphModule, calls: Calls) -> tuple[Work, f
     if not protocol.scheduled:
         return work_of(estimate_graph(graph, protocol, task.network), speed), 0.0
     record_ranges(graph, calls)
-    program = lower(graph, replace(task.settings, input_bits=PLACE_BITS))
+    program = lower(graph, replace(task.settings, input_bits=PLACE_BITS, answers=0))  # noise costs nothing
     work = work_of(program_estimate(program, protocol, task.network, task.compute), speed)
     own = Work(work.rounds - 1, work.bytes, work.local_seconds)  # without the opening of its own outputs
     return own, sizeless_seconds(program, task.compute)

@@ -36,6 +36,8 @@ NEARLY = 1.1
 STEPS = 5
 """Budgets that are tried, by bisection, for the fastest plan within a drop, once it is known between which steps of the descent
 it lies: they leave a span of RATIO to the power of 1/32, half a percent."""
+HARMLESS = 0.01
+"""A drop that most people would accept: where an answer is far from it, the plan that keeps it is named."""
 TOO_FAR = 3.0
 """Times the accepted drop, at which a descent ends: what is cheaper loses more."""
 
@@ -179,8 +181,13 @@ class Asked:
         return Chosen(
             point, candidates, self.trials.task.metric, len(self.trials.measurements.sensitivity.columns[0]),
             self.trials.judge.images, self.trials.tried, explorer.effort.used, barred(explorer.problem, candidates),
-            explorer.effort.stopped,
+            explorer.effort.stopped, self.careful(), self.trials.judge.accuracy(point.plan), self.trials.task.mends,
         )  # fmt: skip
+
+    def careful(self) -> Point | None:
+        """The fastest of the plans that were judged and lose next to nothing."""
+        found = [point for point in self.points if point.drop <= HARMLESS]
+        return min(found, key=lambda point: float(point.estimate.seconds), default=None)
 
 
 def fastest_within_drop(search: Search, most: float) -> Chosen:

@@ -74,7 +74,7 @@ class Search:
         trials, task = self.trials, self.trials.task
         calls = len(trials.measurements.sensitivity.columns[0])
         walker = trials.walker()
-        effort = Effort.of(task.graph, calls, part * task.effort) if walker is not None else Effort(FEWEST)
+        effort = Effort.of(task.graph, calls, part * task.effort, task.mends) if walker is not None else Effort(FEWEST)
         return Explorer(walker, self.problem, weights, effort, self.exact, trials.work(self.exact))
 
     def cheapest(self, weights: Weights) -> tuple[Picks, Problem]:

@@ -94,6 +94,10 @@ class Task:
     """Sites whose function stays as it is, whatever the level."""
     effort: float = DEFAULT
     """Seconds of trying plans, as `mpcc.search.effort` turns them into runs."""
+    start: Plan | None = None
+    """A plan that every answer is held against, as it is against the recipes: the user's own, or one of an earlier search."""
+    compensate: bool = False
+    """Whether the plan that is settled on will be compensated, so that plans are compared as they are after that."""
 
     @cached_property
     def columns(self) -> tuple[Tensor, ...]:
@@ -118,6 +122,11 @@ class Task:
     def apart(self) -> int:
         """The first of the calibration inputs that only judge; losses are measured on those before it. 0: too few to divide."""
         return self.real // 2 if self.real >= ENOUGH else 0
+
+    @property
+    def mends(self) -> bool:
+        """Whether plans are compensated while they are compared: it takes inputs for it, and time."""
+        return self.compensate and self.apart > 0 and not self.large
 
     def enlarged(self, calls: int) -> tuple[Tensor, ...]:
         """The first calibration inputs times `STRETCH`, within what inputs can be."""
@@ -158,7 +167,9 @@ class Point:
 class Chosen:
     """The point that was chosen and out of what. Its loss and drop were measured on `judged` inputs, apart from the `images`
     that chose among candidates, unless there were too few to divide. `runs`: plans that were run; `tried`: programs that were
-    priced. `barred`: what was not chosen from. `stopped`: the clock or the user ended the search."""
+    priced. `barred`: what was not chosen from. `stopped`: the clock or the user ended the search. `careful`: the fastest plan
+    that was judged and does next to no harm. `accuracy`: of the model as it was and of the plan, where labels are known.
+    `compensated`: plans were compared as they are once compensated."""
 
     point: Point
     candidates: Mapping[str, Candidates]
@@ -169,3 +180,6 @@ class Chosen:
     runs: int = 0
     barred: tuple[Bar, ...] = ()
     stopped: bool = False
+    careful: Point | None = None
+    accuracy: tuple[float, float] | None = None
+    compensated: bool = False

@@ -13,6 +13,7 @@ from mpcc.approximate import Choice, Plan, SiteStatistics, Split
 from mpcc.approximate.logit_margin import STRETCH
 from mpcc.calibration.ranges import Inputs
 from mpcc.calibration.sequential_fit import fit_sequentially
+from mpcc.compensate import Mender
 from mpcc.cost import Estimate, Work
 
 from .candidates import refitted
@@ -111,13 +112,19 @@ class Trials:
         """What runs picks on the inputs that measure; None where there was no time to measure any."""
         if not self.measurements.sensitivity_measured:
             return None
-        metric, measured = self.task.metric, self.measurements.sensitivity
+        task, measured = self.task, self.measurements.sensitivity
         candidates = {site: entry.kept for site, entry in self.space.candidates.items()}
+        columns, count = measured.columns, len(measured.columns[0])
+        if task.mends:
+            columns, count = tuple(column[: min(task.apart, 2 * count)] for column in task.columns), min(count, task.apart // 2)
+        reference, metric = tuple(value[:count] for value in measured.reference), task.metric.on(slice(count))
 
         def measure(outputs: Outputs) -> tuple[float, float]:
-            return metric.loss(outputs, measured.reference), metric.drop(outputs, measured.reference)
+            seen = tuple(value[:count] for value in outputs)
+            return metric.loss(seen, reference), metric.drop(seen, reference)
 
-        return Walker(self.task.graph, measured.columns, candidates, self.space.parts, measure, not self.task.calibrated)
+        mender = Mender(task.graph, columns, count) if task.mends else None
+        return Walker(task.graph, columns, candidates, self.space.parts, measure, not task.calibrated, mender)
 
     def examined(self, picks: Picks) -> Estimate:
         """What the picks cost. RangeError where no program can be made, or where inputs that may come give NaN or infinities."""

@@ -5,13 +5,15 @@
     walker.result(other, here).loss               only what follows the first site at which `other` differs is run again
 
 A structural choice changes what later sites see, so the loss of a plan is not that of the same candidates as they were first
-fitted. What is measured here is what `Trials.plan` makes, but for the number of inputs.
+fitted. What is measured here is what `Trials.plan` makes, but for the number of inputs. With a `Mender` the layers behind such a
+choice get new weights on the way, as those of the plan that is settled on will.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +27,7 @@ from mpcc.calibration.calibrate import seen_at, statistics_of, stretch_of
 from mpcc.calibration.quantities import site_of
 from mpcc.calibration.ranges import ELEMENTS_AT_ONCE
 from mpcc.calibration.sequential_fit import LARGEST
+from mpcc.compensate import Mender
 from mpcc.errors import RangeError
 from mpcc.ir.nn import attribute, is_site, size_of
 
@@ -35,6 +38,10 @@ from .problem import Picks
 from .replay import Outputs
 
 Values = Mapping[fx.Node, Tensor]
+Piece = tuple[Sequence[fx.Node], set[fx.Node]]
+"""Calls that follow one another, and what is read after them."""
+Site = tuple[fx.Node, Callable[..., Any]]
+"""The node of a site, and what it computes."""
 
 
 @dataclass
@@ -69,6 +76,7 @@ class Walker:
         parts: Mapping[str, Parts],
         measure: Callable[[Outputs], tuple[float, float]],
         synthetic: bool,
+        mender: Mender | None = None,
     ) -> None:
         self.known, self.candidates, self.parts, self.measure = registry.approximations(), candidates, parts, measure
         self.fits = dict[tuple[str, int], list[Choice]]()
@@ -84,11 +92,16 @@ class Walker:
         self.outputs = _listed(nodes[-1].args[0])
         self.sites = [node for node in calls if is_site(node)]
         assert [node.meta["site"] for node in self.sites] == list(candidates), "in the order of the graph"
-        self.segments = list(_segments(calls))
+        self.mender = mender
         placeholders = [node for node in nodes if node.op == "placeholder"]
         self.start = dict(zip(placeholders, columns, strict=True))
-        ends = [place for place, node in enumerate(calls) if is_site(node)] + [len(calls)]
-        self.kept = [_read_later(calls, self.outputs, end) for end in ends]
+        starts = [0, *(place for place, node in enumerate(calls) if is_site(node))]
+        cuts = set() if mender is None else {place for place, node in enumerate(calls) if node in mender.targets}
+        self.whole = [_pieces(calls, self.outputs, [one, end]) for one, end in itertools.pairwise([*starts, len(calls)])]
+        self.pieces = [
+            _pieces(calls, self.outputs, sorted({one, end} | {cut for cut in cuts if one < cut < end}))
+            for one, end in itertools.pairwise([*starts, len(calls)])
+        ]
 
     def walk(self, picks: Picks, base: Walk | None = None) -> Walk:
         """The picks, from the first site on at which they differ from `base`, as a base for others."""
@@ -102,7 +115,7 @@ class Walker:
         own, stops = self.by_site(picks), list[Stop]()
         try:
             if base is None:
-                first, stop = 0, Stop(self._run(0, self.start, None), False)
+                first, stop = 0, Stop(self._run(0, self.start, None, False), False)
             else:
                 pairs = enumerate(zip(own, self.by_site(base.picks), strict=True))
                 first = next((place for place, (one, other) in pairs if one != other), len(own))
@@ -131,8 +144,8 @@ class Walker:
             seen = self._seen(node, stop)
             choices = [self._refitted(candidate, seen) for candidate in chosen]
         entry = self.parts[site].entry(choices)
-        values = self._run(place + 1, stop.values, (node, site_function(node, entry, self.known)))
-        return Stop(values, stop.changed or any(self.known[one.approximation].level == "structural" for one in choices))
+        changed = stop.changed or any(self.known[one.approximation].level == "structural" for one in choices)
+        return Stop(self._run(place + 1, stop.values, (node, site_function(node, entry, self.known)), changed), changed)
 
     def _refitted(self, candidate: Candidate, seen: SiteStatistics) -> Choice:
         """The candidate fitted to what its site sees. A fit that keeps the function serves wherever it holds."""
@@ -161,16 +174,25 @@ class Walker:
             stop.seen = statistics_of(site_of(node), rows, self.synthetic, self.stretch)
         return stop.seen
 
-    def _run(self, number: int, values: Values, site: tuple[fx.Node, Callable[..., Any]] | None) -> Values:
-        """The values that are read after a segment: those of its nodes, behind the site before it, and older ones."""
-        nodes, wanted = self.segments[number], self.kept[number]
-        inside = set(nodes) if site is None else {site[0], *nodes}
-        order = [*([] if site is None else [site[0]]), *nodes]
+    def _run(self, number: int, values: Values, site: Site | None, changed: bool) -> Values:
+        """The values that are read after a segment: those of its nodes, the site at its head included, and older ones."""
+        for nodes, wanted in self.pieces[number] if changed else self.whole[number]:
+            constants, first = self.constants, nodes[0] if nodes else None
+            if changed and self.mender is not None and first in self.mender.targets:
+                constants = constants | self.mender.solved(first, values, constants)
+            values = self._computed(nodes, wanted, values, site, constants)
+        return values
+
+    def _computed(
+        self, order: Sequence[fx.Node], wanted: set[fx.Node], values: Values, site: Site | None, constants: Mapping[fx.Node, Any]
+    ) -> Values:
+        """The wanted values after some nodes that follow one another."""
+        inside, head = set(order), site is not None and site[0] in order
         operands = list(dict.fromkeys(n for node in order for n in node.all_input_nodes if n in values and n not in inside))
         made = [node for node in order if node in wanted or (site is not None and node is site[0])]
 
         def one_call(*given: Tensor) -> list[Tensor]:
-            env: dict[fx.Node, Any] = self.constants | dict(zip(operands, given, strict=True))
+            env: dict[fx.Node, Any] = {**constants, **dict(zip(operands, given, strict=True))}
             for node in order:
                 env[node] = _called(node, site[1] if site is not None and node is site[0] else node.target, env)
             return [env[node] for node in made]
@@ -179,7 +201,7 @@ class Walker:
         if made:
             largest = max(map(size_of, order))
             found |= dict(zip(made, self._over(one_call, [values[n] for n in operands], largest), strict=True))
-        if site is not None and not found[site[0]].abs().max() < LARGEST:  # also false for NaN
+        if site is not None and head and not found[site[0]].abs().max() < LARGEST:  # also false for NaN
             raise RangeError("values overflow the fixed-point range", where=f"site {site[0].meta['site']}")
         return {node: value for node, value in found.items() if node in wanted}
 
@@ -207,16 +229,9 @@ def _listed(result: Any) -> list[fx.Node]:
     return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
-def _segments(calls: Sequence[fx.Node]) -> Iterator[list[fx.Node]]:
-    """What lies before the first site, between one site and the next, and behind the last."""
-    segment: list[fx.Node] = []
-    for node in calls:
-        if is_site(node):
-            yield segment
-            segment = []
-        else:
-            segment.append(node)
-    yield segment
+def _pieces(calls: Sequence[fx.Node], result: Sequence[fx.Node], cuts: Sequence[int]) -> list[Piece]:
+    """(calls, what is read after them) between one cut and the next."""
+    return [(calls[one:end], _read_later(calls, result, end)) for one, end in itertools.pairwise(cuts)]
 
 
 def _read_later(calls: Sequence[fx.Node], result: Sequence[fx.Node], end: int) -> set[fx.Node]:

@@ -20,6 +20,7 @@ from mpcc import security
 from mpcc.bundle import Bundle
 from mpcc.errors import UsageError
 from mpcc.ir.answers import NOTE as ANSWERS
+from mpcc.ir.answers import Answers
 from mpcc.ir.info import input_of
 from mpcc.ir.nn import shape_of
 from mpcc.program import Program
@@ -49,9 +50,6 @@ class Served:
         if bundle.prefix_file is not None:
             what = "the bundle has a public part, which clients would have to compute in float: thin clients cannot"
             raise UsageError(what, where=str(bundle.folder), hint="Make a bundle without --public to serve it.")
-        if ANSWERS in bundle.plan.notes:
-            what = "the last steps of the model (a softmax, an argmax) are left to the client, and thin clients only add shares"
-            raise UsageError(what, where=str(bundle.folder), hint="Make a bundle with --hide-logits to serve it.")
         sizes = sorted({1, *batches})
         if sizes[0] < 1 or sizes[-1] > MOST_BATCH:
             raise UsageError(f"invalid batch sizes {', '.join(map(str, batches))}", hint=f"whole numbers from 1 to {MOST_BATCH}")
@@ -77,6 +75,12 @@ class Served:
     @cached_property
     def output_shapes(self) -> list[tuple[int, ...]]:
         return [shape_of(self.program.nodes[name]) for name, _ in self.program.outputs]
+
+    @cached_property
+    def computed(self) -> tuple[str, ...]:
+        """What clients compute of the opened outputs. PlanError where the plan says something else than steps of the table."""
+        found = self.bundle.plan.notes.get(ANSWERS)
+        return () if found is None else Answers.read(found, len(self.program.outputs)).names
 
     @property
     def input_words(self) -> int:
@@ -124,6 +128,7 @@ class Served:
             "digest": self.digest,
             "inputs": inputs,
             "outputs": outputs,
+            "answers": notes.get(ANSWERS),
             "preprocess": notes.get(PREPROCESS),
             "calibration": notes.get("guard"),
             "cost": {
@@ -134,6 +139,6 @@ class Served:
                 "bytes of an answer": WORD * self.output_words,
             },
             "batches": list(self.programs),
-            "security": {name: text for name, text in security.SERVED},
+            "security": dict(security.served(self.computed)),
             **where,
         }

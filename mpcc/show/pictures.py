@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from mpcc.approximate import Plan
+from mpcc.approximate import Plan, Split
 from mpcc.ir.nn import site_operator
 from mpcc.program import Program, listing
 
@@ -24,25 +24,36 @@ WIDTH, HEIGHT, LEAST = 900, 120, 2.0
 
 @dataclass(frozen=True)
 class Cell:
-    """A site in the picture of its block: the operator, what was chosen there, the colour of that choice."""
+    """A site in the picture of its block: the operator, what was chosen there, the colour of that choice.
+
+    `parts`: of a split site, by position (head or token) what was chosen and its colour; `colour` is then that of the most.
+    """
 
     site: str
     operator: str
     chosen: str
     colour: str
+    parts: tuple[tuple[str, str], ...] = ()
 
 
 def blocks(plan: Plan) -> list[tuple[str, list[Cell]]]:
     """(block, its sites in the order of the graph); what stands outside numbered blocks goes by its layer."""
-    chosen = {site: names(plan, site) for site in plan.choices}
-    colour = _colours(list(chosen.values()))
+    colour = _colours([choice.approximation for entry in plan.choices.values() for choice in entry.choices])
     found: dict[str, list[Cell]] = {}
-    for site, what in chosen.items():
+    for site, entry in plan.choices.items():
         inside = BLOCK.match(site)
         operator = site_operator(site)
         place = inside[1] if inside else site.removesuffix(operator).rstrip(".") or operator
-        found.setdefault(place, []).append(Cell(site, operator, what, colour[what]))
+        parts = _positions(entry, colour) if isinstance(entry, Split) else ()
+        most = max(entry.choices, key=lambda choice: sum(name == choice.approximation for name, _ in parts))
+        found.setdefault(place, []).append(Cell(site, operator, names(plan, site), colour[most.approximation], parts))
     return list(found.items())
+
+
+def _positions(entry: Split, colour: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Of each head or token: what was chosen, and its colour."""
+    chosen = {place: part.choice.approximation for part in entry.parts for place in part.index}
+    return tuple((chosen[place], colour[chosen[place]]) for place in sorted(chosen))
 
 
 def _colours(values: Sequence[str]) -> dict[str, str]:

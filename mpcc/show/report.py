@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
 from mpcc import security
 from mpcc.approximate import Plan
+from mpcc.bundle.folder import PLAN
 from mpcc.bundle.manifest import created_by
 from mpcc.calibration.basis import Basis
 from mpcc.cost import Estimate
+from mpcc.errors import MpccError
 from mpcc.ir.answers import NOTE as ANSWERS
 from mpcc.ir.answers import Answers
 from mpcc.ir.nn import site_operator
@@ -24,11 +27,12 @@ from .bars import bars
 from .comparison import Line, by_operator, cells, describe, lines, totals, unpriced
 from .pictures import blocks, timeline
 
+AGREEMENT, IMAGES = "top1_agreement", "images"
 ERRORS = {
     "max_error": "largest difference of any output",
     "mean_error": "mean difference",
-    "top1_agreement": "share of inputs with the same top-1",
-    "images": "calibration inputs",
+    AGREEMENT: "share of inputs with the same top-1",
+    IMAGES: "calibration inputs",
 }
 
 
@@ -39,7 +43,7 @@ Cells = list[tuple[str, str]]
 @dataclass(frozen=True)
 class Comparison:
     """What `optimize` adds to a report: cost before and after, fixed-point errors, the observed ranges of the sites, and what
-    compensation did, in words."""
+    compensation did, in words. `former`: the plan of the bundle that is replaced."""
 
     baseline: Estimate
     estimate: Estimate
@@ -47,6 +51,7 @@ class Comparison:
     basis: Basis
     ranges: Sequence[Any]
     compensation: str = ""
+    former: Plan | None = None
 
 
 def report(plan: Plan, program: Program, comparison: Comparison | None = None) -> str:
@@ -92,6 +97,39 @@ def _answers(plan: Plan, program: Program) -> tuple[str, ...]:
     return () if found is None else Answers.read(found, len(program.outputs)).names
 
 
+def former_plan(folder: Path) -> Plan | None:
+    """The plan of the bundle in a folder; None where there is none that this version can read: then nothing is compared."""
+    place = folder / PLAN
+    if not place.is_file():
+        return None
+    try:
+        return Plan.from_json(place.read_bytes(), where=str(place))
+    except MpccError:
+        return None
+
+
+def changed(before: Plan, after: Plan) -> list[tuple[str, str, str]]:
+    """(site, chosen before, chosen now) wherever the two differ; "" where a plan does not have the site."""
+    sites = dict.fromkeys([*after.choices, *before.choices])
+    both = [(site, *(describe(plan, site) if site in plan.choices else "" for plan in (before, after))) for site in sites]
+    return [(site, old, new) for site, old, new in both if before.choices.get(site) != after.choices.get(site)]
+
+
+def _was(former: Plan | None) -> tuple[float, str] | None:
+    """The seconds that a former plan was predicted to take, and on which network."""
+    notes: Mapping[str, Any] = {} if former is None else former.notes
+    seconds, network = notes.get("seconds"), notes.get("network")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not isinstance(network, str):
+        return None
+    return float(seconds), network
+
+
+def _agreement(errors: Mapping[str, float]) -> tuple[float, float, float] | None:
+    """The share with the same top-1, and the interval that so few inputs leave."""
+    share, images = errors.get(AGREEMENT), int(errors.get(IMAGES, 0))
+    return None if share is None or images < 1 else (share, *units.share_of(share, images))
+
+
 def _comparison(plan: Plan, made: Comparison) -> dict[str, Any]:
     found = lines(plan, made.baseline, made.estimate)
     return {
@@ -101,6 +139,10 @@ def _comparison(plan: Plan, made: Comparison) -> dict[str, Any]:
         "unpriced": unpriced(made.baseline),
         "picture": bars(by_operator(found, plan)),
         "errors": {ERRORS.get(name, name): value for name, value in made.errors.items()},
+        "agreement": _agreement(made.errors),
+        "former": made.former is not None,
+        "was": _was(made.former),
+        "changed": [] if made.former is None else changed(made.former, plan),
         "calibrated": made.basis.calibrated,
         "basis": str(made.basis),
         "ranges": made.ranges,

@@ -4,6 +4,7 @@
         op_counts("model.onnx", name="classifier")      # compares with classifier.op-counts.json beside the test
 
     pytest --update-op-counts                           # writes the files; commit them
+    pytest --op-counts                                  # ends in a table of all that was counted, and what changed
 
 Installed as `mpcc` among pytest's plugins. Nothing heavy is imported before the fixture is called. For authors of plug-ins,
 `mpcc.testing.contracts` has the checks that every approximation and every pass must stand.
@@ -27,12 +28,31 @@ if TYPE_CHECKING:
 
 SUFFIX = ".op-counts.json"
 OPTION = "--update-op-counts"
+TABLE = "--op-counts"
+COUNTED = pytest.StashKey[list[tuple[str, "OpCounts", "OpCounts | None"]]]()
+"""(name, counts, the committed ones) of each model that the fixture counted."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--update-op-counts`"""
+    """`--update-op-counts` and `--op-counts`"""
     group = parser.getgroup("mpcc", "private inference")
     group.addoption(OPTION, action="store_true", help="write the op counts that `op_counts` compares with")
+    group.addoption(TABLE, action="store_true", help="print what every model counted by `op_counts` costs, and what changed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table of `--op-counts`."""
+    found = config.stash.get(COUNTED, [])
+    if config.getoption(TABLE) and found:
+        terminalreporter.section("op counts of private inference")
+        for name, now, before in found:
+            rounds, size = (now.rounds, now.bytes) if before is None else (before.rounds, before.bytes)
+            terminalreporter.write_line(f"{name}: {_against(now.rounds, rounds)} rounds, {_against(now.bytes, size)} bytes")
+
+
+def _against(now: int, before: int) -> str:
+    """`91`, or `91 (+3)` where it was 88."""
+    return f"{now:,}" if now == before else f"{now:,} ({now - before:+,})"
 
 
 @pytest.fixture
@@ -60,6 +80,8 @@ def op_counts(request: pytest.FixtureRequest) -> Callable[..., OpCounts]:
         __tracebackhide__ = True
         now = _count(model, example_inputs, calibration)
         file = folder / f"{name}{SUFFIX}"
+        known = _read(file) if file.is_file() and request.config.getoption(TABLE) else None
+        request.config.stash.setdefault(COUNTED, []).append((name, now, known))
         if update:
             files.write(file, now.to_json())
             return now

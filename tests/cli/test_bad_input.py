@@ -201,7 +201,7 @@ def test_a_missing_crypten(
     (stand_in / "crypten" / "__init__.py").write_text(text)
     monkeypatch.syspath_prepend(str(stand_in))
     answer = mpcc("run", bundle, "--input", image, "--output", "y.npy")
-    refused(answer, tmp_path, {"path", "x.npy"}, "crypten", "pip install --no-deps crypten")
+    refused(answer, tmp_path, {"path", "x.npy"}, "crypten", "mpcc install-engine")
 
 
 def test_code_of_the_user_that_fails(mpcc: Mpcc, tmp_path: Path) -> None:

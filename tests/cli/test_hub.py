@@ -94,6 +94,64 @@ def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         named("timm:tiny")
 
 
+def raising(error: Exception) -> Any:
+    def create(name: str, pretrained: bool) -> Any:
+        raise error
+
+    return SimpleNamespace(create_model=create)
+
+
+def test_what_a_library_raises_is_told_by_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    unlike = ImportError("could not import the model")  # as transformers wraps what its own imports raise
+    unlike.__cause__ = RuntimeError("operator torchvision::nms does not exist")
+    monkeypatch.setitem(sys.modules, "timm", raising(unlike))
+    with pytest.raises(UsageError, match="nms does not exist\n.*pip install torch torchvision"):
+        named("timm:tiny")
+    monkeypatch.setitem(sys.modules, "timm", raising(OSError("We couldn't connect to the hub\nand more")))
+    with pytest.raises(UsageError, match="couldn't connect to the hub\n.*--weights"):
+        named("timm:tiny", pretrained=True)
+
+
+def test_the_image_tower_of_a_pair(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.visual, self.text = Tiny(), nn.Linear(3, 4)
+
+    how = {"size": (8, 8), "mean": (0.5,) * 3, "std": (0.25,) * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+    stand_in = SimpleNamespace(
+        create_model=lambda name, pretrained: Pair(), get_model_preprocess_cfg=lambda model: how,
+        list_pretrained_tags_by_model=lambda name: ["openai"],
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "open_clip", stand_in)
+    whole = Pair()
+    save_file(whole.state_dict(), tmp_path / "pair.safetensors")
+    found = named("open_clip:ViT-tiny", weights=tmp_path / "pair.safetensors")
+    assert found.example.shape == (1, 3, 8, 8) and found.preprocess is not None
+    torch.testing.assert_close(found.model.head.weight, whole.visual.head.weight)
+    with pytest.raises(UsageError, match="which pretrained weights.*\n.*ViT-tiny/TAG, of: openai"):
+        named("open_clip:ViT-tiny", pretrained=True)
+
+
+def test_a_folder_of_a_configuration_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes come from the image processor; what classifies nothing is taken as it is."""
+    asked: list[str] = []
+
+    def auto(kind: str) -> Any:
+        return SimpleNamespace(from_config=lambda config: asked.append(kind) or Tiny())
+
+    settings = {"do_center_crop": True, "crop_size": {"height": 8, "width": 6}, "size": {"shortest_edge": 9}}
+    processor = SimpleNamespace(to_dict=lambda: settings)
+    stand_in = SimpleNamespace(
+        AutoConfig=SimpleNamespace(from_pretrained=lambda name: SimpleNamespace(image_size=99)),
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING={}, AutoModelForImageClassification=auto("classes"), AutoModel=auto("features"),
+        AutoImageProcessor=SimpleNamespace(from_pretrained=lambda name: processor),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "transformers", stand_in)
+    assert named("hf:folder").example["pixel_values"].shape == (1, 3, 8, 6)
+    assert asked == ["features"]
+
+
 def test_weights_belong_to_a_library() -> None:
     made = CliRunner().invoke(app, ["optimize", "tests.models.two_blocks:two_blocks", "--pretrained"])
     assert made.exit_code == 2 and "of a library" in made.output

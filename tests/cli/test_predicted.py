@@ -33,6 +33,7 @@ def test_a_run_near_its_prediction_needs_no_word(kept: Machine) -> None:
     predicted = Predicted(1, 1, 1.0, "this machine", kept)
     assert [predicted.verdict(took) for took in (0.76, 1.0, 1.24)] == [None] * 3
     assert Predicted(1, 1, None, "the network").verdict(100.0) is None
+    assert [Predicted(1, 1, 2e-4, "this machine", kept).verdict(took) for took in (1e-5, 4.5e-3)] == [None] * 2
     assert Machine.kept() is not None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import Mpcc
@@ -63,3 +64,42 @@ def test_what_means_nothing_is_refused(mpcc: Mpcc, model: Path, tmp_path: Path, 
     answer = mpcc("optimize", model, *arguments)
     assert answer.code == 2 and says in answer.err and "Traceback" not in answer.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_budgets_write_several_bundles_and_say_which_cannot_be_met(mpcc: Mpcc, model: Path, calibration: Path) -> None:
+    given = ("--calibration", calibration, "--machine", "reference", "--budget", "9rounds", "--budget", "30s", "-o", "a.mpcc")
+    answer = mpcc("optimize", model, *given)
+    assert answer.code == 0, answer.err
+    assert "by budget" in answer.out and "a-9rounds.mpcc" in answer.out
+    assert Path("a-9rounds.mpcc/manifest.json").is_file() and Path("a-30s.mpcc/manifest.json").is_file()
+    answer = mpcc("optimize", model, *given, "--budget", "1rounds", "--json")
+    assert answer.code == 1
+    assert [row["met"] for row in json.loads(answer.out)] == [True, True, False] and not Path("a-1rounds.mpcc").exists()
+    answer = mpcc("optimize", model, *given[:-2], "--budget", "9 rounds", "-o", "b.mpcc")
+    assert answer.code == 2 and "given twice" in answer.err
+
+
+def test_a_search_starts_from_a_plan_and_knows_labels(mpcc: Mpcc, model: Path, bundle: Path) -> None:
+    generator = np.random.default_rng(3)
+    np.savez("data.npz", input=generator.normal(size=(64, 4)).astype(np.float32), labels=generator.integers(0, 3, 64))
+    given = ("--calibration", "data.npz", "--machine", "reference", "--from", bundle / "plan.json", "--labels", "data.npz")
+    answer = mpcc("optimize", model, *given, "--max-drop", "1%", "-o", "c.mpcc")
+    assert answer.code == 0, answer.err
+    assert "Top-1 of the labels" in " ".join(answer.out.split()), answer.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--budget", "9s", "--budget", "8s", "--max-drop", "1%"], "--max-drop"),
+        (["--labels", "folders"], "--labels belong to a search"),
+        (["--from", "plan.json", "--budget", "9s"], "no such file"),
+        (["--labels", "labels.npy", "--budget", "9s"], "no such file"),
+        (["--labels", "folders", "--budget", "9s"], "64 inputs of your own"),
+    ],
+)
+def test_what_belongs_to_another_question_is_refused(
+    mpcc: Mpcc, model: Path, calibration: Path, arguments: list[str], says: str
+) -> None:
+    answer = mpcc("optimize", model, "--calibration", calibration, *arguments)
+    assert answer.code == 2 and says in " ".join(answer.err.split()) and "Traceback" not in answer.err

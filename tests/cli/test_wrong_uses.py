@@ -5,7 +5,10 @@ The folder has a space and letters of three scripts in its name. Ctrl-C comes at
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +25,9 @@ from tests.cli.conftest import Mpcc
 HOME = "my \u00dcbung \u30e2\u30c7\u30eb \u043f\u0430\u043f\u043a\u0430"
 OPTIMIZE = ("optimize", "tiny.onnx")
 RUN = ("run", "tiny.mpcc")
+
+LOCKED = "/proc/1"
+"""A folder in which not even root makes files."""
 
 # name -> (arguments, exit code, words on stderr)
 USES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
@@ -65,6 +71,11 @@ USES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "a check without counts": (("count", "tiny.onnx", "--check", "none.json"), 2, ("none.json", "--write")),
     "a check and a write": (("count", "tiny.onnx", "--check", "a", "--write", "b"), 2, ("--check", "--write")),
     "keys over something": (("keys", "photos"), 2, ("photos", "never overwritten")),
+    "counts into a read-only folder": (("count", "tiny.onnx", "--write", f"{LOCKED}/c.json"), 2, (f"{LOCKED}/c.json",)),
+    "an answer into a read-only folder": ((*RUN, "--input", "x.npy", "--output", f"{LOCKED}/y.npy"), 2, (f"{LOCKED}/y.npy",)),
+    "a picture into a read-only folder": (("profile", "tiny.onnx", "--picture", f"{LOCKED}/x.svg"), 2, (LOCKED,)),
+    "a tuned bundle into a read-only folder": (("tune", "tiny.onnx", "--data", "digits", "-o", f"{LOCKED}/x.mpcc"), 2, (LOCKED,)),
+    "keys into a read-only folder": (("keys", f"{LOCKED}/keys"), 2, (LOCKED,)),
     "a revocation without authority": (("keys", "--revoke", "alice"), 2, ("--authority",)),
 }
 
@@ -106,9 +117,20 @@ def test_a_wrong_use(mpcc: Mpcc, home: Path, name: str) -> None:
     assert contents(home) == before
 
 
-@pytest.mark.parametrize("stage", ["capture", "rewrite", "calibrate", "emulate", "write"])
+STAGES = {
+    **{stage: ("optimize", "tiny.onnx", "--calibration", "inputs.npy", "--machine", "reference")
+       for stage in ("capture", "rewrite", "calibrate", "emulate", "write")},
+    "compile": ("count", "tiny.onnx", "--write", "counts.json"),
+    "estimate": ("profile", "tiny.onnx", "--machine", "reference", "--picture", "cost.svg"),
+    "inference": (*RUN, "--input", "x.npy", "--output", "y.npy"),
+    "verify": ("verify", "tiny.mpcc", "--calibration", "inputs.npy", "--count", "1"),
+}  # fmt: skip
+"""Stage -> a command that comes to it."""
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_ctrl_c_at_a_stage(mpcc: Mpcc, home: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
-    """Exit code 130, one line, and the bundle that was there before."""
+    """Exit code 130, one line, and the bundle that was there before; the parties of a run have ended."""
 
     @contextmanager
     def stopping() -> Iterator[Any]:
@@ -118,9 +140,10 @@ def test_ctrl_c_at_a_stage(mpcc: Mpcc, home: Path, monkeypatch: pytest.MonkeyPat
 
         yield tell
 
-    monkeypatch.setattr("mpcc.cli.optimize.progress", stopping)
+    monkeypatch.setattr(f"mpcc.cli.{STAGES[stage][0]}.progress", stopping)
     before, manifest = contents(home), (home / "tiny.mpcc" / "manifest.json").read_bytes()
-    answer = mpcc("optimize", "tiny.onnx", "--calibration", "inputs.npy", "--machine", "reference")
+    answer = mpcc(*STAGES[stage])
+    assert multiprocessing.active_children() == []
     assert (answer.code, answer.out) == (130, "") and answer.err.strip() == "interrupted; no partial output was written"
     assert contents(home) == before and (home / "tiny.mpcc" / "manifest.json").read_bytes() == manifest
 
@@ -141,3 +164,18 @@ def test_two_results_for_one_place(bundle: Path, home: Path) -> None:
         list(pool.map(put, range(4)))
     open_bundle(home / "tiny.mpcc")
     assert contents(home) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [(*OPTIMIZE, "-o", "same.mpcc"), (*RUN, "--input", "x.npy", "--output", "y.npy")])
+def test_two_commands_at_once(home: Path, arguments: tuple[str, ...]) -> None:
+    """Both succeed, and what they write is whole."""
+    command = [sys.executable, "-m", "mpcc", *arguments]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [one.communicate(timeout=300) for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    if "same.mpcc" in arguments:
+        open_bundle(Path("same.mpcc"))
+    else:
+        assert np.load("y.npy").shape == (1, 3)
+    assert not [path for path in home.iterdir() if ".part" in path.name]

@@ -264,8 +264,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "no output": (lambda: document() | {"outputs": []}, "fewer than 1"),
     "an impossible failure": (lambda: document() | {"failures": [["l", 1, 1.5]]}, "1.5 is not a finite number between 0 and 1"),
     "an earlier format": (lambda: document() | {"version": 2}, "earlier mpcc .format 2.*\n.*mpcc optimize"),
-    "a later format": (lambda: document() | {"version": 4}, "not a program of format 3"),
-    "no document": (lambda: [], "not a program of format 3"),
+    "a later format": (lambda: document() | {"version": 5}, "not a program of format 4"),
+    "no document": (lambda: [], "not a program of format 4"),
 }
 
 
@@ -279,10 +279,10 @@ def test_what_is_refused_is_named(what: str) -> None:
 TEXTS: dict[str, tuple[str | bytes, str]] = {
     "nested": ("[" * 100_000 + "]" * 100_000, "too deep"),
     "nested objects": ('{"a":' * 100_000 + "1" + "}" * 100_000, "too deep"),
-    "not UTF-8": (b'{"version": 3, "\xff": 1}', "utf-8"),
-    "a huge integer": ('{"version": 3, "online": ' + "9" * 10_000 + "}", "damaged"),
-    "NaN": ('{"version": 3, "outputs": [["r", NaN]]}', "NaN is not a finite number"),
-    "a key twice": ('{"version": 3, "version": 3}', "a key stands twice"),
+    "not UTF-8": (b'{"version": 4, "\xff": 1}', "utf-8"),
+    "a huge integer": ('{"version": 4, "online": ' + "9" * 10_000 + "}", "damaged"),
+    "NaN": ('{"version": 4, "outputs": [["r", NaN]]}', "NaN is not a finite number"),
+    "a key twice": ('{"version": 4, "version": 4}', "a key stands twice"),
     "nothing": ("", "damaged"),
     "half": (text_of("local")[:500], "damaged"),
 }

@@ -27,7 +27,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
     with pytest.raises(MissingDependency) as caught:
         shim.import_crypten.__wrapped__()
     assert "'omegaconf'" in caught.value.what
-    assert "--no-deps crypten==0.4.1" in str(caught.value.hint)
+    assert "mpcc install-engine" in str(caught.value.hint)
 
 
 def test_a_module_that_torch_still_has_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 import mpcc
-from mpcc.approximate import Choice, Plan
+from mpcc.approximate import Choice, Part, Plan, Split
+from mpcc.show import units
 from mpcc.show.pictures import blocks
+from mpcc.show.report import former_plan
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "br", "img", "hr", "link", "rect"}
@@ -63,6 +65,33 @@ def test_groups_open_into_sites_and_rounds_have_bars(page: Path) -> None:
     assert "prefers-color-scheme: dark" in text and "@media print" in text
 
 
+def test_what_changed_since_the_last_bundle(tmp_path: Path) -> None:
+    """Saved over a bundle of another plan, and over itself; what is no plan is not compared with."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3)).eval()
+    given = dict(example_inputs=(torch.zeros(1, 4),), calibration=torch.randn(64, 4), machine="reference")
+    place = tmp_path / "x.mpcc"
+    mpcc.optimize(model, plan=Plan({"1.gelu": Choice("gelu_relu")}), **given).save(place)  # type: ignore[arg-type]
+    assert "Since the last bundle" not in (place / "report.html").read_text(encoding="utf-8")
+    made = mpcc.optimize(model, **given)  # type: ignore[arg-type]
+    made.save(place)
+    text = (place / "report.html").read_text(encoding="utf-8").partition("Since the last bundle")[2]
+    assert "was predicted to take" in text and "gelu_relu" in text.partition("Accuracy")[0]
+    assert "95 % from" in text  # so many inputs leave an interval
+    made.save(place)
+    assert "The same is chosen everywhere" in (place / "report.html").read_text(encoding="utf-8")
+    (tmp_path / "plan.json").write_text("{}")
+    assert former_plan(tmp_path) is None
+
+
+def test_a_share_of_few_has_a_wide_interval() -> None:
+    """Against the exact figures of the Wilson interval."""
+    low, high = units.share_of(1.0, 16)
+    assert high == 1.0 and abs(low - 16 / (16 + 1.959964**2)) < 1e-9
+    low, high = units.share_of(0.5, 1000)
+    assert abs(low - 0.46907) < 1e-4 and abs(high - 0.53093) < 1e-4
+
+
 def test_blocks_are_those_of_the_model() -> None:
     sites = ["patch.norm.layer_norm", "blocks.0.attn.softmax", "blocks.0.mlp.gelu", "blocks.1.attn.softmax"]
     plan = Plan({site: Choice(f"{site.rpartition('.')[2]}_x") for site in sites})
@@ -71,6 +100,10 @@ def test_blocks_are_those_of_the_model() -> None:
         ("patch.norm", ["layer_norm"]), ("blocks.0", ["softmax", "gelu"]), ("blocks.1", ["softmax"]),
     ]  # fmt: skip
     assert found[1][1][0].colour == found[2][1][0].colour != found[1][1][1].colour
+    split = Split(1, (Part((0, 2), Choice("softmax_x")), Part((1,), Choice("softmax_y"))))
+    (_, (cell,)), *_ = blocks(Plan({"blocks.0.attn.softmax": split, "blocks.1.attn.softmax": Choice("softmax_x")}))
+    assert [name for name, _ in cell.parts] == ["softmax_x", "softmax_y", "softmax_x"]
+    assert cell.colour == cell.parts[0][1] == cell.parts[2][1] != cell.parts[1][1]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from types import ModuleType
 
 from mpcc.errors import MissingDependency
 
-INSTALL = "pip install --no-deps crypten==0.4.1 && pip install omegaconf pyyaml"
+INSTALL = "mpcc install-engine      (it asks for a package that refuses to be installed, so `pip install crypten` fails)"
 REMOVED = "torch.onnx.symbolic_registry"
 
 
@@ -31,7 +31,7 @@ def import_crypten() -> ModuleType:
             raise MissingDependency(
                 f"CrypTen cannot be imported: there is no module {error.name!r}",
                 where="the crypten engine",
-                hint=f"{INSTALL}   (without --no-deps it asks for a package that refuses to install)",
+                hint=INSTALL,
             ) from error
 
 
