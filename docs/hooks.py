@@ -1,6 +1,6 @@
 """What mkdocs cannot do alone: pages made from code, and links from docs/ to files that are not on the site.
 
-`tutorial.md` is examples/notebooks/first_private_vit.ipynb, `reference/commands.md` is what `mpcc COMMAND --help` prints.
+The tutorials are the notebooks in examples/notebooks, `reference/commands.md` is what `mpcc COMMAND --help` prints.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOK = ROOT / "examples" / "notebooks" / "first_private_vit.ipynb"
+NOTEBOOKS = {
+    "tutorial.md": "first_private_vit",
+    "tutorial-training.md": "train_under_a_budget",
+    "tutorial-serving.md": "serve_a_private_vit",
+}
+"""Page -> the notebook in examples/notebooks that it is."""
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+(?!docs/)[\w./#-]+)\)")
 """A link that leaves docs/."""
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made."""
-    files.append(File.generated(config, "tutorial.md", content=tutorial(json.loads(NOTEBOOK.read_text(encoding="utf-8")))))
+    for page, name in NOTEBOOKS.items():
+        files.append(File.generated(config, page, content=tutorial(ROOT / "examples" / "notebooks" / f"{name}.ipynb")))
     files.append(File.generated(config, "reference/commands.md", content=commands()))
     return files
 
@@ -37,13 +43,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return OUTSIDE.sub(named, markdown)
 
 
-def tutorial(notebook: dict[str, Any]) -> str:
+def tutorial(notebook: Path) -> str:
     """The cells of a notebook as Markdown."""
     parts = []
-    for cell in notebook["cells"]:
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])
         parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
-    source = NOTEBOOK.relative_to(ROOT).as_posix()
+    source = notebook.relative_to(ROOT).as_posix()
     return "\n\n".join([*parts, f"This page is the notebook `{source}`, which a test runs."]) + "\n"
 
 

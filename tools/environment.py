@@ -8,6 +8,7 @@ What pip says is kept from the screen and shown where a stage fails.
 from __future__ import annotations
 
 import argparse
+import platform
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CRYPTEN = "crypten==0.4.1"
+OLDEST = (3, 11)
 TICK = 0.5
 LONG = 30.0
 """Seconds of stages from which their pace says something of the next ones."""
@@ -54,6 +56,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--extra", action="append", default=[], help="install this extra of mpcc into the environment")
     options = parser.parse_args()
+    if sys.version_info < OLDEST:
+        own, oldest = platform.python_version(), ".".join(map(str, OLDEST))
+        print(f"mpcc needs Python {oldest} or newer; this is {own}: make setup PYTHON=/path/to/python{oldest}", file=sys.stderr)
+        return 2
     todo = stages(ROOT / ".venv" / "bin" / "python", options.extra)
     done, start = 0.0, time.monotonic()
     for number, stage in enumerate(todo, 1):

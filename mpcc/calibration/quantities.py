@@ -89,14 +89,17 @@ def _softmax(x: Tensor, bound: Arguments, stretch: float) -> Quantities:
     centred = (x - mean(x)) * stretch
     centred = centred if seen is None else centred * seen
     grown = centred.clamp(max=MOST_EXPONENT)
-    half, whole = mean((grown / 2).exp()), mean(grown.exp())
+    half, third, whole = mean((grown / 2).exp()), mean((grown / 3).exp()), mean(grown.exp())
     return {
         "input": x,
         "centred": centred,
         "denominator": whole,
         "half_denominator": half,
+        "third_denominator": third,
         "quarter_denominator": mean((grown / 4).exp()),
+        "sixth_denominator": mean((grown / 6).exp()),
         "sharpness": whole / half.square(),
+        "third_sharpness": whole / third.pow(3),
         "gap": (x - x.amax(dim, keepdim=True)) * stretch,
     }
 

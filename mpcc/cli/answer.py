@@ -99,7 +99,7 @@ def _joined(rest: list[Line]) -> Line:
 def _cost(made: Optimized) -> list[str]:
     setup, offline = made.estimate.setup, made.estimate.offline
     once = f"Once per model: {count(setup.rounds)} round(s), {size(setup.bytes)}"
-    text = f"{once}; dealer, before each input: {size(offline.bytes)}."
+    text = f"{once}; before each input: {size(offline.bytes)}."
     lacking = unpriced(made.baseline)
     whose = f"Seconds are predicted, for {MACHINES[made.estimate.machine['name']]}."
     return [text, whose, *([lacking] if lacking else [])]

@@ -26,8 +26,9 @@ degree d + 1 there is within cos(pi / 64) of its peak. (Of kinks that is not tru
 MANTISSAS = tuple(16 / m for m in range(16, 7, -1))
 """Of a step, times a power of two: its inverse is a multiple of 1/8 of one, so that a value is brought to the grid by a small
 factor, and at most an eighth of a grid is more than was asked for."""
-DEGREES, DEEPEST = (2, 3, 4, 5), 11
-"""Of grids that are tried: a higher degree never is the cheapest for an error of 1e-5 or more; 2^11 leaves take microseconds."""
+DEGREES, WIDE_DEGREES, DEEPEST = (2, 3, 4, 5), (2, 3, 4, 5, 6, 7), 11
+"""Of grids that are tried; 2^11 leaves take microseconds. The higher degrees are the cheapest on wide ranges alone, such as those
+of exponentials in a softmax, and reach further at the greatest depth."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,19 @@ def largest_error(
 
 @cache
 def cheapest_grid(
-    function: Function, low: float, high: float, tolerance: float, weight: Function | None = None, kinks: tuple[float, ...] = ()
-) -> Grid | None:
+    function: Function, low: float, high: float, tolerance: float, weight: Function | None = None, kinks: tuple[float, ...] = (),
+    degrees: tuple[int, ...] = DEGREES,
+) -> Grid | None:  # fmt: skip
     """The grid of fewest words whose error is within the tolerance; None where even the deepest are further off."""
-    return min(_within(function, low, high, tolerance, weight, kinks), key=lambda grid: grid.words, default=None)
+    return min(_within(function, low, high, tolerance, weight, kinks, degrees), key=lambda grid: grid.words, default=None)
 
 
 def _within(
-    function: Function, low: float, high: float, tolerance: float, weight: Function | None, kinks: tuple[float, ...]
-) -> Iterator[Grid]:
+    function: Function, low: float, high: float, tolerance: float, weight: Function | None, kinks: tuple[float, ...],
+    degrees: tuple[int, ...],
+) -> Iterator[Grid]:  # fmt: skip
     """Of each degree the shallowest that is."""
-    for degree in DEGREES:
+    for degree in degrees:
         for depth in range(2, DEEPEST + 1):
             grid = Grid.over(low, high, depth, degree)
             if largest_error(function, grid, weight, kinks) <= tolerance:
@@ -118,8 +121,8 @@ def _within(
 
 def grids(
     function: Function, low: float, high: float, tolerances: Sequence[float], weight: Function | None = None,
-    kinks: tuple[float, ...] = (),
+    kinks: tuple[float, ...] = (), degrees: tuple[int, ...] = DEGREES,
 ) -> list[Grid]:  # fmt: skip
     """The cheapest grid for each tolerance, in that order, none twice."""
-    found = [cheapest_grid(function, low, high, tolerance, weight, kinks) for tolerance in tolerances]
+    found = [cheapest_grid(function, low, high, tolerance, weight, kinks, degrees) for tolerance in tolerances]
     return [grid for grid in dict.fromkeys(found) if grid is not None]

@@ -62,7 +62,7 @@ def curve(s: Scaler, x: Secret, arguments: Sequence[Any], out: tuple[float, floa
     if abs(at.step / step - 1) > EXACT:
         pieces = stretched(pieces, start, step, at.step, depth)
     c, opening = opened(s, x, start, at, depth + low, low)
-    room = max(cap, s.cuttable_bits(size_of(c), out[1]))
+    room = min(max(cap, s.cuttable_bits(size_of(c), out[1])), most_bits(pieces))
     bits = math.floor(min(room, s.fraction_bits + SPARE_BITS - math.log2(out[1]), LIMIT - math.log2(out[0])))
     fine = max(0, min(bits, round((bits + math.log2(max(out[1], 2.0**-30))) / 2)))
     table, units = integers(pieces, bits)
@@ -132,10 +132,19 @@ def stretched(pieces: Table, start: float, step: float, longer: float, depth: in
     return tuple(tuple(map(float, piece)) for piece in found)
 
 
+MOST_WHOLE = gate.MOST_NUMBER - (1 << gate.MOST_DEGREE)
+"""Of a piece's numbers before they are rounded to integers, which may add as much to a sum."""
+
+
+def most_bits(pieces: Table) -> float:
+    """Fraction bits of which the largest piece has a unit that a gate takes: a grid may reach far above what was seen."""
+    largest = float(gate.largest_numbers(np.array(pieces).T).max())
+    return gate.MOST_UNIT + math.log2(MOST_WHOLE / largest)
+
+
 def integers(pieces: Table, bits: int) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
     """(coefficients by power and piece, the unit of each piece): pieces of large numbers are rounded to larger units."""
     plain = np.array(pieces).T * 2.0**bits
-    most = gate.MOST_NUMBER - (1 << gate.MOST_DEGREE)  # what rounding to integers may add to a sum
-    units = np.maximum(0, np.ceil(np.log2(gate.largest_numbers(plain) / most) + 1e-9)).astype(int)
+    units = np.maximum(0, np.ceil(np.log2(gate.largest_numbers(plain) / MOST_WHOLE) + 1e-9)).astype(int)
     rounded = np.rint(plain / 2.0**units).astype(int)
     return tuple(tuple(row) for row in rounded.tolist()), tuple(units.tolist())

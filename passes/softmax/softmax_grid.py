@@ -1,20 +1,25 @@
-"""Softmax by spline gates: one round for exp, one for the reciprocal of the row's sum; two more where rows are sharp.
+"""Softmax by spline gates: one round for exp, one for the reciprocal of the row's sum; two to four more where rows are sharp.
 
     c = x - mean(x)                     local; mean(exp(c)) >= 1 by Jensen's inequality, however low the row's maximum
     e = exp(c)                          a gate on a grid over the calibrated range of c
     d = mean(e)   in [1, R]             R calibrated;  1/d a gate, one a row
     y = e (1/d) / N
 
-Where R is too large for a grid, the row is shifted first by about its own log-sum:
+Where R is too large for a grid, the row is shifted first by about its own log-sum at a higher temperature t, two rounds more:
 
-    h = mean(exp(c / 2))  in [1, H]     H is below the root of R
-    e = exp(c - 2 log h)                whatever the error of the logarithm, it is the same along the row and cancels in y
-    d = mean(e)   in [1, S]             S = mean(exp(c)) / h^2 calibrated, at most N by Cauchy and Schwarz; e is at most N S
+    h = mean(exp(c / t))  in [1, H]     H calibrated, less than the t-th root of R
+    c = c - t log h + E                 whatever the error of the logarithm, it is the same along the row and cancels in y;
+                                        E is what it may be at most, so that mean(exp(c / t)) stays at least 1
+    d = mean(e)   in [1, S exp(2 E)]    S = mean(exp(c)) / h^t, at most N^(t - 1) whatever the row (power means)
+
+The wider the logits, the higher t: 2, 3, and where that is not enough two such shifts, the second at a lower temperature, whose
+h is at most N^(t / t2 - 1) whatever the row.
 
 A masked softmax takes all means over what the row sees, and drops the exponentials of the rest (`mask`).
 
 Outside the grids it is wrong: beyond the lower end of c, exp is that of the upper end. The grids cover what calibration saw with
-the logits stretched by `margin`, and more: exp by MARGIN of the range on either side, means by a factor of RATIO_MARGIN.
+the logits stretched by `margin`, and more: exp by MARGIN of the range on either side (SHARP_MARGIN where rows are shifted), means
+by a factor of RATIO_MARGIN.
 
 The mean shift is exact. The idea of a bound on the denominator without a maximum: this project's prototype.
 """
@@ -22,25 +27,35 @@ The mean shift is exact. The idea of a bound on the denominator without a maximu
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mpcc.approximate import Approximation, Domain, Options, SiteStatistics
 from mpcc.approximate.blocks import RowMask, positive_dim, row_mean, share_of
 from mpcc.approximate.grids import GridOption, above_one, digits, grid_of, inverse, itself, on_grid, range_of
-from mpcc.fitting.grids import Grid, cheapest_grid, grids, largest_error
-from mpcc.fitting.minimax import exponential, logarithm
+from mpcc.fitting.grids import WIDE_DEGREES, Grid, grids, largest_error
+from mpcc.fitting.minimax import Function, exponential, logarithm
 from mpcc.ir import mpc
 
-MARGIN, RATIO_MARGIN = 0.2, 1.5
-EXP_TOLERANCES, RECIPROCAL_TOLERANCE = (1e-3, 1.5e-4), 5e-4
-"""Of exp against the larger of itself and 1 (the least mean); of the reciprocal, relatively. The default first."""
-ROUGH = 0.05
-"""Of the logarithm, absolutely, and of the exponential that it is taken of, against the larger of itself and 1: what d may be off
-by is four times as much at most, which its grid allows for."""
-WIDEST, STEEPEST, BELOW = 40.0, 1500.0, 0.9
-"""Of a range of c, and of d, beyond which pieces or digits are too many; and how far below 1 roundings may bring d."""
-WIDEST_SHARP, STEEPEST_SHARP = 150.0, 20000.0
-"""The same of c and h where rows are shifted: exp is nothing over most of so wide a range."""
+MARGIN, SHARP_MARGIN, RATIO_MARGIN = 0.2, 0.1, 1.5
+"""Of a range of c, on either side, without and with shifts (then ranges are wide, and h leaves its own sooner); of means, a
+factor."""
+EXP_TOLERANCES, RECIPROCAL_TOLERANCES = (2e-3, 1.5e-4), (5e-4, 5e-3)
+"""Of exp against the larger of itself and 1 (the least mean), the default first; of the reciprocal, relatively, the coarser one
+where no grid is as fine: it scales a row as a whole, and saves the two rounds of a shift."""
+ROUGH_EXP, ROUGH_LOGS = 0.1, (0.05, 0.1, 0.2, 0.4, 0.7)
+"""Of what a shift is made of: the exponential, as above, and the logarithm, absolutely, coarser where H asks for it."""
+WIDEST, STEEPEST, LARGEST_MEAN = 150.0, 6000.0, 3e5
+"""Of a range of c, of d and of h, beyond which grids are not even tried."""
+BELOW = 0.9
+"""How far below 1 roundings may bring a mean."""
+TEMPERATURES = ((2.0,), (3.0,), (4.0, 2.0), (6.0, 2.0))
+"""Of the shifts that are tried, in this order."""
+MEANS = {2.0: "half_denominator", 3.0: "third_denominator", 4.0: "quarter_denominator", 6.0: "sixth_denominator"}
+"""What calibration calls mean(exp(c / t))."""
+Shift = tuple[float, float, GridOption, GridOption]
+"""[t, E, grid of exp(c / t), grid of log h], as a plan has it."""
 
 
 def softmax_grid(
@@ -49,20 +64,17 @@ def softmax_grid(
     *,
     exp: GridOption,
     reciprocal: GridOption,
-    half: GridOption | None = None,
-    log: GridOption | None = None,
+    shifts: Sequence[Shift] = (),
     mask: RowMask | None = None,
     **recorded: Any,
 ) -> Any:
-    """softmax(x) over `dim`, any shape; `mask` is the mask (shape, bits) of what each row sees. `half`, `log`: for sharp rows."""
-    if (half is None) != (log is None):
-        raise ValueError("`half` and `log` go together")
+    """softmax(x) over `dim`, any shape; `mask` is the mask (shape, bits) of what each row sees. `shifts`: for sharp rows."""
     dims = (positive_dim(x, dim),)
     centred = mpc.sub(x, row_mean(x, dims, mask))
     centred = mpc.apply_mask(centred, *mask) if mask else centred
-    if half is not None and log is not None:
-        h = row_mean(_seen(on_grid(mpc.scale(centred, 0.5), exponential, half), mask), dims, mask)
-        centred = mpc.sub(centred, mpc.scale(on_grid(h, logarithm, log), 2.0))
+    for temperature, allowance, near, log in shifts:
+        h = row_mean(_seen(on_grid(mpc.scale(centred, 1 / temperature), exponential, near), mask), dims, mask)
+        centred = mpc.sub(centred, mpc.scale(mpc.sub(on_grid(h, logarithm, log), allowance / temperature), temperature))
     e = _seen(on_grid(centred, exponential, exp), mask)
     return share_of(e, dims, [on_grid(row_mean(e, dims, mask), inverse, reciprocal)], joined=True, mask=mask)
 
@@ -72,52 +84,107 @@ def _seen(e: Any, mask: RowMask | None) -> Any:
 
 
 def candidates(statistics: SiteStatistics) -> tuple[Options, ...]:
-    """With finer and finer exponentials, the default first; shifted rows where plain ones are too wide or too sharp."""
-    centred, ratio = statistics.ranges["centred"], statistics.ranges["denominator"].high * RATIO_MARGIN
-    more = MARGIN * (centred.high - centred.low) + 1e-3
-    low, high = digits(min(centred.low, 0.0) - more), digits(centred.high + more)
-    if high - low > WIDEST or ratio > STEEPEST:
-        return _sharp(statistics, low, high)
-    return _pairs(low, high, BELOW, ratio, {"margin": statistics.stretch})
+    """With finer and finer exponentials, the default first; with as few shifts as are enough."""
+    recorded: dict[str, Any] = {"margin": statistics.stretch}
+    row = _row(statistics, MARGIN)
+    found = _pairs(row.low, row.high, statistics.ranges["denominator"].high * RATIO_MARGIN)
+    for temperatures in () if found else TEMPERATURES:
+        shifted = _shifted(statistics, _row(statistics, SHARP_MARGIN), temperatures)
+        if shifted is not None:
+            found = _pairs(shifted.low, shifted.high, shifted.mean)
+            recorded["shifts"] = [list(shift) for shift in shifted.shifts]
+        if found:
+            break
+    return tuple({**options, **recorded} for options in found)
 
 
-def _sharp(statistics: SiteStatistics, low: float, high: float) -> tuple[Options, ...]:
-    sharpness = statistics.ranges["sharpness"].high * RATIO_MARGIN
-    most = statistics.ranges["half_denominator"].high * RATIO_MARGIN
-    if high - low > WIDEST_SHARP or most > STEEPEST_SHARP or sharpness > STEEPEST:
+@dataclass(frozen=True)
+class Row:
+    """Where the logits of a row are after some shifts, and what mean(exp) is at most."""
+
+    low: float
+    high: float
+    mean: float = math.inf
+    shifts: tuple[Shift, ...] = ()
+
+
+def _row(statistics: SiteStatistics, margin: float) -> Row:
+    centred = statistics.ranges["centred"]
+    more = margin * (centred.high - centred.low) + 1e-3
+    return Row(min(centred.low, 0.0) - more, centred.high + more)
+
+
+def _shifted(statistics: SiteStatistics, row: Row, temperatures: Sequence[float]) -> Row | None:
+    """After shifts at these temperatures; None where one needs a grid that there is not."""
+    if row.high - row.low > WIDEST:
+        return None
+    count = float(statistics.site.shape[statistics.site.attributes["dim"]])  # type: ignore[call-overload]
+    gap = (1 + 2 * SHARP_MARGIN) * statistics.ranges["gap"].low  # t log h is at most the row's maximum
+    before, rest = 0.0, 0.0  # the temperature of the shift before, and how far its mean may be above 1
+    for temperature in temperatures:
+        if before:
+            most = count ** (before / temperature - 1) * math.exp(2 * rest / temperature)
+        else:
+            most = statistics.ranges[MEANS[temperature]].high * RATIO_MARGIN
+        near = _first_grid(exponential, row.low / temperature, row.high / temperature, (ROUGH_EXP,), above_one)
+        log = _first_grid(logarithm, BELOW, max(most, 1.2), ROUGH_LOGS) if most <= LARGEST_MEAN else None
+        if near is None or log is None:
+            return None
+        # h >= 1 and mean(max(1, exp)) <= 2 h: an error of exp is at most twice as much of log h.
+        rest = temperature * (largest_error(logarithm, log) + 2 * largest_error(exponential, near, above_one))
+        rest = float(f"{1.01 * rest:.3g}")
+        sharp = count ** (temperature - 1)
+        if temperature == 3:
+            sharp = min(sharp, statistics.ranges["third_sharpness"].high * RATIO_MARGIN)
+        row = Row(
+            max(row.low - temperature * math.log(log.high), gap),
+            min(row.high, temperature * math.log(count)) + 2 * rest,
+            sharp * math.exp(2 * rest),
+            (*row.shifts, (temperature, rest, near.to_json(), log.to_json())),
+        )
+        before = temperature
+    return replace(row, high=min(row.high, math.log(count * row.mean)))
+
+
+def _first_grid(
+    function: Function, low: float, high: float, tolerances: Sequence[float], weight: Function | None = None
+) -> Grid | None:
+    """The cheapest grid within the first tolerance that has one."""
+    found = grids(function, digits(low), digits(high), tolerances, weight, degrees=WIDE_DEGREES)
+    return found[0] if found else None
+
+
+def _pairs(low: float, high: float, most: float) -> tuple[Options, ...]:
+    """Exponentials on [low, high] with one reciprocal on [BELOW, most]."""
+    reciprocal = _first_grid(inverse, BELOW, max(most, 1.2), RECIPROCAL_TOLERANCES, itself) if most <= STEEPEST else None
+    if reciprocal is None or high - low > 2 * WIDEST:
         return ()
-    half = cheapest_grid(exponential, digits(low / 2), digits(high / 2), ROUGH, above_one)
-    log = cheapest_grid(logarithm, BELOW, digits(max(most, 1.2)), ROUGH)
-    if half is None or log is None:
-        return ()
-    count = statistics.site.shape[statistics.site.attributes["dim"]]  # type: ignore[call-overload]
-    top = math.log(count * sharpness) + 8 * ROUGH
-    bottom = low - 2 * math.log(log.high) - 8 * ROUGH
-    recorded = {"half": half.to_json(), "log": log.to_json(), "margin": statistics.stretch}
-    return _pairs(digits(bottom), digits(top), BELOW * math.exp(-4 * ROUGH), sharpness * math.exp(4 * ROUGH), recorded)
-
-
-def _pairs(low: float, high: float, least: float, most: float, recorded: dict[str, Any]) -> tuple[Options, ...]:
-    """Exponentials on [low, high] with one reciprocal on [least, most]."""
-    inverses = grids(inverse, digits(least), digits(max(most, 1.2)), (RECIPROCAL_TOLERANCE,), itself)
-    exps = grids(exponential, low, high, EXP_TOLERANCES, above_one)
-    return tuple({"exp": e.to_json(), "reciprocal": r.to_json(), **recorded} for e in exps for r in inverses)
+    exps = grids(exponential, digits(low), digits(high), EXP_TOLERANCES, above_one, degrees=WIDE_DEGREES)
+    return tuple({"exp": e.to_json(), "reciprocal": reciprocal.to_json()} for e in exps)
 
 
 def error(options: Options) -> float:
     """2 delta / (1 - 2 delta) with exp's error delta, and the reciprocal's relative error: bound on any weight's error."""
     delta = largest_error(exponential, grid_of(options["exp"]), above_one)
-    delta *= math.exp(4 * ROUGH) if "log" in options else 1.0  # the mean that it is measured against may be so much smaller
     relative = largest_error(inverse, grid_of(options["reciprocal"]), itself)
     return 1.0 if delta >= 0.25 else (1 + relative) * (1 + 2 * delta / (1 - 2 * delta)) - 1
 
 
 def domain(options: Options) -> Domain:
     """All grids; Jensen's inequality guards the lower ends of the means."""
-    if "log" not in options:
-        return {"centred": range_of(options["exp"]), "denominator": (1.0, range_of(options["reciprocal"])[1])}
-    half: Grid = grid_of(options["half"])
-    return {"centred": (2 * half.low, 2 * half.high), "half_denominator": (1.0, range_of(options["log"])[1])}
+    most = range_of(options["reciprocal"])[1]
+    if not options.get("shifts"):
+        return {"centred": range_of(options["exp"]), "denominator": (1.0, most)}
+    (temperature, allowance, near, log), *others = options["shifts"]
+    low, high = range_of(near)
+    found = {"centred": (temperature * low, temperature * high), MEANS[temperature]: (1.0, range_of(log)[1])}
+    lowest = range_of(options["exp"])[0]
+    least = temperature * low - sum(t * math.log(range_of(grid)[1]) for t, _, _, grid in options["shifts"])
+    if least < lowest * (1 + 1e-3):  # then the width of rows is what keeps them inside
+        found["gap"] = (lowest, 0.0)
+    if temperature == 3 and not others:
+        found["third_sharpness"] = (1.0, most * math.exp(-2 * allowance))
+    return found
 
 
 SOFTMAX_GRID = Approximation(
@@ -130,5 +197,5 @@ SOFTMAX_GRID = Approximation(
     error=error,
     domain=domain,
     gate=True,
-    summary="row mean instead of row maximum; exp in one round, the reciprocal in one; two more for sharp rows",
+    summary="row mean instead of row maximum; exp in one round, the reciprocal in one; two to four more for sharp rows",
 )

@@ -51,7 +51,8 @@ def test_a_domain_without_what_it_depends_on() -> None:
         ("gelu_grid", {"grid": [0, 1, 30, 9]}),
         ("gelu_grid", {"grid": [0, 1]}),
         ("gelu_grid", {"grid": [0.0, -1.0, 4, 3]}),
-        ("softmax_grid", {"exp": [0.0, 1.0, 4, 3], "reciprocal": [0.5, 1.0, 4, 3], "half": [0.0, 1.0, 4, 3]}),
+        ("softmax_grid", {"exp": [0.0, 1.0, 4, 3], "reciprocal": [0.5, 1.0, 4, 3], "shifts": [[2.0, 0.1]]}),
+        ("softmax_grid", {"exp": [0.0, 1.0, 4, 3], "reciprocal": [0.5, 1.0, 4, 3], "shifts": [[0.0, 0.1, [0.0, 1.0, 4, 3]] * 2]}),
         ("layer_norm_grid", {"grid": [0.0, 1.0, 4, 3], "least": -1.0}),
     ],
 )

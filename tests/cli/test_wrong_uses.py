@@ -117,6 +117,24 @@ def test_a_wrong_use(mpcc: Mpcc, home: Path, name: str) -> None:
     assert contents(home) == before
 
 
+def test_ctrl_c_in_a_training(mpcc: Mpcc, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an epoch: the checkpoint is there to go on from, and nothing else."""
+
+    def stop(row: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mpcc.cli.tune._report", stop)
+    np.savez("data.npz", images=np.random.default_rng(0).normal(size=(64, 4)).astype("f4"), labels=np.arange(64) % 3)
+    Path("net.py").write_text(
+        "import torch\nfrom torch import nn\ndef make():\n"
+        "    return nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3)).eval(), (torch.zeros(1, 4),)\n"
+    )
+    before = contents(home)
+    answer = mpcc("tune", "net.py:make", "--data", "data.npz", "--batch", "16", "--budget", "60min", "--machine", "reference")
+    assert (answer.code, answer.out) == (130, ""), answer
+    assert contents(home) - before <= {"make.mpcc.checkpoint"}
+
+
 STAGES = {
     **{stage: ("optimize", "tiny.onnx", "--calibration", "inputs.npy", "--machine", "reference")
        for stage in ("capture", "rewrite", "calibrate", "emulate", "write")},

@@ -85,6 +85,8 @@ REDUCTIONS = [
     case("ReduceSum", x(2, 3, 4), axes=[1], opset=11),
     case("ReduceSum", x(2, 3), i(), noop_with_empty_axes=1),
     case("ReduceSum", x(2, 3), i()),
+    case("ReduceSum", x(2, 3), i(1), noop_with_empty_axes=0),
+    case("ReduceSum", x(2, 3), i(1), noop_with_empty_axes=1),
     case("ReduceMean", x(2, 3), noop_with_empty_axes=1, opset=18),
     case("LpNormalization", x(2, 3), axis=-1),
     case("LpNormalization", x(2, 3), axis=0, p=1),

@@ -12,9 +12,9 @@ def reduction(reduce: Any) -> Handler:
     """The axes are an input or an attribute; none means all of them, or nothing if `noop_with_empty_axes`."""
 
     def handler(op: Op, x: Value, axes: Value | None = None) -> Any:
-        found = op.axes(axes, rank(x))
+        found, nothing = op.axes(axes, rank(x)), op.flag("noop_with_empty_axes")
         if not found:
-            if op.flag("noop_with_empty_axes"):
+            if nothing:
                 return x
             found = list(range(rank(x)))
         return reduce(op, x, sorted(found), op.flag("keepdims", True))
