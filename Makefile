@@ -65,6 +65,8 @@ bench-mpcvit: setup
 
 bench-large: setup
 	$(PY) -m benchmarks.vit_small
+	$(PY) -m benchmarks.vit_small --model base
+	$(PY) -m benchmarks.engine --page
 	$(PY) -m benchmarks.vit_b
 
 # Model libraries in an environment of their own, without their requirements (another torch). It goes on where it was

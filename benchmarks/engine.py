@@ -196,8 +196,11 @@ def main() -> None:
         print(f"no network namespaces: {reason}; the stock engine's seconds on {LINK} will be predicted")
     kept = DOCS / "engine.json"
     found = json.loads(kept.read_text()) if arguments.page else measure(arguments.quick, arguments.priority)
-    others = (DOCS / name for name in ("vit_small.json", "tokens.json"))
-    text = page(found, *(json.loads(path.read_text()) if path.exists() else None for path in others))
+    small, base, tokens = (
+        json.loads(path.read_text()) if path.exists() else None
+        for path in (DOCS / name for name in ("vit_small.json", "vit_base.json", "tokens.json"))
+    )
+    text = page(found, [one for one in (small, base) if one is not None], tokens)
     print(text)
     if not arguments.quick:
         kept.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -5,9 +5,9 @@
 
 One block of width 256, 4 heads, MLP 512 with patch embedding and classifier, softmax and GELU. The classifier takes
 the mean over the tokens, so that all of them are needed, as in every block but the last of a model with a class token
-(there mpcc computes the class token's row alone). Costs are those of the scheduled program; nothing is run. The
-attention matrix grows with the square of the tokens, all else in proportion, so the exponent is fitted twice: over
-all sizes, and over the upper half.
+(there mpcc computes the class token's row alone). Costs are those of the program that is made for a wide-area network
+without a budget; nothing is run. The attention matrix grows with the square of the tokens, all else in proportion, so
+the exponent is fitted twice: over all sizes, and over the upper half.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ import numpy
 import torch
 
 from mpcc.cost import LAN, WAN, estimate_graph
-from mpcc.pipeline import prepare, schedule
-from mpcc.registry import approximations, protocol
-from mpcc.search import default_plan
+from mpcc.cost.machine import REFERENCE
+from mpcc.pipeline import prepare, task_of
+from mpcc.pipeline.steps import accurate
+from mpcc.registry import protocol
 from mpcc.search.program_cost import program_estimate
+from mpcc.search.target import Target
 from tests.models.vit_lite import VisionTransformer, randomize, smooth_image
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -52,8 +54,7 @@ def cost(side: int) -> dict[str, Any]:
     model = randomize(PooledTransformer(image=side * PATCH, patch=PATCH, depth=1)).eval()
     calibration = torch.cat([smooth_image(side * PATCH, seed=seed) for seed in range(1000, 1008)])
     prepared = prepare(model, (calibration[:1],), calibration=calibration)
-    plan = default_plan(prepared.graph, prepared.statistics, approximations(), "bounded")
-    program = schedule(prepared, plan)
+    program = accurate(prepared, task_of(prepared, Target(network=WAN, machine=REFERENCE))).program
     stock = estimate_graph(prepared.source, protocol("crypten-stock"), LAN)
     found, own = program.cost, protocol("mpcc")
     return {

@@ -95,6 +95,10 @@ class Measured(UserWarning):
     """This machine was measured, to predict seconds, or could not be."""
 
 
+class Refitted(UserWarning):
+    """A choice of a given plan does not hold what its site sees, and was fitted again or replaced; says which, and why."""
+
+
 class Renamed(DeprecationWarning):
     """A former name was used, which still works; says what it is called now."""
 

@@ -20,10 +20,10 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 RATIOS = ("rounds", "bytes", "cpu", "loopback", "link")
 
 
-def page(found: Row, larger: Row | None = None, tokens: Row | None = None) -> str:
+def page(found: Row, larger: Sequence[Row] = (), tokens: Row | None = None) -> str:
     """The page: `found` of engine.py; `larger` of vit_small.py and `tokens` of tokens.py, where they have been run."""
     stock, peer, mine = found["systems"]
-    more = [_larger(larger)] if larger else []
+    more = ["\n## Larger models\n", *map(_larger, larger)] if larger else []
     return TEXT.format(
         systems=_systems([stock, peer, mine]),
         link=found["link"],
@@ -114,7 +114,12 @@ def _larger(found: Row) -> str:
         ("seconds online, loopback", f"{found['online_seconds']:.1f} (load average {found['load_average']:.0f})"),
         *((f"GB of memory at most, {role}", f"{size / 1e9:.1f}") for role, size in peaks.items()),
     ]
-    return LARGER.format(layers=found["layers"], command=found["command"], table=table(["", "measured"], rows))
+    said = {name: found.get(name, default) for name, default in OF_A_LARGER.items()}
+    return LARGER.format(**said, table=table(["", "measured"], rows))
+
+
+OF_A_LARGER = {"model": "ViT-S/16", "width": 384, "gates": "none", "layers": 12, "command": ""}
+"""What is said of a model that was run before files said it."""
 
 
 def _tokens(found: Row) -> str:
@@ -130,10 +135,8 @@ def _tokens(found: Row) -> str:
 
 
 LARGER = """
-## A larger model
-
-ViT-S/16 at 224x224: {layers} layers, 197 tokens of width 384, random weights, one image, three processes on this
-machine: `{command}`.
+{model} at 224x224: {layers} layers, 197 tokens of width {width}, random weights, one image, three processes on this
+machine, spline gates: {gates}: `{command}`.
 
 {table}
 """

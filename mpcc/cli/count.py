@@ -12,6 +12,7 @@ from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
     from mpcc.cost import OpCounts, Regression
+    from mpcc.search.target import Target
 
 EPILOG = (
     "Examples: mpcc count model.onnx --write op-counts.json      (commit the file)\n\n"
@@ -41,13 +42,22 @@ def count(
     tolerance: Annotated[
         float, typer.Option(metavar="0.05", min=0, help="Relative increase that --check accepts.")
     ] = 0.0,
+    network: options.Network = "lan",
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MACHINE",
+            help="Whose speed decides where spline gates pay: reference, this, or a file of `mpcc benchmark`. Default: this "
+            "machine, as of `mpcc optimize`; with --write and --check the reference, so that counts are the same everywhere.",
+        ),
+    ] = None,
     calibration: options.Calibration = None,
     input_range: options.InputRange = None,
     input_shape: options.InputShape = None,
     size_limit: options.SizeLimit = 1.0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Count the primitives, rounds and bytes of one private inference."""
+    """Count the primitives, rounds and bytes of one private inference, as `mpcc optimize` makes it without a budget."""
     from mpcc import files
     from mpcc.errors import CheckFailed, UsageError
 
@@ -60,23 +70,28 @@ def count(
     early.model(model)
     early.inputs(calibration)
     early.written(write)
+    options.network(network)
 
     from mpcc import pipeline
+    from mpcc.cost.machine import REFERENCE
+    from mpcc.search.target import Target
 
     from .model import source
     from .profile import executable_of
 
+    target = Target(network=network, machine=machine or (REFERENCE if check or write else None))
+    pipeline.check_machine(target)
     before = None if check is None else _read(check)
-    found = source(model, size_limit)
+    found, values = source(model, size_limit), options.input_range(input_range)
     with progress() as tell:
         tell("compile", 0, 1)
-        counts = pipeline.count(executable_of(found, calibration, input_shape, options.input_range(input_range)))
+        counts = pipeline.count(executable_of(found, calibration, input_shape, values, target))
         tell("compile", 1, 1)
     regressions = [] if before is None else _regressions(counts, before, tolerance, str(check))
     if write is not None:
         files.write(write, counts.to_json())
     if diff is not None:
-        former = _other(diff, calibration, input_range, input_shape, size_limit)
+        former = _other(diff, calibration, values, input_shape, size_limit, target)
         _differences(counts, former, f"{diff} -> {model}", markdown, as_json)
     elif as_json:
         typer.echo(counts.to_json(), nl=False)
@@ -101,8 +116,9 @@ def count(
 
 
 def _other(
-    text: str, calibration: Path | None, input_range: str | None, input_shape: list[str] | None, size_limit: float
-) -> OpCounts:
+    text: str, calibration: Path | None, values: tuple[float, float] | None, input_shape: list[str] | None, size_limit: float,
+    target: Target,
+) -> OpCounts:  # fmt: skip
     """The counts in a .json file, or those of another model, compiled in the same way."""
     from mpcc import pipeline
 
@@ -111,8 +127,7 @@ def _other(
 
     if text.endswith(".json"):
         return _read(Path(text))
-    values = options.input_range(input_range)
-    return pipeline.count(executable_of(source(text, size_limit), calibration, input_shape, values))
+    return pipeline.count(executable_of(source(text, size_limit), calibration, input_shape, values, target))
 
 
 def _differences(counts: OpCounts, other: OpCounts, title: str, markdown: bool, as_json: bool) -> None:

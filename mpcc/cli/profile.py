@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mpcc.cost import Estimate, Network
     from mpcc.runtime.executable import Executable
     from mpcc.runtime.this_machine import Speed
+    from mpcc.search.target import Target
 
     from .model import Source
 
@@ -82,7 +83,7 @@ def profile(
     from mpcc import registry
     from mpcc.cost.machine import REFERENCE
     from mpcc.runtime import this_machine
-    from mpcc.search.target import PROTOCOL
+    from mpcc.search.target import PROTOCOL, Target
 
     from .model import source
 
@@ -101,7 +102,9 @@ def profile(
             raise UsageError(f"only {PROTOCOL} has a schedule", where="--rounds", hint="Omit --protocol.")
         if picture is not None:
             raise UsageError("--picture cannot be combined with --rounds")
-        schedule(executable_of(source(model, size_limit), calibration, input_shape, values), as_json=as_json)
+        this_machine.check(machine)
+        target = Target(network=links[0], machine=machine)
+        schedule(executable_of(source(model, size_limit), calibration, input_shape, values, target), as_json=as_json)
         return
     if picture is not None:
         from mpcc.show.curves import drawable
@@ -156,10 +159,12 @@ def estimates(
     tell: Tell,
     values: tuple[float, float] | None = None,
 ) -> list[Estimate]:
-    """One estimate per protocol and network, grouped by protocol. The model is compiled at most once."""
+    """One estimate per protocol and network, grouped by protocol. The model is compiled at most once, for the first network."""
     from mpcc import registry
     from mpcc.cost import Use, estimate_uses, uses
+    from mpcc.cost.machine import REFERENCE
     from mpcc.search.program_cost import program_estimate
+    from mpcc.search.target import Target
 
     chosen = list({one.name: one for one in map(registry.protocol, protocols)}.values())  # a former name is the same protocol
     used: list[Use] | None = None
@@ -168,8 +173,10 @@ def estimates(
     for step, one in enumerate(chosen):
         tell("estimate", step, len(chosen))
         if one.scheduled:
-            executable = executable or executable_of(given, calibration, input_shape, values)
-            compute = one.compute if (machine := speed()) is None else machine.compute
+            machine = speed()
+            target = Target(network=links[0], machine=machine or REFERENCE)
+            executable = executable or executable_of(given, calibration, input_shape, values, target)
+            compute = one.compute if machine is None else machine.compute
             found += [program_estimate(executable.program, one, link, compute) for link in links]
         else:
             used = used or uses(_priced(given, input_shape))
@@ -205,9 +212,10 @@ def what_rows_are(found: list[Estimate], bundle: bool) -> list[str]:
 
 
 def executable_of(
-    given: Any, calibration: Any, input_shape: list[str] | None, values: tuple[float, float] | None = None
-) -> Executable:
-    """The executable of a bundle, or of a model compiled without a budget."""
+    given: Any, calibration: Any, input_shape: list[str] | None, values: tuple[float, float] | None = None,
+    target: Target | None = None,
+) -> Executable:  # fmt: skip
+    """The executable of a bundle, or of a model as `mpcc optimize` makes it for the target without a budget."""
     from mpcc import pipeline
     from mpcc.runtime.executable import Executable
 
@@ -215,7 +223,7 @@ def executable_of(
 
     if given.bundle is not None:
         return pipeline.load(given.bundle)
-    made = pipeline.compile(graph(given, input_shape), calibration=calibration, input_range=values)
+    made = pipeline.compile(graph(given, input_shape), target=target, calibration=calibration, input_range=values)
     assert isinstance(made, Executable)
     return made
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mpcc.errors import Assumed, Measured, Renamed
+from mpcc.errors import Assumed, Measured, Refitted, Renamed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,7 +115,7 @@ def quiet() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read when torch is imported
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-        for kind in (Assumed, Measured, Renamed):
+        for kind in (Assumed, Measured, Refitted, Renamed):
             warnings.simplefilter("default", kind)
         warnings.showwarning = _say_warning
 

@@ -17,7 +17,7 @@ from mpcc.search.metrics import CLASSES, Metric
 from mpcc.search.pricing import Priced
 from mpcc.search.task import Point
 
-from .steps import Prepared, Progress
+from .steps import Prepared, Progress, held
 
 NOTE = "compensation"
 """The note of a plan that says what compensation did."""
@@ -111,7 +111,7 @@ def repaired(
         return Repaired(prepared, best, found.report)
     other = replace(prepared, graph=found.graph)
     try:
-        priced = make(other, found.plan)
+        priced = make(other, held(other, found.plan, tell=False))
     except MpccError as error:
         return Repaired(prepared, best, replace(found.report, taken=False, why=f"no program of it can be made: {error.what}"))
     if budget is not None and not budget.met_by(priced.estimate):

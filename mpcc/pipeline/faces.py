@@ -32,11 +32,8 @@ from .steps import (
     accurate,
     capture,
     check_machine,
-    compute_of,
-    first_plan,
+    held,
     mpc_graph,
-    precise,
-    prepare,
     prepared_for,
     schedule,
     task_of,
@@ -100,7 +97,7 @@ def optimize(
         graph, inputs, synthetic = prepared.graph, prepared.inputs, not prepared.calibrated
         plan = recipe_plan(recipe, graph, inputs, registry.approximations(), scores=scores, synthetic=synthetic)
     if plan is not None:
-        best = made(one.task, plan)
+        best = made(one.task, held(prepared, plan))
         if wanted is not None and not wanted.met_by(best.estimate):
             raise BudgetError(f"the plan does not meet the budget of {wanted}", hint=f"It takes {reached(best.estimate)}.")
         return one.finished(best, None, wanted, given=recipe is None)
@@ -203,8 +200,8 @@ def estimate(
     prepared, target = prepared_for(
         target, model_or_graph, example_inputs, calibration=calibration, input_range=input_range
     )
-    program = schedule(prepared, plan or first_plan(prepared, "bounded"), target.unchecked.settings)
-    return program_estimate(program, protocol, link, compute_of(target))
+    task = task_of(prepared, target.unchecked)
+    return accurate(prepared, task).estimate if plan is None else made(task, held(prepared, plan)).estimate
 
 
 def compile(  # noqa: A001  (the public name)
@@ -216,31 +213,40 @@ def compile(  # noqa: A001  (the public name)
     engine: str = "mpcc",
     calibration: Any = None,
     input_range: tuple[float, float] | None = None,
+    hide_logits: bool = False,
     **given: Unpack[TargetFields],
 ) -> Executable | StockExecutable:
     """An executable of a model: mpcc's engine, or CrypTen's own functions ("stock", the baseline).
 
-    Of the target its `settings` decide; what prices a program does not change it.
+    The program is that of `optimize` without a budget for the same target: spline gates stand where they are faster on its
+    network and machine. `plan` is taken as it is but for grids that the inputs leave (`Refitted` warnings say which).
     """
     target = target_of(target, given)
     if engine == "stock":
         return StockExecutable(capture(model_or_graph, example_inputs))
     if engine != "mpcc":
         raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
-    prepared = prepare(model_or_graph, example_inputs, calibration=calibration, input_range=input_range)
-    if plan is not None and compensation.was_compensated(plan):
-        found = compensation.found_for(prepared, plan, metric_of(prepared.graph), compensation.steps_of(plan))
-        if not found.report.taken:
-            warnings.warn(f"the plan was made for compensated weights. {found.report}", stacklevel=2)
-        prepared, plan = replace(prepared, graph=found.graph), found.plan
-
-    guard = {NOTE: Guard.of(prepared.graph, prepared.inputs, prepared.basis.given).document()}
-
-    def made(one: Plan) -> Executable:
-        notes = {**one.notes, **guard} if prepared.calibrated else {**guard, **one.notes}  # the better founded one
-        return Executable(schedule(prepared, one, target.settings), replace(one, notes=notes), prepared.graph)
-
-    return precise(prepared, "bounded", made) if plan is None else made(plan)
+    prepared, target = prepared_for(
+        target, model_or_graph, example_inputs, calibration=calibration, input_range=input_range,
+        hide_logits=hide_logits or (plan is not None and ANSWERS not in plan.notes),
+    )  # fmt: skip
+    if plan is None:
+        task = task_of(prepared, target)
+        best = accurate(prepared, task)
+        program, plan = best.program, replace(best.plan, notes={**best.plan.notes, **task.notes})
+    else:
+        if compensation.was_compensated(plan):
+            found = compensation.found_for(prepared, plan, metric_of(prepared.graph), compensation.steps_of(plan))
+            if not found.report.taken:
+                warnings.warn(f"the plan was made for compensated weights. {found.report}", stacklevel=2)
+            prepared, plan = replace(prepared, graph=found.graph), found.plan
+        plan = held(prepared, plan)
+        program = schedule(prepared, plan, target.settings)
+        guard = {NOTE: Guard.of(prepared.graph, prepared.inputs, prepared.basis.given).document()}
+        notes = {**plan.notes, **guard} if prepared.calibrated else {**guard, **plan.notes}  # the better founded one
+        plan = replace(plan, notes=notes)
+    answers = {} if prepared.answers is None else {ANSWERS: prepared.answers.document()}
+    return Executable(program, replace(plan, notes={**plan.notes, **answers}), prepared.graph)
 
 
 def load(folder: str | Path) -> Executable:
@@ -248,11 +254,14 @@ def load(folder: str | Path) -> Executable:
     return Executable.load(folder)
 
 
-def count(model_or_executable: Any, example_inputs: Sequence[Any] | None = None) -> OpCounts:
-    """Calls of each primitive, rounds and bytes, in total and by site."""
+def count(
+    model_or_executable: Any, example_inputs: Sequence[Any] | None = None, *, target: Target | None = None,
+    **given: Unpack[TargetFields],
+) -> OpCounts:  # fmt: skip
+    """Calls of each primitive, rounds and bytes, in total and by site, of an executable, or of a model as `compile` makes it."""
     executable = model_or_executable
     if not isinstance(executable, Executable):
-        made = compile(model_or_executable, example_inputs)
+        made = compile(model_or_executable, example_inputs, target=target, **given)
         assert isinstance(made, Executable)
         executable = made
     protocol = registry.protocol(PROTOCOL)

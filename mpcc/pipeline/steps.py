@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from mpcc.calibration.ranges import record_ranges, values_a_call
 from mpcc.calibration.synthetic import CONFIGURED, configured_range, range_of, synthesise
 from mpcc.cost import Compute, Network
 from mpcc.cost.machine import REFERENCE
-from mpcc.errors import PrecisionError, UnsupportedOperator, UsageError
+from mpcc.errors import PrecisionError, Refitted, UnsupportedOperator, UsageError
 from mpcc.ir import nn as nn_level
 from mpcc.ir.answers import Answers
 from mpcc.lowering import Settings, lower
@@ -38,6 +39,7 @@ from mpcc.search.gates import quickest
 from mpcc.search.pricing import Priced
 from mpcc.search.target import Objective, Target, kept_sites
 from mpcc.search.task import LastProgram, Task, large, subset_of
+from mpcc.search.within_grids import within_grids
 
 from .checkpoints import accept_checkpoints
 
@@ -225,6 +227,16 @@ def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -
     program = lower(graph, chosen)
     check(program, graph, prepared.inputs, chosen.tolerance)
     return program
+
+
+def held(prepared: Prepared, plan: Plan, *, tell: bool = True) -> Plan:
+    """A plan with grids that hold what these inputs show behind its choices. Refitted warnings `tell` what was changed."""
+    plan, changes = within_grids(
+        prepared.graph, plan, prepared.inputs, registry.approximations(), synthetic=prepared.basis.synthetic > 0
+    )
+    for change in changes if tell else ():
+        warnings.warn(str(change), Refitted, stacklevel=3)
+    return plan
 
 
 def _checked(prepared: Prepared, plan: Plan, program: Program, tolerance: float) -> Program:

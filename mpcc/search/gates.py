@@ -13,9 +13,9 @@ from mpcc.approximate import Choice, Plan
 from mpcc.errors import MpccError
 
 from .default_plan import GOOD, applicable, declared
-from .layouts import layouts
+from .layouts import laid_out, layouts
 from .prices import Prices
-from .pricing import Priced, fastest, made, place_work, seconds_of
+from .pricing import Priced, fastest, place_work, seconds_of
 from .replay import Replay
 from .sensitivity import batches
 from .task import Task
@@ -27,15 +27,15 @@ PLACE_ELEMENTS = 1 << 25
 
 
 def quickest(plan: Plan, task: Task) -> Priced:
-    """The fastest layout of a plan, or of the same plan with gates. PrecisionError where none is precise enough."""
-    found = fastest(layouts(plan, registry.approximations()), task)
-    other = with_gates(found.plan, task)
-    if other is None:
-        return found
-    try:
-        return min(found, made(task, other), key=lambda one: float(one.estimate.seconds))
-    except MpccError:  # too coarse in fixed point, or an input leaves a grid
-        return found
+    """The fastest layout of a plan with gates where these are faster. PrecisionError where none is precise enough."""
+    known = registry.approximations()
+    gated = with_gates(plan, task)
+    if gated is not None:
+        try:
+            return fastest(layouts(gated, known), task)
+        except MpccError:  # too coarse in fixed point, or an input leaves a grid
+            pass
+    return fastest(layouts(plan, known), task)
 
 
 def with_gates(plan: Plan, task: Task) -> Plan | None:
@@ -59,7 +59,8 @@ def with_gates(plan: Plan, task: Task) -> Plan | None:
             if declared(gate, other.options) > GOOD:
                 continue
             try:
-                if speed.of(prices(site, other), 0.0) < speed.of(prices(site, choice), 0.0):
+                own = min(speed.of(prices(site, one), 0.0) for one in laid_out(choice, known))
+                if speed.of(prices(site, other), 0.0) < own:
                     choices[site] = other
             except MpccError:  # it cannot be lowered there: the choice stays
                 continue

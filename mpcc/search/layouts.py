@@ -12,19 +12,24 @@ MOST_LAYOUTS = 8
 """Each is lowered and priced: all subsets of three operators, more than any model here has with such an option."""
 
 
+def laid_out(choice: Choice, approximations: Mapping[str, Approximation]) -> tuple[Choice, ...]:
+    """The choice, and where its approximation has two layouts (`Approximation.layout`) the one whose factors go one by one."""
+    found = approximations.get(choice.approximation)
+    if found is None or found.layout not in choice.options:
+        return (choice,)
+    return choice, Choice(choice.approximation, {**choice.options, found.layout: False})
+
+
 def layouts(plan: Plan, approximations: Mapping[str, Approximation]) -> list[Plan]:
     """The same functions in other orders: row factors multiplied first (fewer bytes) or one by one (fewer rounds)."""
 
-    def option(choice: Choice) -> str:
-        """The option that says so (`Approximation.layout`), if the choice has it."""
-        found = approximations.get(choice.approximation)
-        return found.layout if found is not None and found.layout in choice.options else ""
-
     def one_by_one(choice: Choice) -> Choice:
-        name = option(choice)
-        return Choice(choice.approximation, {**choice.options, name: False}) if name else choice
+        return laid_out(choice, approximations)[-1]
 
-    kinds = sorted({site_operator(site) for site, entry in plan.choices.items() if any(map(option, entry.choices))})
+    def two(choice: Choice) -> bool:
+        return len(laid_out(choice, approximations)) > 1
+
+    kinds = sorted({site_operator(site) for site, entry in plan.choices.items() if any(map(two, entry.choices))})
     plans = [plan]
     for count in range(1, len(kinds) + 1):
         for chosen in itertools.combinations(kinds, count):

@@ -98,6 +98,7 @@ def op_counts(request: pytest.FixtureRequest) -> Callable[..., OpCounts]:
 def _count(model: Any, example_inputs: Sequence[Any] | None, calibration: Any) -> OpCounts:
     from mpcc import pipeline
     from mpcc.cost import OpCounts
+    from mpcc.cost.machine import REFERENCE
     from mpcc.runtime.executable import Executable
 
     if isinstance(model, OpCounts):
@@ -105,7 +106,7 @@ def _count(model: Any, example_inputs: Sequence[Any] | None, calibration: Any) -
     if isinstance(model, str | Path) and Path(model).is_dir():
         return pipeline.count(pipeline.load(model))
     if not isinstance(model, Executable):
-        model = pipeline.compile(model, example_inputs, calibration=calibration)
+        model = pipeline.compile(model, example_inputs, calibration=calibration, machine=REFERENCE)  # the same everywhere
     return pipeline.count(model)
 
 

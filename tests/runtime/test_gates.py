@@ -118,6 +118,23 @@ def test_both_builds_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None
     assert all(torch.equal(a, b) for a, b in zip(*made, strict=True))
 
 
+def test_threads_share_a_gate_and_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    if library.library() is None:
+        pytest.skip(library.description())
+    made, threads = [], torch.get_num_threads()
+    by, keys, mask, x = roots(50), words(4), words(50), torch.randint(0, 1 << 16, (50,))
+    table, units = torch.randint(-(1 << 20), 1 << 20, (5, 16)).tolist(), [0, 2] * 8
+    monkeypatch.setattr(trees, "LEAVES_A_THREAD", 16)
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            key = trees.make_tree(by, keys, dealer.point(mask, 4, 12), dealer.powers(mask, 12, 4, 13), 4)
+            made.append((key, *(trees.curve(x, by[p], key, 4, 12, 13, table, units, lead=p == 0) for p in (0, 1))))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*made, strict=True))
+
+
 def test_numbers_stay_below_what_a_compiled_gate_holds() -> None:
     table = [[3, -5], [1 << 20, 2], [-(1 << 19), 0]]
     largest = max(

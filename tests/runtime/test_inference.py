@@ -10,7 +10,10 @@ import torch
 from mpcc.ir import dealer
 from mpcc.ir.nn import size_of
 from mpcc.program.program import Program
+from mpcc.runtime.dealer.dealing import SessionSeeds
+from mpcc.runtime.dealer.material import Recipe
 from mpcc.runtime.engine.emulate import Emulator
+from mpcc.runtime.engine.evaluate import Party
 from mpcc.runtime.net.transport import LinkModel, Phase, Traffic
 from tests.models.programs import NAMES, SHAPE, Threads, program
 
@@ -49,6 +52,19 @@ def test_the_run_is_the_emulation_at_the_stated_cost(name: str, insecure: bool) 
             assert (ahead[0].received_bytes, ahead[1].sent_bytes) == (cost.ahead_bytes, cost.ahead_bytes)
             received = [end.traffic[Phase.DEAL, number].received_bytes for end in dealt.values()]
             assert sum(received) == cost.dealer_bytes - (common_bytes(made) if insecure else 0)
+
+
+def test_after_the_set_up_a_party_holds_no_mask_of_a_weight() -> None:
+    """They are as large as the weights, and nothing reads them again."""
+    made = program("mixed")
+    party, recipe, seeds = Party(made, 0), Recipe(made), SessionSeeds.fresh()
+    masks = {share for share, source, _, _ in recipe.entries if source.target is dealer.weight_mask}
+    message = party.setup_message(recipe.both(*seeds.numbered(0), True)[0])
+    assert masks and masks <= party.fixed.keys() and message is not None
+    party.finish_setup(message)
+    assert not masks & party.fixed.keys()
+    held = [value.untyped_storage().data_ptr() for value in party.fixed.values() if isinstance(value, torch.Tensor)]
+    assert len(held) == len(set(held))
 
 
 def test_an_emulated_round_costs_half_a_round_trip() -> None:

@@ -20,7 +20,7 @@ from mpcc.errors import MpccError, PartyError, ShapeError
 from mpcc.ir.info import scale_of, weight_of
 from mpcc.program.program import Program
 from mpcc.runtime.engine.emulate import Emulator
-from mpcc.runtime.engine.evaluate import encode_tensor
+from mpcc.runtime.engine.evaluate import encode_tensor, encode_weights
 from mpcc.runtime.session.session import Session
 from tests.models.programs import SHAPE, program, weights
 
@@ -75,7 +75,7 @@ def test_measured_cost_is_the_stated_one_and_weights_stay_with_the_server() -> N
 def _search_memory(made: Program, session: Session, x: torch.Tensor) -> None:
     """The weights, as floats and as ring integers, are in the server's memory only; the input is not at the others."""
     node = next(n for n in made.online.graph.nodes if weight_of(n) is not None and n.meta["val"].numel() == 128)
-    encoded = encode_tensor(made.constants[weight_of(node).constant], scale_of(node))
+    encoded = encode_weights(made)[node.name].mT.contiguous()  # a transpose lies in memory as such
     patterns = {"floats": weights()["w"].numpy().tobytes()[:256], "integers": encoded.numpy().tobytes()[:256]}
     for role, process in session.processes.items():
         memory = _memory(process.pid)

@@ -154,10 +154,31 @@ def execute(steps: Sequence[Step], env: Env) -> None:
         step.run(env)
 
 
+def lasting(graph: fx.Graph) -> set[str]:
+    """The names of values that are read after the set-up."""
+
+    def reads(user: fx.Node) -> bool:
+        sends = user.target in online.COMMUNICATION and user.target is not online.open_weight
+        return user.op == "output" or sends or info_of(user).phase != "setup"
+
+    return {node.name for node in graph.nodes if any(map(reads, node.users))}
+
+
 def encode_weights(program: Program) -> dict[str, Tensor]:
-    """The server's weights as ring integers, by placeholder name."""
-    weights = ((n.name, weight_of(n)) for n in program.online.graph.nodes)
-    return {name: encode_tensor(program.constants[w.constant], w.scale) for name, w in weights if w is not None}
+    """The server's weights as ring integers, by placeholder name.
+
+    One that is multiplied as a transpose lies in memory as that: `mpcc.ir.limbs` then needs no copy of it.
+    """
+    nodes = program.online.graph.nodes
+    weights = {n.name: encode_tensor(program.constants[w.constant], w.scale) for n in nodes if (w := weight_of(n)) is not None}
+    uses = [(n.args[2].name, n.args[0]) for n in nodes if n.target is online.weight_product]
+    straight = {name for name, kind in uses if kind not in TRANSPOSED}
+    turned = {name for name, _ in uses} - straight
+    return {name: w.mT.contiguous().mT if name in turned and w.dim() > 1 else w for name, w in weights.items()}
+
+
+TRANSPOSED = ("linear", "rmatmul")
+"""Kinds of products that multiply with W.T from the right."""
 
 
 class Party:
@@ -194,6 +215,8 @@ class Party:
             self.fixed[node.name] = message[position : position + count].reshape(shape)
             position += count
         execute([s for s in self.steps.setup if s.target is not online.mask_with], self.fixed)
+        for name in self.fixed.keys() - lasting(self.program.online.graph):
+            del self.fixed[name]  # masks of weights, as large as the weights themselves
 
     # -- one inference --
 

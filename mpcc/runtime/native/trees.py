@@ -9,8 +9,11 @@ A key is flat: two public AES keys (4 words), the corrections of each level, the
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from functools import lru_cache
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +25,10 @@ from . import plain
 from .library import library
 from .plain import Integers, Words
 
+T = TypeVar("T")
+LEAVES_A_THREAD = 1 << 15
+"""At least: some 200 us of work, against 20 us that handing it to a thread takes."""
+
 
 def make_tree(roots: Tensor, keys: Tensor, point: Tensor, payload: Tensor, depth: int) -> Tensor:
     """The key of a tree; roots [2, count, 2], keys [4], point of any shape below 2^depth, payload [width, *shape]."""
@@ -32,10 +39,16 @@ def make_tree(roots: Tensor, keys: Tensor, point: Tensor, payload: Tensor, depth
     if native is None:
         corrections, last = plain.make(depth, secret, (both[0], both[1]), at, what)
     else:
-        corrections, last = np.empty((depth, count, 2), np.uint64), np.empty((width, count), np.uint64)
-        native.gates_make(
-            ctypes.c_long(count), depth, width, secret, *map(_pointer, (both[0], both[1], at, what, corrections, last))
-        )
+        make = native.gates_make
+
+        def part(some: slice) -> tuple[Words, Words]:
+            one, other, points, payloads = both[0, some], both[1, some], at[some], np.ascontiguousarray(what[:, some])
+            made = np.empty((depth, len(points), 2), np.uint64), np.empty((width, len(points)), np.uint64)
+            make(ctypes.c_long(len(points)), depth, width, secret, *map(_pointer, (one, other, points, payloads, *made)))
+            return made
+
+        made = _shared_out(count, depth, part)
+        corrections, last = made[0] if len(made) == 1 else (np.concatenate(parts, 1) for parts in zip(*made, strict=True))
     return torch.cat([keys, _tensor(corrections), _tensor(last)])
 
 
@@ -58,14 +71,31 @@ def curve(
         numbers, sizes = np.array(table, np.int64), np.array(units, np.int64)
         found = plain.curve(party, depth, low, fine, keys, root, corrections, last, opened, numbers, sizes)
         return _tensor(found).reshape(c.shape)
-    found, (numbers, sizes) = np.empty(len(opened), np.uint64), _turned(tuple(map(tuple, table)), tuple(units))
-    failed = native.gates_curve(
-        party, ctypes.c_long(len(opened)), depth, len(table) - 1, low, fine, keys,
-        *map(_pointer, (root, corrections, last, opened, numbers)), _pointer(sizes) if any(units) else None, _pointer(found),
-    )  # fmt: skip
-    if failed:
+    evaluate, found = native.gates_curve, np.empty(len(opened), np.uint64)
+    numbers, sizes = _turned(tuple(map(tuple, table)), tuple(units))
+
+    def part(some: slice) -> int:
+        own = (root[some], *map(np.ascontiguousarray, (corrections[:, some], last[:, some])), opened[some], numbers)
+        count, shape = ctypes.c_long(len(own[0])), (depth, len(table) - 1, low, fine)
+        unit = _pointer(sizes) if any(units) else None
+        return int(evaluate(party, count, *shape, keys, *map(_pointer, own), unit, _pointer(found[some])))
+
+    if any(_shared_out(len(opened), depth, part)):
         raise MemoryError("no memory for the trees of a spline gate")
     return _tensor(found).reshape(c.shape)
+
+
+def _shared_out(count: int, depth: int, work: Callable[[slice], T]) -> list[T]:
+    """`work` on all elements, in as many threads as torch has where there are enough leaves: ctypes gives up Python's lock."""
+    parts = max(1, min(torch.get_num_threads(), (count << depth) // LEAVES_A_THREAD))
+    ends = [count * place // parts for place in range(parts + 1)]
+    slices = [slice(*pair) for pair in itertools.pairwise(ends)]
+    return [work(slices[0])] if parts == 1 else list(_pool(parts).map(work, slices))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="gates")
 
 
 @lru_cache(256)
