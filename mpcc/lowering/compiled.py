@@ -49,7 +49,7 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
         raise AssertionError(f"{sorted(last.failed)} were cut though all their bits are needed")
     if chosen.answers:
         exposure = Exposure.of(program, graph_module.meta[EXAMPLES])
-        flood(program, [exposure.bits(chosen, scale) for _, scale in program.outputs])
+        program = flood(program, [exposure.noise(chosen, scale) for _, scale in program.outputs])
     structure.verify(program)
     return program
 
