@@ -284,8 +284,9 @@ class Lowering:
         if isinstance(y, Constant):
             return products.weight_product(self.s, "mul", self._secret(x), y, self._out(node), cap)
         left, right, coarse = self._secret(x), self._secret(y), node.name in self.tried.coarse
-        if node in self.narrow:  # in as many bits as each party may cut alone
-            cap = min(cap, self.s.cuttable_bits(size_of(node), rms_of(node)))
+        alone = self.s.cuttable_bits(size_of(node), rms_of(node))
+        if node in self.narrow and alone >= 2 * LEAST_OPERAND:  # in as many bits as each party may cut alone
+            cap = min(cap, alone)
         for whole, part in ((left, node.args[1]), (right, node.args[0])):
             factors = self._factors(node, part, cap)
             if factors is not None:
