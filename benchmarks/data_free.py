@@ -1,6 +1,6 @@
 """Right with nothing but the model: accuracy and rounds without one image, beside those with 256 of the model's own.
 
-    python -m benchmarks.data_free                    all models; writes docs/data-free.json and .md after each of them
+    python -m benchmarks.data_free                    what docs/data-free.json has of fewer images; written after each model
     python -m benchmarks.data_free --half tune        only those that constants may be chosen on
     python -m benchmarks.data_free --again            measures anew what docs/data-free.json has already
 
@@ -129,7 +129,7 @@ def main() -> None:
     options = parser.parse_args()
     found = {row["model"]: Row(**row) for row in json.loads(JSON.read_text("utf-8"))} if JSON.exists() else {}
     for name, half, *rest in models(options.half):
-        if name not in found or options.again:
+        if options.again or name not in found or found[name].images < min(options.most, len(rest[-1])):
             found[name] = measured(name, half, *rest, options.most)
             print(found[name], flush=True)
             rows = list(found.values())

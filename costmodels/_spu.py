@@ -23,9 +23,9 @@ class Spu:
     """The measured forms of one protocol.
 
     `rates` by element: scale (product with a public number), mul, less, relu, select, abs, exp, reciprocal, div, rsqrt,
-    sqrt, sigmoid, tanh, gelu_exact, gelu_tanh. `matmul` prices one unbatched product of m x k and k x n.
-    `level`: bytes an element and hops of one level of a maximum's tree. `norm_hops`: of a whole norm, where that is not
-    the sum of its parts.
+    sqrt, sigmoid, tanh, gelu_exact, gelu_tanh; number (a secret bit as a number, or times a public one). `matmul` prices one
+    unbatched product of m x k and k x n. `level`: bytes an element and hops of one level of a maximum's tree. `norm_hops`: of a
+    whole norm, where that is not the sum of its parts.
     """
 
     rates: Mapping[str, Rate]
@@ -40,6 +40,10 @@ class Spu:
             raise MissingCost(f"its part {name!r} was not measured")
         rate = self.rates[name]
         return Work(rate[1], rate[0] * count) if isinstance(rate, tuple) else rate(count)
+
+    def numbers(self, call: Call) -> Work:
+        """The bits among the operands, each made a number where it is used."""
+        return sum((self.rate("number", call.size(i)) for i in call.attrs.get("bits", ())), Work())
 
     def maximum(self, rows: Amount, columns: Amount) -> Work:
         per_element, hops = self.level
@@ -100,8 +104,20 @@ class Spu:
 
             return formula
 
+        def summed(call: Call) -> Price:
+            return online(self.numbers(call))
+
+        def scaled(call: Call) -> Price:
+            """A change of sign is no product."""
+            if call.attrs.get("bits"):
+                return online(self.rate("number", call.out))
+            return Price() if call.attrs.get("factor") == -1.0 else online(self.rate("scale", call.out))
+
         def mul(call: Call) -> Price:
             secret = len(call.shapes) > 1 and call.secret(0) and call.secret(1)
+            bits = len(call.attrs.get("bits", ()))
+            if bits:  # of two bits, one is made a number
+                return online(self.rate("select", call.out) + self.rate("number", call.out) * (bits - 1))
             return online(self.rate("mul" if secret else "scale", call.out))
 
         def div(call: Call) -> Price:
@@ -131,8 +147,9 @@ class Spu:
             return online(self.norm(call, count // groups if isinstance(count, int) else count / groups))
 
         return {
-            **dict.fromkeys(("add", "sub", "neg", "sum"), lambda call: Price()),
-            **dict.fromkeys(("scale", "mean", "avg_pool2d"), each("scale")),
+            **dict.fromkeys(("add", "sub", "neg", "sum"), summed),
+            "scale": scaled,
+            **dict.fromkeys(("mean", "avg_pool2d"), each("scale")),
             "mul": mul,
             "square": each("mul"),
             "div": div,

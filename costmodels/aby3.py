@@ -24,6 +24,7 @@ FORMS = Spu(
         "less": (108, 8.5),
         "relu": (172, 10),
         "select": (64, 2),
+        "number": (32, 2),
         "abs": (164, 9.7),
         "exp": (444, 29),
         "reciprocal": (1336, 54),
@@ -56,4 +57,8 @@ ABY3 = Protocol(
         per_byte=8.7e-9,
     ),
     prices=FORMS.prices(),
+    circuits=True,
+    collusion="any two of the three together can read everything",
+    engine="mpcc run BUNDLE --engine spu",
+    advice="Where a third server that colludes with nobody can be had, and no dealer.",
 )

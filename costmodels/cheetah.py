@@ -114,6 +114,7 @@ FORMS = Spu(
         "less": (82.5, 17.5),
         "relu": (98.5, 21),
         "select": (16.5, 3.5),
+        "number": (7.9, 3),
         "abs": absolute,
         "exp": exp,
         "reciprocal": reciprocal,
@@ -148,4 +149,8 @@ CHEETAH = Protocol(
         per_mac=5.68e-7,
     ),
     prices=FORMS.prices(),
+    circuits=True,
+    collusion="there is nobody to collude with",
+    engine="mpcc run BUNDLE --engine spu",
+    advice="Where nobody else is trusted: no dealer, for minutes of computation.",
 )

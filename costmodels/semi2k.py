@@ -23,6 +23,7 @@ FORMS = Spu(
         "less": (2 * 56, 7),
         "relu": (2 * 72, 8),
         "select": (2 * 16, 1),
+        "number": (2 * 1, 1),
         "exp": (2 * 100, 17),
         "abs": (2 * 73, 9),
         "reciprocal": (2 * 505, 36),
@@ -51,4 +52,9 @@ SEMI2K = Protocol(
         per_byte=1.46e-8,
     ),
     prices=FORMS.prices(),
+    circuits=True,
+    dealer=True,
+    collusion="the dealer is the server, who can read the input: only weights are safe",
+    engine="mpcc run BUNDLE --engine spu",
+    advice="To compare SPU with mpcc's engine, or where the client trusts the server.",
 )

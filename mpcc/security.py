@@ -88,7 +88,7 @@ INSECURE_DEALER = (
 )
 
 ONE_MACHINE = (
-    "All three parties ran as processes on this machine, so whoever controls it can read everything. To protect the "
+    "All parties ran as processes on this machine, so whoever controls it can read everything. To protect the "
     "parties from each other, run each on its own machine (mpcc run BUNDLE --party ...)."
 )
 

@@ -18,7 +18,7 @@ from mpcc.errors import BundleError
 from mpcc.ir import kinds
 from mpcc.ir.strict_json import parsed
 
-from .folder import FILES, MANIFEST, PLAN, PREFIX, PUBLIC, PUBLIC_FOLDER, REQUIRED, check_bundle
+from .folder import FILES, MANIFEST, OPTIONAL, PLAN, PUBLIC, PUBLIC_FOLDER, REQUIRED, check_bundle
 from .owner import AGAIN, keyed
 
 FORMAT = "mpcc bundle 2"
@@ -80,7 +80,7 @@ def _check(manifest: Manifest) -> None:
 
 def _is_public_part(manifest: Manifest) -> bool:
     """Whether it lists what client and dealer get, and nothing else."""
-    return set(manifest.files) - {PREFIX} == set(PUBLIC) - {PREFIX}
+    return set(manifest.files) - set(OPTIONAL) == set(PUBLIC) - set(OPTIONAL)
 
 
 def check_whole(folder: Path, manifest: Manifest) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from mpcc.approximate import Plan
 from mpcc.errors import BundleError
+from mpcc.ir.circuit import Circuit
 from mpcc.ir.info import weight_of
 from mpcc.program import Program
 from mpcc.program.correlations import check_correlations
@@ -46,6 +47,18 @@ class Bundle:
     def prefix_file(self) -> Path | None:
         """Path of the public part as ONNX, where there is one."""
         return self.folder / names.PREFIX if names.PREFIX in self.manifest.files else None
+
+    def circuit(self) -> Circuit | None:
+        """What the engine of another protocol runs; None where the bundle is for mpcc's own."""
+        if names.CIRCUIT not in self.manifest.files:
+            return None
+        path = self.folder / names.CIRCUIT
+        return Circuit.from_json(path.read_bytes(), str(path))
+
+    def circuit_weights(self) -> dict[str, Tensor]:
+        """The server's weights for it, by the circuit's names; none at the client."""
+        known = self.key is not None and names.CIRCUIT_WEIGHTS in self.manifest.files
+        return read_weights(self.folder / names.CIRCUIT_WEIGHTS) if known else {}
 
     def prefix(self) -> fx.GraphModule | None:
         """The public part of the model in float, for the client; None if the bundle has none."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import fx
+from torch import Tensor, fx
 
 from mpcc import files
 from mpcc.approximate import Plan
 from mpcc.errors import BundleError, MpccError
+from mpcc.ir.circuit import Circuit
 from mpcc.program import Program
 
 from . import folder as names
@@ -27,7 +28,7 @@ LARGEST_PREFIX = 2**31
 class Contents:
     """The contents of a bundle. `module`: the rewritten nn-level graph, if available. `report`: HTML text. `key`: the owner's.
 
-    `prefix`: the public part of the model, which the client computes alone.
+    `prefix`: the public part of the model, which the client computes alone. `circuit`: what the protocol's own engine runs.
     """
 
     plan: Plan
@@ -36,6 +37,8 @@ class Contents:
     report: str
     module: fx.GraphModule | None = None
     prefix: fx.GraphModule | None = None
+    circuit: Circuit | None = None
+    circuit_weights: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def save(contents: Contents, folder: str | Path) -> Path:
@@ -48,6 +51,9 @@ def save(contents: Contents, folder: str | Path) -> Path:
             _write_prefix(contents.prefix, new / names.PREFIX)
         files.write(new / names.PROGRAM, contents.program.to_json())
         write_weights(contents.program.constants, new / names.WEIGHTS)
+        if contents.circuit is not None:
+            files.write(new / names.CIRCUIT, contents.circuit.to_json())
+            write_weights(contents.circuit_weights, new / names.CIRCUIT_WEIGHTS)
         files.write(new / names.REPORT, contents.report)
         write_key(contents.key, new)
         manifest = _manifest(contents, new)

@@ -22,7 +22,7 @@ from mpcc.show.units import brief, brief_seconds, count, size, small, times
 
 from .screen import console, pasted
 from .search import gains
-from .tables import MACHINES, comparison, errors
+from .tables import MACHINES, comparison, errors, heading
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,8 +62,8 @@ def show(
 def table(made: Optimized, found: Sequence[Line], most: int) -> Table:
     """The first `most` lines, what the others cost together, and the totals."""
     before, after = made.baseline, made.estimate
-    made_for = f"One private inference on {after.network}: {before.protocol} -> mpcc"
-    shown = Table(title=made_for, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), show_footer=True)
+    title = heading(before, after)
+    shown = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), show_footer=True)
     shown.add_column("operator", "online", footer_style="bold")
     shown.add_column("chosen", footer_style="bold", overflow="fold")
     least = ">= " if before.unpriced else ""

@@ -38,7 +38,7 @@ def profile(
     model: options.Model,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(metavar="P,P...", help="Protocols to compare, from `mpcc protocols`. [default: mpcc]"),
+        typer.Option(metavar="P,P...", help="Protocols to compare, from `mpcc protocols`. [default: mpcc, or a bundle's own]"),
     ] = None,
     network: Annotated[
         list[str] | None,
@@ -110,7 +110,7 @@ def profile(
         from mpcc.show.curves import drawable
 
         drawable(picture)
-    names = names or [PROTOCOL]
+    names = names or [_own_protocol(model)]
     this_machine.check(machine)
     whose = machine if any(registry.protocol(name).scheduled for name in names) else REFERENCE
     with progress() as tell, this_machine.speed_of(whose) as speed:
@@ -127,6 +127,18 @@ def profile(
             console().print(line, highlight=False)
     if picture is not None:
         say(f"wrote {picture}")
+
+
+def _own_protocol(model: str) -> str:
+    """The protocol that a bundle's plan was made for; of a model, mpcc's own."""
+    from mpcc import registry
+    from mpcc.bundle import open_bundle
+    from mpcc.search.target import PROTOCOL
+
+    if not Path(model).is_dir():
+        return PROTOCOL
+    noted = open_bundle(Path(model), weights=False).plan.notes.get("protocol", PROTOCOL)
+    return str(registry.protocol(str(noted)).name)
 
 
 def _draw(

@@ -25,9 +25,12 @@ EPILOG = (
     "Three machines: mpcc run model.mpcc --party server --peers A:7000,B:7001,C:7002 --tls keys/server; "
     "likewise mpcc run model.mpcc/public --party dealer, and --party client with --input.\n\n"
     "Without a dealer at run time: mpcc run model.mpcc --party dealer --material dealt --repeat 100; then give each party "
-    "its file: --party server --material server.material ..."
+    "its file: --party server --material server.material ...\n\n"
+    "Under SPU, a bundle of `mpcc optimize --protocol aby3`: mpcc run model.mpcc --engine spu --input image.npy"
 )
 LARGEST_SHOWN = 20
+SPU = "spu"
+ENGINES = ("mpcc", SPU)
 
 
 class Measured(Protocol):
@@ -90,6 +93,12 @@ def run(
     allow_weights: Annotated[
         bool, typer.Option("--allow-weights", help="Let client or dealer run from a folder that holds the weights.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option(metavar="mpcc|spu", help="Who computes: mpcc, or SPU where the bundle was made for its protocols.")
+    ] = "mpcc",
+    spu_python: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="The Python interpreter that has SPU, where this one has not.")
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse inputs unlike those of calibration before anything is sent (exit code 1).")
     ] = False,
@@ -103,6 +112,22 @@ def run(
     early.bundle(bundle)
     early.read(inputs or [], "--input")
     early.written(output)
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine {engine!r}", where="--engine", hint=f"one of: {', '.join(ENGINES)}")
+    if engine == SPU:
+        if network is not None or material is not None:
+            raise UsageError("--network and --material are for mpcc's own engine", where="--engine spu")
+        if example and (inputs or party is not None):
+            raise UsageError("--example is for one machine, and instead of --input")
+        given = None if example else inputs or []
+        done, predicted, found = _spu(bundle, given, party, peers, tls, repeat, strict, first, spu_python, insecure_dealer)
+        if party in (None, "client"):
+            finish(done, predicted, found, output, as_json, len(done) // repeat)
+        if not as_json and party is None:
+            typer.echo(security.ONE_MACHINE)
+        return
+    if spu_python is not None:
+        raise UsageError("--spu-python needs --engine spu")
     if party is None:
         if peers is not None or tls is not None or material is not None:
             hint = "say which party this is: --party server, client or dealer"
@@ -136,6 +161,25 @@ def run(
     finish(done, predicted, found, output, as_json, len(done) // repeat)
     if not as_json and party is None:
         typer.echo(f"NOT PRIVATE: {security.INSECURE_DEALER}" if insecure_dealer else security.ONE_MACHINE)
+
+
+def _spu(
+    bundle: Path, inputs: list[Path] | None, party: str | None, peers: str | None, tls: Path | None, repeat: int,
+    strict: bool, first: int | None, python: Path | None, insecure_dealer: bool,
+) -> tuple[Sequence[Measured], Predicted, list[str]]:  # fmt: skip
+    from mpcc.errors import UsageError
+
+    from . import party as remote
+    from . import spu
+
+    if party is None:
+        if peers is not None or tls is not None:
+            raise UsageError("--peers and --tls need --party", hint="say which party this is: --party server, client or helper")
+        return spu.here(bundle, None if inputs is None else _given(inputs), repeat, strict, first, python)
+    place = spu.place_of(party, peers, tls)
+    asked = _given(inputs) if party == remote.CLIENT else _none(inputs, party)
+    remote.check_public(bundle, party)
+    return spu.take_part(bundle, place, asked, repeat, strict, first, python, insecure_dealer)
 
 
 def here(

@@ -65,6 +65,9 @@ class Protocol:
     value is opened once for all of them; empty where each opens its own. `scheduled`: mpcc's engine runs it, so costs are
     read off the scheduled program and `prices` serve only where there is none. `baseline` names the protocol by which
     the model as it was is priced, where that is another one. `aliases` are former names, understood for one more release.
+    `circuits`: its engine gives every value the same fraction bits, so what runs, and is priced, is the mpc graph with a scale
+    for each value (`mpcc.lowering.fixed_scale`). For people: `dealer` (whether there is one), `collusion` (what it bears),
+    `engine` (the command that runs it) and `advice`.
     """
 
     name: str
@@ -87,6 +90,11 @@ class Protocol:
     scheduled: bool = False
     baseline: str | None = None
     aliases: tuple[str, ...] = ()
+    circuits: bool = False
+    dealer: bool = False
+    collusion: str = ""
+    engine: str = ""
+    advice: str = ""
 
     def price(
         self,

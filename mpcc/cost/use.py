@@ -58,12 +58,15 @@ def uses(graph: GraphModule) -> list[Use]:
     """Every use of a primitive with a secret operand, in order of execution."""
     visible: dict[Node, str] = {}
     names: Counter[str] = Counter()
+    bits = set[Node]()
     positive = nonnegative.nonnegative(graph.graph)
     found: list[Use] = []
     values: dict[Node, str] = {}
     made_by: dict[Node, tuple[str, ...]] = {}
     for node in graph.graph.nodes:
         visible[node] = _visibility(graph, node, visible)
+        if node.target is mpc.less or (node.target in mpc.VIEWS and operands(node) and bits.issuperset(operands(node))):
+            bits.add(node)
         whole = node.target in WHOLE_VIEWS and operands(node)
         values[node] = values[operands(node)[0]] if whole else node.name
         before = tuple(dict.fromkeys(use for operand in operands(node) for use in made_by[operand]))
@@ -81,7 +84,7 @@ def uses(graph: GraphModule) -> list[Use]:
                 shapes=tuple(shape(operand) for operand in operands(node)),
                 visibility=tuple(visible[operand] for operand in operands(node)),
                 output=shape(node),
-                attrs=_attrs(node, primitive, positive),
+                attrs=_attrs(node, primitive, positive, bits),
                 node=node.name,
                 values=tuple(values[operand] for operand in operands(node)),
                 after=before,
@@ -130,8 +133,8 @@ def _site(node: Node, layer: str, primitive: str, names: Counter[str]) -> str:
     return name if names[name] == 1 else f"{name}#{names[name]}"
 
 
-def _attrs(node: Node, primitive: str, positive: set[Node]) -> dict[str, Any]:
-    """The arguments that are no tensors, by name; for what is inverted, whether it is proven positive."""
+def _attrs(node: Node, primitive: str, positive: set[Node], bits: set[Node]) -> dict[str, Any]:
+    """The arguments that are no tensors, by name; whether what is inverted is proven positive; which operands are bits."""
     schema = getattr(node.target, "_schema", None)
     if schema is not None:
         known = tuple(argument.name for argument in schema.arguments)
@@ -141,6 +144,8 @@ def _attrs(node: Node, primitive: str, positive: set[Node]) -> dict[str, Any]:
     attrs = {key: value for key, value in named.items() if not _holds_nodes(value)}
     if primitive in ("div", "reciprocal"):
         attrs["positive"] = node.args[-1] in positive
+    if found := tuple(i for i, operand in enumerate(operands(node)) if operand in bits):
+        attrs["bits"] = found
     return attrs
 
 

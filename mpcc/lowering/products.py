@@ -12,7 +12,7 @@ from mpcc.ir import dealer, online
 from mpcc.ir.nn import size_of
 from mpcc.ir.ring import RING_BITS, wrap
 
-from .max_scale_bits import LIFT_ROOM, least_weight_bits, min_scale_bits
+from .max_scale_bits import LIFT_ROOM, floor_bits, least_weight_bits
 from .openings import Opening
 from .scales import Scaler
 from .values import LIMIT, Constant, Secret
@@ -218,7 +218,7 @@ def weight_product(
     least = least_weight_bits(weight.rms)
     if x.bits + least > room:
         even = (room + math.log2(weight.rms) - math.log2(x.rms)) / 2  # as many significant bits as the weight
-        fewest = min(min_scale_bits(x.rms), ring - least)
+        fewest = min(floor_bits(x.rms, s.least_bits), ring - least)
         x = s.reduce(x, max(min(room - least, even + MORE_OF_INPUT), fewest), opened_anyway=False)
         room = min(max(room, x.bits + least), ring)
     wanted = min(WEIGHT_BITS - math.log2(weight.rms), room - x.bits, MOST_WEIGHT_BITS)

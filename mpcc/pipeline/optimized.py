@@ -20,6 +20,7 @@ from mpcc.compensate import Report
 from mpcc.cost import Budget, Estimate
 from mpcc.errors import OutsideRange, UsageError
 from mpcc.ir.answers import NOTE as ANSWERS
+from mpcc.lowering.circuits import Made
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Step
 from mpcc.runtime.engine.fidelity import compare
@@ -31,7 +32,7 @@ from mpcc.search.task import Chosen, Task
 
 from . import compensation
 from .compensation import Repaired, repaired
-from .steps import Prepared, Progress, mpc_graph, task_of
+from .steps import Prepared, Progress, circuit_for, mpc_graph, task_of
 
 if TYPE_CHECKING:
     from mpcc.show.notebook import Picture
@@ -54,6 +55,7 @@ class Optimized:
     public: tuple[str, ...] = ()  # the names of the parameters that everybody may know
     ranges: tuple[RangeViolation, ...] = ()  # what each site sees of these inputs, against where its choice holds
     compensation: Report | None = None  # None where there was nothing to compensate, or it was not asked for
+    circuit: Made | None = None  # what another engine runs, where the protocol has one
 
     @property
     def calibrated(self) -> bool:
@@ -85,7 +87,7 @@ class Optimized:
 
     def executable(self) -> Executable:
         """What two parties run."""
-        return Executable(self.program, self.plan, self.module, prefix=self.prefix)
+        return Executable(self.program, self.plan, self.module, prefix=self.prefix, circuit=self.circuit)
 
     def save(self, folder: str | Path) -> Path:
         """Write a bundle: plan.json, model.onnx, program.json, weights.safetensors, report.html."""
@@ -185,6 +187,7 @@ class Question:
         return Optimized(
             prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
             prepared.basis, chosen, prepared.prefix, prepared.public, ranges, fixed.report,
+            circuit_for(prepared, best.plan, task.protocol),
         )  # fmt: skip
 
     def _repaired(self, best: Priced, budget: Budget | None, given: bool) -> Repaired:

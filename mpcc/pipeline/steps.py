@@ -21,12 +21,15 @@ from mpcc.calibration.basis import ENOUGH, Basis
 from mpcc.calibration.calibrate import stretch_of
 from mpcc.calibration.ranges import record_ranges, values_a_call
 from mpcc.calibration.synthetic import CONFIGURED, configured_range, range_of, synthesise
-from mpcc.cost import Compute, Network
+from mpcc.cost import Compute, Network, Protocol
 from mpcc.cost.machine import REFERENCE
 from mpcc.errors import PrecisionError, Refitted, UnsupportedOperator, UsageError
 from mpcc.ir import nn as nn_level
 from mpcc.ir.answers import Answers
 from mpcc.lowering import Settings, lower
+from mpcc.lowering.circuits import Made, circuit_of
+from mpcc.lowering.fixed_scale import scaled
+from mpcc.lowering.settings import FINER
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Pass, Step, after_each, settle, visibility
 from mpcc.rewrite.answers import cut_answers
@@ -52,7 +55,7 @@ if TYPE_CHECKING:
     Model = nn.Module | fx.GraphModule | ExportedProgram | str | Path
 
 Progress = Callable[[str, int, int], None]
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 MOST_BARRED = 8
 """Approximations that give way before a model is refused: each costs a program, and more than a few mean that no choice helps."""
 
@@ -221,10 +224,22 @@ def _loaded(graph: fx.GraphModule, calibration: Any) -> Any:
 
 
 def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -> Program:
-    """Expand a plan, run the mpc-level passes, and write the online program. PrecisionError where it is too coarse."""
+    """Expand a plan, run the mpc-level passes, and write the online program.
+
+    Where it is too coarse, values keep more bits, which may cost rounds; PrecisionError where that does not help.
+    """
     chosen, graph = settings or Settings(), mpc_graph(prepared.graph, plan)
     record_ranges(graph, prepared.inputs, stretch_of(prepared.basis.synthetic > 0))
     program = lower(graph, chosen)
+    for least in (bits for bits in FINER if bits > chosen.least_bits):
+        try:
+            check(program, graph, prepared.inputs, chosen.tolerance)
+            return program
+        except PrecisionError:
+            finer = lower(graph, replace(chosen, least_bits=least))
+            if str(finer.online.graph) == str(program.online.graph):  # no value was near its limit: bits are not what lacks
+                raise
+            program = finer
     check(program, graph, prepared.inputs, chosen.tolerance)
     return program
 
@@ -239,10 +254,13 @@ def held(prepared: Prepared, plan: Plan, *, tell: bool = True) -> Plan:
     return plan
 
 
-def _checked(prepared: Prepared, plan: Plan, program: Program, tolerance: float) -> Program:
-    """A program that was made of a plan, if it is precise enough."""
-    check(program, mpc_graph(prepared.graph, plan), prepared.inputs, tolerance)
-    return program
+def _checked(prepared: Prepared, plan: Plan, program: Program, settings: Settings) -> Program:
+    """A program that was made of a plan, if it is precise enough, else a finer one."""
+    try:
+        check(program, mpc_graph(prepared.graph, plan), prepared.inputs, settings.tolerance)
+        return program
+    except PrecisionError:
+        return schedule(prepared, plan, settings)
 
 
 def mpc_graph(graph: fx.GraphModule, plan: Plan, observe: Observer | None = None) -> fx.GraphModule:
@@ -251,6 +269,24 @@ def mpc_graph(graph: fx.GraphModule, plan: Plan, observe: Observer | None = None
     if observe is not None:
         observe(Step("mpc", "expand", expanded.graph))
     return _rewritten(expanded, observe)
+
+
+def as_run(prepared: Prepared, plan: Plan, protocol: Protocol) -> fx.GraphModule:
+    """The mpc-level graph that prices are read off: with a scale for each value where the protocol's engine has one for all."""
+    graph = mpc_graph(prepared.graph, plan)
+    if not protocol.circuits:
+        return graph
+    record_ranges(graph, prepared.inputs, stretch_of(prepared.basis.synthetic > 0))
+    return scaled(graph).graph
+
+
+def circuit_for(prepared: Prepared, plan: Plan, protocol: Protocol) -> Made | None:
+    """What the protocol's own engine runs; None where that is mpcc's, which runs programs."""
+    if not protocol.circuits:
+        return None
+    graph = mpc_graph(prepared.graph, plan)
+    record_ranges(graph, prepared.inputs, stretch_of(prepared.basis.synthetic > 0))
+    return circuit_of(graph, protocol.name)
 
 
 def _rewritten(graph: fx.GraphModule, observe: Observer | None = None) -> fx.GraphModule:
@@ -300,7 +336,7 @@ def task_of(
         rough = replace(chosen, tolerance=math.inf, answers=chosen.answers if whole else 0)
         draft = LastProgram(lambda plan: schedule(some, plan, rough))
         if whole:  # then what a draft lacks is the check
-            program = LastProgram(lambda plan: _checked(prepared, plan, draft(plan), chosen.tolerance))
+            program = LastProgram(lambda plan: _checked(prepared, plan, draft(plan), chosen))
     return Task(
         graph=prepared.graph,
         statistics=prepared.statistics,
@@ -316,7 +352,7 @@ def task_of(
         program=program,
         subset=few,
         draft_program=draft,
-        expanded=lambda plan: mpc_graph(prepared.graph, plan),
+        expanded=lambda plan: as_run(prepared, plan, registry.protocol(target.protocol)),
         settings=chosen,
         progress=progress or (lambda stage, done, total: None),
         accurate=lambda task: accurate(prepared, task),
@@ -336,7 +372,7 @@ def first_plan(prepared: Prepared, level: Level, barred: Collection[tuple[str, s
     return default_plan(prepared.graph, prepared.statistics, registry.approximations(), level, barred)
 
 
-def precise(prepared: Prepared, level: Level, make: Callable[[Plan], Made]) -> Made:
+def precise(prepared: Prepared, level: Level, make: Callable[[Plan], Result]) -> Result:
     """What `make` gives for the accurate plan of a level.
 
     Where its program is too coarse in fixed point, the approximation at the site that is to blame gives way to the next

@@ -21,6 +21,7 @@ from mpcc.ir.answers import NOTE as ANSWERS
 from mpcc.ir.answers import Answers
 from mpcc.ir.info import input_of
 from mpcc.ir.nn import inputs_of
+from mpcc.lowering.circuits import Made
 from mpcc.program import Program
 
 from .inputs import answers_of, check_shapes, check_values, cut_calls, guard_of, tensors, unlike_inputs
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .crypten.inside import PartyState
     from .engine.emulate import Emulator
 
+ENGINES = ("mpcc", "spu")
 Reference = Callable[[], fx.GraphModule | None]
 
 
@@ -71,11 +73,12 @@ class Executable:
 
     def __init__(
         self, program: Program, plan: Plan, module: fx.GraphModule | None = None, *, model: Reference | None = None,
-        key: bytes | None = None, prefix: fx.GraphModule | None = None,
+        key: bytes | None = None, prefix: fx.GraphModule | None = None, circuit: Made | None = None,
     ) -> None:  # fmt: skip
         """`module` is the nn-level graph that the program was made of; `model` reads it when it is asked for. `key`: that of
-        the bundle, or a new one. `prefix`: the public part of the model, which the client computes before the program runs."""
-        self.program, self.plan, self.module = program, plan, module
+        the bundle, or a new one. `prefix`: the public part of the model, which the client computes before the program runs.
+        `circuit`: what SPU runs instead of the program, where the plan was made for one of its protocols."""
+        self.program, self.plan, self.module, self.circuit = program, plan, module, circuit
         self.key = new_key() if key is None else key
         self._model = model
         self.local = None if prefix is None else LocalPart(prefix)
@@ -104,7 +107,9 @@ class Executable:
     def private_part(self) -> Executable:
         """What the parties compute, without what the client does before and after: inputs and outputs are the program's."""
         notes = {name: value for name, value in self.plan.notes.items() if name != ANSWERS}
-        return Executable(self.program, replace(self.plan, notes=notes), self.module, model=self._model, key=self.key)
+        return Executable(
+            self.program, replace(self.plan, notes=notes), self.module, model=self._model, key=self.key, circuit=self.circuit
+        )
 
     @cached_property
     def answers(self) -> Answers | None:
@@ -170,26 +175,58 @@ class Executable:
 
     @overload
     def run(
-        self, *inputs: Tensor | NDArray[Any], network: str | Network | None = None, insecure_dealer: bool = False
-    ) -> Run: ...
+        self, *inputs: Tensor | NDArray[Any], network: str | Network | None = None, insecure_dealer: bool = False,
+        engine: str = "mpcc", spu_python: str | Path | None = None,
+    ) -> Run: ...  # fmt: skip
 
     @overload
-    def run(self, *inputs: Any, network: str | Network | None = None, insecure_dealer: bool = False) -> Any: ...
+    def run(
+        self, *inputs: Any, network: str | Network | None = None, insecure_dealer: bool = False, engine: str = "mpcc",
+        spu_python: str | Path | None = None,
+    ) -> Any: ...  # fmt: skip
 
-    def run(self, *inputs: Any, network: str | Network | None = None, insecure_dealer: bool = False) -> Any:
+    def run(
+        self, *inputs: Any, network: str | Network | None = None, insecure_dealer: bool = False, engine: str = "mpcc",
+        spu_python: str | Path | None = None,
+    ) -> Any:  # fmt: skip
         """Run once, privately: two party processes and a dealer process on this machine; a `Run`.
 
-        `network` emulates a link between them (default: the machine's own loopback).
+        `network` emulates a link between them (default: the machine's own loopback). `engine="spu"` runs the parties of SPU
+        instead, for a plan of one of its protocols; `spu_python` is the interpreter that has it (default: this one).
 
         CrypTensors, in both parties of a CrypTen run: CrypTensors come back, nothing is opened. Party 0 then makes the
         correlated randomness, as CrypTen does by default, and can read everything, so `insecure_dealer` must be given.
         With a dealer of its own: `mpcc.runtime.crypten.inside`.
         """
         inputs = tensors(inputs)
+        if engine not in ENGINES:
+            raise UsageError(f"unknown engine {engine!r}", hint=f"one of: {', '.join(ENGINES)}")
+        if engine == "spu":
+            if network is not None:
+                raise UsageError("SPU's links are not emulated", hint="leave `network` out")
+            return self._run_spu(inputs, None if spu_python is None else Path(spu_python))
         if any(not isinstance(value, Tensor) for value in inputs):
             return self._run_shared(inputs, network, insecure_dealer)
         with self.session(network=network, insecure_dealer=insecure_dealer) as session:
             return session.run(*inputs)
+
+    def _run_spu(self, inputs: Sequence[Tensor], python: Path | None) -> Run:
+        from .spu.running import run_calls
+
+        call = self.call(*inputs)
+        (done,) = run_calls(self, [call], python)
+        return self._answered(call, done.outputs, done.rounds, done.bytes, done.seconds, None)
+
+    def _answered(
+        self, call: Sequence[Tensor], opened: tuple[Tensor, ...], rounds: int, size: int, seconds: float, setup: Any
+    ) -> Run:
+        """What the client makes of the opened outputs, with warnings of what is unlike calibration."""
+        found = unlike_inputs(self.guard, [call])
+        found += () if self.guard is None else self.guard.outputs_outside([opened])
+        for line in found:
+            warnings.warn(line, OutsideRange, stacklevel=3)
+        outputs = opened if self.answers is None else self.answers.of(opened)
+        return Run(outputs, rounds, size, seconds, setup, found, opened)
 
     def _run_shared(self, inputs: Sequence[Any], network: Any, insecure_dealer: bool) -> Any:
         """A CrypTensor, or a tuple of them, from CrypTensors. The set-up is paid in the first call."""
@@ -237,12 +274,19 @@ class Executable:
 
         page = report(self.plan, self.program, comparison)
         prefix = None if self.local is None else self.local.module
-        return save(Contents(self.plan, self.program, self.key, page, self.module, prefix), folder)
+        contents = Contents(self.plan, self.program, self.key, page, self.module, prefix)
+        if self.circuit is not None:
+            contents = replace(contents, circuit=self.circuit.circuit, circuit_weights=self.circuit.weights)
+        return save(contents, folder)
 
     @staticmethod
     def of(bundle: Bundle) -> Executable:
         """The executable of an opened bundle."""
-        return Executable(bundle.program, bundle.plan, model=bundle.reference, key=bundle.key, prefix=bundle.prefix())
+        circuit = bundle.circuit()
+        made = None if circuit is None else Made(circuit, bundle.circuit_weights())
+        return Executable(
+            bundle.program, bundle.plan, model=bundle.reference, key=bundle.key, prefix=bundle.prefix(), circuit=made
+        )
 
     @staticmethod
     def load(folder: str | Path) -> Executable:
@@ -269,7 +313,6 @@ class Executable:
         return found
 
 
-
 class RunningSession:
     """A session of an executable: `run` any number of times."""
 
@@ -283,15 +326,8 @@ class RunningSession:
     def run(self, *inputs: Tensor | NDArray[Any]) -> Run:
         """One private inference. What is unlike calibration is in `Run.warnings`, and an OutsideRange warning."""
         call = self.executable.call(*inputs)
-        guard = self.executable.guard
-        found = unlike_inputs(guard, [call])
-        outcome = self.opened.run(*call)
-        found += () if guard is None else guard.outputs_outside([outcome.outputs])
-        for line in found:
-            warnings.warn(line, OutsideRange, stacklevel=2)
-        opened, answers = tuple(outcome.outputs), self.executable.answers
-        outputs = opened if answers is None else answers.of(opened)
-        return Run(outputs, outcome.rounds, outcome.bytes, outcome.seconds, self.opened.setup, found, opened)
+        done = self.opened.run(*call)
+        return self.executable._answered(call, tuple(done.outputs), done.rounds, done.bytes, done.seconds, self.opened.setup)
 
 
 class StockExecutable:

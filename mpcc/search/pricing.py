@@ -14,6 +14,7 @@ from mpcc.calibration.ranges import record_ranges
 from mpcc.cost import Budget, Estimate, Network, Protocol, Work, estimate_graph
 from mpcc.errors import PrecisionError
 from mpcc.lowering import lower
+from mpcc.lowering.fixed_scale import scaled
 from mpcc.program import Program
 
 from .prices import Calls
@@ -68,9 +69,11 @@ def priced(task: Task, plan: Plan) -> Estimate:
 def place_work(task: Task, graph: fx.GraphModule, calls: Calls) -> tuple[Work, float]:
     """The work of a neighbourhood (an mpc-level graph with calls of it), and the local seconds that know no size."""
     graph, protocol, speed = task.passes(graph), task.protocol, seconds_of(task.protocol, task.network)
-    if not protocol.scheduled:
+    if not protocol.scheduled and not protocol.circuits:
         return work_of(estimate_graph(graph, protocol, task.network), speed), 0.0
     record_ranges(graph, calls)
+    if protocol.circuits:
+        return work_of(estimate_graph(scaled(graph).graph, protocol, task.network), speed), 0.0
     program = lower(graph, replace(task.settings, input_bits=PLACE_BITS, answers=0))  # noise costs nothing
     work = work_of(program_estimate(program, protocol, task.network, task.compute), speed)
     own = Work(work.rounds - 1, work.bytes, work.local_seconds)  # without the opening of its own outputs

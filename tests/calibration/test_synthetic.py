@@ -147,3 +147,25 @@ def test_what_rests_on_synthetic_inputs_says_so() -> None:
     notes = made.plan.notes["calibration"]
     assert not made.calibrated and notes["given"] == 0 and notes["synthetic"] > 0 and notes["judged"] > 0
     assert "others leave a fitted range" in str(made.basis)
+
+
+class Looked(nn.Module):
+    """Token ids, looked up in a table of 50 rows, or compared with the numbers of its rows."""
+
+    def __init__(self, one_hot: bool) -> None:
+        super().__init__()
+        self.table, self.head, self.one_hot = nn.Embedding(50, 4), nn.Linear(4, 2), one_hot
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if not self.one_hot:
+            return self.head(self.table(ids)).mean(1)
+        return self.head((ids.unsqueeze(-1) == torch.arange(50)).float() @ self.table.weight).mean(1)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_token_ids_cover_the_table(one_hot: bool) -> None:
+    graph = mpcc.capture(Looked(one_hot).eval(), (torch.zeros(1, 6, dtype=torch.int64),))
+    made = synthesise(graph)
+    (kind,), ids = made.kinds, torch.stack([call[0] for call in made.calls(2.0)])
+    assert (kind.kind, kind.low, kind.high) == ("tokens", 0.0, 49.0)
+    assert 0 <= ids.min() < ids.max() <= 49 and torch.equal(ids, ids.round()), "ids of rows, whatever the gain"

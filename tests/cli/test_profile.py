@@ -103,3 +103,14 @@ def test_what_the_traffic_costs(mpcc: Mpcc, bundle: Path) -> None:
     assert "1,000 inferences" in mpcc("profile", bundle).out
     assert f"{1000 * amount * 1e6 / 1e9:,.2f} at 1e+06 per GB" in mpcc("profile", bundle, "--price-per-gb", "1e6").out
     assert mpcc("profile", bundle, "--price-per-gb", "-1").code == 2
+
+
+def test_a_bundle_is_profiled_under_the_protocol_that_it_was_made_for(mpcc: Mpcc, model: Path, calibration: Path) -> None:
+    how = ("--calibration", calibration, "--protocol", "semi2k", "-o", "s.mpcc")
+    answer = mpcc("optimize", model, *how)
+    assert answer.code == 0, answer.err
+    assert "semi2k -> semi2k, rewritten" in answer.out
+    found = json.loads(mpcc("profile", "s.mpcc", "--json").out)
+    assert [one["protocol"] for one in found] == ["semi2k"]
+    made = json.loads(mpcc("optimize", model, *how, "--json").out)["estimate"]
+    assert found[0]["online"]["rounds"] == made["online"]["rounds"]

@@ -67,6 +67,13 @@ PRIMITIVES: dict[str, Callable[[], Made]] = {
     "sqrt": case(aten.sqrt.default),
     "exp": case(aten.exp.default),
     "less": case(lambda x: mpc.less(x, 0.5)),
+    "bit as a number": case(lambda x, y: mpc.add(mpc.less(x, 0.5), y), ROWS, ROWS),
+    "bit times a number": case(lambda x: mpc.scale(mpc.less(x, 0.5), 0.3)),
+    "bit subtracted": case(lambda x, y: mpc.sub(y, mpc.less(x, 0.5)), ROWS, ROWS),
+    "bits summed": case(lambda x: mpc.sum(mpc.less(x, 0.5), (-1,), True)),
+    "bit times a value": case(lambda x, y: mpc.mul(mpc.less(x, 0.5), y), ROWS, ROWS),
+    "change of sign": case(lambda x: mpc.scale(x, -1.0)),
+    "public mask": case(lambda x: mpc.apply_mask(x, (12, 33), "f0" * 50)),
     "select": case(lambda x, y: mpc.select(mpc.less(x, 0.5), y), ROWS, ROWS),
     "relu": case(aten.relu.default),
     "leaky_relu": case(lambda x: aten.leaky_relu.default(x, 0.1)),
@@ -186,6 +193,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "sqrt": aten.sqrt.default,
     "tanh": aten.tanh.default,
     "sigmoid": aten.sigmoid.default,
+    "bit times a number": lambda x: mpc.scale(mpc.less(x, 0.5), 0.3),
 }
 AMORTISED: dict[str, Callable[[int], Made]] = {
     **{

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from mpcc.ir.nn import attribute
+from mpcc.ir.nn import WHOLE_VIEWS, attribute
 
 NORMALISED = (-2.2, 2.7)
 """Smallest and largest value of a pixel under the usual normalisations: ImageNet's gives [-2.12, 2.64], one of mean and
@@ -22,6 +22,8 @@ deviation 0.5 gives [-1, 1], one by a data set's own moments what lies between (
 CHANNELS = (1, 2, 3, 4)
 LEAST_SIDE = 4
 MASKS = ("mask", "keep", "valid", "padding")
+FEWEST_ROWS = 2
+"""Of what whole numbers look up, where no table is found: 0 and 1."""
 CONFIGURED = "configured_range"
 """The entry of a captured graph's `meta` that keeps what its model's configuration said."""
 aten = torch.ops.aten
@@ -43,6 +45,11 @@ class Kind:
     @property
     def picture(self) -> bool:
         return self.kind in ("picture", "video")
+
+    @property
+    def scalable(self) -> bool:
+        """Whether its values can be made larger: those of a mask and ids of rows cannot."""
+        return self.dtype.is_floating_point and self.kind not in ("mask", "tokens")
 
 
 def kinds(
@@ -89,8 +96,9 @@ def _kind(
         kind, last = placed
         low, high, source = _picture_range(graph, node, dtype, given, configured)
         return Kind(node.name, kind, shape, dtype, low, high, source, last)
-    if not dtype.is_floating_point:
-        rows = _table_rows(graph, node)
+    rows = _table_rows(graph, node) if not dtype.is_floating_point or node.meta.get("whole") else None
+    if rows is not None or not dtype.is_floating_point:
+        rows = rows or FEWEST_ROWS
         return Kind(node.name, "tokens", shape, dtype, 0.0, float(rows - 1), f"ids below {rows}")
     low, high = given or (-4.0, 4.0)
     return Kind(node.name, "features", shape, dtype, low, high, "as given" if given else "four standard deviations")
@@ -162,10 +170,29 @@ def _constant(graph: fx.GraphModule, node: fx.Node) -> float | None:
     return None
 
 
-def _table_rows(graph: fx.GraphModule, node: fx.Node) -> int:
-    """How many rows the table has that this input looks up; 2 where it looks up none."""
-    for user in node.users:
-        for operand in user.all_input_nodes:
-            if operand.op == "get_attr" and user.target in (aten.embedding.default, aten.index.Tensor):
-                return int(attribute(graph, str(operand.target)).shape[0])
-    return 2
+def _table_rows(graph: fx.GraphModule, node: fx.Node) -> int | None:
+    """How many rows the table has that this input looks up; None where it looks up none.
+
+    A secret number looks up a row by being compared with the number of each (`mpcc.frontend.canonical.rules.gathers.one_hot`,
+    or a one-hot of the exporter's): then the constant that it is compared with counts from 0.
+    """
+    readers = [node]
+    for reader in readers:
+        for user in reader.users:
+            if user.target in WHOLE_VIEWS or user.target in (aten.slice.Tensor, aten.select.int):
+                readers.append(user)
+            for operand in user.all_input_nodes:
+                if operand.op != "get_attr":
+                    continue
+                table: Tensor = attribute(graph, str(operand.target))
+                if user.target in (aten.embedding.default, aten.index.Tensor):
+                    return int(table.shape[0])
+                if user.target == aten.sub.Tensor and _counts(table):
+                    clamped = any(after.target == aten.clamp.default for after in user.users)
+                    return table.numel() + clamped  # clamp(i - r + 1, 0, 1) needs no number for the last row
+    return None
+
+
+def _counts(table: Tensor) -> bool:
+    """Whether it holds 0, 1, 2 ..."""
+    return table.numel() > 1 and torch.equal(table.flatten().double(), torch.arange(table.numel(), dtype=torch.float64))

@@ -37,9 +37,9 @@ class Synthetic:
     """What the client computes of a call before anything is private; the calls are then its results."""
 
     def calls(self, gain: float = 1.0) -> list[Call]:
-        """One tuple a call; floats that are no mask are `gain` times as large."""
+        """One tuple a call; what has a size is `gain` times as large."""
         scaled = [
-            column * gain if column.is_floating_point() and kind.kind != "mask" else column
+            column * gain if kind.scalable else column
             for kind, column in zip(self.kinds, self.columns, strict=True)
         ]
         return self._behind(scaled)
@@ -47,7 +47,7 @@ class Synthetic:
     @property
     def scalable(self) -> bool:
         """Whether some input can be made larger at all."""
-        return any(kind.dtype.is_floating_point and kind.kind != "mask" for kind in self.kinds)
+        return any(kind.scalable for kind in self.kinds)
 
     def judging(self) -> list[Call]:
         """The judge's calls."""

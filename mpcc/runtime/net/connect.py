@@ -26,16 +26,21 @@ Result = TypeVar("Result")
 
 def parse_peers(text: str) -> dict[str, Address]:
     """`a:7000,b:7001,c:7002` -> addresses of server, client and dealer; the dealer's may be left out. UsageError."""
-    parts = [part.strip() for part in text.split(",")]
     hint = "give the server, the client and the dealer, in this order: host:port,host:port,host:port"
+    return dict(zip(ROLES, parse_hosts(text, hint), strict=False))
+
+
+def parse_hosts(text: str, hint: str) -> list[Address]:
+    """Two or three addresses. UsageError with the hint for anything else."""
+    parts = [part.strip() for part in text.split(",")]
     if len(parts) not in (2, 3):
         raise UsageError(f"{len(parts)} addresses in {text!r}", hint=hint)
-    found: dict[str, Address] = {}
-    for role, part in zip(ROLES, parts, strict=False):
+    found: list[Address] = []
+    for part in parts:
         host, colon, port = part.rpartition(":")
         if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
             raise UsageError(f"{part!r} is not host:port", hint=hint)
-        found[role] = (host.strip("[]"), int(port))
+        found.append((host.strip("[]"), int(port)))
     return found
 
 

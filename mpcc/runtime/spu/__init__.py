@@ -1,1 +1,1 @@
-"""SecretFlow SPU as a second engine, for comparison: nn- and mpc-level graphs under its simulation, with its counters."""
+"""SecretFlow SPU as a second engine: circuits run by its parties, and its counters under simulation, for the cost models."""

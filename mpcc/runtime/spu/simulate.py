@@ -10,7 +10,6 @@ Weights and inputs are secret. The counters come from SPU's profile, which it on
 
 from __future__ import annotations
 
-import re
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -25,23 +24,13 @@ from torch import fx
 
 from mpcc.errors import MissingDependency, PartyError, UnsupportedOperator, UsageError
 from mpcc.ir.nn import attribute
+from mpcc.lowering.circuits import name_of
 
-PARTIES = {"semi2k": 2, "aby3": 3, "cheetah": 2}
+from .counters import counted, together
+from .engine import INSTALL
+from .job import PARTIES, RECEIVE_MILLISECONDS, Row
+
 FRACTION_BITS = 18
-RECEIVE_TIMEOUT_MS = 600_000
-"""Cheetah's matmuls keep a party busy for minutes; SPU's default gives up after half a minute."""
-_COUNTED = r"send bytes (\d+) recv bytes \d+, send actions (\d+), recv actions \d+"
-_ROW = re.compile(rf"- (pphlo\.[\w.]+), executed (\d+) times, duration [\d.e+-]+s, {_COUNTED}")
-_TOTAL = re.compile(r"Link details: total send bytes (\d+), recv bytes \d+, send actions (\d+)")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One operation of SPU: how often it ran, bytes sent by all parties together, messages sent by all parties."""
-
-    calls: int
-    bytes: int
-    sends: int
 
 
 @dataclass(frozen=True)
@@ -58,13 +47,12 @@ def run_spu(
     graph: fx.GraphModule,
     inputs: Sequence[torch.Tensor],
     protocol: str,
-    functions: Mapping[Any, Callable[..., Any]] | None = None,
 ) -> SpuRun:
-    """One private inference of a graph at the nn or the mpc level. `functions` replace operators' own forms."""
+    """One private inference of a graph at the nn or the mpc level."""
     if protocol not in PARTIES:
         raise UsageError(f"SPU has no protocol called {protocol!r}", hint=f"one of: {', '.join(PARTIES)}")
     libspu, frontend, api = _spu()
-    function, weights = lowered(graph, functions or {})
+    function, weights = lowered(graph)
     values = [*(weight for weight in weights.values()), *(tensor.detach().numpy() for tensor in inputs)]
     names = [f"in{i}" for i in range(len(values))]
     secret = libspu.Visibility.VIS_SECRET
@@ -86,15 +74,12 @@ def run_spu(
     return _counted(parts, found, PARTIES[protocol])
 
 
-def lowered(
-    graph: fx.GraphModule, functions: Mapping[Any, Callable[..., Any]]
-) -> tuple[Callable[..., tuple[Any, ...]], dict[str, np.ndarray[Any, Any]]]:
+def lowered(graph: fx.GraphModule) -> tuple[Callable[..., tuple[Any, ...]], dict[str, np.ndarray[Any, Any]]]:
     """(a function of the weights, then the inputs, over jax values; the weights by name). Whole numbers are constants."""
     from .operators import FUNCTIONS
 
-    table = {**FUNCTIONS, **functions}
     nodes = list(graph.graph.nodes)
-    missing = sorted({str(n.target) for n in nodes if n.op == "call_function" and n.target not in table})
+    missing = sorted({str(n.target) for n in nodes if n.op == "call_function" and name_of(n.target) not in FUNCTIONS})
     if missing:
         raise UnsupportedOperator(f"SPU's simulation does not know {', '.join(missing)}")
     tensors = {n.name: attribute(graph, str(n.target)).detach().numpy() for n in nodes if n.op == "get_attr"}
@@ -108,7 +93,7 @@ def lowered(
                 env[node.name] = next(given)
             elif node.op == "call_function":
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: env[n.name])
-                env[node.name] = table[node.target](*args, **kwargs)
+                env[node.name] = FUNCTIONS[name_of(node.target)](*args, **kwargs)
             elif node.op == "output":
                 found = fx.node.map_arg(node.args[0], lambda n: env[n.name])
                 return tuple(found) if isinstance(found, tuple | list) else (found,)
@@ -123,7 +108,7 @@ def _parties(executable: Any, config: Any, values: Sequence[np.ndarray[Any, Any]
     io = api.Io(count, config)
     shares = [io.make_shares(np.array(value), libspu.Visibility.VIS_SECRET) for value in values]
     who = libspu.link.Desc()
-    who.recv_timeout_ms = RECEIVE_TIMEOUT_MS
+    who.recv_timeout_ms = RECEIVE_MILLISECONDS
     for rank in range(count):
         who.add_party(f"party{rank}", f"thread{rank}")
     outputs: dict[int, list[Any]] = {}
@@ -151,15 +136,13 @@ def _parties(executable: Any, config: Any, values: Sequence[np.ndarray[Any, Any]
 
 
 def _counted(outputs: Sequence[Any], log: str, parties: int) -> SpuRun:
-    totals = [(int(found[1]), int(found[2])) for found in _TOTAL.finditer(log)]
+    """Threads write to one log: rows of the parties may stand between one another."""
+    totals = counted(log)
     if len(totals) != parties:
         raise PartyError(f"SPU's log holds the counters of {len(totals)} parties, not {parties}")
-    rows: dict[str, Row] = {}
-    for found in _ROW.finditer(log):
-        before = rows.get(found[1], Row(0, 0, 0))
-        rows[found[1]] = Row(int(found[2]), before.bytes + int(found[3]), before.sends + int(found[4]))
+    rows = together([{name: row} for _, _, found in totals for name, row in found])
     tensors = tuple(torch.from_numpy(np.array(output)) for output in outputs)
-    return SpuRun(tensors, sum(size for size, _ in totals), sum(sends for _, sends in totals), rows)
+    return SpuRun(tensors, sum(size for size, _, _ in totals), sum(sends for _, sends, _ in totals), rows)
 
 
 @cache
@@ -169,7 +152,7 @@ def _spu() -> tuple[Any, Any, Any]:
         import spu.libspu as libspu
         from spu.utils import frontend
     except ImportError as error:
-        raise MissingDependency("SPU is not installed", hint='install it with: pip install "mpcc[spu]"') from error
+        raise MissingDependency("SPU is not installed", hint=f"Install it with: {INSTALL}") from error
     return libspu, frontend, api
 
 

@@ -1,0 +1,118 @@
+"""Whole models under SPU, its parties in processes of their own: answers, bytes and messages against emulation and cost model.
+
+    python -m benchmarks.spu.models [--python PATH] [--model digits ...] [--protocol semi2k ...] [--images 100]
+
+Rows that were not asked for stay as they are; docs/spu.md is written from docs/spu.json. Bytes are those of all parties. Of
+several inferences the last one counts, which under Cheetah finds its pools filled: that is what its price means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import mpcc
+from examples.digits_vit.model import digits_vit
+from examples.fashion_vit.model import fashion_vit
+from mpcc import files
+from mpcc.runtime.spu.running import predicted, run_calls
+from mpcc.training.datasets import built_in
+from tests.models.vit_lite import smooth_image, vit_lite_7_4_32
+
+DOCS = Path(__file__).parents[2] / "docs"
+JSON, PAGE = DOCS / "spu.json", DOCS / "spu.md"
+PROTOCOLS = ("semi2k", "aby3", "cheetah")
+CALIBRATION = 128
+
+
+def data_of(build: Callable[[], Any], name: str) -> tuple[nn.Module, Tensor | None, Tensor]:
+    found = built_in(name)
+    assert found.test is not None
+    return build()[0].eval(), found.images[:CALIBRATION], found.test[0]
+
+
+def random_vit_lite() -> tuple[nn.Module, Tensor | None, Tensor]:
+    """ViT-Lite 7/4/32 with random weights, on smooth random images."""
+    return vit_lite_7_4_32()[0], smooth_image(32, seed=2, batch=64), smooth_image(32, seed=3, batch=8)
+
+
+MODELS: dict[str, Callable[[], tuple[nn.Module, Tensor | None, Tensor]]] = {
+    "digits": lambda: data_of(digits_vit, "digits"),
+    "fashion": lambda: data_of(fashion_vit, "fashion-mnist"),
+    "vit_lite": random_vit_lite,
+}
+
+
+def row(name: str, protocol: str, count: int, python: Path | None) -> dict[str, Any]:
+    """One plan, `count` inferences."""
+    model, calibration, images = MODELS[name]()
+    images = images[:count]
+    made = mpcc.optimize(model, (images[:1],), calibration=calibration, protocol=protocol, machine="reference", network="lan")
+    executable = made.executable()
+    emulated = executable.emulate(images, check=False)
+    assert isinstance(emulated, Tensor) and executable.circuit is not None
+    with torch.no_grad():
+        plain = model(images)
+    done = run_calls(executable, list(executable.calls(images)), python)
+    answers = torch.cat([one.outputs[0] if executable.answers is None else executable.answers.of(one.outputs)[0] for one in done])
+    price, last = predicted(executable.circuit.circuit), done[-1]
+    return {
+        "model": name,
+        "protocol": protocol,
+        "images": len(images),
+        "fraction_bits": executable.circuit.circuit.fraction_bits,
+        "as_emulation": int((answers.argmax(-1) == emulated.argmax(-1)).sum()),
+        "as_float": int((answers.argmax(-1) == plain.argmax(-1)).sum()),
+        "logits_off": float((answers - plain).abs().max()),
+        "bytes": last.bytes,
+        "predicted_bytes": round(float(price.bytes)),
+        "first_bytes": done[0].bytes,
+        "messages": last.rounds,
+        "predicted_hops": round(float(price.rounds)),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    head = Path(__file__).with_name("models.md").read_text(encoding="utf-8")
+    lines = [
+        "| model | protocol | bits | top class as emulation | as float | logits off | MB | predicted | messages | hops |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in rows:
+        off = one["bytes"] / one["predicted_bytes"] - 1
+        lines.append(
+            f"| {one['model']} | {one['protocol']} | {one['fraction_bits']} | {one['as_emulation']} of {one['images']} "
+            f"| {one['as_float']} of {one['images']} | {one['logits_off']:.2g} | {one['bytes'] / 1e6:.2f} "
+            f"| {one['predicted_bytes'] / 1e6:.2f} ({off:+.2%}) | {one['messages']:,} | {one['predicted_hops']:,} |"
+        )
+    return head.replace("{table}", "\n".join(lines))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--python", type=Path, help="the interpreter that has SPU, where this one has not")
+    parser.add_argument("--model", action="append", choices=tuple(MODELS))
+    parser.add_argument("--protocol", action="append", choices=PROTOCOLS)
+    parser.add_argument("--images", type=int, default=100)
+    options = parser.parse_args()
+    for name in options.model or MODELS:
+        for protocol in options.protocol or PROTOCOLS:
+            found = row(name, protocol, options.images, options.python)
+            print(json.dumps(found), flush=True)
+            kept = json.loads(JSON.read_text(encoding="utf-8")) if JSON.is_file() else []
+            kept = [one for one in kept if (one["model"], one["protocol"]) != (name, protocol)] + [found]
+            kept.sort(key=lambda one: (list(MODELS).index(one["model"]), PROTOCOLS.index(one["protocol"])))
+            files.write(JSON, json.dumps(kept, indent=1) + "\n")
+            files.write(PAGE, page(kept))
+
+
+if __name__ == "__main__":
+    main()
