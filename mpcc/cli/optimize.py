@@ -141,6 +141,8 @@ def optimize(
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="The library's own weights of it, from its cache or the network.")
     ] = False,
+    workers: options.Workers = None,
+    backend: options.Backend = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write. [default: MODEL.mpcc]")
     ] = None,
@@ -199,6 +201,7 @@ def optimize(
     from mpcc.pipeline.compensation import check_asked
     from mpcc.search.recipes import parse
     from mpcc.search.target import Objective, Target
+    from mpcc.workers import on as sweeps
 
     from . import preprocess as pictures
     from .model import graph, source
@@ -218,7 +221,7 @@ def optimize(
     if found.preprocess is not None and not notes:
         notes, images = pictures.of_library(found.preprocess, calibration, found.example_inputs)
     rewrites = Rewrites()
-    with progress() as tell:
+    with progress() as tell, sweeps(workers, backend):
         from mpcc.pipeline import optimize as run
         from mpcc.rewrite import observers
         from mpcc.show.dump import Dump

@@ -64,6 +64,21 @@ Machine = Annotated[
         "Default: this machine, which is measured once (4 s). Name one where the same plan is wanted everywhere, as in CI.",
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1,
+        help="Run sweeps in so many processes; the plan is the same whatever their number. [default: threads on all cores]",
+        show_default=False,
+    ),
+]
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Where these processes run: loky (this machine), ray or dask (a cluster). [default: loky]",
+        show_default=False,
+    ),
+]
 Protocol = Annotated[str, typer.Option(metavar="PROTOCOL", help="One of those that `mpcc protocols` lists.")]
 
 

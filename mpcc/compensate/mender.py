@@ -29,7 +29,10 @@ TUNE = 4
 class Mender:
     """The products of a graph that may get new weights, and what they should give."""
 
-    def __init__(self, graph_module: fx.GraphModule, columns: Sequence[Tensor], first: int) -> None:
+    def __init__(
+        self, graph_module: fx.GraphModule, columns: Sequence[Tensor], first: int, as_was: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """`as_was`: what another mender of the same graph and calls found, by the name of the node, so as not to run it again."""
         nodes = list(graph_module.graph.nodes)
         secret: set[fx.Node] = set()
         for node in nodes:
@@ -40,9 +43,10 @@ class Mender:
         found, _ = eligible(graph_module.graph, secret, secret)
         self.targets: dict[fx.Node, Target] = {node: target_of(node, order) for node in found}
         ends = {target.end for target in self.targets.values()}
-        given = list(zip(*(column[first:] for column in columns), strict=True))
-        seen = observe(graph_module, given, lambda node, args, kwargs, value: value if node in ends else None)
-        self.as_was: dict[fx.Node, Tensor] = {node: seen[node.name] for node in ends}
+        if as_was is None:
+            given = list(zip(*(column[first:] for column in columns), strict=True))
+            as_was = observe(graph_module, given, lambda node, args, kwargs, value: value if node in ends else None)
+        self.as_was: dict[fx.Node, Tensor] = {node: as_was[node.name] for node in ends}
 
     def solved(
         self, node: fx.Node, values: Mapping[fx.Node, Tensor], constants: Mapping[fx.Node, Tensor]

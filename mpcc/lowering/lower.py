@@ -70,7 +70,7 @@ class Lowering:
         self.where, self.ledger = [""], Ledger()
         self.openings = Openings(self.b, opened)
         local = settings.failure_budget * part
-        self.s = Scaler(self.b, self.openings, self.ledger, settings.fraction_bits, local, self.where)
+        self.s = Scaler(self.b, self.openings, self.ledger, settings.fraction_bits, local, self.where, settings.least_bits)
         self.env: dict[fx.Node, Value] = {}
         self.max_bits: dict[fx.Node, float] = {}
         self.narrow: dict[fx.Node, float] = {}
@@ -82,7 +82,10 @@ class Lowering:
         constants = self._constants()
         sizes = {n: c.rms for n, c in constants.items()}
         self.narrow = narrowed(self.source.graph, constants, self.tried.kept)
-        self.max_bits = max_scale_bits(self.source.graph, sizes, self.settings.margin, self.s.local_budget, self.narrow)
+        given = self.settings
+        self.max_bits = max_scale_bits(
+            self.source.graph, sizes, given.margin, self.s.local_budget, self.narrow, given.least_bits
+        )
         self.env.update(constants)
         self.constants = frozenset(constants)
         outputs: list[tuple[str, Secret]] = []

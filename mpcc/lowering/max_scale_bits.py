@@ -15,6 +15,7 @@ from torch import fx
 from mpcc.ir import mpc
 from mpcc.ir.nn import size_of
 
+from .settings import Settings
 from .values import LEAST_SIZE, LIMIT
 
 LEAST_INPUT = 13.0
@@ -34,9 +35,6 @@ SEEN_MARGIN = 1.05
 refused (`Settings.tolerance`)."""
 EARLY_BITS = 14.0
 """Fraction bits of an operand that is cut early: those of an element-wise operand, whose rounding is of the same kind."""
-MIN_SCALE_BITS = 8.0
-"""Fraction bits of a value of size 1 below which no limit goes, however many products follow: cutting the value in between costs
-a round, a rounding of 2^-9 at every step costs the answer."""
 LIFT_ROOM = 2.0
 """Bits that a product of operands that were cut for good needs besides: a lift wants 3 above the magnitude, of which LIMIT
 leaves 2, and the magnitude is rounded up."""
@@ -65,10 +63,12 @@ def max_scale_bits(
     margin: float,
     local_budget: float = 0.0,
     narrow: Mapping[fx.Node, float] | None = None,
+    least_bits: float = Settings.least_bits,
 ) -> dict[fx.Node, float]:
     """log2 of the largest scale of each node that has a range. `constants`: the rms of those that depend on parameters only.
 
     `narrow`: values that are cut for good to so many bits before a product uses them; they are limited before that cut.
+    `least_bits`: of a value of size 1, below which no limit goes.
     """
     result: dict[fx.Node, float] = {}
     for node in reversed(graph.nodes):
@@ -78,13 +78,13 @@ def max_scale_bits(
         for user in node.users:
             if user.op != "output":
                 cap = min(cap, _asked(node, user, result, constants, margin, local_budget, narrow or {}))
-        result[node] = max(cap, min(ring_bits(node, margin), min_scale_bits(rms_of(node))))
+        result[node] = max(cap, min(ring_bits(node, margin), floor_bits(rms_of(node), least_bits)))
     return result
 
 
-def min_scale_bits(rms: float) -> float:
+def floor_bits(rms: float, least_bits: float) -> float:
     """Fraction bits below which no limit of a value of this root mean square goes: more where it is small."""
-    return MIN_SCALE_BITS + max(0.0, -math.log2(rms))
+    return least_bits + max(0.0, -math.log2(rms))
 
 
 def ring_bits(node: fx.Node, margin: float) -> float:

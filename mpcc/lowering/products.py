@@ -11,7 +11,7 @@ from mpcc.errors import RangeError
 from mpcc.ir import dealer, online
 from mpcc.ir.ring import RING_BITS, wrap
 
-from .max_scale_bits import LIFT_ROOM, least_weight_bits, min_scale_bits
+from .max_scale_bits import LIFT_ROOM, floor_bits, least_weight_bits
 from .openings import Opening
 from .scales import Scaler
 from .values import LIMIT, Constant, Secret
@@ -194,7 +194,7 @@ def weight_product(
     room = min(cap - missing, ring)
     least = least_weight_bits(weight.rms)
     if x.bits + least > room:
-        x = s.reduce(x, max(room - least, min(min_scale_bits(x.rms), ring - least)), opened_anyway=False)
+        x = s.reduce(x, max(room - least, min(floor_bits(x.rms, s.least_bits), ring - least)), opened_anyway=False)
         room = min(max(room, x.bits + least), ring)
     wanted = min(WEIGHT_BITS - math.log2(weight.rms), room - x.bits, MOST_WEIGHT_BITS)
     spared = room - (ROOM_TO_SPARE + LIFT_ROOM if missing else ROOM_TO_SPARE) - x.bits

@@ -78,6 +78,7 @@ class Scaler:
     fraction_bits: int
     local_budget: float
     where: list[str]
+    least_bits: float
     rings: Rings = field(default_factory=Rings)
 
     def precision(self, x: Secret) -> int:

@@ -29,6 +29,7 @@ from mpcc.ir.answers import Answers
 from mpcc.lowering import Settings, lower
 from mpcc.lowering.circuits import Made, circuit_of
 from mpcc.lowering.fixed_scale import scaled
+from mpcc.lowering.settings import FINER
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Pass, Step, after_each, settle, visibility
 from mpcc.rewrite.answers import cut_answers
@@ -223,10 +224,22 @@ def _loaded(graph: fx.GraphModule, calibration: Any) -> Any:
 
 
 def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -> Program:
-    """Expand a plan, run the mpc-level passes, and write the online program. PrecisionError where it is too coarse."""
+    """Expand a plan, run the mpc-level passes, and write the online program.
+
+    Where it is too coarse, values keep more bits, which may cost rounds; PrecisionError where that does not help.
+    """
     chosen, graph = settings or Settings(), mpc_graph(prepared.graph, plan)
     record_ranges(graph, prepared.inputs, stretch_of(prepared.basis.synthetic > 0))
     program = lower(graph, chosen)
+    for least in (bits for bits in FINER if bits > chosen.least_bits):
+        try:
+            check(program, graph, prepared.inputs, chosen.tolerance)
+            return program
+        except PrecisionError:
+            finer = lower(graph, replace(chosen, least_bits=least))
+            if str(finer.online.graph) == str(program.online.graph):  # no value was near its limit: bits are not what lacks
+                raise
+            program = finer
     check(program, graph, prepared.inputs, chosen.tolerance)
     return program
 
@@ -241,10 +254,13 @@ def held(prepared: Prepared, plan: Plan, *, tell: bool = True) -> Plan:
     return plan
 
 
-def _checked(prepared: Prepared, plan: Plan, program: Program, tolerance: float) -> Program:
-    """A program that was made of a plan, if it is precise enough."""
-    check(program, mpc_graph(prepared.graph, plan), prepared.inputs, tolerance)
-    return program
+def _checked(prepared: Prepared, plan: Plan, program: Program, settings: Settings) -> Program:
+    """A program that was made of a plan, if it is precise enough, else a finer one."""
+    try:
+        check(program, mpc_graph(prepared.graph, plan), prepared.inputs, settings.tolerance)
+        return program
+    except PrecisionError:
+        return schedule(prepared, plan, settings)
 
 
 def mpc_graph(graph: fx.GraphModule, plan: Plan, observe: Observer | None = None) -> fx.GraphModule:
@@ -320,7 +336,7 @@ def task_of(
         rough = replace(chosen, tolerance=math.inf, answers=chosen.answers if whole else 0)
         draft = LastProgram(lambda plan: schedule(some, plan, rough))
         if whole:  # then what a draft lacks is the check
-            program = LastProgram(lambda plan: _checked(prepared, plan, draft(plan), chosen.tolerance))
+            program = LastProgram(lambda plan: _checked(prepared, plan, draft(plan), chosen))
     return Task(
         graph=prepared.graph,
         statistics=prepared.statistics,

@@ -137,8 +137,16 @@ class Explorer:
         moves = list(singles(problem, picks, self.active))
         if len(moves) > min(self.effort.left, self.fence - self.effort.used):
             return problem
-        deltas = {(place, option): self.run(self._full(other, in_parts), here) - here.loss for place, option, other in moves}
-        return rated(problem, picks, deltas)
+        others = {(place, option): self._full(other, in_parts) for place, option, other in moves}
+        self._run_all([other for other in dict.fromkeys(others.values()) if other not in self.tried], here)
+        return rated(problem, picks, {move: self.tried[other].loss - here.loss for move, other in others.items()})
+
+    def _run_all(self, many: Sequence[Picks], base: Walk) -> None:
+        """Run plans that do not depend on one another."""
+        for _ in many:
+            self.spend()
+        for walk in map(self._added, many) if self.walker is None else self.walker.results(many, base):
+            self._note(walk)
 
     def _propose(self, model: Problem, here: Walk, amount: float, in_parts: bool, changes: Sequence[float] = CHANGES) -> None:
         """Run what the programme proposes from the losses of a model, of fewer and fewer changes."""

@@ -6,10 +6,13 @@ The graph runs once a batch of inputs; for each candidate only what follows its 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -20,6 +23,8 @@ from mpcc.cost import uses
 from mpcc.cost.price import Call
 from mpcc.cost.protocol import multiply_adds
 from mpcc.ir.nn import sites
+from mpcc.ir.portable import Portable, tensor_of
+from mpcc.workers import Work, each
 
 from . import cache
 from .metrics import Metric
@@ -57,13 +62,6 @@ class Sensitivity:
         reference = _joined([Replay(module, part).outputs({}) for part in batches(module, columns)])
         return Sensitivity(module, columns, approximations, metric, reference)
 
-    def function(self, site: str, choice: Choice | Split | Partly) -> Function:
-        """The float function of a choice."""
-        node = sites(self.module)[site]
-        if isinstance(choice, Partly):
-            return choice.function(node, self.approximations)
-        return site_function(node, choice, self.approximations)
-
     def sweep(self, candidates: Mapping[str, Sequence[Choice | Partly]], tell: Tell = _silent) -> dict[str, list[float]]:
         """Site -> loss of each candidate alone, at the whole site or in some part of it. Cached by content."""
         key = cache.key_of(self.module, self.columns, self.metric.source)
@@ -71,29 +69,31 @@ class Sensitivity:
         names = {site: [self._entry(site, choice) for choice in row] for site, row in candidates.items()}
         todo = {name: (site, i) for site, row in names.items() for i, name in enumerate(row) if name not in known}
         if todo:
-            functions = [{site: self.function(site, candidates[site][i])} for site, i in todo.values()]
-            for name, outputs in zip(todo, self._outputs(functions, {}, tell), strict=True):
+            tried = [(site, candidates[site][i]) for site, i in todo.values()]
+            for name, outputs in zip(todo, self._outputs(tried, tell), strict=True):
                 known[name] = self.metric.loss(outputs, self.reference)
             cache.write(key, known)
         return {site: [known[name] for name in row] for site, row in names.items()}
 
     def joint(self, choices: Mapping[str, Choice | Split]) -> Outputs:
         """What the graph gives with all these choices."""
-        functions = {site: self.function(site, choice) for site, choice in choices.items()}
+        functions = {site: function_of(self.module, site, choice, self.approximations) for site, choice in choices.items()}
         return _joined([Replay(self.module, part, functions).outputs({}) for part in batches(self.module, self.columns)])
 
-    def _outputs(
-        self, variants: Sequence[Mapping[str, Function]], base: Mapping[str, Function], tell: Tell
-    ) -> list[Outputs]:
-        """The outputs of each variant of `base`, over all calls."""
-        parts = batches(self.module, self.columns)
-        found: list[list[Outputs]] = [[] for _ in variants]
+    def _outputs(self, tried: Sequence[tuple[str, Choice | Partly]], tell: Tell) -> list[Outputs]:
+        """The outputs over all calls with each choice alone at its site."""
+        parts, found = batches(self.module, self.columns), list[list[Outputs]]()
         for number, part in enumerate(parts):
-            replay = Replay(self.module, part, base)
-            for index, variant in enumerate(variants):
-                found[index].append(replay.outputs(variant))
-                tell(number * len(variants) + index + 1, len(parts) * len(variants))
-        return [_joined(outputs) for outputs in found]
+            alone = Alone(self.module, part, self.approximations)
+            found.append(each(tried, alone, partial(self._elsewhere, part), _of_many(tell, number, len(parts))))
+        return [_joined(outputs) for outputs in zip(*found, strict=True)]
+
+    def _elsewhere(self, part: Columns) -> Work[tuple[str, Choice | Partly], Outputs]:
+        return Work(_alone, (self._portable, tuple(column.numpy() for column in part), dict(self.approximations)))
+
+    @cached_property
+    def _portable(self) -> Portable:
+        return Portable.of(self.module)
 
     def _entry(self, site: str, candidate: Choice | Partly) -> str:
         choice = candidate.choice if isinstance(candidate, Partly) else candidate
@@ -102,6 +102,43 @@ class Sensitivity:
         if isinstance(candidate, Partly):
             content += [candidate.dim, list(candidate.index)]
         return cache.entry_of(site, content, [approximation])
+
+
+class Alone:
+    """What a graph gives with one choice at one site. The graph runs when that is first asked for."""
+
+    def __init__(self, module: fx.GraphModule, columns: Columns, approximations: Mapping[str, Approximation]) -> None:
+        self.module, self.columns, self.approximations = module, columns, approximations
+        self._replay: Replay | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, tried: tuple[str, Choice | Partly]) -> Outputs:
+        site, choice = tried
+        with self._lock:  # one of several threads runs the graph, the others wait for it
+            if self._replay is None:
+                self._replay = Replay(self.module, self.columns)
+        return self._replay.outputs({site: function_of(self.module, site, choice, self.approximations)})
+
+
+def _alone(
+    portable: Portable, columns: Sequence[np.ndarray[Any, Any]], approximations: Mapping[str, Approximation]
+) -> Alone:
+    return Alone(portable.module(), tuple(map(tensor_of, columns)), approximations)
+
+
+def function_of(
+    module: fx.GraphModule, site: str, choice: Choice | Split | Partly, approximations: Mapping[str, Approximation]
+) -> Function:
+    """The float function of a choice at a site."""
+    node = sites(module)[site]
+    if isinstance(choice, Partly):
+        return choice.function(node, approximations)
+    return site_function(node, choice, approximations)
+
+
+def _of_many(tell: Tell, number: int, count: int) -> Tell:
+    """What tells of one of several equal rounds."""
+    return lambda done, total: tell(number * total + done, count * total)
 
 
 def batches(module: fx.GraphModule, columns: Columns, kept: int = ELEMENTS_KEPT) -> list[Columns]:

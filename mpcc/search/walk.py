@@ -78,6 +78,7 @@ class Walker:
         synthetic: bool,
         mender: Mender | None = None,
     ) -> None:
+        self.module, self.columns = graph_module, columns
         self.known, self.candidates, self.parts, self.measure = registry.approximations(), candidates, parts, measure
         self.fits = dict[tuple[str, int], list[Choice]]()
         self.synthetic, self.stretch = synthetic, stretch_of(synthetic)
@@ -110,6 +111,12 @@ class Walker:
     def result(self, picks: Picks, base: Walk | None = None) -> Walk:
         """The same, but no base for others."""
         return self._from(picks, base, keep=False)
+
+    def results(self, many: Sequence[Picks], base: Walk) -> list[Walk]:
+        """`result` of many picks, side by side on the workers that there are; none sees a fit that another one makes."""
+        from .sweeps import results  # which makes walkers, in other processes
+
+        return results(self, many, base)
 
     def _from(self, picks: Picks, base: Walk | None, keep: bool) -> Walk:
         own, stops = self.by_site(picks), list[Stop]()

@@ -24,6 +24,20 @@ class Of(nn.Module):
         return self.function(self, *inputs)
 
 
+def straight_through(x: Tensor) -> Tensor:
+    """GroupViT's hard assignment: the gradient is the softmax's, the value one-hot."""
+    soft = x.softmax(-2)
+    hard = torch.zeros_like(soft).scatter_(-2, soft.max(-2, keepdim=True)[1], 1.0)
+    return hard - soft.detach() + soft
+
+
+def test_an_argmax_is_compared_once() -> None:
+    """What scatters at it, or makes it one-hot, takes the comparisons that it was made of."""
+    model = Of(lambda m, x: straight_through(m.layer(x)) + F.one_hot(m.layer(x).argmax(-2), 3).float().transpose(-1, -2))
+    names = [str(node.target) for node in mpcc.transform(model.eval(), (X,)).graph.nodes]
+    assert sum("step" in name for name in names) <= 4
+
+
 X, Y = (torch.randn(3, 4, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
 Y[0, :2] = X[0, :2]
 FLOATS: dict[str, Callable[..., Any]] = {
@@ -44,6 +58,10 @@ FLOATS: dict[str, Callable[..., Any]] = {
     "hard shrink": lambda m, x, y: F.hardshrink(x, 0.7),
     "soft shrink": lambda m, x, y: F.softshrink(x, 0.7),
     "largest": lambda m, x, y: y * m.layer(x).argmax(-1, keepdim=True),
+    "hard assignment by scatter": lambda m, x, y: straight_through(m.layer(x)) @ m.layer.weight,
+    "hard assignment along another axis": lambda m, x, y: y.scatter(-2, m.layer(x).argmax(-2, keepdim=True), 3.0),
+    "the largest left out": lambda m, x, y: x.scatter(-1, x.argmax(-1, keepdim=True), -torch.inf).softmax(-1),
+    "written at a secret place": lambda m, x, y: y.scatter(-1, m.layer(x).max(-1, keepdim=True)[1], x.sum(-1, keepdim=True)),
     "hard assignment": lambda m, x, y: F.one_hot(x.argmax(-1), 4).float() @ m.layer.weight,
     "smallest with its place": lambda m, x, y: x.min(1),
 }  # fmt: skip

@@ -49,7 +49,7 @@ def test_it_is_made_where_that_is_asked_for(images: torch.Tensor) -> None:
 
 
 def test_a_search_does_not_choose_one(images: torch.Tensor) -> None:
-    """The plan that a budget wants is not chosen once it is above the tolerance: another one is, or none."""
+    """The plan that a budget wants is not taken once it is above the tolerance: a finer program is, another plan, or none."""
     model, inputs = two_blocks()
     asked = {"calibration": images, "level": "structural", "budget": "0.25s", "network": "wan"}
     made = mpcc.optimize(model, inputs, **asked)
@@ -59,7 +59,7 @@ def test_a_search_does_not_choose_one(images: torch.Tensor) -> None:
         other = mpcc.optimize(model, inputs, **asked, settings=Settings(tolerance=0.95 * share))
     except BudgetError:
         return
-    assert other.plan.choices != made.plan.choices and _share(other, images) <= 0.95 * share
+    assert _share(other, images) <= 0.95 * share
 
 
 def _share(made: mpcc.Optimized, images: torch.Tensor) -> float:

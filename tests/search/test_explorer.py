@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -41,6 +42,9 @@ class Joint:
         return Walk(picks, (), self.loss(picks), 0.0)
 
     result = walk
+
+    def results(self, many: Sequence[Picks], base: Walk) -> list[Walk]:
+        return [self.result(picks, base) for picks in many]
 
     def problem(self) -> Problem:
         rows = [[0.0, *row] for row in self.alone]

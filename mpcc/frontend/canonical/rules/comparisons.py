@@ -227,6 +227,13 @@ def argmax(b: Builder, x: Value, dim: int | None = None, keepdim: bool = False) 
     return made
 
 
+def largest_of(b: Builder, places: fx.Node) -> tuple[fx.Node, int] | None:
+    """(what `places` is the argmax of, along which axis); None where it is something else."""
+    name, arguments, source = places.meta.get(MARK, ("", (), ""))
+    found = next((node for node in places.graph.nodes if node.name == source), None)
+    return None if name != "argmax" or found is None else (found, arguments[0])
+
+
 def top_k(b: Builder, x: Value, k: int, dim: int = -1, largest: bool = True, in_order: bool = True) -> Any:
     """[values, places] of the k largest along a dimension, the largest first. An element's rank is how many precede it."""
     at, size = axis(dim, x), shape(x)[axis(dim, x)] if shape(x) else 1

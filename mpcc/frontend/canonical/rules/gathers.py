@@ -11,6 +11,7 @@ from torch import fx
 from ..builder import Builder
 from ..number_kinds import is_whole
 from ..values import Constant, Decline, Rules, Value, axis, rank, shape
+from .comparisons import first_largest, largest_of
 
 aten = torch.ops.aten
 MOST_ROWS = 4096
@@ -63,8 +64,12 @@ def embedding(b: Builder, table: Value, places: Any, *rest: Any) -> Any:
 def one_hot(b: Builder, places: fx.Node, rows: int) -> Any:
     """Secret whole numbers i [..] in [0, rows) -> [.., rows]: clamp(i - r + 1, 0, 1), which is 1 from row i back, less the next.
 
-    Numbers below 0 count as 0, those too large as the last row.
+    Numbers below 0 count as 0, those too large as the last row. Of an argmax, the row that it was made of.
     """
+    made_of = largest_of(b, places)
+    if made_of is not None and shape(made_of[0])[made_of[1]] == rows:
+        source, at = made_of
+        return b.reshape(b.permute(first_largest(b, source, at), _last(rank(source), at)), [*shape(places), rows])
     if not is_whole(places):
         raise Decline("looks up rows by a secret number that need not be whole")
     if rows > MOST_ROWS:
@@ -74,6 +79,11 @@ def one_hot(b: Builder, places: fx.Node, rows: int) -> Any:
     last = rank(column) - 1
     ends = [Constant(torch.full(shape(column), value)) for value in (1.0, 0.0)]
     return b.sub(b.cat([ends[0], reached], last), b.cat([reached, ends[1]], last))
+
+
+def _last(count: int, at: int) -> list[int]:
+    """The axes with that one moved behind the others."""
+    return [*(axis for axis in range(count) if axis != at), at]
 
 
 def gather(b: Builder, x: Value, dim: int, places: Any, **options: Any) -> Any:

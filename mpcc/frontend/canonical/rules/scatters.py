@@ -2,7 +2,7 @@
 
 What torch does with the places is never written out here. Where nothing is added up, torch itself runs on the numbers of
 the elements instead of the elements, and what comes out is the places of a gather. Where values are added up, the k-th of
-each place is gathered in the k-th round.
+each place is gathered in the k-th round. One secret place in every row is a one-hot row of comparisons.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import Any
 import torch
 
 from ..builder import Builder
+from ..number_kinds import BIT
 from ..values import Constant, Decline, Rules, Value, axis, known, plain, shape
+from .comparisons import where
+from .gathers import one_hot
 
 aten = torch.ops.aten
 # Values that are added up at one place; more are a product with a matrix in the model itself.
@@ -25,6 +28,8 @@ def moved(target: Any, takes: int) -> Any:
 
     def rule(b: Builder, x: Value, *args: Any, **kwargs: Any) -> Any:
         source, others = args[takes - 1], (*args[: takes - 1], *args[takes:])
+        if target is aten.scatter.src and _secret_row(x, *args):
+            return assigned(b, x, args[0], args[1], source)
         if not known((others, kwargs)):
             raise Decline("writes at secret places")
         if not isinstance(source, (Constant, torch.fx.Node)):
@@ -48,12 +53,32 @@ def filled(target: Any, takes: int) -> Any:
         value = args[takes - 1]
         if isinstance(value, (Constant, torch.fx.Node)):
             return copies(b, x, *args, **kwargs)
+        if target is aten.scatter.value and _secret_row(x, *args):
+            return assigned(b, x, args[0], args[1], value)
         if not known((args, kwargs)):
             raise Decline("writes at secret places")
         where = target(torch.zeros(shape(x)), *plain(args[: takes - 1]), 1, **plain(kwargs))
         return b.add(b.mul(x, Constant(1 - where)), Constant(where * float(value)))
 
     return rule
+
+
+def assigned(b: Builder, x: Value, dim: int, index: torch.fx.Node, value: Any) -> Any:
+    """x with `value` at one secret place of every row: the hard assignment of an argmax, a one-hot row of comparisons."""
+    at = axis(dim, x)
+    hot = b.reshape(b.swap(one_hot(b, index, shape(x)[at]), at, -1), list(shape(x)))
+    hot.meta[BIT] = True
+    empty = isinstance(x, Constant) and not x.trainable and not x.value.any()
+    return where(b, hot, value, 0.0 if empty else x)
+
+
+def _secret_row(x: Value, dim: Any, index: Any, source: Any) -> bool:
+    """Whether one place in every row of x is written to, which the input decides, with one value for each row."""
+    if not isinstance(index, torch.fx.Node) or not shape(x):
+        return False
+    rows = [1 if at == axis(dim, x) else size for at, size in enumerate(shape(x))]
+    single = not isinstance(source, (Constant, torch.fx.Node)) or list(shape(source)) == rows
+    return list(shape(index)) == rows and single
 
 
 def scatter_add(b: Builder, x: Value, dim: int, index: Any, source: Value) -> Any:
