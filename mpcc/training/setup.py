@@ -132,4 +132,5 @@ def _check_sizes(data: Data, hyper: Hyperparameters, group: Group) -> None:
     if hyper.batch % group.size:
         raise UsageError(f"a batch of {hyper.batch} cannot be divided among {group.size} processes", where="--batch")
     if len(data.training) < hyper.batch:
-        raise UsageError(f"{len(data.training)} training images are fewer than one batch of {hyper.batch}", where="--batch")
+        what = f"{len(data.training)} training images are fewer than one batch of {hyper.batch}"
+        raise UsageError(what, where="--batch", hint="Give more images, or a smaller batch (--batch 16).")
