@@ -44,10 +44,6 @@ from .values import Bit, Constant, Secret, Value
 
 aten = torch.ops.aten
 
-THREE_FACTOR_BITS = 3 * LEAST_OPERAND
-"""The scale that a product of three operands has at least."""
-MANY_TERMS = 2
-"""The dealer's terms of a product of three, of which two are small, are twice those of a product of two."""
 RANGE_PAD = 0.15
 """How far beyond the calibrated range, as a part of its width, a polynomial's variable keeps its precision on either side. It
 decides only where the variable's bits are spent: 30 % more width costs log2(1.3) = 0.4 of them, and values further out stay
@@ -306,10 +302,10 @@ class Lowering:
         while node.target in (aten.expand.default, mpc.scale) and len(node.users) == 1:
             factor *= float(node.args[1]) if node.target is mpc.scale else 1.0
             node = node.args[0]
-        if node.target is not mpc.mul or len(node.users) > 1 or cap < THREE_FACTOR_BITS:
+        if node.target is not mpc.mul or len(node.users) > 1 or cap < products.THREE_FACTOR_BITS:
             return None
         sizes = sorted(size_of(one) for one in {*node.all_input_nodes, *product.all_input_nodes} - {node})
-        small = tuple(node.meta["val"].shape)[-1:] == (1,) or len(sizes) == 3 and sizes[1] * MANY_TERMS <= size_of(product)
+        small = tuple(node.meta["val"].shape)[-1:] == (1,) or len(sizes) == 3 and sizes[1] * products.MANY_TERMS <= size_of(product)
         values = [self.env[n] for n in node.args]
         if not small or not all(isinstance(v, Secret) for v in values):
             return None

@@ -40,6 +40,10 @@ rounding, for a product that needs no further opening."""
 MOST_OPERAND = 17.0
 """Fraction bits an operand of a product that is cut keeps at most, on average: 3 more than usual. Beyond that the product grows
 past where each party may cut its share alone, for bits that the cut drops."""
+THREE_FACTOR_BITS = 3 * LEAST_OPERAND
+"""The scale that a product of three operands has at least."""
+MANY_TERMS = 2
+"""The dealer's terms of a product of three, of which two are small, are twice those of a product of two."""
 ROWS = 8
 """How many values a factor is shared by before it is opened whole: in 64 bits instead of about 20, for the sake of 8 bytes of the
 dealer's for each of the values."""
