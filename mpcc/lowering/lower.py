@@ -305,7 +305,7 @@ class Lowering:
         if node.target is not mpc.mul or len(node.users) > 1 or cap < products.THREE_FACTOR_BITS:
             return None
         sizes = sorted(size_of(one) for one in {*node.all_input_nodes, *product.all_input_nodes} - {node})
-        small = tuple(node.meta["val"].shape)[-1:] == (1,) or len(sizes) == 3 and sizes[1] * products.MANY_TERMS <= size_of(product)
+        small = shape_of(node)[-1:] == (1,) or len(sizes) == 3 and sizes[1] * products.MANY_TERMS <= size_of(product)
         values = [self.env[n] for n in node.args]
         if not small or not all(isinstance(v, Secret) for v in values):
             return None
