@@ -57,7 +57,7 @@ real: setup
 	$(PY) -m benchmarks.real
 
 # ViT-S/16 and ViT-B/16 at 224x224 take many minutes: `make bench-large`, or 2 of ViT-S's 12 layers here.
-NO_BENCH := __init__ screens web_page serving serving_soak vit_small vit_b pareto_page fuzz fuzz_bundles fuzz_mutations fuzz_page conformance
+NO_BENCH := __init__ screens web_page serving serving_soak vit_small vit_b scale pareto_page fuzz fuzz_bundles fuzz_mutations fuzz_page conformance
 bench: setup
 	set -e; for name in $(filter-out $(NO_BENCH),$(basename $(notdir $(wildcard benchmarks/*.py)))); do \
 		echo "== $$name"; $(PY) -m benchmarks.$$name; done
@@ -73,6 +73,7 @@ bench-large: setup
 	$(PY) -m benchmarks.vit_small --model base
 	$(PY) -m benchmarks.engine --page
 	$(PY) -m benchmarks.vit_b
+	$(PY) -m benchmarks.scale
 
 # Model libraries in an environment of their own, without their requirements (another torch). It goes on where it was
 # stopped. 5 to 40 CPU seconds a model: expect an hour or two on one quiet core. COVERAGE_OPTIONS=--failed tries again.

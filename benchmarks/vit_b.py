@@ -109,6 +109,7 @@ def measure(path: Path, images: int, budget: Budget) -> dict[str, Any]:
         "wall": sum(row["wall"] for row in stages.values()),
         "processor": sum(row["processor"] for row in stages.values()),
         "solver": solver.slowest,
+        "program_bytes": len(made.program.to_json()),
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
 

@@ -39,6 +39,7 @@ ELSEWHERE = {
         "mpcc install-engine": "tests/cli/test_about.py, without the index", "mpcc doctor": "tests/cli/test_about.py",
     },
     "docs/how-to/read-a-report.md": {"mpcc run": "part of a screen", "mpcc verify": "part of a screen"},
+    "docs/how-to/run-with-spu.md": {"mpcc": "needs the optional engine SPU: tests/cli/test_spu.py"},
     "docs/running.md": {"mpcc keys": "test_three_parties_as_shown", "mpcc run": "test_three_parties_as_shown"},
     "docs/serving.md": {
         "mpcc optimize": "test_a_service_as_shown", "mpcc serve": "test_a_service_as_shown; by roles: tests/serving",

@@ -75,14 +75,19 @@ def _careful(chosen: Chosen) -> str:
 def loss(chosen: Chosen) -> str:
     """What the plan does to the outputs, and on how many inputs that was measured."""
     point = chosen.point
-    shares = chosen.metric.labels is not None or chosen.metric.drop_name.startswith("images")
-    share = f"{point.drop:.1%}" if shares else small(point.drop)
+    share = drop(chosen)
     how = "In float, compensated" if chosen.compensated else "In float"
     text = f"{how}, on {chosen.judged} inputs: {chosen.metric.name} {small(point.loss)}; {chosen.metric.drop_name}: {share}"
     if chosen.metric.drop_name.startswith("images"):
         error = math.sqrt(max(point.drop * (1 - point.drop), 0.0) / chosen.judged)
         text += f" \u00b1 {error:.1%}"
     return f"{text}.{_accuracy(chosen)}"
+
+
+def drop(chosen: Chosen) -> str:
+    """The drop as people write it: a share of images or of accuracy in percent, the value of another metric as a number."""
+    shares = chosen.metric.labels is not None or chosen.metric.drop_name.startswith("images")
+    return f"{chosen.point.drop:.1%}" if shares else small(chosen.point.drop)
 
 
 def _accuracy(chosen: Chosen) -> str:

@@ -78,6 +78,8 @@ def _table(rows: Sequence[Row]) -> Any:
 
     from mpcc.show.units import brief_seconds, count, size, small
 
+    from .search import drop
+
     first = next((row.made for row in rows if row.made is not None), None)
     title = "No budget can be met" if first is None else f"One private inference on {first.estimate.network}, by budget"
     shown = Table(title=title, title_justify="left")
@@ -90,7 +92,7 @@ def _table(rows: Sequence[Row]) -> Any:
         estimate, point = row.made.estimate, row.made.chosen.point
         shown.add_row(
             row.budget, brief_seconds(float(estimate.seconds)), count(float(estimate.rounds)), size(float(estimate.bytes)),
-            small(point.loss), f"{point.drop:.1%}", str(row.place),
+            small(point.loss), drop(row.made.chosen), str(row.place),
         )  # fmt: skip
     return shown
 
@@ -100,7 +102,8 @@ def _below(rows: Sequence[Row]) -> str:
     chosen = next((row.made.chosen for row in rows if row.made is not None and row.made.chosen is not None), None)
     if chosen is None:
         return "Try a looser budget, or --level structural."
-    how = "in float, compensated" if chosen.compensated else "in float"
+    some = any(row.made is not None and row.made.chosen is not None and row.made.chosen.compensated for row in rows)
+    how = "in float, structural plans compensated" if some else "in float"
     return (
         f"Loss: {chosen.metric.name}; drop: {chosen.metric.drop_name}; {how}, on {chosen.judged} inputs that chose no plan. "
         "What each bundle changes: report.html inside it."

@@ -74,6 +74,8 @@ def take_part(
     asked = [executable.call(*call) for call in found]
     watch = Watch(guard_of(opened.plan, opened.program), strict)
     watch.inputs(asked)
+    trust = registry.protocol(made.circuit.protocol)
+    say(f"{trust.title}: {trust.adversary}; {trust.collusion}")
     say(f"{place.role}: meeting the other parties ...")
     weights = made.weights if place.role == SERVER else None
     done = run_party(made.circuit, weights, asked * count, place, len(asked) * count if asked else count, python)

@@ -5,7 +5,8 @@
 
 Rewrites make new parameters: a joint projection in parts, the affine of a norm inside the product behind it. So a state dict
 that names the model's own parameters is loaded into a copy of the model, which is transformed as the first time, and its
-parameters are taken. A state dict of the graph itself loads as always.
+parameters are taken; of what a partial one lacks, those that the model has at that moment. A state dict of the graph itself
+loads as always.
 """
 
 from __future__ import annotations

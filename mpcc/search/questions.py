@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from mpcc.compensate.compensated import structural_sites
 from mpcc.cost import Budget, Estimate
 from mpcc.errors import BudgetError, RangeError
 
@@ -196,7 +197,8 @@ class Asked:
         return Chosen(
             point, candidates, self.trials.task.metric, len(self.trials.measurements.sensitivity.columns[0]),
             self.trials.judge.images, self.trials.tried, explorer.effort.used, barred(explorer.problem, candidates),
-            explorer.effort.stopped, self.careful(), self.trials.judge.accuracy(point.plan), self.trials.task.mends,
+            explorer.effort.stopped, self.careful(), self.trials.judge.accuracy(point.plan),
+            self.trials.task.mends and bool(structural_sites(point.plan, self.trials.known)),
         )  # fmt: skip
 
     def careful(self) -> Point | None:

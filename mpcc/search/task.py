@@ -31,6 +31,10 @@ Progress = Callable[[str, int, int], None]
 DRAFT_VALUES, FEWEST_DRAFTED = 1 << 27, 2
 """Values, all nodes and calls together, from which the programs of a search take their ranges; at least so many calls."""
 
+MENDED_VALUES = 1 << 29
+"""Values, all nodes and measuring inputs together, up to which plans are compensated while they are compared: 128 inputs of a
+model of 4 million values, twice the largest of benchmarks/zoo. Beyond, there is time for a few plans only."""
+
 
 def large(graph: fx.GraphModule, inputs: Inputs) -> bool:
     """Whether a search has no time to run all inputs for every plan, and to check what comes out."""
@@ -123,10 +127,10 @@ class Task:
         """The first of the calibration inputs that only judge; losses are measured on those before it. 0: too few to divide."""
         return self.real // 2 if self.real >= ENOUGH else 0
 
-    @property
+    @cached_property
     def mends(self) -> bool:
         """Whether plans are compensated while they are compared: it takes inputs for it, and time."""
-        return self.compensate and self.apart > 0 and not self.large
+        return self.compensate and self.apart > 0 and values_a_call(self.graph) * self.apart <= MENDED_VALUES
 
     def enlarged(self, calls: int) -> tuple[Tensor, ...]:
         """The first calibration inputs times `STRETCH`, within what inputs can be."""
@@ -169,7 +173,7 @@ class Chosen:
     that chose among candidates, unless there were too few to divide. `runs`: plans that were run; `tried`: programs that were
     priced. `barred`: what was not chosen from. `stopped`: the clock or the user ended the search. `careful`: the fastest plan
     that was judged and does next to no harm. `accuracy`: of the model as it was and of the plan, where labels are known.
-    `compensated`: plans were compared as they are once compensated."""
+    `compensated`: loss and drop are those of the plan once compensated."""
 
     point: Point
     candidates: Mapping[str, Candidates]

@@ -78,18 +78,33 @@ def load_data(spec: str, shape: Sequence[int], seed: int, limit: int | None = No
 
 def augmented(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
     """Images [count, channels, height, width], each shifted and mirrored at random by itself; borders are repeated."""
-    count = len(images)
-    if images.dim() != 4 or not (how.shift or how.flip):
-        return images
-    height, width = images.shape[-2:]
-    rows, columns = torch.arange(height).expand(count, -1), torch.arange(width).expand(count, -1)
+    return moved(images, drawn(len(images), how, generator)) if moves(images, how) else images
+
+
+def moves(images: Tensor, how: Augmentation) -> bool:
+    """Whether these images are shifted or mirrored at all."""
+    return images.dim() == 4 and (how.shift > 0 or how.flip)
+
+
+def drawn(count: int, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """[count, 3]: whether an image is mirrored, and how far it is shifted down and across."""
+    mirrored, shifts = torch.zeros(count, 1), [torch.zeros(count, 1)] * 2
     if how.flip:
         mirrored = torch.rand(count, 1, generator=generator) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
     if how.shift:
-        down, across = (torch.randint(-how.shift, how.shift + 1, (count, 1), generator=generator) for _ in range(2))
-        rows, columns = (rows + down).clamp(0, height - 1), (columns + across).clamp(0, width - 1)
-    return images[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        shifts = [torch.randint(-how.shift, how.shift + 1, (count, 1), generator=generator) for _ in range(2)]
+    return torch.cat([one.long() for one in (mirrored, *shifts)], 1)
+
+
+def moved(images: Tensor, how: Tensor) -> Tensor:
+    """The images [count, channels, height, width], moved as `drawn` says."""
+    (height, width), device = images.shape[-2:], images.device
+    mirrored, down, across = torch.split(how, 1, 1)
+    places = torch.arange(width, device=device).expand(len(images), -1)
+    columns = (torch.where(mirrored > 0, places.flip(1), places) + across).clamp(0, width - 1)
+    rows = (torch.arange(height, device=device) + down).clamp(0, height - 1)
+    each = torch.arange(len(images), device=device)[:, None, None]
+    return images[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def _labelled(spec: str, shape: tuple[int, ...]) -> Labelled:

@@ -67,7 +67,8 @@ class Setup:
         return pipeline.task_of(prepared, target or self.target, Objective("structural"))
 
     def identity(self) -> str:
-        """A digest of all that changes the result: the model, the data and every setting."""
+        """A digest of all that changes the result: the model, the data and every setting. The number of processes is none: a
+        batch is counted over all of them, and a training may go on with another number."""
         digest = hashlib.sha256()
         for node in self.base.graph.nodes:
             digest.update(f"{node.name} {node.target} {node.args}".encode())
@@ -81,7 +82,7 @@ class Setup:
         # A training that goes on may do so after this machine was measured anew; another machine makes it another training.
         named = self.request.machine not in (None, THIS)
         machine = pipeline.compute_of(self.target).note if named else None
-        everything = [vars(self.request), machine, candidates, settings, self.group.size]
+        everything = [vars(self.request), machine, candidates, settings]
         digest.update(json.dumps(everything, default=str, sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -131,4 +132,5 @@ def _check_sizes(data: Data, hyper: Hyperparameters, group: Group) -> None:
     if hyper.batch % group.size:
         raise UsageError(f"a batch of {hyper.batch} cannot be divided among {group.size} processes", where="--batch")
     if len(data.training) < hyper.batch:
-        raise UsageError(f"{len(data.training)} training images are fewer than one batch of {hyper.batch}", where="--batch")
+        what = f"{len(data.training)} training images are fewer than one batch of {hyper.batch}"
+        raise UsageError(what, where="--batch", hint="Give more images, or a smaller batch (--batch 16).")

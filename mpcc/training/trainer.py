@@ -1,7 +1,7 @@
 """One stage of training in plain PyTorch: AdamW, warm-up and cosine, resumable at every step.
 
 A step depends on the seed, the stage's name and the step's number alone, so that a training that was interrupted and resumed
-ends with the same numbers as one that was not.
+ends with the same numbers as one that was not. A step does not wait for its loss: what it adds up stays on the device.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from torch import Tensor, fx, nn
 from mpcc.approximate.recipe import Distillation
 
 from .checkpoint import Checkpoint, Snapshot
-from .data import Data, Part, augmented
+from .data import Data, Part
 from .distil import Taps, loss_of
+from .epoch import Epoch, on_device
 from .group import CPU, Group
 from .mixture import Mixture, batched
 
@@ -99,7 +100,10 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self._groups(), lr=hyper.rate, betas=(0.9, 0.99))
         self.steps_per_epoch = len(data.training) // hyper.batch
         self.steps = self.steps_per_epoch * hyper.epochs
-        self.step, self.total, self.multiplier, self.top = 0, 0.0, 0.0, -1.0
+        self.step, self.multiplier, self.top = 0, 0.0, -1.0
+        self.total = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.training = on_device(data.training, self.device)
+        self.epoch: Epoch | None = None
         self.best: dict[str, Tensor] = {}
         self.rows: list[Row] = []
 
@@ -137,24 +141,28 @@ class Trainer:
         self.stage.teacher.to(CPU)
 
     def _one(self) -> None:
-        hyper, epoch, place = self.hyper, self.step // self.steps_per_epoch, self.step % self.steps_per_epoch
-        order = torch.randperm(len(self.data.training), generator=self._generator("order", epoch))
-        chosen = order[place * hyper.batch : (place + 1) * hyper.batch]
-        images = augmented(self.data.training.images[chosen], self.data.augmentation, self._generator("images", self.step))
+        hyper, place = self.hyper, self.step % self.steps_per_epoch * self.hyper.batch
         progress = self.step / self.steps
         for mixture in self.stage.mixtures.values():
             mixture.temperature = hyper.coldest**progress
         for entry in self.optimizer.param_groups:
             warmup = min(1.0, (progress + 1e-9) / hyper.warmup + 1e-3)
             entry["lr"] = entry["base"] * warmup * (0.5 + 0.5 * math.cos(math.pi * progress))
-        images, labels = (self.group.share(part).to(self.device) for part in (images, self.data.training.labels[chosen]))
+        images, labels = self._images().batch(place, place + hyper.batch, self.group.rank, self.group.size)
         loss = self._loss(images, labels, progress)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.group.average(self.parameters.values())
         nn.utils.clip_grad_norm_([p for n, p in self.parameters.items() if not n.endswith(".scores")], hyper.clip)
         self.optimizer.step()
-        self.total += float(loss.detach())
+        self.total += loss.detach()
+
+    def _images(self) -> Epoch:
+        number = self.step // self.steps_per_epoch
+        if self.epoch is None or self.epoch.number != number:
+            order, draws = (self._generator(use, number) for use in ("order", "images"))
+            self.epoch = Epoch(number, self.training, self.data.augmentation, order, draws, self.device)
+        return self.epoch
 
     def _loss(self, images: Tensor, labels: Tensor, progress: float) -> Tensor:
         stage = self.stage
@@ -179,8 +187,8 @@ class Trainer:
         found = accuracy(self.stage.student, self.data.validation, self.static)
         with torch.no_grad():
             cost = None if self.stage.predicted is None else float(self.stage.predicted(self._weights()))
-        row = Row(self.stage.name, self.step // self.steps_per_epoch, self.total / self.steps_per_epoch, found, cost)
-        self.total = 0.0
+        row = Row(self.stage.name, self.step // self.steps_per_epoch, float(self.total) / self.steps_per_epoch, found, cost)
+        self.total.zero_()
         self.rows.append(row)
         self.report(row)
         if found >= self.top:
@@ -206,7 +214,7 @@ class Trainer:
             **self.extra,
             "stage": self.stage.name,
             "step": self.step,
-            "total": self.total,
+            "total": float(self.total),
             "multiplier": self.multiplier,
             "top": self.top,
             "rows": [asdict(row) for row in self.rows],
@@ -223,7 +231,8 @@ class Trainer:
             if name in first:
                 moments = {k: m[name].to(self.device, copy=True) for k, m in (("exp_avg", first), ("exp_avg_sq", second))}
                 self.optimizer.state[parameter] = {"step": torch.tensor(float(state["step"])), **moments}
-        self.step, self.total, self.multiplier = state["step"], state["total"], state["multiplier"]
+        self.step, self.multiplier = state["step"], state["multiplier"]
+        self.total.fill_(state["total"])
         self.top, self.best = state["top"], snapshot.group("best")
         self.rows = [Row(**row) for row in state["rows"]]
 
