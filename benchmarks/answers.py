@@ -23,7 +23,7 @@ import mpcc
 from mpcc.ir import online
 from mpcc.ir.info import scale_of
 from mpcc.lowering import Settings
-from mpcc.lowering.flood import flood
+from mpcc.lowering.flood import Noise, flood
 from mpcc.lowering.steps import squared_steps
 from mpcc.pipeline import capture
 from mpcc.program import Program
@@ -101,8 +101,7 @@ def attacked(model: nn.Module, settings: Settings) -> Program:
     """The program of a batch, with the noise of the program of a single row."""
     single, batch = compiled(model, 1, settings), compiled(model, BATCH, settings)
     units = [size * abs(scale) for size, (_, scale) in zip(single.flood, batch.outputs, strict=True)]
-    flood(batch, [round(math.log2(size)) if size else 0 for size in units])
-    return batch
+    return flood(batch, [Noise(round(math.log2(size))) if size else Noise() for size in units])
 
 
 def answers(program: Program, x: Tensor, count: int, seeds: SessionSeeds | None = None) -> View:

@@ -17,11 +17,12 @@ from .lower import Lowering
 from .narrowing import Tried
 from .settings import Settings
 
-LOCAL_PARTS = (1 / 16, 1 / 128, 0.0)
-"""What one local truncation may take of the failure budget, tried in turn until all of them together keep it: a layer has a
-few, so that 1/16 serves small models, 1/128 deep ones; with nothing allowed, every cut goes through an opening."""
-
-
+LOCAL_PART, LEAST_PART = 1 / 16, 1 / 4096
+"""What one local truncation may take of the failure budget at first: a layer has a few, of which some turn out never to fail, so
+that all of a small model's together keep it. A deep one's take less each, at last nothing: then every cut is made through an
+opening."""
+SAFETY = 0.8
+"""Of what the next try may take, by proportion: some cuts fail as often however little they are allowed."""
 MOST_ATTEMPTS = 4
 """Lowerings, each of which may show that more values have to keep their bits, before all do. Two are enough for ViT-Lite."""
 
@@ -34,10 +35,13 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
     verify_mpc.verify(graph_module, ranges=True)
     chosen = settings or Settings()
     tried = Tried()
-    for part in LOCAL_PARTS:
+    part = LOCAL_PART
+    while True:
         first, whole = _first(graph_module, chosen, part, tried)
         if whole.failure_probability <= chosen.failure_budget:
             break
+        part = min(part / 2, part * SAFETY * chosen.failure_budget / whole.failure_probability)
+        part = part if part >= LEAST_PART else 0.0
     last = Lowering(graph_module, chosen, part, tried, widths.widths(whole.online.graph, first.openings.magnitudes))
     program = last.run()
     widths.check(program.online.graph, last.openings.made)
@@ -45,7 +49,7 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
         raise AssertionError(f"{sorted(last.failed)} were cut though all their bits are needed")
     if chosen.answers:
         exposure = Exposure.of(program, graph_module.meta[EXAMPLES])
-        flood(program, [exposure.bits(chosen, scale) for _, scale in program.outputs])
+        program = flood(program, [exposure.noise(chosen, scale) for _, scale in program.outputs])
     structure.verify(program)
     return program
 

@@ -62,7 +62,8 @@ def curve(s: Scaler, x: Secret, arguments: Sequence[Any], out: tuple[float, floa
     if abs(at.step / step - 1) > EXACT:
         pieces = stretched(pieces, start, step, at.step, depth)
     c, opening = opened(s, x, start, at, depth + low, low)
-    bits = math.floor(min(cap, s.fraction_bits + SPARE_BITS - math.log2(out[1]), LIMIT - math.log2(out[0]), most_bits(pieces)))
+    room = min(max(cap, s.cuttable_bits(size_of(c), out[1])), most_bits(pieces))
+    bits = math.floor(min(room, s.fraction_bits + SPARE_BITS - math.log2(out[1]), LIMIT - math.log2(out[0])))
     fine = max(0, min(bits, round((bits + math.log2(max(out[1], 2.0**-30))) / 2)))
     table, units = integers(pieces, bits)
     b, mask = s.b, opening.mask

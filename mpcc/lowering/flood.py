@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from mpcc.ir import dealer, online
 from mpcc.ir.nn import size_of
@@ -26,6 +26,7 @@ from mpcc.program.program import Program
 
 from .settings import Settings
 from .steps import squared_steps
+from .values import LIMIT
 
 VALUES_AT_MOST = 1 << 22
 """Values of a program over all calls that are looked at, unless one call has more: so that it takes no longer than lowering."""
@@ -36,13 +37,33 @@ GRID = 2
 """Outputs are rounded to a quarter of the noise: what is finer says nothing (the rounding adds a hundredth of its variance)."""
 
 
+FACTORS = (1, 3, 5, 7, 9, 11, 13, 15)
+"""What an output's share may be multiplied by before noise of a power of two of units is added: so the noise is at most an eighth
+more than what is wanted, not up to twice."""
+UNSEEN = 4.0
+"""How much larger than those looked at an output may be, where it is multiplied."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Of one output: its share times `factor`, plus noise whose standard deviation is 2^bits of what is then a unit."""
+
+    bits: int = 0
+    factor: int = 1
+
+    def deviation(self, scale: float) -> float:
+        """Of an output that had this scale before."""
+        return 2.0**self.bits / (abs(scale) * self.factor)
+
+
 @dataclass(frozen=True)
 class Exposure:
     """What a program's truncations do to its outputs: `step` is the |d| that all but a RARE part of them stay below, `spread`
-    the standard deviation of the outputs (their size, if they are all one)."""
+    the standard deviation of the outputs (their size, if they are all one), `largest` the largest of them."""
 
     step: float
     spread: float
+    largest: float
 
     @staticmethod
     def of(program: Program, calls: Sequence[Sequence[Tensor]]) -> Exposure:
@@ -51,20 +72,32 @@ class Exposure:
         found = [_exposure(program, inputs) for inputs in calls[: max(1, VALUES_AT_MOST // values)]]
         outputs = torch.stack([seen for _, seen in found]).double()
         spread, size = float(outputs.std(correction=0)), float(outputs.square().mean().sqrt())
-        return Exposure(max(step for step, _ in found), spread if spread > 1e-6 * size else size)
+        largest = float(outputs.abs().max()) if outputs.numel() else 0.0
+        return Exposure(max(step for step, _ in found), spread if spread > 1e-6 * size else size, largest)
 
     def hidden(self, deviation: float) -> float:
         """For how many answers noise of this standard deviation hides such a step, as above; infinite where there is none."""
         return math.inf if self.step == 0 else (2 * deviation / self.step) ** 2
 
-    def bits(self, settings: Settings, scale: float) -> int:
-        """log2 of the noise in units of an output of this scale: what hides `answers`, within the share of the spread."""
-        wanted = self.step * math.sqrt(settings.answers) / 2 * abs(scale)
-        allowed = settings.flood * self.spread * abs(scale)
-        if wanted <= 0 or allowed < 1:
-            return 0
-        bits = math.ceil(math.log2(wanted))
-        return max(0, min(NOISE_BITS, bits if 2.0**bits <= allowed else math.floor(math.log2(allowed))))
+    def noise(self, settings: Settings, scale: float) -> Noise:
+        """Of an output of this scale: the least that hides `answers`, or the most within the share of the spread."""
+        wanted, allowed = self.step * math.sqrt(settings.answers) / 2, settings.flood * self.spread
+        if wanted * abs(scale) <= 1 or allowed * abs(scale) < 1:  # less than what outputs are rounded to
+            return Noise()
+        room = 2.0**LIMIT / (abs(scale) * (UNSEEN * self.largest + 2 * dealer.NOISE_REACH * min(wanted, allowed)))
+        enough, most = list[Noise](), list[Noise]()
+        for factor in (one for one in FACTORS if one == 1 or one <= room):
+            enough.append(Noise(_within(math.ceil(math.log2(wanted * abs(scale) * factor))), factor))
+            if math.isfinite(allowed):
+                most.append(Noise(_within(math.floor(math.log2(allowed * abs(scale) * factor))), factor))
+        fitting = [one for one in enough if one.deviation(scale) <= allowed]
+        if fitting:
+            return min(fitting, key=lambda one: one.deviation(scale))
+        return max(most, key=lambda one: one.deviation(scale))
+
+
+def _within(bits: int) -> int:
+    return max(0, min(NOISE_BITS, bits))
 
 
 def _exposure(program: Program, inputs: Sequence[Tensor]) -> tuple[float, Tensor]:
@@ -76,12 +109,22 @@ def _exposure(program: Program, inputs: Sequence[Tensor]) -> tuple[float, Tensor
     return math.sqrt(float(every.topk(above).values[-1])), outputs
 
 
-def flood(program: Program, bits: Sequence[int]) -> None:
-    """Give the noise of each output of a new program its size: the standard deviation is 2^bits units."""
+def flood(program: Program, sizes: Sequence[Noise]) -> Program:
+    """A new program with noise of these sizes on its outputs."""
     dealt, sources = dict(program.correlations), {node.name: node for node in program.dealer.graph.nodes}
-    for (name, _), size in zip(program.outputs, bits, strict=True):
+    outputs, done = [], set[fx.Node]()
+    for (name, scale), size in zip(program.outputs, sizes, strict=True):
         flooded = program.nodes[name].all_input_nodes[0]
-        source = sources[dealt[flooded.all_input_nodes[1].name]]
+        share, noise = flooded.all_input_nodes
+        source = sources[dealt[noise.name]]
         assert flooded.target is online.flooded and source.target is dealer.noise
-        source.update_arg(1, size)
-        flooded.update_arg(2, max(0, size - GRID))
+        source.update_arg(1, size.bits)
+        flooded.update_arg(2, max(0, size.bits - GRID))
+        if size.factor != 1 and flooded not in done:  # a value that is two outputs has one noise
+            with program.online.graph.inserting_before(flooded):
+                larger = program.online.graph.call_function(online.times, (share, size.factor))
+            larger.meta.update(flooded.meta)
+            flooded.update_arg(0, larger)
+        done.add(flooded)
+        outputs.append((name, scale * size.factor))
+    return replace(program, outputs=tuple(outputs))

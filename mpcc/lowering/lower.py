@@ -16,7 +16,7 @@ from torch import fx
 from mpcc.errors import UnsupportedOperator
 from mpcc.ir import mpc, online
 from mpcc.ir.info import End, annotate, info_of
-from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of
+from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of, size_of
 from mpcc.program.program import Program
 
 from . import comparisons, curves, gathers, products, widths
@@ -44,8 +44,6 @@ from .values import Bit, Constant, Secret, Value
 
 aten = torch.ops.aten
 
-THREE_FACTOR_BITS = 3 * LEAST_OPERAND
-"""The scale that a product of three operands has at least."""
 RANGE_PAD = 0.15
 """How far beyond the calibrated range, as a part of its width, a polynomial's variable keeps its precision on either side. It
 decides only where the variable's bits are spent: 30 % more width costs log2(1.3) = 0.4 of them, and values further out stay
@@ -285,26 +283,31 @@ class Lowering:
         if isinstance(y, Constant):
             return products.weight_product(self.s, "mul", self._secret(x), y, self._out(node), cap)
         left, right, coarse = self._secret(x), self._secret(y), node.name in self.tried.coarse
+        alone = self.s.cuttable_bits(size_of(node), rms_of(node))
+        if node in self.narrow and alone >= 2 * LEAST_OPERAND:  # in as many bits as each party may cut alone
+            cap = min(cap, alone)
         for whole, part in ((left, node.args[1]), (right, node.args[0])):
-            factors = self._factors(part, cap)
+            factors = self._factors(node, part, cap)
             if factors is not None:
                 return products.multiply_three(self.s, (whole, *factors), self._out(node), cap, coarse)
         return products.multiply(self.s, left, right, self._out(node), cap, coarse)
 
-    def _factors(self, node: Any, cap: float) -> tuple[Secret, Secret] | None:
-        """The two factors of a product of row values that only this product uses: taken together they save a round.
+    def _factors(self, product: fx.Node, node: Any, cap: float) -> tuple[Secret, Secret] | None:
+        """The two factors of a product that only this product uses: taken together they save a round.
 
-        Only where the product of three has room; its dealer terms are many, so the pair must be small.
+        Only where the product of three has room; its dealer terms are many, so two of the three must be small: both of these, or
+        one and the third.
         """
         factor = 1.0
         while node.target in (aten.expand.default, mpc.scale) and len(node.users) == 1:
             factor *= float(node.args[1]) if node.target is mpc.scale else 1.0
             node = node.args[0]
-        small = tuple(node.meta["val"].shape)[-1:] == (1,)
-        if node.target is not mpc.mul or len(node.users) > 1 or cap < THREE_FACTOR_BITS or not small:
+        if node.target is not mpc.mul or len(node.users) > 1 or cap < products.THREE_FACTOR_BITS:
             return None
+        sizes = sorted(size_of(one) for one in {*node.all_input_nodes, *product.all_input_nodes} - {node})
+        small = shape_of(node)[-1:] == (1,) or len(sizes) == 3 and sizes[1] * products.MANY_TERMS <= size_of(product)
         values = [self.env[n] for n in node.args]
-        if not all(isinstance(v, Secret) for v in values):
+        if not small or not all(isinstance(v, Secret) for v in values):
             return None
         return self.s.signed(values[0], factor), values[1]  # type: ignore[arg-type, return-value]
 

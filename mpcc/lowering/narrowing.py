@@ -5,7 +5,8 @@
 A share need not be right modulo 2^64. A sum, a view, a product of opened values is right modulo 2^k where its operands are, and
 the next truncation at an opening makes it right modulo 2^64 again (a lift), if k is 3 bits above the magnitude. A cut takes as
 much from the magnitude as from k, so it costs nothing: the opening of the operand, and all that lies before it, has fewer bits.
-What is revealed, or cut locally at a probability, needs all 64 bits: there is no such cut before it.
+What is revealed, or cut locally at a probability, needs all 64 bits: there is no such cut before it. Where the failure budget has
+room, such a value is cut at a probability instead, and keeps its 64 bits (`scales.Scaler.narrow`).
 """
 
 from __future__ import annotations

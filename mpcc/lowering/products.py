@@ -9,6 +9,7 @@ from typing import Any
 
 from mpcc.errors import RangeError
 from mpcc.ir import dealer, online
+from mpcc.ir.nn import size_of
 from mpcc.ir.ring import RING_BITS, wrap
 
 from .max_scale_bits import LIFT_ROOM, floor_bits, least_weight_bits
@@ -28,6 +29,9 @@ SPARE_COEFFICIENT_BITS = 4
 """Finer still where there is room: 2^-16 a term, below the rounding of the variable (2^-15)."""
 MOST_POWER_BITS = 15
 """Bits of a polynomial's variable, over its radius: one more than a result keeps as the next operand (14)."""
+MORE_OF_INPUT = 1.0
+"""Significant bits that a value keeps more than the weight it meets, where both have few: its roundings are others in every
+answer, and noise on the outputs has to hide them (see `flood`)."""
 ROOM_TO_SPARE = 3.0
 """Bits that a weight gives up where it has more than it needs: values 8 times the allowed bound then still fit the ring."""
 LEAST_OPERAND = 12.0
@@ -36,6 +40,13 @@ rounding, for a product that needs no further opening."""
 MOST_OPERAND = 17.0
 """Fraction bits an operand of a product that is cut keeps at most, on average: 3 more than usual. Beyond that the product grows
 past where each party may cut its share alone, for bits that the cut drops."""
+THREE_FACTOR_BITS = 3 * LEAST_OPERAND
+"""The scale that a product of three operands has at least."""
+MANY_TERMS = 2
+"""The dealer's terms of a product of three, of which two are small, are twice those of a product of two."""
+ROWS = 8
+"""How many values a factor is shared by before it is opened whole: in 64 bits instead of about 20, for the sake of 8 bytes of the
+dealer's for each of the values."""
 LEAST_SQUARED = LEAST_OPERAND - 1.0
 """As for a product, one bit fewer: both factors are rounded the same way, once."""
 MOST_SQUARE = 40.0
@@ -45,6 +56,7 @@ MOST_SQUARE = 40.0
 def multiply(s: Scaler, x: Secret, y: Secret, out: tuple[float, float], cap: float, coarse: bool = False) -> Secret:
     """Element-wise product; each operand truncated at its opening to its own precision."""
     px, py = operand_bits(s, (x, y), cap, coarse)
+    x, y = cut_rows(s, (x, y), (px, py))
     fx, fy = s.shift_to(x, px), s.shift_to(y, py)
     ox, oy = s.openings.open(x.node, x.magnitude), s.openings.open(y.node, y.magnitude)
     scale = x.scale / 2**fx * (y.scale / 2**fy)
@@ -61,9 +73,24 @@ def multiply_three(
 ) -> Secret:
     """The product of three values in the round in which the last of them is opened."""
     bits = operand_bits(s, factors, cap, coarse)
-    shifts = tuple(s.shift_to(x, p) for x, p in zip(factors, bits, strict=True))
-    scale = math.prod(x.scale / 2**f for x, f in zip(factors, shifts, strict=True))
-    return Secret(multilinear(s, tuple(s.openings.open(x.node, x.magnitude) for x in factors), shifts), scale, *out)
+    cut = cut_rows(s, factors, bits)
+    shifts = tuple(s.shift_to(x, p) for x, p in zip(cut, bits, strict=True))
+    scale = math.prod(x.scale / 2**f for x, f in zip(cut, shifts, strict=True))
+    return Secret(multilinear(s, tuple(s.openings.open(x.node, x.magnitude) for x in cut), shifts), scale, *out)
+
+
+def cut_rows(s: Scaler, factors: Sequence[Secret], bits: Sequence[float]) -> list[Secret]:
+    """Factors that are the same for many values, cut by each party alone where that is safe: opened whole, they need no b.
+
+    That halves what the dealer sends for every value of the other factor, or more where there are several.
+    """
+    largest = max(size_of(x.node) for x in factors)
+    found = []
+    for x, wanted in zip(factors, bits, strict=True):
+        few = size_of(x.node) * ROWS <= largest and not s.rings.missing(x.node)
+        few = few and x.bits <= s.cuttable_bits(size_of(x.node), x.rms)
+        found.append(s.reduce(x, wanted, opened_anyway=False) if few else x)
+    return found
 
 
 def operand_bits(s: Scaler, factors: Sequence[Secret], cap: float, coarse: bool = False) -> list[float]:
@@ -194,10 +221,12 @@ def weight_product(
     room = min(cap - missing, ring)
     least = least_weight_bits(weight.rms)
     if x.bits + least > room:
-        x = s.reduce(x, max(room - least, min(floor_bits(x.rms, s.least_bits), ring - least)), opened_anyway=False)
+        even = (room + math.log2(weight.rms) - math.log2(x.rms)) / 2  # as many significant bits as the weight
+        fewest = min(floor_bits(x.rms, s.least_bits), ring - least)
+        x = s.reduce(x, max(min(room - least, even + MORE_OF_INPUT), fewest), opened_anyway=False)
         room = min(max(room, x.bits + least), ring)
     wanted = min(WEIGHT_BITS - math.log2(weight.rms), room - x.bits, MOST_WEIGHT_BITS)
-    spared = room - (ROOM_TO_SPARE + LIFT_ROOM if missing else ROOM_TO_SPARE) - x.bits
+    spared = min(room, ring - (ROOM_TO_SPARE + LIFT_ROOM if missing else ROOM_TO_SPARE)) - x.bits
     wanted = min(wanted, max(least, spared))  # where there is room, leave some for values that calibration did not see
     bits = math.floor(x.bits + wanted + 1e-9)  # the result's scale is a power of two, so that residual sums align
     scale = math.copysign(2.0**bits, x.scale) / x.scale

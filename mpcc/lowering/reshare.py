@@ -17,13 +17,15 @@ from mpcc.program.program import Program
 
 from .assemble import assemble
 from .builder import Builder
-from .flood import flood
+from .flood import Noise, flood
 from .openings import Openings
 from .scales import Ledger
 from .values import Secret
 
 FIRST_BITS = 22
 FACTOR_BITS = 26
+EXACT = 1e-9
+"""Of a logarithm: sizes that are powers of two stay what they are."""
 
 
 def narrowed(program: Program, bits: int = 16) -> Program:
@@ -43,11 +45,13 @@ def narrowed(program: Program, bits: int = 16) -> Program:
     openings = Openings(b)
     outputs = []
     for revealed, scale in program.outputs:
-        share = copies[program.nodes[revealed].all_input_nodes[0].all_input_nodes[0]]  # below its noise, which is made anew
-        outputs.append((revealed, Secret(_scaled(b, openings, share, scale, bits), 2.0**bits, 1.0, 1.0)))
+        share = program.nodes[revealed].all_input_nodes[0].all_input_nodes[0]  # below its noise, which is made anew
+        if share.target is online.times and not _is_power(scale):  # by what it was multiplied for the noise's sake
+            share, factor = share.args  # type: ignore[assignment]
+            scale /= float(factor)  # type: ignore[arg-type]
+        outputs.append((revealed, Secret(_scaled(b, openings, copies[share], scale, bits), 2.0**bits, 1.0, 1.0)))
     made = assemble(b, outputs, Ledger(list(program.failures)))
-    flood(made, [max(0, round(math.log2(size * 2**bits))) if size else 0 for size in program.flood])
-    return made
+    return flood(made, [_noise(size * 2**bits) for size in program.flood])
 
 
 def _copied(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node]) -> fx.Node:
@@ -59,13 +63,22 @@ def _copied(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node]) -> f
 def _scaled(b: Builder, openings: Openings, share: fx.Node, scale: float, bits: int) -> fx.Node:
     """The share of the same value at the scale 2^bits."""
     power = math.log2(abs(scale))
-    if power == int(power):
+    if _is_power(scale):
         share = share if scale > 0 else b.on(online.times, share, -1)
         drop = int(power) - bits
         return _cut(b, openings, share, drop) if drop > 0 else b.on(online.times, share, 1 << -drop)
     drop = max(0, math.floor(power) - FIRST_BITS)
     share = _cut(b, openings, share, drop)
     return _cut(b, openings, b.on(online.times, share, round(2.0 ** (bits + FACTOR_BITS + drop) / scale)), FACTOR_BITS)
+
+
+def _noise(units: float) -> Noise:
+    """Noise of a standard deviation of at least so many units."""
+    return Noise(max(0, math.ceil(math.log2(units) - EXACT))) if units else Noise()
+
+
+def _is_power(scale: float) -> bool:
+    return math.log2(abs(scale)).is_integer()
 
 
 def _cut(b: Builder, openings: Openings, share: fx.Node, drop: int) -> fx.Node:

@@ -103,17 +103,32 @@ class Scaler:
         failure = self._failure(x)
         if opened_anyway or failure > self.local_budget:
             return self.truncated(x, drop)
+        return self._cut(x, drop, failure)
+
+    def _cut(self, x: Secret, drop: int, failure: float) -> Secret:
+        """x >> drop by each party alone, noted as a cut that may fail."""
         node = self.b.on(online.truncate_locally, x.node, drop)
         if node not in self.ledger.cuts and node not in self.rings.exact:
             self.ledger.cuts[node] = (self.where[0], size_of(x.node), failure)
             self.ledger.entries.append(self.ledger.cuts[node])
         return Secret(node, x.scale / 2**drop, x.bound, x.rms)
 
+    def cuttable_bits(self, size: int, rms: float) -> float:
+        """Fraction bits up to which each party may cut its share of so many values alone."""
+        return math.log2(self.local_budget) + 63 - math.log2(size * rms) if self.local_budget > 0 else -math.inf
+
     def narrow(self, x: Secret, bits: float, name: str) -> Secret:
-        """x, the value of that node of the mpc graph, at 2^bits or a bit more; for each that goes it is right modulo one less."""
+        """x, the value of that node of the mpc graph, at 2^bits or a bit more.
+
+        Where a cut of shares fails seldom enough, it is taken for right modulo 2^64; elsewhere x is right modulo a bit less for
+        each that goes. Where all that is needed of it lies below, the former turns out to be right always (`widths.excess`).
+        """
         drop = math.floor(x.bits - bits + 1e-9)
         if drop < WORTH_CUTTING:
             return x
+        failure = self._failure(x)
+        if failure <= self.local_budget and not self.rings.missing(x.node):
+            return self._cut(x, drop, failure)
         node = self.b.on(online.truncate_locally, x.node, drop)
         self.rings.exact[node] = name
         self.rings.known.pop(node, None)

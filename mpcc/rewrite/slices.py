@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from mpcc.ir import mpc
 from mpcc.ir.nn import SITES, shape_of
 
 from .edit import Refusal, arguments
@@ -220,8 +221,13 @@ def keeps_rows(view: fx.Node) -> bool:
     """Whether a view leaves the last dimension alone, so that it acts on rows and on a factor per row alike."""
     if view.target is aten.reshape.default:
         return shape_of(view)[-1:] == shape_of(view.args[0])[-1:]  # type: ignore[arg-type]
-    order: Any = view.args[1] if view.target is aten.permute.default else None
-    return order is not None and order[-1] % len(order) == len(order) - 1
+    if view.target is aten.permute.default:
+        order: Any = view.args[1]
+        return bool(order[-1] % len(order) == len(order) - 1)
+    if view.target in (aten.slice.Tensor, aten.select.int, mpc.gather):
+        rank = len(shape_of(view.args[0]))  # type: ignore[arg-type]
+        return bool(view.args[1] % rank != rank - 1)  # type: ignore[operator]
+    return False
 
 
 # Every other non-linear operator works on each value by itself.

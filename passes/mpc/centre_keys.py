@@ -20,24 +20,18 @@ from mpcc.ir.nn import shape_of
 from mpcc.rewrite import Pass
 from mpcc.rewrite.constants import is_constant
 from mpcc.rewrite.edit import Edit, Refusal
-from mpcc.rewrite.match import Pattern
+from mpcc.rewrite.means import mean_taken, minus_mean
 from mpcc.rewrite.slices import keeps_rows
 
 aten = torch.ops.aten
 NAME = "centre_keys"
-CENTRED = Pattern(lambda x, again, dims, keepdim, f: mpc.sub(x, mpc.scale(mpc.sum(again, dims, keepdim), f)))
 
 
 def rewrite(graph_module: fx.GraphModule) -> list[str]:
     edit = Edit(graph_module, NAME)
     for node in list(graph_module.graph.nodes):
-        if node.target is not mpc.sub:
-            continue
-        found = CENTRED.match(node)
-        if isinstance(found, Refusal):
-            continue
-        x = found["x"]
-        if found["again"] is not x or not is_row_mean(x, found["dims"], found["keepdim"], found["f"]):
+        x: Any = node.args[0] if node.target is mpc.sub else None
+        if not isinstance(x, fx.Node) or mean_taken(x, node) != len(shape_of(x)) - 1:
             continue
         refusal = uncentrable(x)
         if refusal is not None:
@@ -45,11 +39,6 @@ def rewrite(graph_module: fx.GraphModule) -> list[str]:
             continue
         edit.replace(node, centred(edit, node, x))
     return edit.finish()
-
-
-def is_row_mean(x: fx.Node, dims: Any, keepdim: Any, factor: Any) -> bool:
-    rank, size = len(shape_of(x)), shape_of(x)[-1]
-    return [d % rank for d in dims] == [rank - 1] and bool(keepdim) and abs(factor * size - 1) < 1e-6
 
 
 def uncentrable(x: fx.Node) -> Refusal | None:
@@ -72,7 +61,7 @@ def uncentrable(x: fx.Node) -> Refusal | None:
 def centred(edit: Edit, anchor: fx.Node, x: Any) -> fx.Node:
     """x minus its mean over the last dimension, pushed up to the keys."""
     if x.target is mpc.matmul:
-        return edit.call(anchor, mpc.matmul, x.args[0], minus_mean(edit, anchor, x.args[1]), like=x)
+        return edit.call(anchor, mpc.matmul, x.args[0], minus_mean(edit, anchor, x.args[1], len(shape_of(x.args[1])) - 1), like=x)
     if x.target is mpc.scale or keeps_rows(x):
         return edit.call(anchor, x.target, centred(edit, anchor, x.args[0]), *x.args[1:], like=x)
     constant, rest = sorted(x.args, key=lambda a: not is_constant(a))
@@ -80,15 +69,7 @@ def centred(edit: Edit, anchor: fx.Node, x: Any) -> fx.Node:
     # A constant with one value for all keys is all mean.
     if shape_of(constant)[-1:] in ((), (1,)):
         return inner
-    return edit.call(anchor, mpc.add, inner, minus_mean(edit, anchor, constant), like=x)
-
-
-def minus_mean(edit: Edit, anchor: fx.Node, value: fx.Node) -> fx.Node:
-    """value - mean(value, -1), as three primitives."""
-    like, last = anchor, len(shape_of(value)) - 1
-    total = edit.call(anchor, mpc.sum, value, (last,), True, like=like)
-    mean = edit.call(anchor, mpc.scale, total, 1.0 / shape_of(value)[last], like=like)
-    return edit.call(anchor, mpc.sub, value, mean, like=like)
+    return edit.call(anchor, mpc.add, inner, minus_mean(edit, anchor, constant, len(shape_of(constant)) - 1), like=x)
 
 
 CENTRE_KEYS = Pass(
@@ -97,5 +78,5 @@ CENTRE_KEYS = Pass(
     rewrite=rewrite,
     source="mpcc prototype: softmax by mean shift, the keys centred over the tokens",
     summary="Centres the keys instead of the attention scores, so that sums run over small tensors.",
-    after=("separate_parts",),
+    after=("factors_after_scores",),
 )

@@ -39,7 +39,7 @@ def _softmax(x, dim):  # type: ignore[no-untyped-def]
 
 def _layer_norm(x, weight=None, bias=None, *, normalized_shape, eps):  # type: ignore[no-untyped-def]
     centred = mpc.sub(x, mpc.mean(x, (len(x.shape) - 1,), True))
-    y = mpc.mul(centred, mpc.polynomial(mpc.mean(mpc.square(centred), (len(x.shape) - 1,), True), (1.0, -0.1, 0.02)))
+    y = mpc.mul(centred, mpc.polynomial(mpc.mean(mpc.square(centred), (len(x.shape) - 1,), True), (1.0, -0.1, 0.0025)))
     y = y if weight is None else mpc.mul(y, weight)
     return y if bias is None else mpc.add(y, bias)
 

