@@ -188,7 +188,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=16)
     options: Any = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        where, inputs = bundle("digits", Path(folder))
+        where, inputs, _ = bundle("digits", Path(folder))
         with here(where, port=free_port(), options=["--batch", "1,4,16"]) as running:
             return weather(running, inputs, options.requests, options.kills, options.threads)
 
