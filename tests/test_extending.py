@@ -51,7 +51,8 @@ def test_the_protocol_prices_a_whole_transformer_block_under_a_plan(made: Optimi
     assert {"linear", "matmul", "curve"} <= {row.kind for row in estimate.sites}
     assert {row.site for row in estimate.sites} >= {"block.q.linear", "block.fc.linear", *made.plan.choices}
     assert estimate.rounds > 0 and estimate.bytes > 0
-    assert estimate.setup.bytes == 8 * (4 * 64 + 8), "four weights, and the scale of the norm"
+    weights, scale, bias = 4 * 64, 8, 8  # the norm's scale, and the queries' bias, which meets the keys
+    assert estimate.setup.bytes == 8 * (weights + scale + bias)
 
 
 def test_the_protocol_keeps_the_contract() -> None:

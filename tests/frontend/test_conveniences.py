@@ -167,7 +167,7 @@ def test_writes(function: Callable[..., Any]) -> None:
 
 def test_writes_at_secret_places_are_refused() -> None:
     with pytest.raises(UnsupportedOperator, match="secret places"):
-        capture(Calls(lambda x, i: x.scatter(1, i, 0.0)), (torch.randn(2, 8), torch.zeros(2, 1, dtype=torch.long)))
+        capture(Calls(lambda x, i: x.scatter(1, i, 0.0)), (torch.randn(2, 8), torch.zeros(2, 2, dtype=torch.long)))
 
 
 # -------------------------------------------------------------------------------------------------- complex numbers

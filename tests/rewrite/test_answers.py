@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mpcc
-from mpcc.errors import PlanError, UsageError
+from mpcc.errors import PlanError
 from mpcc.ir.answers import Answers
 from mpcc.rewrite.answers import cut_answers
 
@@ -103,12 +103,3 @@ def test_a_damaged_note_is_refused(document: Any) -> None:
 def test_answers_that_do_not_fit_are_refused() -> None:
     with pytest.raises(PlanError, match="does not fit"):
         Answers.read([[0, ["softmax", 7]]], 1).of([torch.zeros(2, 3)])
-
-
-def test_thin_clients_compute_nothing(tmp_path: Path) -> None:
-    from mpcc.bundle import open_bundle
-    from mpcc.serving.served import Served
-
-    mpcc.optimize(Head(lambda t: t.softmax(-1)).eval(), (torch.randn(1, 6),)).save(tmp_path / "b")
-    with pytest.raises(UsageError, match="thin clients"):
-        Served.of(open_bundle(tmp_path / "b"))

@@ -104,7 +104,7 @@ def test_what_is_named_is_taken_and_nothing_measured(measured: Path, tmp_path: P
 
 
 def test_counts_and_programs_need_no_seconds(measured: Path) -> None:
-    mpcc.count(*two_blocks())
+    mpcc.count(*two_blocks(), machine="reference")
     mpcc.estimate(*two_blocks(), protocol="semi2k")
     with pytest.raises(UsageError, match="invalid machine"):
         pipeline.prepared_for(Target(machine="absent.json"), *two_blocks())

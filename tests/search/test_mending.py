@@ -139,9 +139,9 @@ def test_labels_decide_what_a_drop_allows(images: torch.Tensor) -> None:
 def test_several_budgets_are_one_search(images: torch.Tensor) -> None:
     model, inputs = two_blocks()
     how: dict[str, Any] = dict(calibration=images, machine="reference", network="wan", level="structural", effort=EFFORT)
-    loose, tight, none = mpcc.optimize_within(model, inputs, budgets=["60s", "20rounds", "2rounds"], **how)
+    loose, tight, none = mpcc.optimize_within(model, inputs, budgets=["60s", "15rounds", "2rounds"], **how)
     assert loose is not None and tight is not None and none is None
-    assert tight.estimate.rounds <= 20 < loose.estimate.rounds
+    assert tight.estimate.rounds <= 15 < loose.estimate.rounds
     assert loose.chosen is not None and tight.chosen is not None and loose.chosen.point.loss <= tight.chosen.point.loss
     assert tight.compensation is not None and tight.plan.notes["made_by"] == "search"
     with pytest.raises(UsageError, match="several budgets"):
