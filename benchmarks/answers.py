@@ -4,7 +4,8 @@
     python -m benchmarks.answers --write    the table in docs/security.md as well
 
 The rows of a batch have masks of their own, so one run of a batch is many answers. Both parties' kernels and the dealer's
-program run in this process, as in a session, and the client's view is what it would see: every opened value, and the output.
+program run in this process, as in a session, and the client's view is what it would see: every opened value, its own shares, and
+the output.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import mpcc
-from mpcc.ir import online
+from mpcc.ir import curve, online
 from mpcc.ir.info import scale_of
 from mpcc.lowering import Settings
 from mpcc.lowering.flood import Noise, flood
@@ -67,24 +68,46 @@ class View:
 
 @dataclass(frozen=True)
 class Truncation:
-    """The opening, what is added to it, and how many bits are cut off."""
+    """What the client knows of it: the value of `name` times `sign`, plus `added`, of which `cut` bits are dropped."""
 
-    opening: str
-    added: int
+    name: str
     cut: int
+    added: int = 0
+    sign: int = 1
 
-    def low(self, opened: Tensor) -> Tensor:
-        return ((opened + self.added) & ((1 << self.cut) - 1)).double() / (1 << self.cut)
+    def low(self, known: Tensor) -> Tensor:
+        """The bits that decide, with those of the hidden value, whether there is a step."""
+        return ((self.sign * known + self.added) & ((1 << self.cut) - 1)).double() / (1 << self.cut)
 
 
 def truncations(program: Program) -> list[Truncation]:
-    """Of the hidden layer: the program is public."""
+    """Of the hidden layer: the program is public. What is told apart here is what `squared_steps` counts."""
     found = []
     for (node, cut), steps in squared_steps(program, [inputs(BATCH)])[0].items():
-        if steps.shape[-1] == HIDDEN and node.target in (online.open_, online.moved):
-            base, added = (node, 0) if node.target is online.open_ else node.args
-            found.append(Truncation(str(base), added, cut))
+        if steps.shape[-1] != HIDDEN:
+            continue
+        if node.target is curve.curve:  # the piece is the next one where the low bits borrow
+            found.append(opened(node.all_input_nodes[0], int(str(node.args[4]))))
+        elif node.target is online.truncate_locally:
+            found.append(local(str(node.args[0]), cut))
+        else:
+            found.append(opened(node, cut))
+    assert found, "no truncation of the hidden layer: nothing to attack"
     return found
+
+
+def local(share: str, cut: int) -> Truncation:
+    """By each party alone: of half - x1 = q 2^cut + r the client drops r, and the sum is floor((X + r) / 2^cut)."""
+    return Truncation(share, cut, 1 << cut >> 1, -1)
+
+
+def opened(node: fx.Node, cut: int) -> Truncation:
+    """Of an opening, or of one that a public number was added to."""
+    if node.target is online.moved:
+        opening, added = node.args
+        return Truncation(str(opening), cut, int(str(added)))
+    assert node.target is online.open_, node
+    return Truncation(node.name, cut)
 
 
 def compiled(model: nn.Module, rows: int, settings: Settings) -> Program:
@@ -104,6 +127,14 @@ def attacked(model: nn.Module, settings: Settings) -> Program:
     return flood(batch, [Noise(round(math.log2(size))) if size else Noise() for size in units])
 
 
+def keeping(party: Party) -> Party:
+    """The same party, which drops no value of an inference before the next: whoever computes it has it."""
+    steps = party.steps
+    offline, *segments = ([replace(step, dead=()) for step in part] for part in (steps.offline, *steps.segments))
+    party.steps = replace(steps, offline=offline, segments=segments)
+    return party
+
+
 def answers(program: Program, x: Tensor, count: int, seeds: SessionSeeds | None = None) -> View:
     """The client's view of `count` answers to the input x [8]. With `seeds`, the same each time."""
     cuts = truncations(program)
@@ -117,7 +148,7 @@ def _session(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The low bits [cuts, BATCH, HIDDEN] and the outputs [BATCH, outputs] of each of `count` inferences."""
     recipe = Recipe(program)
-    parties = Party(program, 0), Party(program, 1)
+    parties = Party(program, 0), keeping(Party(program, 1))
 
     def material(number: int, setup: bool) -> tuple[dict[str, Tensor | None], dict[str, Tensor | None]]:
         both, own = seeds.numbered(number)
@@ -136,14 +167,13 @@ def _session(
             party.prepare(shares)
             party.start({node.name: x})
         parties[0].take_ahead(parties[1].ahead())
-        seen: dict[str, Tensor] = {}
-        for index, message in enumerate(program.messages):
+        for index in range(len(program.messages)):
             sent = [party.message(index) for party in parties]
             for party, other in zip(parties, reversed(sent), strict=True):
                 party.receive(index, other)
-            seen |= {name: parties[1].env[name] for name in message.opens}
+        seen = parties[1].env
         one, other = (party.outputs()[0] for party in parties)
-        yield torch.stack([cut.low(seen[cut.opening]) for cut in cuts]), (one + other).double() / program.outputs[0][1]
+        yield torch.stack([cut.low(seen[cut.name]) for cut in cuts]), (one + other).double() / program.outputs[0][1]
 
 
 def recovered(views: Sequence[View]) -> Tensor:

@@ -18,6 +18,7 @@ from mpcc.errors import PlanError, UnsupportedOperator
 from mpcc.ir import mpc
 from mpcc.ir.nn import is_site, target_name
 from mpcc.ir.public_mask import part_of
+from mpcc.ir.site_ends import mark_result
 from mpcc.ir.trace import Recorder
 
 from .approximation import Approximation
@@ -54,7 +55,9 @@ def expand(graph_module: fx.GraphModule, plan: Plan, approximations: Mapping[str
             continue
         if not missing:
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: env[n])
-            env[node] = recorder.call(function, *args, **kwargs)
+            env[node] = made = recorder.call(function, *args, **kwargs)
+            if is_site(node) and isinstance(made, fx.Node) and made.meta.get("site") == node.meta["site"]:
+                mark_result(made, node.meta["site"])
     if missing:
         raise UnsupportedOperator(
             f"{len(missing)} operator(s) have no secure form: " + "; ".join(missing),

@@ -16,7 +16,9 @@ from torch import fx
 from mpcc.errors import UnsupportedOperator
 from mpcc.ir import mpc, online
 from mpcc.ir.info import End, annotate, info_of
+from mpcc.ir.kinds import printable
 from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of, size_of
+from mpcc.ir.site_ends import site_ends
 from mpcc.program.program import Program
 
 from . import comparisons, curves, gathers, products, widths
@@ -81,13 +83,11 @@ class Lowering:
         sizes = {n: c.rms for n, c in constants.items()}
         self.narrow = narrowed(self.source.graph, constants, self.tried.kept)
         given = self.settings
-        self.max_bits = max_scale_bits(
-            self.source.graph, sizes, given.margin, self.s.local_budget, self.narrow, given.least_bits
-        )
+        self.max_bits = max_scale_bits(self.source.graph, sizes, given.margin, self.s.local_budget, self.narrow, given.least_bits)
         self.env.update(constants)
         self.constants = frozenset(constants)
         outputs: list[tuple[str, Secret]] = []
-        ends = set({node.meta["site"]: node for node in self.source.graph.nodes if node.meta.get("site")}.values())
+        ends = {end.node: printable(site) for site, end in site_ends(self.source.graph).items()}
         for node in self.source.graph.nodes:
             if node.op == "output":
                 outputs = self._outputs(node)
@@ -95,7 +95,7 @@ class Lowering:
                 self.where[0], self.b.origin = describe(node), origin_of(node)
                 self.env[node] = value = self._placeholder(node) if node.op == "placeholder" else self._lower(node)
                 if node in ends and isinstance(value, Secret) and info_of(value.node).end is None:
-                    annotate(value.node, end=End(self.b.origin.site, value.scale))  # for those who look into the emulation
+                    annotate(value.node, end=End(ends[node], value.scale))  # for those who look into the emulation
         made = assemble(self.b, outputs, self.ledger)
         needed = widths.needed_bits(made.online.graph, self.openings.opened_magnitudes)
         self.failed = {name: n for cut, name in self.s.rings.exact.items() if (n := widths.excess(cut, needed)) > 0}

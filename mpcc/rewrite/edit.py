@@ -21,6 +21,7 @@ from torch import Tensor, fx, nn
 
 from mpcc.ir.names import register, replace_tensor
 from mpcc.ir.nn import attribute, describe, is_site, meta_tensor
+from mpcc.ir.site_ends import hand_on
 from mpcc.ir.trace import Recorder
 
 
@@ -82,6 +83,7 @@ class Edit:
     def replace(self, old: fx.Node, new: fx.Node) -> None:
         """Let every reader of `old` read `new`, and remove `old`."""
         old.replace_all_uses_with(new)
+        hand_on(old, new)
         self._layers[str(old.meta.get("layer", ""))] = None
         self.graph.erase_node(old)
         self._changed.append(new.name)

@@ -1,4 +1,4 @@
-"""The best plan as a mixed-integer linear program (MILP), solved exactly by HiGHS.
+"""The best plan as a mixed-integer linear program (MILP), solved by HiGHS within ABSOLUTE_GAP.
 
     minimise   objective(rounds, bytes, local, loss)          all measures are linear: see `Weights`
     so that    each limit holds                                 such as rounds * latency + bytes / bandwidth + local <= 2 s
@@ -33,6 +33,8 @@ MOST_CUTS = 50
 MOST_NODES = 1000
 """Of a search within a gap: when as many did not close it, what was found so far is as good (and a count, unlike a time, gives
 the same plan everywhere)."""
+ABSOLUTE_GAP = 1e-6
+"""HiGHS's default, which scipy does not let one change, of an objective whose largest coefficient is scaled to 1."""
 INFEASIBLE = 2
 
 

@@ -7,7 +7,8 @@
     private         the program, run by two parties and a dealer
 
 At each site the approximation is held against the operator on the very values that it gets there (`own`, beside what it
-declares), and the program's value against that of the approximated model (`fixed`: the error accumulated so far).
+declares), and the program's value against that of the approximated model (`fixed`: the error accumulated so far). A site whose
+result is no value of the program, since a factor of it was moved behind the next product, is held against it there.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ Calls = list[tuple[Tensor, ...]]
 class SiteError:
     """What enters at a site. `size` is the root mean square of its exact result, `own` the approximation's largest error
     there in float, `declared` its bound (None: it has none), `fixed` how far the program's value is from the approximated
-    model's at the end of the site (None where the program has no such value)."""
+    model's at the end of the site.
+
+    `merged` is empty where that value is the site's own result. Else it says what became of it: the layer in which it was
+    merged with others, and where `fixed` is measured; or, where `fixed` is None, why there is nothing to measure."""
 
     site: str
     approximation: str
@@ -48,6 +52,11 @@ class SiteError:
     own: float
     declared: float | None
     fixed: float | None
+    merged: str = ""
+
+
+GONE = "not measured: the program has no such value"
+"""Of a site of which the program has nothing: an identity, or what it computes for another site too."""
 
 
 class Verification:
@@ -91,9 +100,9 @@ class Verification:
         """A row for each site, in the order of the graph."""
         own = own_errors(self.model, self.plan, self.known, self.calls, self.in_place)
         errors = accumulated_errors(self.executable.program, self.graph, self.columns)
-        found = {site: seen.largest for site, seen in errors.items()}
+        ends = {site: (seen.largest, seen.moved) for site, seen in errors.items()}
         return [
-            SiteError(site, _names(choice), *own[site], _declared(choice, self.known), found.get(site))
+            SiteError(site, _names(choice), *own[site], _declared(choice, self.known), *ends.get(site, (None, GONE)))
             for site, choice in self.plan.choices.items()
             if site in own
         ]

@@ -50,7 +50,20 @@ def test_each_site_has_a_row_with_its_own_error_and_that_of_fixed_point(executab
     assert [one.site for one in found] == list(executable.plan.choices)
     for one in found:
         assert one.declared is not None and 0 < one.own <= one.declared
-        assert one.size > 0 and one.fixed is not None and one.fixed < 0.01, one
+        assert one.size > 0 and one.fixed is not None and 0 < one.fixed < 0.01, one
+
+
+def test_a_row_says_where_the_factor_of_a_site_was_merged(executable: Executable) -> None:
+    """A norm is multiplied by its weight first, and a softmax divides behind `fc`: there they are measured, not in pieces."""
+    found = {one.site: one.merged for one in Verification(executable, [(image[None],) for image in IMAGES[:2]]).site_errors()}
+    assert list(found.values()) == ["norm", "fc", ""]
+
+
+def test_what_an_identity_leaves_nothing_of_is_said(executable: Executable) -> None:
+    (gelu,) = [site for site in executable.plan.choices if "gelu" in site]
+    without = compiled(Plan({**executable.plan.choices, gelu: Choice("gelu_identity")}))
+    found = {one.site: one for one in Verification(without, [(image[None],) for image in IMAGES[:2]]).site_errors()}
+    assert found[gelu].fixed is None and "not measured" in found[gelu].merged
 
 
 def test_a_bad_choice_is_where_the_error_is_shown(executable: Executable) -> None:
@@ -79,3 +92,6 @@ def test_a_bundle_is_verified_by_the_model_in_it(executable: Executable, tmp_pat
     found = Verification(stored, [(image[None],) for image in IMAGES[:2]]).site_errors()
     assert [one.site for one in found] == list(executable.plan.choices)
     assert all(one.fixed is not None and one.fixed < 0.01 for one in found)
+    made = Verification(executable, [(image[None],) for image in IMAGES[:2]]).site_errors()
+    assert [one.merged for one in found] == [one.merged for one in made]
+    assert [one.fixed for one in found] == pytest.approx([one.fixed for one in made], rel=0.1)

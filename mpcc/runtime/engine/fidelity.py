@@ -17,6 +17,8 @@ from torch import Tensor, fx
 from mpcc.calibration.ranges import Inputs, observe, stack_calls, values_a_call
 from mpcc.errors import PrecisionError
 from mpcc.ir.info import info_of
+from mpcc.ir.kinds import printable
+from mpcc.ir.site_ends import site_ends
 
 from .emulate import Emulator, errors
 
@@ -29,10 +31,13 @@ MOST_CALLS, MOST_VALUES = 4, 1 << 28
 
 @dataclass(frozen=True)
 class AccumulatedError:
-    """The error accumulated up to the end of a site: the largest difference, and the root mean square of the value itself."""
+    """The error accumulated up to the end of a site: the largest difference, and the root mean square of the value itself.
+
+    `moved`: what the value is where the site's own result is none of the program's (see `mpcc.ir.site_ends`)."""
 
     largest: float
     size: float
+    moved: str = ""
 
 
 def check(program: Program, graph: fx.GraphModule, inputs: Inputs, tolerance: float) -> None:
@@ -82,19 +87,39 @@ def compare(model: fx.GraphModule, program: Program, inputs: Inputs, limit: int 
 
 
 def accumulated_errors(program: Program, graph: fx.GraphModule, columns: Sequence[Tensor]) -> dict[str, AccumulatedError]:
-    """Site -> how far the program's value is from the float one where the site ends; without those that it has no value of."""
-    found_ends = ((node.name, info_of(node).end) for node in program.online.graph.nodes if node.op != "output")
-    ends = {end.site: (name, end.scale) for name, end in found_ends if end is not None}
-    names = {node.name: site for site, node in _last_nodes(graph).items() if site in ends}
-    exact = observe(graph, [tuple(column[i] for column in columns) for i in range(len(columns[0]))], _keep(names))
-    kept = Emulator(program).watched(columns, {ends[site][0] for site in names.values()})[1]
+    """Site -> how far the program's value is from the float one where the site ends; without those that it has no such value of.
+
+    Nor are those compared whose factors the graph, made anew of a stored model, has moved elsewhere than the program's.
+    """
+    found_ends = ((node, info_of(node).end) for node in program.online.graph.nodes if node.op != "output")
+    ends = {end.site: (node, end.scale) for node, end in found_ends if end is not None}
+    places = {
+        site: (end, *ends[printable(site)])
+        for site, end in site_ends(graph.graph).items()
+        if printable(site) in ends and _same_place(ends[printable(site)][0], end.node, site)
+    }
+    exact = observe(
+        graph,
+        [tuple(column[i] for column in columns) for i in range(len(columns[0]))],
+        _keep({end.node.name for end, _, _ in places.values()}),
+    )
+    kept = Emulator(program).watched(columns, {node.name for _, node, _ in places.values()})[1]
     found = {}
-    for name, site in names.items():
-        node, scale = ends[site]
-        value, expected = kept[node].double() / scale, exact[name].double()
+    for site, (end, node, scale) in places.items():
+        value, expected = kept[node.name].double() / scale, exact[end.node.name].double()
         if value.shape == expected.shape:
-            found[site] = AccumulatedError(float((value - expected).abs().max()), float(expected.square().mean().sqrt()))
+            largest, size = float((value - expected).abs().max()), float(expected.square().mean().sqrt())
+            found[site] = AccumulatedError(largest, size, end.moved)
     return found
+
+
+def _same_place(computed: fx.Node, expected: fx.Node, site: str) -> bool:
+    """Whether both belong to the site or neither; then to one layer, or one to a layer in the other's."""
+    origin, layer = info_of(computed).origin, printable(str(expected.meta.get("layer") or ""))
+    own = origin.site == printable(site)
+    if own or expected.meta.get("site") == site:
+        return own and expected.meta.get("site") == site
+    return origin.layer.startswith(layer) or layer.startswith(origin.layer)
 
 
 def _keep(names: Collection[str]) -> Any:
@@ -102,8 +127,3 @@ def _keep(names: Collection[str]) -> Any:
         return value if node.name in names else None
 
     return look
-
-
-def _last_nodes(graph: fx.GraphModule) -> dict[str, fx.Node]:
-    """Site -> the last node that it became."""
-    return {str(node.meta["site"]): node for node in graph.graph.nodes if node.meta.get("site")}
