@@ -77,7 +77,7 @@ class Weather:
 
     def post(self, url: str, body: bytes) -> None:
         host, port = url.removeprefix("http://").split(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=40)
+        connection = http.client.HTTPConnection(host, int(port), timeout=60)
         try:
             connection.request("POST", "/v1/infer", body)
             self.count(f"bad request: HTTP {connection.getresponse().status}")

@@ -30,7 +30,7 @@ POINTS: tuple[tuple[str, str], ...] = (
     (
         "The output",
         "is revealed to the client only, with noise from the dealer that hides the roundings of hidden values in "
-        "up to some thousand answers (docs/security.md).",
+        "some hundred to some thousand answers, depending on the model (docs/security.md).",
     ),
     (
         "Public to all three",

@@ -133,6 +133,30 @@ def split_sites() -> fx.GraphModule:
     return expand(graph_module, Plan(choices), {a.name: a for a in (*STAND_INS.values(), scaling, identity)})
 
 
+class Linearised(nn.Module):
+    """Attention whose softmax becomes a scaling, and a MLP whose activation is left out, with no norm in front of either."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.q, self.k, self.v = (nn.Linear(8, 8) for _ in range(3))
+        self.up, self.down = nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:  # [batch, 16, 8]
+        x = (self.q(x) @ self.k(x).transpose(-2, -1)).softmax(-1) @ self.v(x)
+        return self.down(nn.functional.gelu(self.up(x)))
+
+
+def without_norms() -> fx.GraphModule:
+    graph_module = settle(capture(Linearised().eval(), torch.randn(1, 16, 8)), registry.pass_order("nn"))
+    stand_ins = {
+        "softmax": Approximation("scaling_test", "softmax", "structural", "test", lambda x, dim: mpc.scale(x, 1 / x.shape[dim])),
+        "gelu": Approximation("identity_test", "gelu", "structural", "test", lambda x: mpc.scale(x, 1.0)),
+    }
+    choices = {site: Choice(stand_ins[node.target._schema.name[6:]].name) for site, node in sites(graph_module).items()}
+    return expand(graph_module, Plan(choices), {one.name: one for one in stand_ins.values()})
+
+
 def equal_products() -> fx.GraphModule:
     """One product twice, with its factors in either order."""
     return graph_of(lambda x, y: mpc.add(mpc.mul(x, y), mpc.square(mpc.mul(y, x))), {"x": (3, 4), "y": (3, 4)})
@@ -140,7 +164,7 @@ def equal_products() -> fx.GraphModule:
 
 MORE = {
     "nn": [lambda: capture(MaskedAttention(), (torch.randn(2, 5, 8),))],
-    "mpc": [split_sites, equal_products],
+    "mpc": [split_sites, without_norms, equal_products],
 }
 
 
