@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import random
@@ -20,8 +21,11 @@ from mpcc.runtime import this_machine
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """torch's trace writes empty lines for every graph, which pytest shows below each failure."""
+    """torch's trace writes empty lines for every graph, which pytest shows below each failure; and its OpInfo imports setuptools,
+    which fails once anything else has loaded the distutils of the standard library."""
     logging.getLogger("torch.__trace").disabled = True
+    with contextlib.suppress(ImportError):
+        importlib.import_module("setuptools")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
