@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from mpcc.client import Client
+from mpcc.runtime.net.connect import free_ports
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "serving.md"
@@ -115,9 +116,7 @@ def served(where: Path, network: str, options: Sequence[str]) -> Iterator[tuple[
     from mpcc.serving.local import Place, here
 
     if network == "loopback":
-        from mpcc.serving.local import free_port
-
-        with here(where, port=free_port(), options=options) as running:
+        with here(where, port=free_ports(1)[0], options=options) as running:
             yield running, []
         return
     from benchmarks.netns import Namespaces

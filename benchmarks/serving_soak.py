@@ -29,7 +29,8 @@ import numpy as np
 from benchmarks.serving import bundle
 from mpcc.client import Client
 from mpcc.errors import PartyError
-from mpcc.serving.local import Here, free_port, here
+from mpcc.runtime.net.connect import free_ports
+from mpcc.serving.local import Here, here
 
 ROLES = ("server", "helper", "dealer")
 LOST = "no answer"
@@ -189,7 +190,7 @@ def main() -> int:
     options: Any = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         where, inputs, _ = bundle("digits", Path(folder))
-        with here(where, port=free_port(), options=["--batch", "1,4,16"]) as running:
+        with here(where, port=free_ports(1)[0], options=["--batch", "1,4,16"]) as running:
             return weather(running, inputs, options.requests, options.kills, options.threads)
 
 

@@ -26,7 +26,8 @@ import torch
 import mpcc
 from mpcc.client.preprocess import Preprocess
 from mpcc.program.program import FLOOD_REACH
-from mpcc.serving.local import free_port, here
+from mpcc.runtime.net.connect import free_ports
+from mpcc.serving.local import here
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "examples" / "digits_vit"
@@ -90,7 +91,7 @@ def main() -> int:
     threading.Thread(target=page.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as folder:
         made = bundle(Path(folder))
-        with here(made, port=free_port(), options=["--batch", "1"]) as running:
+        with here(made, port=free_ports(1)[0], options=["--batch", "1"]) as running:
             servers = running.replicas[0].server, running.replicas[0].helper
             answers = browse(f"http://127.0.0.1:{page.server_address[1]}", servers, drawn, options.screenshot)
         executable = mpcc.load(made)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CRYPTEN = "crypten==0.4.1"
 OLDEST = (3, 11)
 TICK = 0.5
 LONG = 30.0
@@ -47,8 +46,7 @@ def stages(python: Path, extras: Sequence[str]) -> list[Stage]:
         # torch by itself, under its pin: an open range takes the newest release, with gigabytes of accelerator packages
         Stage("torch, the largest package", 60, [*pip, "torch", "setuptools"]),
         Stage("mpcc, and what it needs", 70, [*pip, "--no-build-isolation", "--editable", ".[dev,mpc,serve]"]),
-        # one of its requirements cannot be installed by anybody; those that it uses are in mpcc[mpc]
-        Stage("CrypTen", 3, [*pip, "--no-deps", CRYPTEN]),
+        Stage("CrypTen", 5, [str(python), "-m", "mpcc", "install-engine"]),
     ]
 
 

@@ -29,6 +29,7 @@ from mpcc.program import Program
 from mpcc.runtime.crypten_stock.party import CLIENT, SERVER
 from mpcc.runtime.crypten_stock.plan import stock_program
 from mpcc.runtime.crypten_stock.wire import Job, receive_answer, send_job
+from mpcc.runtime.net.connect import free_ports
 
 ROOT = Path(__file__).parents[2]
 PARTY = "-m", "benchmarks.parties.party"
@@ -51,7 +52,7 @@ class Measured:
 def stock(graph: fx.GraphModule, image: Tensor, spaces: Namespaces | None = None, *, cpu: bool = False) -> Measured:
     """One inference of the stock engine."""
     program = stock_program(graph, [image])
-    rendezvous = f"tcp://{_address(spaces, 0)}:{_free_port() if spaces is None else 29500}"
+    rendezvous = f"tcp://{_address(spaces, 0)}:{free_ports(1)[0] if spaces is None else 29500}"
     with ExitStack() as stack:
         links = []
         for rank in (SERVER, CLIENT):
@@ -79,7 +80,7 @@ def mpcc(
         (folder / "program.json").write_text(program.to_json())
         save_file({k: v.detach().contiguous().clone() for k, v in program.constants.items()}, folder / "weights.st")
         save_file({str(i): image.contiguous().clone() for i, image in enumerate(images)}, folder / "inputs.st")
-        peers = {r: [_address(spaces, i), _free_port() if spaces is None else 7000] for i, r in enumerate(ROLES)}
+        peers = {r: [_address(spaces, i), free_ports(1)[0] if spaces is None else 7000] for i, r in enumerate(ROLES)}
         (folder / "job.json").write_text(json.dumps({"folder": str(folder), "peers": peers, "cpu": cpu}))
         started = {
             role: _start(
@@ -116,8 +117,3 @@ def _address(spaces: Namespaces | None, index: int) -> str:
 
 def _inside(spaces: Namespaces | None, index: int) -> list[str]:
     return [] if spaces is None else spaces.command(index)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

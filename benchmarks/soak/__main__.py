@@ -14,7 +14,6 @@ import argparse
 import os
 import random
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ from mpcc.errors import MpccError
 from mpcc.program.program import Program
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.runtime.net.authority import Authority, make, make_client
-from mpcc.runtime.net.connect import Address, PeerConfig
+from mpcc.runtime.net.connect import ROLES, Address, PeerConfig, free_ports
 from mpcc.runtime.net.handshake import Terms
 from mpcc.runtime.net.identity import Identity
 from mpcc.runtime.session.standalone import PartyConfig, run_party
@@ -49,7 +48,8 @@ class Soak:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.program = folder, program("mixed")
-        self.addresses: dict[str, Address] = {role: ("127.0.0.1", _free_port()) for role in ("server", "client", "dealer")}
+        ports = free_ports(len(ROLES))
+        self.addresses: dict[str, Address] = {role: ("127.0.0.1", port) for role, port in zip(ROLES, ports, strict=True)}
         authority = Authority.made(folder / "ca")
         make(folder / "keys", 1, authority)
         make_client(folder / "faithless", "faithless", 1, authority)
@@ -153,11 +153,6 @@ def _wait(pid: int, seconds: float) -> int | None:
 def _look(pid: int) -> tuple[int, int]:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def back_to_back(soak: Soak, sessions: int) -> bool:

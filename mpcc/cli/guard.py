@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpcc.errors import CheckFailed
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpcc.calibration import Guard
+    from mpcc.runtime.executable import Executable
 
 
 @dataclass
@@ -47,3 +49,15 @@ class Watch:
         for line in lines:
             say(f"warning: {line}; the answer may be wrong")
         self.found += lines
+
+
+def asked_of(
+    executable: Executable, inputs: Sequence[Path] | None, strict: bool, first: int | None
+) -> tuple[list[tuple[Tensor, ...]], Watch]:
+    """The inferences that these files ask for, the `first` of them if that is given, and what watches them; an example, which
+    nobody meant, where there are no files."""
+    from .tensors import calls, example
+
+    if inputs is None:
+        return [example(executable)], Watch(None, strict=False, quiet=True)
+    return calls(inputs, executable.input_shapes, executable.input_names)[:first], Watch(executable.guard, strict)

@@ -190,15 +190,10 @@ def here(
     from mpcc.runtime.executable import Executable
 
     from . import predicted
-    from .guard import Watch
-    from .tensors import calls, example
+    from .guard import asked_of
 
     executable = Executable.load(bundle)
-    if inputs is None:
-        once, watch = [example(executable)], Watch(None, strict=False, quiet=True)
-    else:
-        once = calls(inputs, executable.input_shapes, executable.input_names)[:first]
-        watch = Watch(executable.guard, strict)
+    once, watch = asked_of(executable, inputs, strict, first)
     watch.inputs([executable.call(*call) for call in once])
     asked, done = once * repeat, []
     with progress() as tell:

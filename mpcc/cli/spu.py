@@ -29,17 +29,12 @@ def here(
     from mpcc.runtime.spu.engine import interpreter
     from mpcc.runtime.spu.running import circuit_in, run_calls
 
-    from .guard import Watch
-    from .tensors import calls, example
+    from .guard import asked_of
 
     executable = Executable.load(bundle)
     expected = _predicted(circuit_in(executable).circuit)
     interpreter(python)
-    if inputs is None:
-        once, watch = [example(executable)], Watch(None, strict=False, quiet=True)
-    else:
-        once = calls(inputs, executable.input_shapes, executable.input_names)[:first]
-        watch = Watch(executable.guard, strict)
+    once, watch = asked_of(executable, inputs, strict, first)
     asked = [executable.call(*call) for call in once]
     watch.inputs(asked)
     done = run_calls(executable, asked * repeat, python)

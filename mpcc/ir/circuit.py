@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -120,6 +120,15 @@ class Circuit:
             return Circuit(_name(found["protocol"]), found["fraction_bits"], inputs, weights, steps, outputs)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"damaged: {error}", where=where, hint="Create the bundle again with `mpcc optimize`.") from None
+
+
+def with_values(argument: Any, values: Sequence[Any]) -> Any:
+    """An argument, or named arguments, of a step with a value in the place of each `Ref`."""
+    if isinstance(argument, Ref):
+        return values[argument.value]
+    if isinstance(argument, Mapping):
+        return {name: with_values(one, values) for name, one in argument.items()}
+    return tuple(with_values(one, values) for one in argument) if isinstance(argument, tuple) else argument
 
 
 def _written(value: Any) -> Any:

@@ -184,6 +184,19 @@ def attribute(module: torch.nn.Module, name: str) -> Any:
     return value
 
 
+def constant_values(graph_module: fx.GraphModule) -> dict[fx.Node, torch.Tensor]:
+    """What depends on parameters and buffers alone, computed: node -> value."""
+    found: dict[fx.Node, torch.Tensor] = {}
+    for node in graph_module.graph.nodes:
+        if node.op == "get_attr":
+            found[node] = attribute(graph_module, str(node.target)).detach()
+        elif node.op == "call_function" and node.all_input_nodes and all(one in found for one in node.all_input_nodes):
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda one: found[one])
+            with torch.no_grad():
+                found[node] = node.target(*args, **kwargs)
+    return found
+
+
 def copy_graph(graph_module: fx.GraphModule) -> fx.GraphModule:
     """A copy that shares neither nodes nor parameters; node metadata is copied one level deep."""
     return copy.deepcopy(graph_module)

@@ -88,23 +88,12 @@ def _row(node: fx.Node) -> Row:
 
 
 def _taken(value: Any) -> Any:
-    if isinstance(value, fx.Node):
-        return Ref(value.name)
-    if isinstance(value, tuple | list):
-        return type(value)(map(_taken, value)) if type(value) in (tuple, list) else list(map(_taken, value))
-    if isinstance(value, Mapping):
-        return {key: _taken(one) for key, one in value.items()}
-    return value
+    ref: Any = Ref  # no argument of a graph, as fx declares them
+    return fx.node.map_arg(value, lambda node: ref(node.name))
 
 
 def _put_back(value: Any, made: Mapping[str, fx.Node]) -> Any:
-    if isinstance(value, Ref):
-        return made[value.name]
-    if isinstance(value, tuple | list):
-        return type(value)(_put_back(one, made) for one in value)
-    if isinstance(value, dict):
-        return {key: _put_back(one, made) for key, one in value.items()}
-    return value
+    return fx.node.map_aggregate(value, lambda one: made[one.name] if isinstance(one, Ref) else one)
 
 
 def _operator(name: str) -> Any:

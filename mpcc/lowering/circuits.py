@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from mpcc.errors import BundleError
 from mpcc.ir import mpc
-from mpcc.ir.circuit import FRACTION_BITS, Circuit, Given, Opened, Ref, Step
+from mpcc.ir.circuit import FRACTION_BITS, Circuit, Given, Opened, Ref, Step, with_values
 from mpcc.ir.names import register
 from mpcc.ir.nn import attribute, shape_of
 from mpcc.ir.trace import Recorder
@@ -90,7 +90,7 @@ def graph_of(circuit: Circuit, weights: Mapping[str, Tensor] | None = None) -> f
         nodes[-1].meta["val"] = torch.empty(given.shape, device="meta")
     for place, step in enumerate(circuit.steps):
         try:
-            args, kwargs = _with_nodes(step.args, nodes), _with_nodes(step.named, nodes)
+            args, kwargs = with_values(step.args, nodes), with_values(step.named, nodes)
             nodes.append(recorder.create_node("call_function", _function(step.operation), tuple(args), dict(kwargs)))
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
             said = str(error).splitlines()[0]
@@ -102,14 +102,6 @@ def graph_of(circuit: Circuit, weights: Mapping[str, Tensor] | None = None) -> f
 def _function(name: str) -> Any:
     """The function of an operation, whose name is one of `OPERATIONS` of mpcc.ir.circuit."""
     return FUNCTIONS[name]
-
-
-def _with_nodes(value: Any, nodes: list[fx.Node]) -> Any:
-    if isinstance(value, Ref):
-        return nodes[value.value]
-    if isinstance(value, Mapping):
-        return {name: _with_nodes(one, nodes) for name, one in value.items()}
-    return tuple(_with_nodes(one, nodes) for one in value) if isinstance(value, tuple) else value
 
 
 FUNCTIONS: dict[str, Any] = {

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from mpcc.errors import UnsupportedOperator
 from mpcc.ir import mpc
 from mpcc.ir.names import register
-from mpcc.ir.nn import attribute
+from mpcc.ir.nn import constant_values
 from mpcc.ir.trace import Recorder
 from mpcc.ir.value_range import Range
 
@@ -80,7 +80,7 @@ class _Groups:
 class _Scaling:
     def __init__(self, source: fx.GraphModule) -> None:
         self.source, self.root, self.graph = source, torch.nn.Module(), fx.Graph()
-        self.constants = _constants(source)
+        self.constants = constant_values(source)
         self.groups, self.scale = _Groups(), dict[fx.Node, float]()
         self.env: dict[fx.Node, fx.Node] = {}
         self.made: dict[tuple[str, float], fx.Node] = {}
@@ -306,19 +306,6 @@ class _Scaling:
             self.made[key] = self.graph.get_attr(path)
             self.made[key].meta["val"] = torch.empty(value.shape, device="meta")
         return self.made[key]
-
-
-def _constants(source: fx.GraphModule) -> dict[fx.Node, Tensor]:
-    """What depends on parameters alone."""
-    found: dict[fx.Node, Tensor] = {}
-    for node in source.graph.nodes:
-        if node.op == "get_attr":
-            found[node] = attribute(source, str(node.target)).detach()
-        elif node.op == "call_function" and node.all_input_nodes and all(one in found for one in node.all_input_nodes):
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda one: found[one])
-            with torch.no_grad():
-                found[node] = node.target(*args, **kwargs)
-    return found
 
 
 def _range(node: fx.Node) -> Range:

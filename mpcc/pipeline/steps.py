@@ -228,8 +228,7 @@ def schedule(prepared: Prepared, plan: Plan, settings: Settings | None = None) -
 
     Where it is too coarse, values keep more bits, which may cost rounds; PrecisionError where that does not help.
     """
-    chosen, graph = settings or Settings(), mpc_graph(prepared.graph, plan)
-    record_ranges(graph, prepared.inputs, stretch_of(prepared.basis.synthetic > 0))
+    chosen, graph = settings or Settings(), _with_ranges(prepared, plan)
     program = lower(graph, chosen)
     for least in (bits for bits in FINER if bits > chosen.least_bits):
         try:
@@ -273,20 +272,19 @@ def mpc_graph(graph: fx.GraphModule, plan: Plan, observe: Observer | None = None
 
 def as_run(prepared: Prepared, plan: Plan, protocol: Protocol) -> fx.GraphModule:
     """The mpc-level graph that prices are read off: with a scale for each value where the protocol's engine has one for all."""
-    graph = mpc_graph(prepared.graph, plan)
-    if not protocol.circuits:
-        return graph
-    record_ranges(graph, prepared.inputs, stretch_of(prepared.basis.synthetic > 0))
-    return scaled(graph).graph
+    return scaled(_with_ranges(prepared, plan)).graph if protocol.circuits else mpc_graph(prepared.graph, plan)
 
 
 def circuit_for(prepared: Prepared, plan: Plan, protocol: Protocol) -> Made | None:
     """What the protocol's own engine runs; None where that is mpcc's, which runs programs."""
-    if not protocol.circuits:
-        return None
+    return circuit_of(_with_ranges(prepared, plan), protocol.name) if protocol.circuits else None
+
+
+def _with_ranges(prepared: Prepared, plan: Plan) -> fx.GraphModule:
+    """The mpc-level graph, with the range that its values have on these inputs."""
     graph = mpc_graph(prepared.graph, plan)
     record_ranges(graph, prepared.inputs, stretch_of(prepared.basis.synthetic > 0))
-    return circuit_of(graph, protocol.name)
+    return graph
 
 
 def _rewritten(graph: fx.GraphModule, observe: Observer | None = None) -> fx.GraphModule:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from mpcc.bundle.folder import PUBLIC_FOLDER
 from mpcc.errors import PartyError
 from mpcc.runtime.net.authority import make
+from mpcc.runtime.net.connect import free_ports
 from mpcc.runtime.net.handshake import DEALER, HELPER, SERVER
 
 READY_SECONDS = 120.0
@@ -62,7 +62,8 @@ class Here:
 
     def _plan(self, number: int, port: int) -> None:
         at = {role: place.address for role, place in self.places.items()}
-        peers = f"server={at[SERVER]}:{free_port()},dealer={at[DEALER]}:{free_port()}"
+        ports = free_ports(2)
+        peers = f"server={at[SERVER]}:{ports[0]},dealer={at[DEALER]}:{ports[1]}"
         fronts = {SERVER: f"{at[SERVER]}:{port}", HELPER: f"{at[HELPER]}:{port + 1}", DEALER: None}
         self.replicas.append(Replica(f"http://{fronts[SERVER]}", f"http://{fronts[HELPER]}"))
         for role, front in fronts.items():
@@ -147,9 +148,3 @@ def ready(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens at now."""
-    with socket.create_server((HOST, 0)) as found:
-        return int(found.getsockname()[1])

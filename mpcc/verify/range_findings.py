@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, fx
 
 from mpcc.calibration.calibrate import calibrate
@@ -33,7 +32,7 @@ from mpcc.calibration.ranges import Inputs, observe, record_ranges
 from mpcc.errors import RangeError
 from mpcc.fitting.minimax import POLYNOMIAL_BITS, evaluate
 from mpcc.ir import mpc
-from mpcc.ir.nn import attribute, sites
+from mpcc.ir.nn import constant_values, sites
 from mpcc.ir.value_range import Range
 from mpcc.lowering import Settings
 from mpcc.lowering.max_scale_bits import SEEN_MARGIN, least_weight_bits, max_scale_bits, ring_bits
@@ -83,7 +82,7 @@ def findings(
     except RangeError as error:
         remedy = "Find the input that makes it, or rescale the layers before it."
         return [*found, Finding("overflow", error.where or "?", error.what, remedy)]
-    constants = _constants(graph)
+    constants = constant_values(graph)
     narrow = narrowed(graph.graph, constants, ())
     cap = max_scale_bits(graph.graph, {n: _rms(value) for n, value in constants.items()}, margin, narrow=narrow)
     usual = _typical(graph, inputs)
@@ -194,19 +193,6 @@ def _typical(graph: fx.GraphModule, inputs: Inputs) -> dict[str, float]:
         return value.abs().reshape(-1).median() if node in read else None
 
     return {name: float(medians.median()) for name, medians in observe(graph, inputs, look).items()}
-
-
-def _constants(graph: fx.GraphModule) -> dict[fx.Node, Tensor]:
-    """What depends on parameters only."""
-    found: dict[fx.Node, Tensor] = {}
-    for node in graph.graph.nodes:
-        if node.op == "get_attr":
-            found[node] = attribute(graph, str(node.target)).detach()
-        elif node.op == "call_function" and node.all_input_nodes and all(n in found for n in node.all_input_nodes):
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: found[n])
-            with torch.no_grad():
-                found[node] = node.target(*args, **kwargs)
-    return found
 
 
 def _rms(value: Tensor) -> float:

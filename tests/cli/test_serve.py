@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpcc.serving.local import free_port, here
+from mpcc.runtime.net.connect import free_ports
+from mpcc.serving.local import here
 
 Mpcc = Callable[..., Any]
 PREPROCESS = {"channels": "L", "mean": [0.0], "std": [1.0], "resize": [2, 2]}
@@ -28,7 +29,7 @@ def test_all_roles_here_answer(mpcc: Mpcc, bundle: Path, image: Path, tmp_path: 
     from mpcc.runtime.executable import Executable
 
     expected = Executable.load(bundle).emulate(torch.from_numpy(np.load(image)), check=False)
-    with here(bundle, replicas=2, port=free_port(), options=["--batch=1,2"]) as running:
+    with here(bundle, replicas=2, port=free_ports(1)[0], options=["--batch=1,2"]) as running:
         servers = [",".join(getattr(one, role) for one in running.replicas) for role in ("server", "helper")]
         running.processes.pop(("dealer", 1)).kill()
         found = mpcc("ask", *servers, image, image, image, "--json", "--output", "y.npy")
@@ -42,7 +43,7 @@ def test_all_roles_here_answer(mpcc: Mpcc, bundle: Path, image: Path, tmp_path: 
 @pytest.mark.slow
 def test_the_command_says_that_it_protects_nobody_and_ends_cleanly(bundle: Path) -> None:
     pytest.importorskip("fastapi")
-    command = [sys.executable, "-m", "mpcc", "serve", str(bundle), "--http", f"127.0.0.1:{free_port()}", "--batch", "1"]
+    command = [sys.executable, "-m", "mpcc", "serve", str(bundle), "--http", f"127.0.0.1:{free_ports(1)[0]}", "--batch", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(3)]

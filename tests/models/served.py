@@ -19,9 +19,9 @@ from mpcc.client import Client
 from mpcc.program import Program
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.runtime.executable import Executable
-from mpcc.runtime.net.connect import PeerConfig
+from mpcc.runtime.net.connect import PeerConfig, free_ports
 from mpcc.serving.config import Http, Limits, ServeConfig
-from mpcc.serving.local import HOST, free_port
+from mpcc.serving.local import HOST
 from mpcc.serving.log import Log, Value
 from mpcc.serving.run import SERVICES, front
 from mpcc.serving.served import Served
@@ -61,9 +61,9 @@ class Trio:
     threads: dict[str, threading.Thread] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.addresses = {role: (HOST, free_port()) for role in ("server", "dealer")}
+        self.addresses = {role: (HOST, port) for role, port in zip(("server", "dealer"), free_ports(2), strict=True)}
         plain = None, None
-        self.http = {role: Http(HOST, free_port(), *self.pems.get(role, plain)) for role in ("server", "helper")}
+        self.http = {role: Http(HOST, free_ports(1)[0], *self.pems.get(role, plain)) for role in ("server", "helper")}
         whole, public = (Served.of(one, self.limits.batches) for one in (self.bundle, self.public()))
         self.served = {"server": whole, "helper": public, "dealer": public}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import ssl
@@ -22,6 +23,13 @@ Address = tuple[str, int]
 ATTEMPTS = 5
 """How often a session is joined anew whose connection is lost before it has begun."""
 Result = TypeVar("Result")
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports of this machine that nobody listens at now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def parse_peers(text: str) -> dict[str, Address]:

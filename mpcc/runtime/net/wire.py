@@ -76,7 +76,7 @@ def _limit(name: str) -> int:
 
 
 class Wire:
-    """A plain byte pipe. `sent` and `received` count the bytes on the socket."""
+    """A plain byte pipe. `received` counts the bytes that came from the socket."""
 
     peer: str | None = None
     """The role that the other end has proved, if it has."""
@@ -86,7 +86,7 @@ class Wire:
     def __init__(self, sock: socket.socket) -> None:
         tune(sock)
         self.socket = sock
-        self.sent = self.received = 0
+        self.received = 0
 
     def read_into(self, view: memoryview, deadline: Deadline = FOREVER) -> None:
         """Fill the view. EOFError when the peer has closed, TimeoutError past the deadline."""
@@ -123,7 +123,6 @@ class Wire:
             count = self.socket.sendmsg(buffers, [], NO_WAIT)
         except BlockingIOError:
             count = 0
-        self.sent += count
         rest = []
         for buffer in buffers:
             view = memoryview(buffer)
@@ -135,7 +134,6 @@ class Wire:
         """Send all, waiting."""
         for buffer in buffers:
             self.socket.sendall(buffer)
-            self.sent += memoryview(buffer).nbytes
 
     def close(self) -> None:
         """Wakes whoever waits on the socket."""
@@ -193,7 +191,6 @@ class TlsWire(Wire):
         data = self._out.read()
         if data:
             self.socket.sendall(data)
-            self.sent += len(data)
 
     def _feed(self, deadline: Deadline) -> None:
         while True:

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from mpcc.errors import UnsupportedOperator
-from mpcc.ir.circuit import Circuit, Ref
+from mpcc.ir.circuit import Circuit, with_values
 
 Function = Callable[..., Any]
 
 
 def compiled(circuit: Circuit) -> Any:
     """Every input and every weight is secret; inputs are called in0, in1 ... in the order of the circuit's values."""
+    given = [*circuit.inputs, *circuit.weights]
+    return compiled_function(function_of(circuit), [np.zeros(one.shape, dtype=np.float32) for one in given])
+
+
+def compiled_function(function: Function, values: Sequence[Any]) -> Any:
+    """An executable of SPU: a function over jax values, of secrets in0, in1 ... of the shapes and types of `values`."""
     import spu.libspu as libspu
     from spu.utils import frontend
 
-    given = [*circuit.inputs, *circuit.weights]
-    values = [np.zeros(one.shape, dtype=np.float32) for one in given]
-    names = [f"in{i}" for i in range(len(given))]
-    secret = [libspu.Visibility.VIS_SECRET] * len(given)
+    names = [f"in{i}" for i in range(len(values))]
+    secret = [libspu.Visibility.VIS_SECRET] * len(values)
     executable, _ = frontend.compile(
-        frontend.Kind.JAX, function_of(circuit), values, {}, names, secret, lambda flat: [f"out{i}" for i in range(len(flat))]
+        frontend.Kind.JAX, function, values, {}, names, secret, lambda flat: [f"out{i}" for i in range(len(flat))]
     )
     return executable
+
+
+def configuration(protocol: str, fraction_bits: int) -> Any:
+    """Of SPU's runtime: a ring of 64 bits, and counters of every operation in its log."""
+    import spu.libspu as libspu
+
+    made = libspu.RuntimeConfig(
+        protocol=getattr(libspu.ProtocolKind, protocol.upper()),
+        field=libspu.FieldType.FM64,
+        fxp_fraction_bits=fraction_bits,
+    )
+    made.enable_pphlo_profile = True
+    return made
 
 
 def function_of(circuit: Circuit) -> Function:
@@ -39,16 +56,8 @@ def function_of(circuit: Circuit) -> Function:
     def function(*given: Any) -> tuple[Any, ...]:
         values = list(given)
         for step in circuit.steps:
-            args, named = _with_values(step.args, values), _with_values(step.named, values)
+            args, named = with_values(step.args, values), with_values(step.named, values)
             values.append(FUNCTIONS[step.operation](*args, **named))
         return tuple(values[one.value] for one in circuit.outputs)
 
     return function
-
-
-def _with_values(one: Any, values: list[Any]) -> Any:
-    if isinstance(one, Ref):
-        return values[one.value]
-    if isinstance(one, Mapping):
-        return {name: _with_values(inner, values) for name, inner in one.items()}
-    return tuple(_with_values(inner, values) for inner in one) if isinstance(one, tuple) else one

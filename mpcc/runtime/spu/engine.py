@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from torch import Tensor
 from mpcc import files
 from mpcc.errors import MissingDependency, PartyError, SecurityError, UsageError
 from mpcc.ir.circuit import Circuit
+from mpcc.runtime.net.connect import free_ports
 from mpcc.runtime.net.identity import KEYS, Identity
 from mpcc.security import is_this_machine
 
@@ -87,7 +87,7 @@ def run_here(
     program = interpreter(python)
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mpcc-spu-")))
-        addresses = [("127.0.0.1", port) for port in _free_ports(count)]
+        addresses = [("127.0.0.1", port) for port in free_ports(count)]
         parties = []
         for rank in range(count):
             folder = _prepared(root / ROLES[rank], circuit, _job(circuit, rank, addresses, len(calls)), weights, calls)
@@ -122,7 +122,7 @@ def run_party(
 def parties_of(protocol: str) -> int:
     """How many parties a protocol of SPU has. UsageError for another."""
     if protocol not in PARTIES:
-        raise UsageError(f"SPU does not run {protocol!r}", hint=f"It runs {', '.join(PARTIES)}.")
+        raise UsageError(f"SPU has no protocol called {protocol!r}", hint=f"one of: {', '.join(PARTIES)}")
     return PARTIES[protocol]
 
 
@@ -217,12 +217,3 @@ def _runs(answers: Sequence[Answer], folder: Path, outputs: int) -> list[SpuRun]
         seconds = max(one.seconds for one in counts)
         runs.append(SpuRun(values, size, sends, seconds, together([one.rows for one in counts])))
     return runs
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]

@@ -20,7 +20,7 @@ import numpy as np
 
 from mpcc.ir.circuit import Circuit
 
-from .compiled import compiled
+from .compiled import compiled, configuration
 from .counters import counted
 from .job import ANSWER, CIRCUIT, CLIENT, INPUTS, JOB, OUTPUTS, RECEIVE_MILLISECONDS, SERVER, WEIGHTS, Answer, Count, Job
 
@@ -36,12 +36,7 @@ class Party:
         import spu.libspu as libspu
 
         self.job, self.circuit, self.libspu = job, circuit, libspu
-        self.config = libspu.RuntimeConfig(
-            protocol=getattr(libspu.ProtocolKind, job.protocol.upper()),
-            field=libspu.FieldType.FM64,
-            fxp_fraction_bits=circuit.fraction_bits,
-        )
-        self.config.enable_pphlo_profile = True
+        self.config = configuration(job.protocol, circuit.fraction_bits)
         self.link = libspu.link.create_brpc(self._description(), job.rank)
         self.io = api.Io(len(job.addresses), self.config)
         self.runtime = api.Runtime(self.link, self.config)

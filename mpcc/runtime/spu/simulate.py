@@ -22,13 +22,14 @@ import numpy as np
 import torch
 from torch import fx
 
-from mpcc.errors import MissingDependency, PartyError, UnsupportedOperator, UsageError
+from mpcc.errors import MissingDependency, PartyError, UnsupportedOperator
 from mpcc.ir.nn import attribute
 from mpcc.lowering.circuits import name_of
 
+from .compiled import compiled_function, configuration
 from .counters import counted, together
-from .engine import INSTALL
-from .job import PARTIES, RECEIVE_MILLISECONDS, Row
+from .engine import INSTALL, parties_of
+from .job import RECEIVE_MILLISECONDS, Row
 
 FRACTION_BITS = 18
 
@@ -49,29 +50,18 @@ def run_spu(
     protocol: str,
 ) -> SpuRun:
     """One private inference of a graph at the nn or the mpc level."""
-    if protocol not in PARTIES:
-        raise UsageError(f"SPU has no protocol called {protocol!r}", hint=f"one of: {', '.join(PARTIES)}")
-    libspu, frontend, api = _spu()
+    parties = parties_of(protocol)
+    _spu()
     function, weights = lowered(graph)
     values = [*(weight for weight in weights.values()), *(tensor.detach().numpy() for tensor in inputs)]
-    names = [f"in{i}" for i in range(len(values))]
-    secret = libspu.Visibility.VIS_SECRET
-    executable, _ = frontend.compile(
-        frontend.Kind.JAX, function, values, {}, names, [secret] * len(values), lambda flat: [f"out{i}" for i in range(len(flat))]
-    )
-    config = libspu.RuntimeConfig(
-        protocol=getattr(libspu.ProtocolKind, protocol.upper()),
-        field=libspu.FieldType.FM64,
-        fxp_fraction_bits=FRACTION_BITS,
-    )
-    config.enable_pphlo_profile = True
+    executable, config = compiled_function(function, values), configuration(protocol, FRACTION_BITS)
     log = _log()
     start = log.stat().st_size
-    parts = _parties(executable, config, values, PARTIES[protocol])
+    parts = _parties(executable, config, values, parties)
     with log.open(encoding="utf-8") as text:
         text.seek(start)
         found = text.read()
-    return _counted(parts, found, PARTIES[protocol])
+    return _counted(parts, found, parties)
 
 
 def lowered(graph: fx.GraphModule) -> tuple[Callable[..., tuple[Any, ...]], dict[str, np.ndarray[Any, Any]]]:
@@ -104,7 +94,7 @@ def lowered(graph: fx.GraphModule) -> tuple[Callable[..., tuple[Any, ...]], dict
 
 def _parties(executable: Any, config: Any, values: Sequence[np.ndarray[Any, Any]], count: int) -> list[list[Any]]:
     """The parties' outputs; party by party in threads, over channels in memory."""
-    libspu, _, api = _spu()
+    libspu, api = _spu()
     io = api.Io(count, config)
     shares = [io.make_shares(np.array(value), libspu.Visibility.VIS_SECRET) for value in values]
     who = libspu.link.Desc()
@@ -146,20 +136,19 @@ def _counted(outputs: Sequence[Any], log: str, parties: int) -> SpuRun:
 
 
 @cache
-def _spu() -> tuple[Any, Any, Any]:
+def _spu() -> tuple[Any, Any]:
     try:
         import spu.api as api
         import spu.libspu as libspu
-        from spu.utils import frontend
     except ImportError as error:
         raise MissingDependency("SPU is not installed", hint=f"Install it with: {INSTALL}") from error
-    return libspu, frontend, api
+    return libspu, api
 
 
 @cache
 def _log() -> Path:
     """The file that SPU logs to from now on, in this process."""
-    libspu, _, _ = _spu()
+    libspu, _ = _spu()
     path = Path(tempfile.mkdtemp(prefix="mpcc-spu-")) / "spu.log"
     options = libspu.logging.LogOptions()
     options.enable_console_logger = False

@@ -16,6 +16,7 @@ import mpcc
 from mpcc.errors import BundleError, MissingDependency, MpccError, PartyError, SecurityError, UsageError
 from mpcc.ir.circuit import Circuit, Given, Opened, Ref, Step
 from mpcc.runtime.net.authority import make
+from mpcc.runtime.net.connect import free_ports
 from mpcc.runtime.net.identity import Identity
 from mpcc.runtime.spu import engine
 from mpcc.runtime.spu.engine import Place, interpreter, run_party
@@ -112,7 +113,7 @@ def parties(places: list[Place], circuits: list[Circuit], calls: list[int]) -> l
 
 
 def addresses(count: int) -> list[tuple[str, int]]:
-    return [("127.0.0.1", port) for port in engine._free_ports(count)]
+    return [("127.0.0.1", port) for port in free_ports(count)]
 
 
 @installed
