@@ -20,7 +20,7 @@ FIXED_SECONDS = 0.02
 hands out slices of some milliseconds. Two linear layers were predicted to take 0.2 ms and took 4.5 ms."""
 FIRST_SECONDS = 0.06
 """What the first inference of a session may take beyond the others, whatever its size: code and memory are touched for the
-first time. In six sessions of the digits ViT 7 to 57 ms more than the median of the others (42 to 125 ms); nothing of ViT-Lite's 350."""
+first time. On the digits ViT, six sessions: 7 to 57 ms more than the median of the others; on ViT-Lite nothing of 350 ms."""
 
 
 @dataclass(frozen=True)
