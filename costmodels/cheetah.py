@@ -170,10 +170,11 @@ def matmul(m: Amount, k: Amount, n: Amount, public: bool) -> Work:
     rest = cut(m * n)
     if public:
         return rest
-    sizes = (MatrixBytes(m, k, n), MatrixMessages(m, k, n))
-    if all(isinstance(size, int) for size in (m, k, n)):
-        sizes = (int(sizes[0]), int(sizes[1]))
-    return Work(4.7, sizes[0] + rest.bytes, messages=sizes[1] + rest.messages)
+    size: Amount = MatrixBytes(m, k, n)
+    messages: Amount = MatrixMessages(m, k, n)
+    if all(isinstance(one, int) for one in (m, k, n)):
+        size, messages = int(size), int(messages)
+    return Work(4.7, size + rest.bytes, messages=messages + rest.messages)
 
 
 class MatrixBytes(sympy.Function):  # type: ignore[misc]

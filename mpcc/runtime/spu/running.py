@@ -42,5 +42,5 @@ def run_calls(executable: Executable, calls: Sequence[Sequence[Tensor]], python:
 
 
 def predicted(circuit: Circuit) -> Estimate:
-    """Hops and bytes of one inference, by the price table of the circuit's protocol."""
+    """Hops, messages and bytes of one inference, by the price table of the circuit's protocol."""
     return estimate_graph(graph_of(circuit), registry.protocol(circuit.protocol), LAN)
