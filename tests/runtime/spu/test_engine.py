@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import mpcc
+from mpcc import registry
 from mpcc.errors import BundleError, MissingDependency, MpccError, PartyError, SecurityError, UsageError
 from mpcc.ir.circuit import Circuit, Given, Opened, Ref, Step
 from mpcc.runtime.net.authority import make
@@ -169,6 +170,14 @@ def test_a_bundle_for_spu_gives_the_client_no_weights(bundles: Bundles) -> None:
     assert executable.circuit is not None and executable.circuit.weights
     largest = max(executable.circuit.weights.values(), key=torch.numel)
     assert not any(f"{float(value):.6g}" in text for value in largest.flatten()[:8])
+
+
+@pytest.mark.parametrize("protocol", ["mpcc", "aby3", "semi2k"])
+def test_the_report_says_who_is_trusted_under_its_protocol(bundles: Bundles, protocol: str) -> None:
+    page = " ".join((bundles[protocol] / "report.html").read_text(encoding="utf-8").split())
+    known = registry.protocol(protocol)
+    assert (known.title in page, f"{known.collusion}." in page) == ((protocol != "mpcc",) * 2)
+    assert ("no two of them collude" in page, "Rounds in the order of time" in page) == ((protocol == "mpcc",) * 2)
 
 
 def test_a_changed_circuit_is_noticed(bundles: Bundles, tmp_path: Path) -> None:
