@@ -171,18 +171,23 @@ def points(
     own = POINTS if under is None else under.points
     if not public:
         return own
-    named = ", ".join(public[:MOST_NAMED]) + (f" and {len(public) - MOST_NAMED} more" if len(public) > MOST_NAMED else "")
-    made = (
+    return _behind("The weights", own, _public(public, "the server learns"))
+
+
+def served(answers: Sequence[str] = (), public: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """The points of the statement for thin clients, see `points`."""
+    if answers:
+        return _behind("The input and the answer", served((), public), _logits(answers))
+    return _behind("The weights", SERVED, _public(public, "server and helper learn")) if public else SERVED
+
+
+def _public(names: Sequence[str], others: str) -> tuple[str, str]:
+    named = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+    return (
         "The public parameters",
-        f"({len(public)}: {named}) are in the part of the model that the client has and computes in the clear, before "
-        "anything is shared; the server learns nothing of that. All other weights stay secret.",
+        f"({len(names)}: {named}) are in the part of the model that the client has and computes in the clear, before "
+        f"anything is shared; {others} nothing of that. All other weights stay secret.",
     )
-    return _behind("The weights", own, made)
-
-
-def served(answers: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
-    """The points of the statement for thin clients."""
-    return _behind("The input and the answer", SERVED, _logits(answers)) if answers else SERVED
 
 
 def _logits(answers: Sequence[str]) -> tuple[str, str]:

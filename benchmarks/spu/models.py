@@ -1,6 +1,6 @@
 """Whole models under SPU, its parties in processes of their own: answers, bytes and messages against emulation and cost model.
 
-    python -m benchmarks.spu.models [--python PATH] [--model digits ...] [--protocol semi2k ...] [--images N]
+    python -m benchmarks.spu.models [--python PATH] [--model digits ...] [--protocol semi2k ...] [--images N] [--bundles FOLDER]
 
 Rows that were not asked for stay as they are; docs/spu.md is written from docs/spu.json. Bytes and messages are those of all
 parties, on average over the inferences behind the first: what Cheetah's price means, where some refill a pool and others do not.
@@ -12,6 +12,7 @@ import argparse
 import datetime
 import json
 import statistics
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,23 @@ MODELS: dict[str, Callable[[], tuple[nn.Module, Tensor | None, Tensor]]] = {
 }
 
 
-def row(name: str, protocol: str, count: int, python: Path | None) -> dict[str, Any]:
+def bundle_of(name: str, protocol: str, folder: Path) -> Path:
+    """The bundle in the folder, made where it is not there yet."""
+    place = folder / f"{name}-{protocol}"
+    if not place.exists():
+        model, calibration, images = MODELS[name]()
+        found = mpcc.optimize(
+            model, (images[:1],), calibration=calibration, protocol=protocol, machine="reference", network="lan"
+        )
+        found.save(place)
+    return place
+
+
+def row(name: str, protocol: str, count: int, python: Path | None, bundle: Path) -> dict[str, Any]:
     """One plan, `count` inferences."""
-    model, calibration, images = MODELS[name]()
+    model, _, images = MODELS[name]()
     images = images[:count]
-    made = mpcc.optimize(model, (images[:1],), calibration=calibration, protocol=protocol, machine="reference", network="lan")
-    executable = made.executable()
+    executable = mpcc.load(bundle)
     emulated = executable.emulate(images, check=False)
     assert isinstance(emulated, Tensor) and executable.circuit is not None
     with torch.no_grad():
@@ -112,11 +124,17 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=tuple(MODELS))
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS)
     parser.add_argument("--images", type=int, help="instead of what fits into some ten minutes")
+    parser.add_argument("--bundles", type=Path, help="where bundles are kept, and taken from; else they are made anew")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        rows(options, options.bundles or Path(made))
+
+
+def rows(options: argparse.Namespace, bundles: Path) -> None:
     for name in options.model or MODELS:
         for protocol in options.protocol or PROTOCOLS:
             count = options.images or (CHEETAH_IMAGES if protocol == "cheetah" else IMAGES)[name]
-            found = row(name, protocol, count, options.python)
+            found = row(name, protocol, count, options.python, bundle_of(name, protocol, bundles))
             print(json.dumps(found), flush=True)
             kept = json.loads(JSON.read_text(encoding="utf-8")) if JSON.is_file() else []
             kept = [one for one in kept if (one["model"], one["protocol"]) != (name, protocol)] + [found]
