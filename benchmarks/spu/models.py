@@ -29,7 +29,7 @@ from mpcc.training.datasets import built_in
 from tests.models.vit_lite import smooth_image, vit_lite_7_4_32
 
 DOCS = Path(__file__).parents[2] / "docs"
-JSON, PAGE = DOCS / "spu.json", DOCS / "spu.md"
+JSON, PAGE, PLANS = DOCS / "spu.json", DOCS / "spu.md", DOCS / "spu-plans.json"
 PROTOCOLS = ("semi2k", "aby3", "cheetah")
 CALIBRATION = 128
 IMAGES = {"digits": 100, "fashion": 4, "vit_lite": 2}
@@ -97,7 +97,7 @@ def row(name: str, protocol: str, count: int, python: Path | None, bundle: Path)
     }
 
 
-def page(rows: list[dict[str, Any]]) -> str:
+def page(rows: list[dict[str, Any]], plans: list[dict[str, Any]]) -> str:
     head = Path(__file__).with_name("models.md").read_text(encoding="utf-8")
     lines = [
         "| model | protocol | bits | top class as emulation | as float | logits off | MB | off | messages | off | hops |",
@@ -109,7 +109,18 @@ def page(rows: list[dict[str, Any]]) -> str:
             f"| {one['as_float']} of {one['images']} | {one['logits_off']:.2g} | {one['bytes'] / 1e6:.2f} | {off(one, 'bytes')} "
             f"| {one['messages']:,} | {off(one, 'messages')} | {one['predicted_hops']:,} |"
         )
-    return head.replace("{table}", "\n".join(lines))
+    return head.replace("{table}", "\n".join(lines)).replace("{plans}", "\n".join(plan_lines(plans)))
+
+
+def plan_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """What benchmarks.spu.plans found; what was run stands for what was predicted."""
+    lines = ["| chosen for | right | hops | messages | MB | seconds |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for one in rows:
+        messages, size = one.get("messages", one["predicted_messages"]), one.get("bytes", one["predicted_bytes"])
+        seconds = f"{one['seconds']:.2f}" if "seconds" in one else "not timed"
+        right = f"{one['right']} of {one['images']}"
+        lines.append(f"| {one['chosen_for']} | {right} | {one['hops']:,} | {messages:,} | {size / 1e6:.2f} | {seconds} |")
+    return lines
 
 
 def off(row: dict[str, Any], name: str) -> str:
@@ -125,9 +136,17 @@ def main() -> None:
     parser.add_argument("--protocol", action="append", choices=PROTOCOLS)
     parser.add_argument("--images", type=int, help="instead of what fits into some ten minutes")
     parser.add_argument("--bundles", type=Path, help="where bundles are kept, and taken from; else they are made anew")
+    parser.add_argument("--page", action="store_true", help="run nothing: write docs/spu.md of what is known")
     options = parser.parse_args()
+    if options.page:
+        write_page(json.loads(JSON.read_text(encoding="utf-8")))
+        return
     with tempfile.TemporaryDirectory() as made:
         rows(options, options.bundles or Path(made))
+
+
+def write_page(kept: list[dict[str, Any]]) -> None:
+    files.write(PAGE, page(kept, json.loads(PLANS.read_text(encoding="utf-8")) if PLANS.is_file() else []))
 
 
 def rows(options: argparse.Namespace, bundles: Path) -> None:
@@ -140,7 +159,7 @@ def rows(options: argparse.Namespace, bundles: Path) -> None:
             kept = [one for one in kept if (one["model"], one["protocol"]) != (name, protocol)] + [found]
             kept.sort(key=lambda one: (list(MODELS).index(one["model"]), PROTOCOLS.index(one["protocol"])))
             files.write(JSON, json.dumps(kept, indent=1) + "\n")
-            files.write(PAGE, page(kept))
+            write_page(kept)
 
 
 if __name__ == "__main__":
