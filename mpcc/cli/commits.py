@@ -20,7 +20,8 @@ def path_of(text: str, model: str) -> str:
     _, _, named = text.removeprefix(PREFIX).partition(":")
     path = named or model
     if not path.endswith(FILES):
-        raise UsageError(f"{path} is no file that is read from a commit", where=f"--diff {text}", hint=f"One of: {', '.join(FILES)}.")
+        hint = f"One of: {', '.join(FILES)}."
+        raise UsageError(f"{path} is no file that is read from a commit", where=f"--diff {text}", hint=hint)
     return path
 
 
