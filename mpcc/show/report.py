@@ -43,8 +43,8 @@ Cells = list[tuple[str, str]]
 @dataclass(frozen=True)
 class Comparison:
     """What `optimize` adds to a report: cost before and after, fixed-point errors, the observed ranges of the sites, and what
-    compensation did, in words. `former`: the plan of the bundle that is replaced. `accurate`: the plan without a search that a search
-    was held against, and its cost."""
+    compensation did, in words. `former`: the plan of the bundle that is replaced. `accurate`: the plan without a search that a
+    search was held against, and its cost."""
 
     baseline: Estimate
     estimate: Estimate

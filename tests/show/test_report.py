@@ -91,7 +91,8 @@ def test_what_a_search_chose_otherwise(tmp_path: Path) -> None:
     given = dict(example_inputs=(torch.zeros(1, 4),), calibration=torch.randn(64, 4), machine="reference")
     loose = mpcc.optimize(model, **given)  # type: ignore[arg-type]
     assert "without a search" not in (loose.save(tmp_path / "x.mpcc") / "report.html").read_text(encoding="utf-8")
-    made = mpcc.optimize(model, budget=f"{loose.estimate.rounds - 1}rounds", level="structural", **given)  # type: ignore[arg-type]
+    bound = f"{loose.estimate.rounds - 1}rounds"
+    made = mpcc.optimize(model, budget=bound, level="structural", **given)  # type: ignore[arg-type]
     assert made.chosen is not None and made.chosen.accurate is not None
     text = (made.save(tmp_path / "y.mpcc") / "report.html").read_text(encoding="utf-8")
     part = text.partition("Against the plan without a search")[2].partition("<h2>")[0]
