@@ -349,7 +349,7 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
         "compensation": None if made.compensation is None else made.compensation.document(),
-        "security": security.statement(public=made.public, answers=made.answers),
+        "security": security.statement(public=made.public, answers=made.answers, under=made.trust),
     }
 
 

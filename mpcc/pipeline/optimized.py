@@ -29,6 +29,7 @@ from mpcc.search.metrics import CLASSES, metric_of, with_labels
 from mpcc.search.pricing import Priced, made, stock_estimate
 from mpcc.search.target import Objective, Target, asked
 from mpcc.search.task import Chosen, Task
+from mpcc.security import Trust
 
 from . import compensation
 from .compensation import Repaired, repaired
@@ -67,6 +68,11 @@ class Optimized:
         """The functions that the client computes of the opened outputs."""
         found = self.executable().answers
         return () if found is None else found.names
+
+    @property
+    def trust(self) -> Trust | None:
+        """What the security statement says of the protocol, where another engine runs it."""
+        return None if self.circuit is None else registry.protocol(self.circuit.circuit.protocol).trust
 
     def __repr__(self) -> str:
         from mpcc.show.notebook import text
