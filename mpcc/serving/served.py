@@ -139,6 +139,7 @@ class Served:
                 "bytes of an answer": WORD * self.output_words,
             },
             "batches": list(self.programs),
-            "security": dict(security.served(self.computed)),
+            "hidden": program.hidden,
+            "security": dict(security.served(self.computed, program.hidden)),
             **where,
         }
