@@ -143,19 +143,25 @@ def points(
         return _behind("The output", points(public), _logits(answers))
     if not public:
         return POINTS
-    named = ", ".join(public[:MOST_NAMED]) + (f" and {len(public) - MOST_NAMED} more" if len(public) > MOST_NAMED else "")
-    made = (
-        "The public parameters",
-        f"({len(public)}: {named}) are in the part of the model that the client has and computes in the clear, before "
-        "anything is shared; the server learns nothing of that. All other weights stay secret.",
-    )
-    return _behind("The weights", POINTS, made)
+    return _behind("The weights", POINTS, _public(public, "the server learns"))
 
 
-def served(answers: Sequence[str], hidden: int | None) -> tuple[tuple[str, str], ...]:
-    """The points of the statement for thin clients of a program."""
+def served(
+    answers: Sequence[str] = (), public: Sequence[str] = (), hidden: int | None = None
+) -> tuple[tuple[str, str], ...]:
+    """The points of the statement for thin clients, see `points`; they are told where the program does not say `hidden`."""
     shown = _behind("The weights", SERVED, _noise(hidden))
+    shown = _behind("The weights", shown, _public(public, "server and helper learn")) if public else shown
     return _behind("The input and the answer", shown, _logits(answers)) if answers else shown
+
+
+def _public(names: Sequence[str], others: str) -> tuple[str, str]:
+    named = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+    return (
+        "The public parameters",
+        f"({len(names)}: {named}) are in the part of the model that the client has and computes in the clear, before "
+        f"anything is shared; {others} nothing of that. All other weights stay secret.",
+    )
 
 
 def _noise(hidden: int | None) -> tuple[str, str]:

@@ -81,7 +81,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "matplotlib": ("mpcc/show/",),
     "onnx": ("mpcc/frontend/",),
     "onnx_ir": ("mpcc/frontend/",),
-    "onnxruntime": ("mpcc/frontend/",),
+    "onnxruntime": ("mpcc/frontend/", "mpcc/client/prefix.py"),
     "onnxscript": ("mpcc/frontend/",),
     "prometheus_client": ("mpcc/serving/",),
     "pytest": ("mpcc/testing",),

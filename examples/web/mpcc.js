@@ -8,7 +8,7 @@
 
 import { computed, known, topOf, words } from "./answers.js";
 
-const FORMAT = "mpcc served model 1";
+const FORMAT = "mpcc served model 2";
 const ID_BYTES = 16, DIGEST_BYTES = 16;
 const MOST_WORDS = 2 ** 27;
 const LARGEST = 2 ** 20; // of an input, as everywhere in mpcc
@@ -196,23 +196,29 @@ function checkedModel(found, url) {
   const whole = (size) => Number.isInteger(size) && size > 0 && size <= MOST_WORDS;
   const value = (one) => Array.isArray(one?.shape) && one.shape.every(whole) && words(one.shape) <= MOST_WORDS
     && Number.isFinite(one.scale) && one.scale !== 0;
+  const publicPart = (one) => one == null || (Array.isArray(one.inputs) && one.inputs.every((input) => Array.isArray(input?.shape)
+    && input.shape.every(whole) && words(input.shape) <= MOST_WORDS) && /^[0-9a-f]{64}$/.test(one.sha256));
   const good = found?.format === FORMAT && /^[0-9a-f]{64}$/.test(found.digest) && Array.isArray(found.inputs)
     && Array.isArray(found.outputs) && found.inputs.length > 0 && found.outputs.length > 0
-    && [...found.inputs, ...found.outputs].every(value) && known(found.answers, found.outputs.length);
+    && [...found.inputs, ...found.outputs].every(value) && publicPart(found.prefix) && known(found.answers, found.outputs.length);
   if (!good) throw new MpccError(`${url}: this is no server of mpcc, or of another version`);
   return found;
 }
 
 /** The two servers of a model. */
 export class Client {
-  /** `digest`: the model that is expected, if it is known. `attempts`: with new shares each, where a server is busy. */
-  constructor(server, helper, { digest = null, attempts = 4, strict = false } = {}) {
+  /** `digest`: the model that is expected, if it is known. `attempts`: with new shares each, where a server is busy.
+   *  `prefix(file, inputs)`: runs the public part of a model that has one, an ONNX file (Uint8Array), on arrays of numbers, and
+   *  gives an array of numbers for each of its outputs; see README.md for onnxruntime-web. */
+  constructor(server, helper, { digest = null, attempts = 4, strict = false, prefix = null } = {}) {
     this.urls = [server, helper].map((url) => url.replace(/\/+$/, ""));
     if (this.urls[0] === this.urls[1]) throw new MpccError("server and helper are one: it would see the input");
     this.digest = digest;
     this.attempts = attempts;
     this.strict = strict;
+    this.prefix = prefix;
     this.read = null;
+    this.file = null;
   }
 
   /** What the servers say of their model; they must agree. Read once. */
@@ -232,8 +238,9 @@ export class Client {
   }
 
   /** The answer for inputs in the model's own order, normalised: an array of numbers each. */
-  async ask(...inputs) {
+  async ask(...given) {
     const model = await this.model(), warnings = [], parts = [];
+    const inputs = model.prefix ? await this.#public(model.prefix, given) : given;
     if (inputs.length !== model.inputs.length) throw new MpccError(`the model takes ${model.inputs.length} inputs`);
     inputs.forEach((values, i) => {
       const { name, shape, scale } = model.inputs[i];
@@ -272,10 +279,38 @@ export class Client {
       return checkedModel(await reply.json(), url);
     }));
     if (server.role !== "server" || helper.role !== "helper") throw new MpccError("give the server first, then the helper");
-    const agree = ["digest", "inputs", "outputs", "answers"].every((key) => JSON.stringify(server[key]) === JSON.stringify(helper[key]));
+    const agree = ["digest", "inputs", "outputs", "answers", "prefix"].every((key) => JSON.stringify(server[key]) === JSON.stringify(helper[key]));
     if (!agree) throw new MpccError("server and helper serve different models");
     if (this.digest && this.digest !== server.digest) throw new MpccError("another model is served than was expected");
     return server;
+  }
+
+  /** What is shared of a model that begins with a public part: what that part makes of the input, here. */
+  async #public(known, given) {
+    if (!this.prefix) {
+      throw new MpccError("the model begins with a public part, which the client computes: give Client a `prefix` that runs it");
+    }
+    if (given.length !== known.inputs.length) throw new MpccError(`the model takes ${known.inputs.length} inputs`);
+    given.forEach((values, i) => {
+      const { name, shape } = known.inputs[i];
+      if (values.length !== words(shape)) {
+        throw new MpccError(`input ${name}: ${values.length} values, the model takes ${words(shape)}`);
+      }
+    });
+    this.file ??= this.#fetched(known).catch((error) => {
+      this.file = null;
+      throw error;
+    });
+    return this.prefix(await this.file, given);
+  }
+
+  async #fetched(known) {
+    const reply = await fetch(`${this.urls[0]}/v1/prefix`);
+    if (!reply.ok) throw new MpccError(`${this.urls[0]}: HTTP ${reply.status}`, reply.status);
+    const file = new Uint8Array(await reply.arrayBuffer());
+    const found = Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", file)), (byte) => byte.toString(16).padStart(2, "0"));
+    if (found.join("") !== known.sha256) throw new MpccError("this is not the public part that both servers name");
+    return file;
   }
 
   async #exchange(shares, model) {

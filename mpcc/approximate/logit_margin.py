@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from mpcc.ir.nn import WHOLE_VIEWS, site_operator
+from mpcc.ir.site_ends import MERGED
 
 STRETCH, SYNTHETIC_STRETCH = 1.25, 1.6
 """On logits of the user's inputs, and on those of inputs that were made from the model. Real inputs make a trained attention
@@ -21,7 +22,9 @@ OPERATORS = frozenset({"softmax"})
 
 @dataclass(frozen=True)
 class Region:
-    """The nodes between a site's logits and its result, some of which belong to the layer (a product moved forward)."""
+    """The nodes between a site's logits and its result, some of which belong to the layer (a product moved forward).
+
+    A factor that is multiplied behind a later product ends no region: probabilities stay probabilities under any logits."""
 
     entries: frozenset[fx.Node]
     nodes: frozenset[fx.Node]
@@ -32,7 +35,7 @@ def regions(graph: fx.Graph) -> dict[fx.Node, Region]:
     sites: dict[str, list[fx.Node]] = {}
     for node in graph.nodes:
         site = node.meta.get("site")
-        if site and node.op == "call_function" and site_operator(site) in OPERATORS:
+        if site and node.op == "call_function" and MERGED not in node.meta and site_operator(site) in OPERATORS:
             sites.setdefault(site, []).append(node)
     found: dict[fx.Node, Region] = {}
     for own in sites.values():

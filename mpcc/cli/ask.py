@@ -41,17 +41,21 @@ def ask(
     digest: Annotated[str | None, typer.Option(metavar="HEX", help="Refuse any other model than this one.")] = None,
     output: Annotated[Path | None, typer.Option(metavar="y.npy", help="Where the outputs of all pictures go.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse inputs unlike those of calibration.")] = False,
+    prefix: Annotated[
+        Path | None,
+        typer.Option(metavar="prefix.onnx", help="Of a model with a public part: your copy of it. Default: fetch it."),
+    ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Allow http:// to other machines.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Ask a served model, without showing the picture to any of its servers."""
     from mpcc.client import Client
 
-    early.read([*pictures, server_authority, helper_authority], "mpcc ask")
+    early.read([*pictures, server_authority, helper_authority, prefix], "mpcc ask")
     early.written(output)
     with Client(
         server.split(","), helper.split(","), server_authority=server_authority, helper_authority=helper_authority,
-        digest=digest, strict=strict, allow_plain=plain,
+        digest=digest, strict=strict, allow_plain=plain, prefix=prefix,
     ) as client:  # fmt: skip
         answers = [client.predict(picture) for picture in pictures]
         noise = [value.noise for value in client.model.outputs]

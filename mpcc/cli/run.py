@@ -232,8 +232,7 @@ def finish(
     outputs = [torch.cat(list(column)) for column in zip(*(one.outputs for one in done[-last:]), strict=True)]
     if output is not None:
         write(output, outputs)
-    middle = sorted(one.seconds for one in done)[len(done) // 2]
-    verdict = predicted.verdict(middle)
+    verdict = predicted.verdict([one.seconds for one in done])
     if as_json:
         emit(document(outputs, done, predicted) | {"warnings": found})
     else:
@@ -258,6 +257,8 @@ def show(outputs: list[Tensor], done: Sequence[Measured], predicted: Predicted, 
     """The answers, and what one inference took."""
     from mpcc.show.units import count, duration, size
 
+    from .predicted import typical
+
     out = console()
     for index, value in enumerate(outputs):
         name = "output" if len(outputs) == 1 else f"output {index}"
@@ -267,11 +268,11 @@ def show(outputs: list[Tensor], done: Sequence[Measured], predicted: Predicted, 
             out.print(f"{name}: {[round(float(v), 4) for v in value.flatten()]}", highlight=False)
     if output is not None:
         out.print(f"written: {output}", highlight=False)
-    middle = sorted(one.seconds for one in done)[len(done) // 2]
+    took = duration(typical([one.seconds for one in done]))
     seconds = "" if predicted.seconds is None else f", {duration(predicted.seconds)} on {predicted.of}"
-    each = "measured" if len(done) == 1 else f"measured, each of {len(done)} inferences"
+    each = "measured" if len(done) == 1 else f"measured, each of {len(done)} inferences (seconds: without the first)"
     out.print(
-        f"{each}: {count(done[0].rounds)} rounds, {size(done[0].bytes)}, {duration(middle)}; "
+        f"{each}: {count(done[0].rounds)} rounds, {size(done[0].bytes)}, {took}; "
         f"predicted: {count(predicted.rounds)} rounds, {size(predicted.bytes)}{seconds}",
         highlight=False,
     )

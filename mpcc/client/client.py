@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 import threading
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 from mpcc.errors import MissingDependency, MpccError, PartyError, RangeError, SecurityError, ShapeError, UsageError
 
 from .model import Model
+from .prefix import Given, Prefix, own
 from .preprocess import Floats
 from .shares import encoded, joined, split
 from .web import Reply, Site, Ticket
 
 ID_BYTES = DIGEST_BYTES = 16
-MODEL, INFER = "/v1/model", "/v1/infer"
+MODEL, INFER, PREFIX = "/v1/model", "/v1/infer", "/v1/prefix"
 SOON_SECONDS = 0.5
 """How long to wait before another attempt where the server does not say."""
 PATIENT = (408, 503)
@@ -69,13 +71,16 @@ class Client:
         timeout: float = 60.0,
         attempts: int = 4,
         allow_plain: bool = False,
+        prefix: str | Path | None = None,
     ) -> None:
         """Addresses of the server and of the helper; of several replicas, in the same order: those of one place belong together.
 
         `server_authority`, `helper_authority`: PEM files of who signs their certificates; two files are better than one, since
         whoever can pose as both sees inputs. `digest`: the model that is expected, if it is known. `strict`: refuse inputs
         unlike those of calibration. `timeout`: seconds without an answer. `attempts`: with new shares each time, where a
-        server is busy or lost. SecurityError where both are one, serve different models, or take each other's part.
+        server is busy or lost. `prefix`: a copy of the model's public part (public/prefix.onnx in the bundle), where it has one,
+        which is otherwise fetched from the server. SecurityError where both are one, serve different models, or take each
+        other's part.
         """
         servers, helpers = _several(server), _several(helper)
         if len(servers) != len(helpers) or not servers:
@@ -93,6 +98,8 @@ class Client:
         self._turn = random.randrange(len(self.pairs))
         self._lock = threading.Lock()
         self._model: Model | None = None
+        self._prefix: Prefix | None = None
+        self._own_prefix = prefix
 
     @property
     def model(self) -> Model:
@@ -102,25 +109,39 @@ class Client:
                 self._model = self._read()
             return self._model
 
+    @property
+    def prefix(self) -> Prefix:
+        """The public part of the model, which this client computes itself: fetched once. UsageError where there is none."""
+        given = self.model.prefix
+        if given is None:
+            raise UsageError("all of this model's parameters are secret: it has no public part")
+        with self._lock:
+            if self._prefix is None:
+                self._prefix = self._fetched(given) if self._own_prefix is None else own(self._own_prefix, given)
+            return self._prefix
+
     def predict(self, picture: Any) -> Answer:
         """The answer for a picture: pixels 0..255 as an array [height, width(, channels)], a PIL image, or the path of a file.
 
         An array in the model's own input shape is taken as it is: already normalised. ShapeError, RangeError, PartyError.
         """
-        wanted = self.model.inputs[0].shape
+        taken = self.model.taken
+        wanted = taken[0]
         if isinstance(picture, str | Path):
             picture = opened(picture)
         values = np.asarray(picture)
         if values.shape == wanted:
             return self.ask(values)
         made = self._preprocessed(values)
-        if made.size != self.model.inputs[0].words or len(self.model.inputs) != 1:
+        if made.size != math.prod(wanted) or len(taken) != 1:
             raise ShapeError(f"the picture became {list(made.shape)}, the model takes {list(wanted)}")
         return self.ask(made.reshape(wanted))
 
     def ask(self, *inputs: NDArray[Any]) -> Answer:
         """The answer for inputs of the model's own shapes, normalised."""
         model, values = self.model, [np.asarray(value, dtype=np.float64) for value in inputs]
+        if model.prefix is not None:
+            values = self.prefix(values, [one.shape for one in model.inputs])
         words = encoded(values, model.inputs)
         warnings = [] if model.ranges is None else model.ranges.inputs_outside(values)
         if warnings and self.strict:
@@ -178,16 +199,27 @@ class Client:
         if (server.role, helper.role) != ("server", "helper"):
             what = f"they say that they are {server.role!r} and {helper.role!r}"
             raise SecurityError(what, hint="Give the server's address first, then the helper's.")
-        described = [(one.digest, one.inputs, one.outputs, one.answers) for one in (server, helper)]
+        described = [(one.digest, one.inputs, one.outputs, one.answers, one.prefix) for one in (server, helper)]
         if described[0] != described[1]:
             raise SecurityError("server and helper serve different models")
         if self.expected is not None and self.expected != server.digest:
             raise SecurityError(f"the model served is {server.digest[:16]}..., {self.expected[:16]}... was expected")
         return server
 
+    def _fetched(self, given: Given) -> Prefix:
+        """From the first server that answers; what it is, server and helper have both said."""
+        error: MpccError | None = None
+        for site, _ in self.pairs:
+            try:
+                return Prefix(given, site.file(PREFIX, given.bytes), site.url)
+            except PartyError as lost:
+                error = lost
+        assert error is not None
+        raise error
+
     def _preprocessed(self, values: NDArray[Any]) -> Floats:
         if self.model.preprocess is None:
-            shape = list(self.model.inputs[0].shape)
+            shape = list(self.model.taken[0])
             hint = "Its owner can add it: mpcc optimize ... --preprocess FILE."
             raise ShapeError(f"the model says nothing of preprocessing, so an array of shape {shape} is needed", hint=hint)
         return self.model.preprocess(values)

@@ -11,14 +11,17 @@ from typing import Any
 from mpcc.errors import PartyError
 
 from .answers import Answers
+from .prefix import Given
 from .preprocess import Preprocess
 from .ranges import Ranges
 
-FORMAT = "mpcc served model 1"
+FORMAT = "mpcc served model 2"
 MOST_WORDS = 1 << 27
 """Of one request: a gigabyte."""
 MOST_SCALE = 2.0**62
 DIGEST = re.compile("[0-9a-f]{64}")
+KEYS = "preprocess", "calibration", "answers", "prefix"
+"""What a model may do without."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Value:
 
 @dataclass(frozen=True)
 class Model:
-    """The model as one of its servers describes it. `answers`: what its client computes of the opened outputs, if anything."""
+    """The model as one of its servers describes it. `inputs`: what is shared. `prefix`: what the client computes before that, if
+    anything; then its inputs are what the client is given. `answers`: what it computes of the opened outputs, if anything."""
 
     role: str
     digest: str
@@ -46,7 +50,13 @@ class Model:
     preprocess: Preprocess | None
     ranges: Ranges | None
     answers: Answers | None
+    prefix: Given | None
     document: Mapping[str, Any]
+
+    @property
+    def taken(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of what the client is given."""
+        return tuple(one.shape for one in self.inputs) if self.prefix is None else tuple(shape for _, shape in self.prefix.inputs)
 
     @staticmethod
     def read(document: Any, where: str) -> Model:
@@ -60,7 +70,7 @@ class Model:
             outputs = tuple(_value(one, f"output {number}") for number, one in enumerate(document["outputs"]))
             if not inputs or not outputs or sum(one.words for one in (*inputs, *outputs)) > MOST_WORDS:
                 raise ValueError("no inputs, no outputs, or too large ones")
-            preprocess, ranges, answers = (document.get(key) for key in ("preprocess", "calibration", "answers"))
+            preprocess, ranges, answers, prefix = (document.get(key) for key in KEYS)
             return Model(
                 str(document["role"]),
                 document["digest"],
@@ -69,6 +79,7 @@ class Model:
                 None if preprocess is None else Preprocess.read(preprocess),
                 None if ranges is None else Ranges.read(ranges, len(inputs), len(outputs)),
                 None if answers is None else Answers.read(answers, [one.shape for one in outputs]),
+                None if prefix is None else Given.read(prefix),
                 document,
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:

@@ -74,6 +74,14 @@ class Site:
         except (ValueError, RecursionError):
             raise PartyError("no JSON came: is this a server of mpcc?", where=self.url) from None
 
+    def file(self, path: str, size: int) -> bytes:
+        """A file of this size. PartyError."""
+        reply = self.call("GET", path, b"", max(size, MOST_ERROR))
+        if reply.status != 200 or len(reply.body) != size:
+            said = f"HTTP {reply.status}: {reply.reason}" if reply.status != 200 else f"{len(reply.body)} bytes, {size} are due"
+            raise PartyError(f"{path}: {said}", where=self.url)
+        return reply.body
+
     def call(self, method: str, path: str, body: bytes, most: int, ticket: Ticket | None = None) -> Reply:
         """One request, whose answer has at most `most` bytes. PartyError, SecurityError."""
         connection, fresh = self._connection()

@@ -24,7 +24,7 @@ from torch import fx
 from mpcc.errors import UnsupportedOperator
 from mpcc.ir import mpc
 from mpcc.ir.names import register
-from mpcc.ir.nn import constant_values
+from mpcc.ir.nn import WHOLE_VIEWS, constant_values, shape_of
 from mpcc.ir.trace import Recorder
 from mpcc.ir.value_range import Range
 
@@ -38,6 +38,8 @@ QUANTISED = 16.0
 LEAST = 2.0**-64
 """Stands for the size of values that were 0 in all of calibration."""
 SUMS = (mpc.add, mpc.sub)
+EXPAND = aten.expand.default
+ELEMENTWISE = frozenset({mpc.scale, mpc.polynomial, mpc.square, mpc.less, mpc.mul, mpc.add, mpc.sub})
 
 
 @dataclass(frozen=True)
@@ -283,18 +285,34 @@ class _Scaling:
         return made if math.isclose(natural, scale, rel_tol=1e-9) else self._new(mpc.scale, made, natural / scale)
 
     def _new(self, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
-        """A node. Products with numbers are joined, and made once for all who want one, as compilers of other engines do."""
-        if target is not mpc.scale:
-            return self.recorder.create_node("call_function", target, args, kwargs)
-        value: fx.Node = args[0]
-        factor = float(args[1])
-        if value.target is mpc.scale and value.args[0].target is not mpc.less:  # type: ignore[union-attr]
+        """A node. What is computed of every copy of a value alike is computed of the value, before it is expanded."""
+        given = [one for one in args if isinstance(one, fx.Node)]
+        if target in ELEMENTWISE and all(one.target is EXPAND for one in given) and len({_shapes(one) for one in given}) == 1:
+            below = self._new(target, *(one.args[0] if isinstance(one, fx.Node) else one for one in args), **kwargs)
+            return self._call(EXPAND, below, *given[0].args[1:], **given[0].kwargs)
+        return self._scaled(args[0], float(args[1])) if target is mpc.scale else self._call(target, *args, **kwargs)
+
+    def _scaled(self, given: fx.Node, factor: float) -> fx.Node:
+        """Products with numbers are joined, also past a change of shape, and made once for all who want one."""
+        value, views = given, list[fx.Node]()
+        while value.target in WHOLE_VIEWS:
+            views.append(value)
+            value = value.args[0]  # type: ignore[assignment]
+        if value.target is mpc.scale:
             value, factor = value.args[0], factor * float(value.args[1])  # type: ignore[assignment, arg-type]
-        if factor == 1.0 and value.target is not mpc.less:
-            return value
-        if (value, factor) not in self.products:
-            self.products[value, factor] = self.recorder.create_node("call_function", target, (value, factor), {})
-        return self.products[value, factor]
+        else:
+            value, views = given, []
+        made = value
+        if factor != 1.0 or _is_bit(value):
+            if (value, factor) not in self.products:
+                self.products[value, factor] = self._call(mpc.scale, value, factor)
+            made = self.products[value, factor]
+        for view in reversed(views):
+            made = self._call(view.target, made, *view.args[1:], **view.kwargs)
+        return made
+
+    def _call(self, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        return self.recorder.create_node("call_function", target, args, kwargs)
 
     def _constant(self, node: fx.Node, factor: float) -> fx.Node:
         """A constant times a factor: its own tensor, made once."""
@@ -306,6 +324,16 @@ class _Scaling:
             self.made[key] = self.graph.get_attr(path)
             self.made[key].meta["val"] = torch.empty(value.shape, device="meta")
         return self.made[key]
+
+
+def _is_bit(node: fx.Node) -> bool:
+    while node.target in WHOLE_VIEWS:
+        node = node.args[0]  # type: ignore[assignment]
+    return node.target is mpc.less
+
+
+def _shapes(expanded: fx.Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return shape_of(expanded.args[0]), shape_of(expanded)  # type: ignore[arg-type]
 
 
 def _range(node: fx.Node) -> Range:

@@ -15,7 +15,7 @@ from torch import fx
 
 from mpcc.errors import UnsupportedOperator
 from mpcc.ir import mpc, online
-from mpcc.ir.info import End, annotate, info_of
+from mpcc.ir.info import End, Origin, annotate, info_of
 from mpcc.ir.kinds import printable
 from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of, size_of
 from mpcc.ir.site_ends import site_ends
@@ -126,7 +126,7 @@ class Lowering:
         values = node.args[0] if isinstance(node.args[0], (tuple, list)) else (node.args[0],)
         outputs = []
         for position, source in enumerate(values):
-            self.where[0], self.b.origin = "output", replace(self.b.origin, layer="output")
+            self.where[0], self.b.origin = "output", Origin("output", primitive="reveal")
             outputs.append((f"output_{position}", self._secret(self.env[source])))  # the server's, if it is a constant
         return outputs
 

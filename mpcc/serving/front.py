@@ -2,6 +2,7 @@
 
     POST /v1/infer      id (16 bytes, random) | first 16 bytes of the model's digest | the input's share, 64-bit words
     200                 the answer's share, 64-bit words; little-endian both
+    GET /v1/prefix      the public part of the model, which the client runs on its input first; 404 where there is none
 
 The size of both follows from the model, so a body of another size is refused, and never kept.
 """
@@ -47,6 +48,10 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     411: {"description": "No Content-Length"},
     503: {"description": "Too many requests, or another role is away; Retry-After says when to ask again"},
 }
+PREFIX: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The public part of the model: an ONNX file", "content": {BINARY: {}}},
+    404: {"description": "The model has no public part"},
+}
 
 
 class Front:
@@ -62,6 +67,12 @@ class Front:
     async def model(self) -> dict[str, Any]:
         """What a client needs to know of the model; all of it is public."""
         return self.document
+
+    async def prefix(self) -> Response:
+        """The public part of the model as ONNX: the client computes it in float, and shares what it gives."""
+        if self.served.public_part is None:
+            return JSONResponse({"error": "all of this model's parameters are secret: it has no public part"}, 404)
+        return Response(self.served.public_part.body, media_type=BINARY)
 
     async def health(self) -> Response:
         """200 while requests can be answered, 503 while another role is away or sessions are being set up."""
@@ -151,6 +162,7 @@ def application(service: Service, where: Mapping[str, Any] | None = None) -> Fas
     app.add_api_route("/metrics", front.metrics, methods=["GET"])
     if config.role != DEALER:
         app.add_api_route("/v1/model", front.model, methods=["GET"])
+        app.add_api_route("/v1/prefix", front.prefix, methods=["GET"], response_class=Response, responses=PREFIX)
         app.add_api_route(
             "/v1/infer", front.infer, methods=["POST"], response_class=Response, responses=ANSWERS, openapi_extra=BODY
         )

@@ -27,8 +27,10 @@ from mpcc.program import Program
 from mpcc.program.batch import batched
 from mpcc.program.check import check_masks
 
+from .public_part import PublicPart
+
 Words = NDArray[np.int64]
-FORMAT = "mpcc served model 1"
+FORMAT = "mpcc served model 2"
 ID_BYTES = DIGEST_BYTES = 16
 """A request's body begins with its id, drawn by the client, and the first bytes of the model's digest."""
 WORD = 8
@@ -39,24 +41,24 @@ PREPROCESS = "preprocess"
 
 @dataclass(frozen=True)
 class Served:
-    """A bundle made ready for serving. `programs`: batch size -> program, of which 1 is the bundle's own."""
+    """A bundle made ready for serving. `programs`: batch size -> program, of which 1 is the bundle's own. `public_part`: what
+    clients compute first, where there is such a part; inputs, shapes and words are those of the program behind it."""
 
     bundle: Bundle
     programs: Mapping[int, Program]
+    public_part: PublicPart | None = None
 
     @staticmethod
     def of(bundle: Bundle, batches: Sequence[int] = (1,)) -> Served:
-        """UsageError for sizes that mean nothing, UnsupportedOperator where a program cannot be batched."""
-        if bundle.prefix_file is not None:
-            what = "the bundle has a public part, which clients would have to compute in float: thin clients cannot"
-            raise UsageError(what, where=str(bundle.folder), hint="Make a bundle without --public to serve it.")
+        """UsageError for sizes that mean nothing, UnsupportedOperator where a program cannot be batched, BundleError for a public
+        part that does not belong to the program."""
         sizes = sorted({1, *batches})
         if sizes[0] < 1 or sizes[-1] > MOST_BATCH:
             raise UsageError(f"invalid batch sizes {', '.join(map(str, batches))}", hint=f"whole numbers from 1 to {MOST_BATCH}")
         programs = {size: batched(bundle.program, size) for size in sizes}
         for program in programs.values():
             check_masks(program)
-        return Served(bundle, programs)
+        return Served(bundle, programs, PublicPart.of(bundle, _input_shapes(bundle.program)))
 
     @property
     def program(self) -> Program:
@@ -64,13 +66,14 @@ class Served:
 
     @cached_property
     def digest(self) -> str:
-        """What clients compare: SHA-256 of the program's digest and the model's version."""
-        known = self.program.digest + self.bundle.manifest.model_version
+        """What clients compare: SHA-256 of the program's digest, the model's version, and the public part, if there is one."""
+        part = self.public_part
+        known = self.program.digest + self.bundle.manifest.model_version + ("" if part is None else part.sha256)
         return hashlib.sha256(known.encode()).hexdigest()
 
     @cached_property
     def input_shapes(self) -> list[tuple[int, ...]]:
-        return [shape_of(node) for node in self.program.inputs()]
+        return _input_shapes(self.program)
 
     @cached_property
     def output_shapes(self) -> list[tuple[int, ...]]:
@@ -121,13 +124,14 @@ class Served:
             {"shape": list(shape), "scale": scale, "noise": noise}
             for shape, (_, scale), noise in zip(self.output_shapes, program.outputs, program.flood, strict=True)
         ]
-        cost = program.cost
+        cost, public = program.cost, () if self.public_part is None else self.public_part.parameters
         return {
             "format": FORMAT,
             "role": role,
             "digest": self.digest,
             "inputs": inputs,
             "outputs": outputs,
+            "prefix": None if self.public_part is None else self.public_part.document(),
             "answers": notes.get(ANSWERS),
             "preprocess": notes.get(PREPROCESS),
             "calibration": notes.get("guard"),
@@ -140,6 +144,10 @@ class Served:
             },
             "batches": list(self.programs),
             "hidden": program.hidden,
-            "security": dict(security.served(self.computed, program.hidden)),
+            "security": dict(security.served(self.computed, public, program.hidden)),
             **where,
         }
+
+
+def _input_shapes(program: Program) -> list[tuple[int, ...]]:
+    return [shape_of(node) for node in program.inputs()]

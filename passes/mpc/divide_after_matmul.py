@@ -22,6 +22,7 @@ from torch import fx
 
 from mpcc.ir import mpc
 from mpcc.ir.nn import shape_of
+from mpcc.ir.site_ends import merge_result
 from mpcc.rewrite import Pass
 from mpcc.rewrite.constants import is_constant
 from mpcc.rewrite.depth import depths
@@ -63,7 +64,7 @@ def divide_once(edit: Edit) -> bool:
             edit.refuse(refusal)
             continue
         for reader in late if refusal is not None else products:
-            move(edit, *operands, reader)
+            move(edit, node, *operands, reader)
             edit.drop(reader.way[-1] if reader.way else node)
         moved = True
     return moved
@@ -114,8 +115,8 @@ def smaller(product: fx.Node, found: list[Reader]) -> Refusal | None:
     return None if same is None else Refusal(same, "a product by weights is no smaller, and its factor comes no later")
 
 
-def move(edit: Edit, e: fx.Node, r: fx.Node, reader: Reader) -> None:
-    """Put the factor behind one product."""
+def move(edit: Edit, product: fx.Node, e: fx.Node, r: fx.Node, reader: Reader) -> None:
+    """Put the factor of `product`, e * r, behind what one reader makes of it; it still counts as the site's that it is of."""
     node = reader.product
     bias = node.args[2] if node.target is mpc.linear and len(node.args) > 2 else node.kwargs.get("bias")
     for step in reader.way:
@@ -126,7 +127,8 @@ def move(edit: Edit, e: fx.Node, r: fx.Node, reader: Reader) -> None:
         rest = ([*shape_of(step)[:-1], 1],) if step.target is aten.reshape.default else step.args[1:]
         r = edit.call(node, step.target, r, *rest, like=step)  # type: ignore[arg-type]
     plain = edit.call(node, node.target, e, reader.other, like=node)  # type: ignore[arg-type]
-    result = edit.call(node, mpc.mul, plain, r, like=node)
+    result = edit.call(node, mpc.mul, plain, r, like=product)
+    merge_result(product, result, str(node.meta.get("layer", "")))
     if bias is not None:
         result = edit.call(node, mpc.add, result, bias, like=node)
     edit.replace(node, result)

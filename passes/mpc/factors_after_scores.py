@@ -20,6 +20,7 @@ from torch import Tensor, fx
 
 from mpcc.ir import mpc
 from mpcc.ir.nn import shape_of
+from mpcc.ir.site_ends import merge_result
 from mpcc.rewrite import Pass
 from mpcc.rewrite.constants import evaluate, is_constant, source_of
 from mpcc.rewrite.depth import depths
@@ -40,6 +41,7 @@ class Operand:
 
     value: fx.Node
     factor: fx.Node | None = None
+    product: fx.Node | None = None  # mul(value, factor)
     bias: fx.Node | None = None
     way: tuple[fx.Node, ...] = ()
 
@@ -72,7 +74,7 @@ def found_in(operand: fx.Node) -> Operand:
     both = rows_and_factor(top) if top.target is mpc.mul else None
     if both is None or any(map(is_constant, both)):
         return Operand(operand)
-    return Operand(*both, bias, tuple(way))
+    return Operand(*both, top, bias, tuple(way))
 
 
 def useless(node: fx.Node, left: Operand, right: Operand, ready: Mapping[fx.Node, int]) -> Refusal | None:
@@ -129,14 +131,13 @@ def biased(operand: Operand, bias: Tensor, along: int) -> Tensor:
 def moved(edit: Edit, node: fx.Node, left: Operand, right: Operand) -> fx.Node:
     """The product of the values, times the factors, and what the biases add."""
     a, c = viewed(edit, node, left), viewed(edit, node, right)
-    rows, columns = factor(edit, node, left), factor(edit, node, right)
-    result = times(edit, node, edit.call(node, mpc.matmul, a, c, like=node), rows, columns)
+    result = times(edit, node, edit.call(node, mpc.matmul, a, c, like=node), left, right)
     if left.bias is not None:
         added = edit.call(node, mpc.matmul, parameter(edit, node, left, -1), c, like=node)
-        result = edit.call(node, mpc.add, result, times(edit, node, added, columns), like=node)
+        result = edit.call(node, mpc.add, result, times(edit, node, added, right), like=node)
     if right.bias is not None and not is_centred(node):
         added = edit.call(node, mpc.matmul, a, parameter(edit, node, right, -2), like=node)
-        result = edit.call(node, mpc.add, result, times(edit, node, added, rows), like=node)
+        result = edit.call(node, mpc.add, result, times(edit, node, added, left), like=node)
         if left.bias is not None:
             both = edit.call(node, mpc.matmul, parameter(edit, node, left, -1), parameter(edit, node, right, -2), like=node)
             result = edit.call(node, mpc.add, result, both, like=node)
@@ -150,7 +151,7 @@ def viewed(edit: Edit, anchor: fx.Node, operand: Operand) -> fx.Node:
     return value
 
 
-def factor(edit: Edit, anchor: fx.Node, operand: Operand) -> fx.Node | None:
+def factor_of(edit: Edit, anchor: fx.Node, operand: Operand) -> fx.Node | None:
     """The factor as it is broadcast to the operand."""
     if operand.factor is None:
         return None
@@ -159,9 +160,13 @@ def factor(edit: Edit, anchor: fx.Node, operand: Operand) -> fx.Node | None:
     return edit.call(anchor, aten.reshape.default, operand.factor, list(shape), like=operand.factor)
 
 
-def times(edit: Edit, anchor: fx.Node, value: fx.Node, *factors: fx.Node | None) -> fx.Node:
-    for one in factors:
-        value = value if one is None else edit.call(anchor, mpc.mul, value, one, like=anchor)
+def times(edit: Edit, anchor: fx.Node, value: fx.Node, *operands: Operand) -> fx.Node:
+    """`value` times the operands' factors, which still count as the sites' that they are of."""
+    for one in operands:
+        factor = factor_of(edit, anchor, one)
+        if factor is not None and one.product is not None:
+            value = edit.call(anchor, mpc.mul, value, factor, like=one.product)
+            merge_result(one.product, value, str(anchor.meta.get("layer", "")))
     return value
 
 

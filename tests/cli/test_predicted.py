@@ -31,21 +31,31 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def test_a_run_near_its_prediction_needs_no_word(kept: Machine) -> None:
     predicted = Predicted(1, 1, 1.0, "this machine", kept)
-    assert [predicted.verdict(took) for took in (0.76, 1.0, 1.24)] == [None] * 3
-    assert Predicted(1, 1, None, "the network").verdict(100.0) is None
-    assert [Predicted(1, 1, 2e-4, "this machine", kept).verdict(took) for took in (1e-5, 4.5e-3)] == [None] * 2
+    assert [predicted.verdict([took] * 3) for took in (0.76, 1.0, 1.24)] == [None] * 3
+    assert Predicted(1, 1, None, "the network").verdict([100.0]) is None
+    assert [Predicted(1, 1, 2e-4, "this machine", kept).verdict([took] * 2) for took in (1e-5, 4.5e-3)] == [None] * 2
     assert Machine.kept() is not None
 
 
 @pytest.mark.parametrize("took", [0.7, 1.3])
 def test_a_run_far_from_it_has_the_machine_measured_anew(kept: Machine, took: float) -> None:
-    verdict = Predicted(1, 1, 1.0, "this machine", kept).verdict(took)
+    verdict = Predicted(1, 1, 1.0, "this machine", kept).verdict([5.0, took, took])
     assert verdict is not None and f"{took - 1:+.0%}" in verdict and "measures this machine anew" in verdict
     assert Machine.kept() is None
 
 
+def test_the_first_inference_counts_only_where_there_is_no_other(kept: Machine) -> None:
+    """Alone it may take longer for being the first, and blames the measurement only where it was faster."""
+    short = Predicted(1, 1, 0.054, "this machine", kept)
+    assert short.verdict([0.1]) is None and short.verdict([9.0, 0.05, 0.06]) is None
+    assert "--repeat 5" in str(Predicted(1, 1, 1.0, "this machine", kept).verdict([1.4]))
+    assert Machine.kept() is not None
+    assert "anew" in str(Predicted(1, 1, 1.0, "this machine", kept).verdict([0.5]))
+    assert Machine.kept() is None
+
+
 def test_figures_of_another_place_are_compared_and_blame_nothing(kept: Machine) -> None:
-    assert "the reference machine" in str(Predicted(1, 1, 1.0, "the reference machine").verdict(2.0))
+    assert "the reference machine" in str(Predicted(1, 1, 1.0, "the reference machine").verdict([2.0]))
     assert Machine.kept() is not None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -135,17 +134,6 @@ def test_preprocessing_that_does_not_fit(mpcc: Mpcc, model: Path, calibration: P
 def test_preprocessing_is_not_for_fronts(mpcc: Mpcc, model: Path) -> None:
     found = mpcc("optimize", model, "--pareto", "--preprocess", "how.json")
     assert found.code == 2 and "belongs to a bundle" in found.err
-
-
-def test_a_public_part_is_not_served(bundle: Path, tmp_path: Path) -> None:
-    from mpcc.bundle import open_bundle
-    from mpcc.errors import UsageError
-    from mpcc.serving.served import Served
-
-    opened = open_bundle(Path(shutil.copytree(bundle, tmp_path / "b")))
-    opened.manifest.files["prefix.onnx"] = "0" * 64  # type: ignore[index]
-    with pytest.raises(UsageError, match="public part"):
-        Served.of(opened)
 
 
 MODULE = '''

@@ -25,7 +25,7 @@ from mpcc.client.shares import encoded, joined, split
 from mpcc.errors import PartyError, RangeError, SecurityError, ShapeError, UsageError
 
 DOCUMENT = {
-    "format": "mpcc served model 1", "role": "server", "digest": "ab" * 32, "preprocess": None, "calibration": None,
+    "format": "mpcc served model 2", "role": "server", "digest": "ab" * 32, "preprocess": None, "calibration": None,
     "inputs": [{"name": "x", "shape": [1, 4], "scale": 65536.0}], "outputs": [{"shape": [1, 2], "scale": 4.0, "noise": 0.0}],
 }  # fmt: skip
 

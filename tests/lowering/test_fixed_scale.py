@@ -35,6 +35,7 @@ def graph_of_function(function: Any, x: Tensor) -> fx.GraphModule:
     return made
 
 
+aten = torch.ops.aten
 FUNCTIONS = {
     "large variable": lambda x, w: mpc.polynomial(mpc.scale(x, 4000.0), (1.0, 1e-4, -3e-8, 5e-12)),
     "far from zero": lambda x, w: mpc.polynomial(mpc.add(x, 900.0), (1.0, -2e-3, 1e-6, 3e-9)),
@@ -45,7 +46,7 @@ FUNCTIONS = {
     "a bit times a value": lambda x, w: mpc.mul(mpc.less(x, 0.1), mpc.scale(x, 50.0)),
     "signs": lambda x, w: mpc.add(mpc.scale(x, -2.0), mpc.mul(mpc.scale(x, -1.0), x)),
     "a weight minus a value": lambda x, w: mpc.sub(mpc.sum(w, (0,)), x),
-    "parts": lambda x, w: torch.ops.aten.cat.default([mpc.scale(x, 1e3), mpc.square(x)], 1),
+    "parts": lambda x, w: aten.cat.default([mpc.scale(x, 1e3), mpc.square(x)], 1),
     "positions": lambda x, w: mpc.gather(mpc.mul(x, x), 1, (2, 0)),
     "a public mask": lambda x, w: mpc.apply_mask(mpc.scale(x, 20.0), (1, 4), "a0"),
     "rows": lambda x, w: mpc.scale_rows(mpc.scale(x, 3.0), (1, 4), (1, 2, 3, 4)),
@@ -75,6 +76,27 @@ def test_a_value_that_many_bits_choose_is_multiplied_once() -> None:
 
     made = scaled(graph_of_function(function, torch.randn(3, 4, generator=torch.Generator().manual_seed(1))))
     assert len([node for node in made.graph.graph.nodes if node.target is mpc.scale]) <= 2
+
+
+def test_products_with_numbers_are_joined_past_views_and_on_bits() -> None:
+    def function(x: Any, w: Any) -> Any:
+        bit = mpc.scale(mpc.scale(mpc.less(x, 0.0), 3.0), 0.5)
+        return mpc.add(bit, aten.reshape.default(mpc.scale(aten.reshape.default(mpc.scale(x, 3.0), [12]), 5.0), [3, 4]))
+
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    source = graph_of_function(function, x)
+    made = scaled(source)
+    assert len([node for node in made.graph.graph.nodes if node.target is mpc.scale]) <= 2
+    torch.testing.assert_close(made.graph(x / made.inputs["x"])[0] * made.outputs[0], source(x)[0])
+
+
+def test_copies_are_made_after_what_they_have_in_common() -> None:
+    def function(x: Any, w: Any) -> Any:
+        wide = aten.expand.default(aten.select.int(x, 0, 0), [3, 4])
+        return mpc.polynomial(mpc.square(wide), (0.1, 0.2, 0.3))
+
+    made = scaled(graph_of_function(function, torch.randn(3, 4, generator=torch.Generator().manual_seed(1))))
+    assert {node.meta["val"].shape for node in made.graph.graph.nodes if node.target in mpc.PRIMITIVES.values()} == {(4,)}
 
 
 def test_gates_are_refused() -> None:

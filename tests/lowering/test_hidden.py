@@ -123,8 +123,8 @@ def test_another_kind_of_number_is_refused(value: object) -> None:
 )
 def test_the_statements_say_it(hidden: int, said: str) -> None:
     assert said in security.statement(hidden=hidden) and said in security.statement(hidden=hidden, answers=("softmax",))
-    assert said in dict(security.served((), hidden))["The noise on the answers"]
-    assert said in dict(security.served(("softmax",), hidden))["The noise on the answers"]
+    assert said in dict(security.served(hidden=hidden))["The noise on the answers"]
+    assert said in dict(security.served(("softmax",), ("head.weight",), hidden))["The noise on the answers"]
 
 
 def test_advice_is_silent_where_it_is_not_needed_and_honest_where_there_is_none() -> None:

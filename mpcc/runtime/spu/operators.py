@@ -8,7 +8,7 @@ Each function has the arguments of the operator it stands for. SPU compiles what
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -200,11 +200,22 @@ def is_bit(x: Value) -> bool:
     return bool(getattr(x, "dtype", None) == jnp.bool_)
 
 
-def scale(x: Value, factor: float) -> Value:
-    """A change of sign is no product."""
+def entries(values: Value) -> Iterator[Value]:
+    """The elements of a vector, one by one."""
+    for place in range(values.shape[0]):
+        yield jax.lax.slice(values, (place,), (place + 1,)).reshape(())
+
+
+def scale(x: Value, factor: Value) -> Value:
+    """By a number, or a public value. A change of sign is no product."""
+    known = isinstance(factor, int | float)
     if is_bit(x):
-        return jnp.where(x, ONE * np.float32(factor) if abs(factor) == 1.0 else factor, 0.0)
-    return -x if factor == -1.0 else x * factor
+        return jnp.where(x, ONE * np.float32(factor) if known and abs(factor) == 1.0 else factor, 0.0)
+    return -x if known and factor == -1.0 else x * factor
+
+
+def scale_rows(x: Value, shape: Sequence[int], weights: Sequence[Value]) -> Value:
+    return x * jnp.stack([jnp.float32(weight) for weight in weights]).reshape(tuple(shape))
 
 
 def product(x: Value, y: Value) -> Value:
@@ -273,5 +284,5 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "mpc.select": lambda bit, x: jnp.where(bit, x, 0.0),
     "mpc.gather": lambda x, dim, positions: jnp.take(x, np.array(positions), axis=dim),
     "mpc.apply_mask": apply_mask,
-    "mpc.scale_rows": lambda x, shape, weights: x * np.array(weights, dtype=np.float32).reshape(tuple(shape)),
+    "mpc.scale_rows": scale_rows,
 }

@@ -20,7 +20,7 @@ import numpy as np
 
 from mpcc.ir.circuit import Circuit
 
-from .compiled import compiled, configuration
+from .compiled import compiled, configuration, numbers
 from .counters import counted
 from .job import ANSWER, CIRCUIT, CLIENT, INPUTS, JOB, OUTPUTS, RECEIVE_MILLISECONDS, SERVER, WEIGHTS, Answer, Count, Job
 
@@ -77,6 +77,10 @@ class Party:
             for name in names:
                 self.runtime.set_var(name, self._receive(owner))
 
+    def publish(self, name: str, value: Any) -> None:
+        """A tensor that every party has already, as a public value of this runtime."""
+        self.runtime.set_var(name, self.io.make_shares(value, self.libspu.Visibility.VIS_PUBLIC)[self.job.rank])
+
     def open(self, names: Sequence[str]) -> list[Any]:
         """The outputs at the client; nothing elsewhere."""
         found = []
@@ -112,6 +116,7 @@ def run(folder: Path) -> None:
     weights = [f"in{len(circuit.inputs) + i}" for i in range(len(circuit.weights))]
     own = dict(np.load(folder / WEIGHTS, allow_pickle=False)) if job.rank == SERVER else {}
     party.share(SERVER, weights, [own[one.name] for one in circuit.weights] if own else ())
+    party.publish(f"in{len(circuit.inputs) + len(weights)}", numbers(circuit))
     given = dict(np.load(folder / INPUTS, allow_pickle=False)) if job.rank == CLIENT else {}
     took, outputs = list[float](), dict[str, Any]()
     for call in range(job.calls):

@@ -23,14 +23,16 @@ import torch
 from torch import fx
 
 from mpcc.errors import MissingDependency, PartyError, UnsupportedOperator
+from mpcc.ir.circuit import Circuit
 from mpcc.ir.nn import attribute
 from mpcc.lowering.circuits import name_of
 
-from .compiled import compiled_function, configuration
+from .compiled import compiled, compiled_function, configuration, numbers
 from .counters import counted, together
 from .engine import INSTALL, parties_of
 from .job import RECEIVE_MILLISECONDS, Row
 
+Array = np.ndarray[Any, Any]
 FRACTION_BITS = 18
 
 
@@ -54,17 +56,30 @@ def run_spu(
     _spu()
     function, weights = lowered(graph)
     values = [*(weight for weight in weights.values()), *(tensor.detach().numpy() for tensor in inputs)]
-    executable, config = compiled_function(function, values), configuration(protocol, FRACTION_BITS)
+    return _run(compiled_function(function, values), configuration(protocol, FRACTION_BITS), values, (), parties)
+
+
+def run_circuit(circuit: Circuit, weights: Mapping[str, torch.Tensor], inputs: Sequence[torch.Tensor]) -> SpuRun:
+    """One private inference of a circuit, as parties in processes run it. Inputs and outputs are as in the circuit."""
+    parties = parties_of(circuit.protocol)
+    _spu()
+    given = [*inputs, *(weights[one.name] for one in circuit.weights)]
+    values = [one.detach().numpy() for one in given]
+    config = configuration(circuit.protocol, circuit.fraction_bits)
+    return _run(compiled(circuit), config, values, (numbers(circuit),), parties)
+
+
+def _run(executable: Any, config: Any, secret: Sequence[Array], public: Sequence[Array], parties: int) -> SpuRun:
     log = _log()
     start = log.stat().st_size
-    parts = _parties(executable, config, values, parties)
+    parts = _parties(executable, config, secret, public, parties)
     with log.open(encoding="utf-8") as text:
         text.seek(start)
         found = text.read()
     return _counted(parts, found, parties)
 
 
-def lowered(graph: fx.GraphModule) -> tuple[Callable[..., tuple[Any, ...]], dict[str, np.ndarray[Any, Any]]]:
+def lowered(graph: fx.GraphModule) -> tuple[Callable[..., tuple[Any, ...]], dict[str, Array]]:
     """(a function of the weights, then the inputs, over jax values; the weights by name). Whole numbers are constants."""
     from .operators import FUNCTIONS
 
@@ -92,11 +107,12 @@ def lowered(graph: fx.GraphModule) -> tuple[Callable[..., tuple[Any, ...]], dict
     return function, weights
 
 
-def _parties(executable: Any, config: Any, values: Sequence[np.ndarray[Any, Any]], count: int) -> list[list[Any]]:
+def _parties(executable: Any, config: Any, secret: Sequence[Array], public: Sequence[Array], count: int) -> list[list[Any]]:
     """The parties' outputs; party by party in threads, over channels in memory."""
     libspu, api = _spu()
     io = api.Io(count, config)
-    shares = [io.make_shares(np.array(value), libspu.Visibility.VIS_SECRET) for value in values]
+    shares = [io.make_shares(np.array(value), libspu.Visibility.VIS_SECRET) for value in secret]
+    shares += [io.make_shares(value, libspu.Visibility.VIS_PUBLIC) for value in public]
     who = libspu.link.Desc()
     who.recv_timeout_ms = RECEIVE_MILLISECONDS
     for rank in range(count):
