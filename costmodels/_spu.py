@@ -1,21 +1,21 @@
 """What SPU's three protocols share: which operator is made of which, and how a matrix product is cut into calls.
 
-Bytes are totals over all parties, hops one-way messages on the critical path (a hop is half a round trip). Measured on
-SPU 0.9.5 (ring of 64 bits, 18 fraction bits) by its own byte counters and by delaying every message.
+Bytes and messages are totals over all parties, hops one-way messages on the critical path (a hop is half a round trip).
+Measured on SPU 0.9.5 (ring of 64 bits, 18 fraction bits) by its own counters and by delaying every message.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mpcc.cost import Amount, Call, Formula, Price, Work, ceil_log2, elements
 from mpcc.errors import MissingCost
 
-SOURCE = "SPU 0.9.5, measured: bytes by its counters, hops by delaying every message"
+SOURCE = "SPU 0.9.5, measured: bytes and messages by its counters, hops by delaying every message"
 EXECUTES = "one operator after the other: SPU 0.9.5 leaves experimental_enable_inter_op_par off"
-Rate = tuple[float, float] | Callable[[Amount], Work]
-"""Bytes an element in total and hops; or, where the bytes go by steps, the work of so many elements."""
+Rate = tuple[float, float, float] | Callable[[Amount], Work]
+"""Bytes an element, hops and messages; or, where the bytes go by steps, the work of so many elements."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class Spu:
 
     `rates` by element: scale (product with a public number), mul, less, relu, select, abs, exp, reciprocal, div, rsqrt,
     sqrt, sigmoid, tanh, gelu_exact, gelu_tanh; number (a secret bit as a number, or times a public one). `matmul` prices one
-    unbatched product of m x k and k x n. `level`: bytes an element and hops of one level of a maximum's tree. `norm_hops`: of a
-    whole norm, where that is not the sum of its parts.
+    unbatched product of m x k and k x n. `level`: bytes an element, hops and messages of one level of a maximum's tree.
+    `norm_hops`: of a whole norm, where that is not the sum of its parts.
     """
 
     rates: Mapping[str, Rate]
     matmul: Callable[[Amount, Amount, Amount, bool], Work]
-    level: tuple[float, float]
+    level: tuple[float, float, float]
     level_start: float = 0.0  # hops of a maximum beyond its levels
     norm_hops: float | None = None
 
@@ -39,17 +39,21 @@ class Spu:
         if name not in self.rates:
             raise MissingCost(f"its part {name!r} was not measured")
         rate = self.rates[name]
-        return Work(rate[1], rate[0] * count) if isinstance(rate, tuple) else rate(count)
+        if not isinstance(rate, tuple):
+            return rate(count)
+        size, hops, messages = rate
+        return Work(hops, size * count, messages=messages)
 
     def numbers(self, call: Call) -> Work:
         """The bits among the operands, each made a number where it is used."""
         return sum((self.rate("number", call.size(i)) for i in call.attrs.get("bits", ())), Work())
 
     def maximum(self, rows: Amount, columns: Amount) -> Work:
-        per_element, hops = self.level
+        per_element, hops, messages = self.level
         if columns == 1:
             return Work()
-        return Work(self.level_start + hops * ceil_log2(columns), per_element * rows * (columns - 1))
+        levels = ceil_log2(columns)
+        return Work(self.level_start + hops * levels, per_element * rows * (columns - 1), messages=messages * levels)
 
     def softmax(self, call: Call) -> Work:
         """One reciprocal a row, or with `division="element"` one division an element, as `a / a.sum(-1)` runs."""
@@ -69,7 +73,7 @@ class Spu:
         work = one * products + self.rate("rsqrt", rows) + self.rate("scale", rows) * means
         if self.norm_hops is None:
             return work
-        return Work(self.norm_hops - one.rounds * (3 - products), work.bytes)
+        return replace(work, rounds=self.norm_hops - one.rounds * (3 - products))
 
     def product(self, call: Call) -> Work:
         """A batch is a loop: H heads are H products, one after the other."""

@@ -14,30 +14,30 @@ from ._spu import EXECUTES, SOURCE, Spu
 
 def matmul(m: Amount, k: Amount, n: Amount, public: bool) -> Work:
     """Re-sharing and truncation of the output; with a public operand the truncation only."""
-    return Work(2, 28 * m * n) if public else Work(3, 52 * m * n)
+    return Work(2, 28 * m * n, messages=5) if public else Work(3, 52 * m * n, messages=8)
 
 
 FORMS = Spu(
     rates={
-        "scale": (28, 2),
-        "mul": (52, 3),
-        "less": (108, 8.5),
-        "relu": (172, 10),
-        "select": (64, 2),
-        "number": (32, 2),
-        "abs": (164, 9.7),
-        "exp": (444, 29),
-        "reciprocal": (1336, 54),
-        "div": (1388, 56.5),
-        "rsqrt": (1548, 50),
-        "sqrt": (1784, 63),
-        "tanh": (868, 54),
-        "sigmoid": (1780, 82),
-        "gelu_exact": (5304, 273),
-        "gelu_tanh": (1108, 69),
+        "scale": (28, 2, 5),
+        "mul": (52, 3, 8),
+        "less": (108, 8.5, 24),
+        "relu": (172, 10, 32),
+        "select": (64, 2, 8),
+        "number": (32, 2, 4),
+        "abs": (164, 9.7, 31),
+        "exp": (444, 29, 69),
+        "reciprocal": (1336, 54, 152),
+        "div": (1388, 56.5, 160),
+        "rsqrt": (1548, 50, 142),
+        "sqrt": (1784, 63, 179),
+        "tanh": (868, 54, 146),
+        "sigmoid": (1780, 82, 221),
+        "gelu_exact": (5304, 273, 741),
+        "gelu_tanh": (1108, 69, 185),
     },
     matmul=matmul,
-    level=(172, 10),
+    level=(172, 10, 32),
     level_start=3,  # 71 to 75 hops over 65 elements
     norm_hops=66,
 )

@@ -1,7 +1,7 @@
 """Prices of SPU's SEMI2K: two parties, additive shares modulo 2^64, triples from a dealer.
 
-SPU counts 8n bytes a party for an opening; the table's per-party bytes are doubled here. These forms hold exactly for
-bytes. Whole ViT-Lite 7/4/32 (tanh GELU), predicted and measured: 1781 hops, 347.6 MB.
+SPU counts 8n bytes a party for an opening. Both parties speak at once: two messages a hop. These forms hold exactly for
+bytes and messages. Whole ViT-Lite 7/4/32 (tanh GELU), predicted and measured: 1781 hops, 347.6 MB.
 """
 
 from __future__ import annotations
@@ -10,33 +10,39 @@ from mpcc.cost import Amount, Compute, Protocol, Work
 
 from ._spu import EXECUTES, SOURCE, Spu
 
+PARTIES = 2
+EACH: dict[str, tuple[float, float]] = {
+    "scale": (4, 1),
+    "mul": (20, 2),
+    "less": (56, 7),
+    "relu": (72, 8),
+    "select": (16, 1),
+    "number": (1, 1),
+    "exp": (100, 17),
+    "abs": (73, 9),
+    "reciprocal": (505, 36),
+    "div": (525, 38),
+    "rsqrt": (429, 26),
+    "sqrt": (513, 35),
+    "tanh": (324, 36),
+    "sigmoid": (605, 53),
+    "gelu_exact": (1951, 181),
+    "gelu_tanh": (396, 45),
+}
+"""Bytes an element and messages that each party sends."""
+
 
 def matmul(m: Amount, k: Amount, n: Amount, public: bool) -> Work:
     """Both operands opened, the product truncated; with a public operand the truncation only."""
-    return Work(1, 2 * 4 * m * n) if public else Work(2, 2 * (8 * (m * k + k * n) + 4 * m * n))
+    cut = 4 * m * n
+    hops, size = (1, cut) if public else (2, 8 * (m * k + k * n) + cut)
+    return Work(hops, PARTIES * size, messages=PARTIES * hops)
 
 
 FORMS = Spu(
-    rates={
-        "scale": (2 * 4, 1),
-        "mul": (2 * 20, 2),
-        "less": (2 * 56, 7),
-        "relu": (2 * 72, 8),
-        "select": (2 * 16, 1),
-        "number": (2 * 1, 1),
-        "exp": (2 * 100, 17),
-        "abs": (2 * 73, 9),
-        "reciprocal": (2 * 505, 36),
-        "div": (2 * 525, 38),
-        "rsqrt": (2 * 429, 26),
-        "sqrt": (2 * 513, 35),
-        "tanh": (2 * 324, 36),
-        "sigmoid": (2 * 605, 53),
-        "gelu_exact": (2 * 1951, 181),
-        "gelu_tanh": (2 * 396, 45),
-    },
+    rates={name: (PARTIES * size, hops, PARTIES * hops) for name, (size, hops) in EACH.items()},
     matmul=matmul,
-    level=(2 * 72, 8),
+    level=(PARTIES * 72, 8, PARTIES * 8),
 )
 
 SEMI2K = Protocol(

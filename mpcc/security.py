@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 SPARE = 1.15
 """Of noise: it is a power of two times one of a few factors, an eighth apart."""
@@ -49,6 +50,58 @@ POINTS: tuple[tuple[str, str], ...] = (
         "many queries; eavesdroppers on connections without TLS (--tls).",
     ),
 )
+
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a protocol of another engine asks of its parties, in its own words (`mpcc.cost.Protocol`)."""
+
+    title: str
+    parties: int
+    adversary: str
+    correlations: str
+    collusion: str
+
+    @property
+    def summary(self) -> str:
+        return (
+            f"{_NUMBERS[self.parties]} parties under {self.title}, {self.adversary}. Weights and input enter as secret shares; "
+            "only the output is revealed, and only to the client. The architecture and all shapes are public."
+        )
+
+    @property
+    def points(self) -> tuple[tuple[str, str], ...]:
+        others = "" if self.parties == 2 else "; and a helper, a third server, which owns nothing"
+        return (
+            (
+                "Who takes part",
+                f"the server, which owns the model; the client{others}. All are assumed to follow the protocol.",
+            ),
+            ("Collusion", self.collusion + "."),
+            ("Correlated randomness", f"comes from {self.correlations}."),
+            ("The input", "belongs to the client and enters as its secret."),
+            ("The weights", "belong to the server and enter as its secret."),
+            (
+                "The output",
+                "is opened to the client only, as it is: without the noise by which mpcc's own engine hides roundings of hidden "
+                "values, so that many answers say more of the weights than the outputs alone.",
+            ),
+            (
+                "Public to all",
+                "the circuit with all shapes, scales and coefficients; the plan, with the ranges that were fitted to the "
+                "calibration inputs and statistics of these inputs and their outputs; and the number and duration of inferences.",
+            ),
+            (
+                "Not protected against",
+                "a party that deviates from the protocol; a client that infers the model from many queries; eavesdroppers on "
+                "connections without TLS (--tls); the holder of one role's certificate who takes part as another, as the engine "
+                "looks at the authority alone.",
+            ),
+        )
+
+
+_NUMBERS = {2: "Two", 3: "Three"}
 
 SERVED: tuple[tuple[str, str], ...] = (
     (
@@ -132,18 +185,25 @@ def fewer(hidden: int | None, asked: int, share: float) -> str:
     return f"noise hides roundings in {hidden:,} answers, not {asked:,}; {allowed} would."
 
 
+def summary(under: Trust | None = None) -> str:
+    """The first sentences of the statement."""
+    return SUMMARY if under is None else under.summary
+
+
 def points(
-    public: Sequence[str] = (), answers: Sequence[str] = (), hidden: int | None = None
+    public: Sequence[str] = (), answers: Sequence[str] = (), under: Trust | None = None, hidden: int | None = None
 ) -> tuple[tuple[str, str], ...]:
     """The points of the statement, for a model whose parameters `public` were made public by their owner, and of whose outputs
-    the client computes the functions `answers` itself. `hidden`: what its program says of its noise."""
-    if hidden is not None:
+    the client computes the functions `answers` itself. `under`: the protocol, where that is not mpcc's own; `hidden`: what mpcc's
+    own program says of its noise, which others do not add."""
+    if hidden is not None and under is None:
         return _behind("The output", points(public, answers), _noise(hidden))
     if answers:
-        return _behind("The output", points(public), _logits(answers))
+        return _behind("The output", points(public, under=under), _logits(answers))
+    own = POINTS if under is None else under.points
     if not public:
-        return POINTS
-    return _behind("The weights", POINTS, _public(public, "the server learns"))
+        return own
+    return _behind("The weights", own, _public(public, "the server learns"))
 
 
 def served(
@@ -182,11 +242,13 @@ def _behind(name: str, points: tuple[tuple[str, str], ...], more: tuple[str, str
 
 
 def statement(
-    *, insecure_dealer: bool = False, public: Sequence[str] = (), answers: Sequence[str] = (), hidden: int | None = None
-) -> str:
+    *, insecure_dealer: bool = False, public: Sequence[str] = (), answers: Sequence[str] = (), under: Trust | None = None,
+    hidden: int | None = None,
+) -> str:  # fmt: skip
     """The security statement as plain text. `public`: the names of the parameters that are no secret; `answers`: what the client
-    computes of the outputs; `hidden`: in how many answers a program says that its noise hides roundings."""
-    lines = [f"{TITLE}: {SUMMARY}", *(f"* {name}: {text}" for name, text in points(public, answers, hidden))]
+    computes of the outputs; `under`: the protocol, where that is not mpcc's own; `hidden`: in how many answers a program says
+    that its noise hides roundings."""
+    lines = [f"{TITLE}: {summary(under)}", *(f"* {name}: {text}" for name, text in points(public, answers, under, hidden))]
     if insecure_dealer:
         lines.insert(0, f"NOT PRIVATE: {INSECURE_DEALER}")
     return "\n".join(lines)

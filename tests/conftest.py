@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import logging
 import random
 import zlib
@@ -21,8 +22,11 @@ from mpcc.runtime import this_machine
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """torch's trace writes empty lines for every graph, which pytest shows below each failure; and its OpInfo imports setuptools,
-    which fails once anything else has loaded the distutils of the standard library."""
+    """Tests of SPU that were asked for do not pass by being left out. torch's trace writes empty lines for every graph, which
+    pytest shows below each failure; and its OpInfo imports setuptools, which fails once anything else has loaded the distutils of
+    the standard library."""
+    if config.getoption("markexpr") == "spu" and importlib.util.find_spec("spu") is None:
+        raise pytest.UsageError('SPU is not installed. Install it with: pip install "mpcc[spu]"  (from a clone: make test-spu)')
     logging.getLogger("torch.__trace").disabled = True
     with contextlib.suppress(ImportError):
         importlib.import_module("setuptools")

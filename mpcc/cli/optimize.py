@@ -360,7 +360,7 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "search": None if made.chosen is None else _search(made.chosen),
         "compensation": None if made.compensation is None else made.compensation.document(),
         "hidden": {"answers": hidden, "asked": made.settings.answers, "warning": made.shortfall},
-        "security": security.statement(public=made.public, answers=made.answers, hidden=hidden),
+        "security": security.statement(public=made.public, answers=made.answers, under=made.trust, hidden=hidden),
     }
 
 

@@ -103,9 +103,12 @@ def _answered(executable: Executable, done: Sequence[SpuRun]) -> list[SpuRun]:
 
 
 def _predicted(circuit: Circuit) -> Predicted:
+    """Its rounds are what a run counts: the messages of a party on average."""
+    from mpcc.runtime.spu.engine import parties_of
     from mpcc.runtime.spu.running import predicted
 
     from .predicted import Predicted
 
     found = predicted(circuit)
-    return Predicted(round(float(found.rounds)), round(float(found.bytes)), None, "no network")
+    messages = float(found.messages) / parties_of(circuit.protocol)
+    return Predicted(round(messages), round(float(found.bytes)), None, "no network")

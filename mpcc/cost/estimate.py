@@ -45,7 +45,8 @@ class PhaseCost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Predicted cost of one inference. `rounds`, `bytes` and `seconds` are the online phase.
+    """Predicted cost of one inference. `rounds`, `bytes` and `seconds` are the online phase, and `messages` those that all
+    parties send in it, where the protocol's model counts them.
 
     `machine` says whose local work the seconds contain (`Compute.note`). `unpriced` are the (site, kind) that the protocol has
     no price for, where the estimate was allowed to leave them out: all figures are then lower bounds.
@@ -61,6 +62,7 @@ class Estimate:
     sites: Sequence[SiteCost] = field(default_factory=tuple)
     machine: Mapping[str, str] = field(default_factory=dict)
     unpriced: Sequence[tuple[str, str]] = ()
+    messages: Amount = 0
 
     def grouped(self, by: str) -> list[SiteCost]:
         """The rows added up by "site", "kind" or "layer", in order of first appearance."""
@@ -234,6 +236,7 @@ def estimate_of(total: Price, rows: Sequence[SiteCost], protocol: Protocol, netw
         offline=phase(total.offline, "offline"),
         sites=tuple(rows),
         machine=protocol.compute.note,
+        messages=total.online.messages,
     )
 
 

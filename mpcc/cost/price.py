@@ -2,14 +2,15 @@
 
 Amounts are ints, floats or sympy expressions: a formula that is written once gives a number for numbers and a formula
 for symbols. `bytes` are the totals over all links, both directions. `rounds` are what the protocol counts: rounds of
-both parties speaking at once (CrypTen, mpcc) or one-way hops on the critical path (SPU).
+both parties speaking at once (CrypTen, mpcc) or one-way hops on the critical path (SPU). `messages` are all that the parties
+send together; only the models of SPU count them, whose hops are fewer.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 Amount: TypeAlias = Any  # int | float | sympy.Expr: mixed arithmetic of the three has no static type
@@ -18,24 +19,25 @@ Shape: TypeAlias = Sequence[Amount]
 
 @dataclass(frozen=True)
 class Work:
-    """Rounds, bytes (both directions together) and local seconds of one phase."""
+    """Rounds, bytes (both directions together), local seconds and messages (0: not counted) of one phase."""
 
     rounds: Amount = 0
     bytes: Amount = 0
     local_seconds: Amount = 0
+    messages: Amount = 0
 
     def __add__(self, other: Work) -> Work:
         """One after the other."""
-        return Work(self.rounds + other.rounds, self.bytes + other.bytes, self.local_seconds + other.local_seconds)
+        return replace(self.beside(other), rounds=self.rounds + other.rounds, messages=self.messages + other.messages)
 
     def __mul__(self, times: Amount) -> Work:
         """The same, `times` times, one after the other."""
-        return Work(self.rounds * times, self.bytes * times, self.local_seconds * times)
+        return Work(self.rounds * times, self.bytes * times, self.local_seconds * times, self.messages * times)
 
     def beside(self, other: Work) -> Work:
         """In the same messages: the rounds of the longer one."""
-        rounds = larger(self.rounds, other.rounds)
-        return Work(rounds, self.bytes + other.bytes, self.local_seconds + other.local_seconds)
+        rounds, messages = larger(self.rounds, other.rounds), larger(self.messages, other.messages)
+        return Work(rounds, self.bytes + other.bytes, self.local_seconds + other.local_seconds, messages)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mpcc.errors import MissingCost
+from mpcc.security import Trust
 
 from .network import Network
 from .price import FREE, Amount, Call, Price, Shape, Work, broadcast, elements
@@ -123,6 +124,11 @@ class Protocol:
         except MissingCost as error:
             raise self.missing(primitive, site, error.what) from error
         return self._with_local_work(price, call)
+
+    @property
+    def trust(self) -> Trust:
+        """What the security statement says of it."""
+        return Trust(self.title, self.parties, self.adversary, self.correlations, self.collusion)
 
     def missing(self, primitive: str, site: str | None, why: str | None = None) -> MissingCost:
         """The error for a primitive without a price."""

@@ -30,6 +30,7 @@ from mpcc.search.metrics import CLASSES, metric_of, with_labels
 from mpcc.search.pricing import Priced, made, stock_estimate
 from mpcc.search.target import Objective, Target, asked
 from mpcc.search.task import Chosen, Task
+from mpcc.security import Trust
 
 from . import compensation
 from .compensation import Repaired, repaired
@@ -75,6 +76,11 @@ class Optimized:
         """Why the noise hides roundings in fewer answers than were asked for (`Settings.answers`), and what to do; mostly ""."""
         hidden = None if self.circuit is not None else self.program.hidden  # another engine adds no noise
         return security.fewer(hidden, self.settings.answers, self.settings.flood)
+
+    @property
+    def trust(self) -> Trust | None:
+        """What the security statement says of the protocol, where another engine runs it."""
+        return None if self.circuit is None else registry.protocol(self.circuit.circuit.protocol).trust
 
     def __repr__(self) -> str:
         from mpcc.show.notebook import text

@@ -272,7 +272,9 @@ class Executable:
         from mpcc.bundle import Contents, save
         from mpcc.show.report import report
 
-        page = report(self.plan, self.program, comparison)
+        from .spu.running import elsewhere
+
+        page = report(self.plan, self.program, comparison, None if self.circuit is None else elsewhere(self.circuit.circuit))
         prefix = None if self.local is None else self.local.module
         contents = Contents(self.plan, self.program, self.key, page, self.module, prefix)
         if self.circuit is not None:

@@ -54,13 +54,25 @@ class Comparison:
     former: Plan | None = None
 
 
-def report(plan: Plan, program: Program, comparison: Comparison | None = None) -> str:
+@dataclass(frozen=True)
+class Elsewhere:
+    """What another engine runs of a bundle that was made for its protocol: whom it wants trusted, and one inference's cost."""
+
+    trust: security.Trust
+    command: str
+    fraction_bits: int
+    messages: int
+    hops: int
+    bytes: int
+
+
+def report(plan: Plan, program: Program, comparison: Comparison | None = None, elsewhere: Elsewhere | None = None) -> str:
     """The page as HTML text. Without a comparison it has only the plan and the exact cost."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"count": units.count, "size": units.size, "duration": units.duration, "small": units.small}
     template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
     shown = None if comparison is None else _comparison(plan, comparison)
-    return template.render(_values(plan, program) | {"comparison": shown})
+    return template.render(_values(plan, program) | {"comparison": shown, "elsewhere": elsewhere})
 
 
 def _values(plan: Plan, program: Program) -> dict[str, Any]:

@@ -43,14 +43,20 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class SpuRun:
-    """One inference: its outputs (none where this machine is not the client), bytes of all parties that ran here together, the
-    messages of the party that sent most, and both by operation of SPU."""
+    """One inference: its outputs (none where this machine is not the client), bytes and messages of all `parties` that ran here
+    together, and both by operation of SPU."""
 
     outputs: tuple[Tensor, ...]
     bytes: int
-    rounds: int
+    messages: int
+    parties: int
     seconds: float
     rows: Mapping[str, Row]
+
+    @property
+    def rounds(self) -> int:
+        """The messages that a party sent, on average: under SEMI2K, where all speak at once, rounds."""
+        return round(self.messages / self.parties)
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,7 @@ def _runs(answers: Sequence[Answer], folder: Path, outputs: int) -> list[SpuRun]
     runs = []
     for call, counts in enumerate(zip(*(answer.counts for answer in answers), strict=True)):
         values = tuple(torch.from_numpy(found[f"{call}.{i}"]).float() for i in range(outputs)) if found else ()
-        size, sends = sum(one.bytes for one in counts), max(one.sends for one in counts)
+        size, sends = sum(one.bytes for one in counts), sum(one.sends for one in counts)
         seconds = max(one.seconds for one in counts)
-        runs.append(SpuRun(values, size, sends, seconds, together([one.rows for one in counts])))
+        runs.append(SpuRun(values, size, sends, len(counts), seconds, together([one.rows for one in counts])))
     return runs

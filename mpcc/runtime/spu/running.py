@@ -18,6 +18,7 @@ from .engine import SpuRun, parties_of, run_here
 
 if TYPE_CHECKING:
     from mpcc.runtime.executable import Executable
+    from mpcc.show.report import Elsewhere
 
 
 def circuit_in(executable: Executable) -> Made:
@@ -42,5 +43,14 @@ def run_calls(executable: Executable, calls: Sequence[Sequence[Tensor]], python:
 
 
 def predicted(circuit: Circuit) -> Estimate:
-    """Hops and bytes of one inference, by the price table of the circuit's protocol."""
+    """Hops, messages and bytes of one inference, by the price table of the circuit's protocol."""
     return estimate_graph(graph_of(circuit), registry.protocol(circuit.protocol), LAN)
+
+
+def elsewhere(circuit: Circuit) -> Elsewhere:
+    """What a report says of it."""
+    from mpcc.show.report import Elsewhere
+
+    protocol, cost = registry.protocol(circuit.protocol), predicted(circuit)
+    counts = (round(float(one)) for one in (cost.messages, cost.rounds, cost.bytes))
+    return Elsewhere(protocol.trust, protocol.engine, circuit.fraction_bits, *counts)
