@@ -19,7 +19,7 @@ from mpcc.runtime.net.handshake import Terms, handshake
 from mpcc.runtime.net.identity import Identity
 from mpcc.runtime.net.transport import ABORT, DATA, DIRECT, HEADER, Channel, PeerLeft, Peers, Phase, Slot, empty
 from mpcc.runtime.net.wire import TlsWire, Wire
-from tests.models.programs import program, sockets
+from tests.models.programs import dealt_bytes, program, sockets
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +274,7 @@ def test_a_replaying_dealer_is_refused() -> None:
     one, other = sockets()
     dealer, client = Channel(Wire(one), "client", Peers("d")), Channel(Wire(other), "dealer", Peers("c"))
     material = FromDealer(made, 1, client)
-    words = made.cost.dealer_bytes // 8
+    words = dealt_bytes(made, 1) // 8
     dealer.send(Slot(Phase.SEED), empty(4))
     for credit in range(2):
         dealer.post(Slot(Phase.CREDIT, credit), empty(0))
