@@ -235,7 +235,7 @@ class Lowering:
             return products.with_weight(self.s, self._with_headroom(node, node.args[0], left), signed, out, shape)
         right = self.s.signed(self._secret(other), sign)
         cap = self.max_bits[node]
-        pairs = ((node.args[0], left), (y, right))
+        pairs: Any = ((node.args[0], left), (y, right))
         bit_more = cap + (1.0 if self.s.above_whatever(cap, (left, right), out[0]) else 0.0)  # the sum is cut anyway
         summands = [self._lifted(n, self._fitting(n, x, cap if opened_elementwise(n) else bit_more)) for n, x in pairs]
         return self.s.combine(summands, *out, cap, shape)
