@@ -27,7 +27,7 @@ from mpcc.runtime.native.library import description
 from tests.models.vit_lite import VisionTransformer, randomize, smooth_image
 
 DOCS = Path(__file__).parents[1] / "docs"
-CALIBRATION, IMAGE = range(1000, 1008), 1
+CALIBRATION, IMAGE = range(1000, 1064), 1
 """Seeds of the calibration images and of the image that is run."""
 WIDTHS = {"small": (384, 6), "base": (768, 12)}
 """Width and heads; the MLP is four times as wide."""

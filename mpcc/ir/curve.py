@@ -9,6 +9,9 @@ holds on both sides of its place needs no comparison to find out. So with t = (g
 
     f(X) = sum_l a_l[j] t^l = sum_m A_m[j] rho^m,      A_m = (-1)^m sum_l choose(l, m) a_l[j] g^(l - m)   public integers
 
+Pieces that are missing are zero: of 2^depth places the table may hold the first 2^k alone (a function that falls to 0, finely
+cut). Leaves that would meet a missing piece are never grown: such a gate costs what its table does, and a path of `depth` levels.
+
 The dealer shares the vector that is (1, rho, ..., rho^degree) at y and 0 elsewhere, by a tree (mpcc/runtime/native), and a party
 sums its 2^depth leaves times the A of leaf y, piece T - y. The sum is right modulo 2^64 whatever the ring of the opening was.
 """
@@ -25,7 +28,7 @@ from torch import Tensor
 
 KEY_WORDS = 4
 """Words of a key before its corrections: two public AES keys, of the tree's inner nodes and of its leaves."""
-MOST_DEPTH, MOST_DEGREE, MOST_LOW = 12, 7, 14
+MOST_PIECES, MOST_DEPTH, MOST_DEGREE, MOST_LOW = 1 << 12, 28, 7, 14
 """Of a gate. `low`: the product of a place (13 bits and a sign) and of a number below 2^31 is far below 2^63; the numbers of
 a piece would not tell places apart that are closer."""
 MOST_NUMBER = 1 << 30
@@ -33,7 +36,12 @@ MOST_NUMBER = 1 << 30
 MOST_UNIT = 31
 
 Table = Sequence[Sequence[int]]
-"""a_l of every piece [degree + 1][2^depth], of x in units of a step from the piece's place."""
+"""a_l of every piece [degree + 1][pieces], of x in units of a step from the piece's place."""
+
+
+def grown_levels(depth: int, pieces: int) -> int:
+    """log2 of how many leaves a party grows: all, or the two subtrees of `pieces` leaves in which all that meet one lie."""
+    return min(depth, pieces.bit_length())
 
 
 def key_words(count: int, depth: int, width: int) -> int:
@@ -54,7 +62,9 @@ def curve(
     assert roots is None and key is None, "shares are computed by mpcc.runtime.native"
     pieces = torch.tensor(tuple(map(tuple, table)), dtype=torch.int64)
     piece, place = c >> low & ((1 << depth) - 1), (c & ((1 << low) - 1)) - (1 << low >> 1)
-    found = coefficients([row[piece] for row in pieces], place, low, fine)
+    there = piece < pieces.shape[1]
+    piece = piece.clamp(max=pieces.shape[1] - 1)
+    found = coefficients([row[piece] * there for row in pieces], place, low, fine)
     rho = powers(torch.zeros((), dtype=torch.int64), low, len(table) - 1, fine)
     total = found[0]
     for number, power in zip(found[1:], rho[1:], strict=True):

@@ -103,23 +103,26 @@ def polynomial(x: Any, coefficients: Sequence[float]) -> Any:
 
 
 @_primitive
-def curve(x: Any, low: float, step: float, pieces: Sequence[Sequence[float]]) -> Any:
+def curve(x: Any, low: float, step: float, pieces: Sequence[Sequence[float]], depth: int | None = None) -> Any:
     """The piece of x on a grid, at t = (x - its place) / step; pieces[j], of 1, t, t^2 ..., has its place at low + j step.
 
     Opens x, once, in one round, to few bits. A run on shares may take the next piece instead, at t - 1: each is to hold on
     (-1, 1). There are 2^n of them, and beyond the last comes the first, so x has to stay within low ... low + (2^n - 1) step:
-    outside, shares give what a piece at the other end does, and this reference gives NaN.
+    outside, shares give what a piece at the other end does, and this reference gives NaN. With a `depth` there are 2^depth
+    places, and those that have no piece are 0.
     """
     if x.device.type == "meta":
         return torch.empty_like(x)
     place = (x - low) / step
     number = place.floor()
-    rows = torch.tensor(pieces, dtype=x.dtype, device=x.device)[number.nan_to_num().long() % len(pieces)]
-    nowhere = (place < 0) | (place > len(pieces) - 1)
+    places = len(pieces) if depth is None else 1 << depth
+    chosen = number.nan_to_num().long() % places
+    rows = torch.tensor(pieces, dtype=x.dtype, device=x.device)[chosen.clamp(max=len(pieces) - 1)]
+    nowhere = (place < 0) | (place > places - 1)
     t, y = place - number, rows[..., -1]
     for power in range(len(pieces[0]) - 2, -1, -1):
         y = y * t + rows[..., power]
-    return y.masked_fill(nowhere, torch.nan)
+    return y.masked_fill(chosen >= len(pieces), 0.0).masked_fill(nowhere, torch.nan)
 
 
 @_primitive

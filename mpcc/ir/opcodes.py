@@ -50,8 +50,8 @@ PLACE = integer(1, curve.MOST_LOW)
 """Bits of a place within a piece."""
 FINE = integer(0, 30)
 NUMBER = integer(-curve.MOST_NUMBER, curve.MOST_NUMBER)
-TABLE = many(many(NUMBER, 1 << curve.MOST_DEPTH), curve.MOST_DEGREE + 1, least=2)
-UNITS = integers(0, curve.MOST_UNIT, 1 << curve.MOST_DEPTH)
+TABLE = many(many(NUMBER, curve.MOST_PIECES), curve.MOST_DEGREE + 1, least=2)
+UNITS = integers(0, curve.MOST_UNIT, curve.MOST_PIECES)
 BILINEAR_KIND = one_of(*BILINEAR)
 CONVOLUTION = fields(STEPS, SPACE, STEPS, integer(1, 1 << 16), or_none=True)
 """stride, padding, dilation, groups"""

@@ -144,8 +144,10 @@ def of_curve(
     c: fx.Node, roots: fx.Node, key: fx.Node, depth: int, low: int, fine: int, table: curve.Table, units: Sequence[int]
 ) -> Shape:
     count = prod(shape_of(c))
-    for row in (*table, units):
-        _same_length(range(1 << depth), row, "number")
+    for row in table:
+        _same_length(units, row, "number")
+    if len(units) not in {1 << k for k in range(depth + 1)}:
+        raise ValueError(f"{len(units)} pieces in a tree of depth {depth}")
     if curve.largest_number(table) >= curve.MOST_NUMBER:
         raise ValueError(f"the numbers of the pieces reach {curve.MOST_NUMBER}")
     _agree(shape_of(roots), (count, 2))

@@ -48,19 +48,21 @@ SPARE_BITS = 14
 def curve(s: Scaler, x: Secret, arguments: Sequence[Any], out: tuple[float, float], cap: float) -> Secret:
     """The piece of x on a grid: `arguments` are those of `mpc.curve` but x."""
     start, step, pieces = float(arguments[0]), float(arguments[1]), tuple(tuple(map(float, piece)) for piece in arguments[2])
-    depth, degree = (len(pieces) - 1).bit_length(), len(pieces[0]) - 1
-    if len(pieces) != 1 << depth or not 1 <= depth < gate.MOST_DEPTH or not 1 <= degree <= gate.MOST_DEGREE:
-        most = f"up to {1 << (gate.MOST_DEPTH - 1)}, a power of two, of degree up to {gate.MOST_DEGREE}"
+    levels, degree = (len(pieces) - 1).bit_length(), len(pieces[0]) - 1
+    if len(pieces) != 1 << levels or not 1 <= len(pieces) < gate.MOST_PIECES or not 1 <= degree <= gate.MOST_DEGREE:
+        most = f"up to {gate.MOST_PIECES // 2}, a power of two, of degree up to {gate.MOST_DEGREE}"
         raise RangeError(f"{len(pieces)} pieces of degree {degree}: a gate has {most}", where=s.where[0])
+    depth, many = levels if len(arguments) < 4 or arguments[3] is None else int(arguments[3]), len(pieces)
+    short = depth > levels
     low = place_bits(pieces, out[1])
     at = places(x, step, depth + low, low)
     if at.step > LONGEST * step:
-        depth += 1
+        depth, many = depth + 1, 2 * many
         at = places(x, step / 2, depth + low, low)
     if at.drop + depth + low > RING_BITS or at.step > LONGEST * step or x.magnitude + math.log2(abs(at.factor)) > LIMIT + 1:
         raise RangeError("a value is too fine for the grid of its function", where=s.where[0])
     if abs(at.step / step - 1) > EXACT:
-        pieces = stretched(pieces, start, step, at.step, depth)
+        pieces = stretched(pieces, start, step, at.step, many, short)
     c, opening = opened(s, x, start, at, depth + low, low)
     room = min(max(cap, s.cuttable_bits(size_of(c), out[1])), most_bits(pieces))
     bits = math.floor(min(room, s.fraction_bits + SPARE_BITS - math.log2(out[1]), LIMIT - math.log2(out[0])))
@@ -115,16 +117,19 @@ def opened(s: Scaler, x: Secret, start: float, at: Places, bits: int, low: int) 
 
 
 @lru_cache(256)
-def stretched(pieces: Table, start: float, step: float, longer: float, depth: int) -> Table:
-    """The same function by 2^depth pieces of a grid whose step is another: fitted to the old pieces, where these hold."""
+def stretched(pieces: Table, start: float, step: float, longer: float, count: int, short: bool = False) -> Table:
+    """The same function by so many pieces of a grid whose step is another: fitted to the old pieces, where these hold.
+
+    `short`: beyond the last of the old ones it is 0."""
     degree, last = len(pieces[0]) - 1, len(pieces) - 1
     t = -np.cos((np.arange(POINTS) + 0.5) * np.pi / POINTS)
     powers = np.vander(t, degree + 1, increasing=True)
-    u = (np.arange(1 << depth)[:, None] + t) * (longer / step)  # in old steps
+    u = (np.arange(count)[:, None] + t) * (longer / step)  # in old steps
     number = np.clip(np.floor(u), 0, last).astype(int)
     table = np.array(pieces)[number]
     values = sum(table[..., n] * (u - number) ** n for n in range(degree + 1))
-    there = (u >= 0) & (u <= last)
+    values = np.where(u <= last, values, 0.0) if short else values
+    there = (u >= 0) & (short | (u <= last))
     found = values @ np.linalg.pinv(powers).T
     for j in np.flatnonzero(~there.all(1)):
         some = there[j]

@@ -283,9 +283,17 @@ def _curve(run: _Run, node: fx.Node) -> Tensor:
     x, last = run.cut(c, 0) / 2**low, (1 << depth) - 1  # type: ignore[arg-type, operator]
     rows = torch.tensor(table, dtype=REAL) * 2 ** torch.tensor(units, dtype=REAL)
     place = x.detach().floor()
-    here, after = (sum(row[(place + k).long() & last] * (x - place - k) ** n for n, row in enumerate(rows)) for k in (0, 1))
-    assert isinstance(here, Tensor) and isinstance(after, Tensor)
+    here, after = (_piece(rows, (place + k).long() & last, x - place - k) for k in (0, 1))
     return here + (after - here).detach() * run._step(node, 0, here)
+
+
+def _piece(rows: Tensor, number: Tensor, t: Tensor) -> Tensor:
+    """Of 1, t, t^2 ...; rows [degree + 1, pieces], beyond which there is 0."""
+    there, number = number < rows.shape[1], number.clamp(max=rows.shape[1] - 1)
+    found = torch.zeros_like(t)
+    for row in rows.flip(0):
+        found = found * t + row[number]
+    return found * there
 
 
 def _second(run: _Run, opened: Any, x: fx.Node, *rest: Any) -> Any:

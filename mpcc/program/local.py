@@ -193,9 +193,10 @@ def select(node: fx.Node, lead: bool) -> Local:
 
 def of_gate(node: fx.Node, lead: bool) -> Local:
     """Views and one call of the compiled kernel, or of numpy: a hash for two words of each leaf, and a number for each word."""
-    _, _, _, depth, _, _, table, _ = node.args
-    assert isinstance(depth, int) and isinstance(table, (list, tuple))
-    return Local(0, 8, 0, 0, size_of(node) * len(table) << depth)
+    _, _, _, depth, _, _, table, units = node.args
+    assert isinstance(depth, int) and isinstance(table, (list, tuple)) and isinstance(units, (list, tuple))
+    grown = curve.grown_levels(depth, len(units))
+    return Local(0, 8, 0, 0, size_of(node) * ((len(table) << grown) + 2 * (depth - grown)))
 
 
 # ---- linear --------------------------------------------------------------------------------------------------------

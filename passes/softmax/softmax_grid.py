@@ -1,11 +1,13 @@
-"""Softmax by spline gates: one round for exp, one for the reciprocal of the row's sum; two to four more where rows are sharp.
+"""Softmax by spline gates: one round for exp, one for the reciprocal of the row's sum; two or four more for very sharp rows.
 
     c = x - mean(x)                     local; mean(exp(c)) >= 1 by Jensen's inequality, however low the row's maximum
     e = exp(c)                          a gate on a grid over the calibrated range of c
     d = mean(e)   in [1, R]             R calibrated;  1/d a gate, one a row
     y = e (1/d) / N
 
-Where R is too large for a grid, the row is shifted first by about its own log-sum at a higher temperature t, two rounds more:
+Where R is too large for one grid, 1/d is on two, in the same round (`mpcc.approximate.two_grids`). Where it is too large for
+these or for fixed point (LARGEST_RATIO), the row is shifted first by about its own log-sum at a higher temperature t, two rounds
+more:
 
     h = mean(exp(c / t))  in [1, H]     H calibrated, less than the t-th root of R
     c = c - t log h + E                 whatever the error of the logarithm, it is the same along the row and cancels in y;
@@ -34,6 +36,7 @@ from typing import Any
 from mpcc.approximate import Approximation, Domain, Options, SiteStatistics
 from mpcc.approximate.blocks import RowMask, positive_dim, row_mean, share_of
 from mpcc.approximate.grids import GridOption, above_one, digits, grid_of, inverse, itself, on_grid, range_of
+from mpcc.approximate.two_grids import error_of_two, on_two_grids, two_grids
 from mpcc.fitting.grids import WIDE_DEGREES, Grid, grids, largest_error
 from mpcc.fitting.minimax import Function, exponential, logarithm
 from mpcc.ir import mpc
@@ -48,6 +51,9 @@ ROUGH_EXP, ROUGH_LOGS = 0.1, (0.05, 0.1, 0.2, 0.4, 0.7)
 """Of what a shift is made of: the exponential, as above, and the logarithm, absolutely, coarser where H asks for it."""
 WIDEST, STEEPEST, LARGEST_MEAN = 150.0, 6000.0, 3e5
 """Of a range of c, of d and of h, beyond which grids are not even tried."""
+LARGEST_RATIO = 3e5
+"""Of d where 1/d is on two grids: beyond it, a row's weights and those of a row that is hardly sharp are too far apart to be as
+fine as they need be at one scale."""
 BELOW = 0.9
 """How far below 1 roundings may bring a mean."""
 TEMPERATURES = ((2.0,), (3.0,), (4.0, 2.0), (6.0, 2.0))
@@ -64,19 +70,25 @@ def softmax_grid(
     *,
     exp: GridOption,
     reciprocal: GridOption,
+    near: GridOption = (),
     shifts: Sequence[Shift] = (),
     mask: RowMask | None = None,
     **recorded: Any,
 ) -> Any:
-    """softmax(x) over `dim`, any shape; `mask` is the mask (shape, bits) of what each row sees. `shifts`: for sharp rows."""
+    """softmax(x) over `dim`, any shape; `mask` is the mask (shape, bits) of what each row sees.
+
+    `near`: the fine grid of the reciprocal's lower end, where it has two. `shifts`: for very sharp rows.
+    """
     dims = (positive_dim(x, dim),)
     centred = mpc.sub(x, row_mean(x, dims, mask))
     centred = mpc.apply_mask(centred, *mask) if mask else centred
-    for temperature, allowance, near, log in shifts:
-        h = row_mean(_seen(on_grid(mpc.scale(centred, 1 / temperature), exponential, near), mask), dims, mask)
+    for temperature, allowance, rough, log in shifts:
+        h = row_mean(_seen(on_grid(mpc.scale(centred, 1 / temperature), exponential, rough), mask), dims, mask)
         centred = mpc.sub(centred, mpc.scale(mpc.sub(on_grid(h, logarithm, log), allowance / temperature), temperature))
     e = _seen(on_grid(centred, exponential, exp), mask)
-    return share_of(e, dims, [on_grid(row_mean(e, dims, mask), inverse, reciprocal)], joined=True, mask=mask)
+    d = row_mean(e, dims, mask)
+    inverted = on_two_grids(d, inverse, near, reciprocal) if near else on_grid(d, inverse, reciprocal)
+    return share_of(e, dims, [inverted], joined=True, mask=mask)
 
 
 def _seen(e: Any, mask: RowMask | None) -> Any:
@@ -126,12 +138,12 @@ def _shifted(statistics: SiteStatistics, row: Row, temperatures: Sequence[float]
             most = count ** (before / temperature - 1) * math.exp(2 * rest / temperature)
         else:
             most = statistics.ranges[MEANS[temperature]].high * RATIO_MARGIN
-        near = _first_grid(exponential, row.low / temperature, row.high / temperature, (ROUGH_EXP,), above_one)
+        rough = _first_grid(exponential, row.low / temperature, row.high / temperature, (ROUGH_EXP,), above_one)
         log = _first_grid(logarithm, BELOW, max(most, 1.2), ROUGH_LOGS) if most <= LARGEST_MEAN else None
-        if near is None or log is None:
+        if rough is None or log is None:
             return None
         # h >= 1 and mean(max(1, exp)) <= 2 h: an error of exp is at most twice as much of log h.
-        rest = temperature * (largest_error(logarithm, log) + 2 * largest_error(exponential, near, above_one))
+        rest = temperature * (largest_error(logarithm, log) + 2 * largest_error(exponential, rough, above_one))
         rest = float(f"{1.01 * rest:.3g}")
         sharp = count ** (temperature - 1)
         if temperature == 3:
@@ -140,7 +152,7 @@ def _shifted(statistics: SiteStatistics, row: Row, temperatures: Sequence[float]
             max(row.low - temperature * math.log(log.high), gap),
             min(row.high, temperature * math.log(count)) + 2 * rest,
             sharp * math.exp(2 * rest),
-            (*row.shifts, (temperature, rest, near.to_json(), log.to_json())),
+            (*row.shifts, (temperature, rest, rough.to_json(), log.to_json())),
         )
         before = temperature
     return replace(row, high=min(row.high, math.log(count * row.mean)))
@@ -156,17 +168,30 @@ def _first_grid(
 
 def _pairs(low: float, high: float, most: float) -> tuple[Options, ...]:
     """Exponentials on [low, high] with one reciprocal on [BELOW, most]."""
-    reciprocal = _first_grid(inverse, BELOW, max(most, 1.2), RECIPROCAL_TOLERANCES, itself) if most <= STEEPEST else None
+    reciprocal = _reciprocal(max(most, 1.2))
     if reciprocal is None or high - low > 2 * WIDEST:
         return ()
     exps = grids(exponential, digits(low), digits(high), EXP_TOLERANCES, above_one, degrees=WIDE_DEGREES)
-    return tuple({"exp": e.to_json(), "reciprocal": reciprocal.to_json()} for e in exps)
+    return tuple({"exp": e.to_json(), **reciprocal} for e in exps)
+
+
+def _reciprocal(most: float) -> dict[str, Any] | None:
+    """Of values in [BELOW, most], as fine as can be: on one grid, else on two."""
+    for tolerance in RECIPROCAL_TOLERANCES:
+        one = _first_grid(inverse, BELOW, most, (tolerance,), itself) if most <= STEEPEST else None
+        if one is not None:
+            return {"reciprocal": one.to_json()}
+        two = two_grids(inverse, BELOW, most, tolerance, itself) if most <= LARGEST_RATIO else None
+        if two is not None:
+            return {"reciprocal": two[1].to_json(), "near": two[0].to_json()}
+    return None
 
 
 def error(options: Options) -> float:
     """2 delta / (1 - 2 delta) with exp's error delta, and the reciprocal's relative error: bound on any weight's error."""
     delta = largest_error(exponential, grid_of(options["exp"]), above_one)
-    relative = largest_error(inverse, grid_of(options["reciprocal"]), itself)
+    grid, near = options["reciprocal"], options.get("near")
+    relative = error_of_two(inverse, near, grid, itself) if near else largest_error(inverse, grid_of(grid), itself)
     return 1.0 if delta >= 0.25 else (1 + relative) * (1 + 2 * delta / (1 - 2 * delta)) - 1
 
 
@@ -175,8 +200,8 @@ def domain(options: Options) -> Domain:
     most = range_of(options["reciprocal"])[1]
     if not options.get("shifts"):
         return {"centred": range_of(options["exp"]), "denominator": (1.0, most)}
-    (temperature, allowance, near, log), *others = options["shifts"]
-    low, high = range_of(near)
+    (temperature, allowance, rough, log), *others = options["shifts"]
+    low, high = range_of(rough)
     found = {"centred": (temperature * low, temperature * high), MEANS[temperature]: (1.0, range_of(log)[1])}
     lowest = range_of(options["exp"])[0]
     least = temperature * low - sum(t * math.log(range_of(grid)[1]) for t, _, _, grid in options["shifts"])

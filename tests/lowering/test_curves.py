@@ -68,7 +68,7 @@ def test_outside_its_range_a_value_meets_the_other_end_and_the_reference_is_no_n
 
 
 def test_a_longer_step_keeps_the_function() -> None:
-    longer = stretched(PIECES, GRID.low, GRID.step, GRID.step * 1.06, GRID.depth)
+    longer = stretched(PIECES, GRID.low, GRID.step, GRID.step * 1.06, 1 << GRID.depth)
     x = torch.linspace(-8.0, GRID.high, 5001, dtype=torch.float64)
     assert (mpc.curve(x, GRID.low, GRID.step * 1.06, longer) - torch.nn.functional.gelu(x)).abs().max() < 2 * ERROR
 

@@ -16,7 +16,7 @@ from mpcc.testing.cases import Case
 from mpcc.testing.contracts import CLAUSES, candidates_of
 
 TOKENS = 17
-SHIFTS = {4.0: [], 15.0: [2.0], 28.0: [3.0], 40.0: [4.0, 2.0], 80.0: [6.0, 2.0]}
+SHIFTS = {4.0: [], 8.0: [], 15.0: [2.0], 28.0: [3.0], 40.0: [4.0, 2.0], 80.0: [6.0, 2.0]}
 """Height of the highest peak over the rest of its row -> the temperatures of the shifts."""
 
 
@@ -65,6 +65,18 @@ def test_in_fixed_point(peak: float) -> None:
     executable = mpcc.compile(Softmax(), (rows(peak)[0],), plan=plan(peak), calibration=rows(peak))
     x = rows(peak).flatten(0, 1)  # 64 inputs of one image
     assert (executable.emulate(x) - x.softmax(-1)).abs().max() < 0.01
+
+
+def test_two_grids_span_what_one_does_not() -> None:
+    (one,), (two,) = (plan(peak).choices.values() for peak in (4.0, 8.0))
+    assert isinstance(one, Choice) and isinstance(two, Choice)
+    assert "near" not in one.options and two.options["near"]
+
+
+def test_two_grids_between_parties() -> None:
+    executable = mpcc.compile(Softmax(), (rows(8.0)[0],), plan=plan(8.0), calibration=rows(8.0))
+    x = rows(8.0)[-1]
+    assert (executable.run(x).output - x.softmax(-1)).abs().max() < 0.01
 
 
 def test_a_row_that_no_grid_spans_is_left_to_others() -> None:

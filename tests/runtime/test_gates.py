@@ -42,7 +42,7 @@ def shared(depth: int, point: Tensor, payload: Tensor, by: Tensor, keys: Tensor)
     """Both parties' shares of all leaves added up: [count, width, 2^depth]."""
     key = trees.make_tree(by, keys, point, payload, depth)
     aes, corrections, last = trees.parts(key, len(point), depth)
-    found = [plain.leaves(p, depth, aes, trees._words(by[p]), corrections, last) for p in (0, 1)]
+    found = [plain.leaves(p, aes, trees._words(by[p]), corrections, last) for p in (0, 1)]
     native = library.library()
     if native is not None:  # the compiled leaves are these
         for party, expected in enumerate(found):
@@ -63,11 +63,13 @@ def test_a_tree_holds_its_payload_at_its_point_and_zeros_elsewhere(build: str, d
     assert torch.equal(found, expected)
 
 
-def gate(depth: int, degree: int, low: int, fine: int, mask: Tensor, x: Tensor) -> tuple[list[Tensor], Tensor]:
+def gate(
+    depth: int, degree: int, low: int, fine: int, mask: Tensor, x: Tensor, pieces: int | None = None
+) -> tuple[list[Tensor], Tensor]:
     """Both parties' shares of a random spline of x, and what they should add up to."""
-    generator = torch.Generator().manual_seed(depth + degree)
-    table = torch.randint(-(1 << 20), 1 << 20, (degree + 1, 1 << depth), generator=generator)
-    units = torch.randint(0, 3, (1 << depth,), generator=generator)
+    generator, pieces = torch.Generator().manual_seed(depth + degree), pieces or 1 << depth
+    table = torch.randint(-(1 << 20), 1 << 20, (degree + 1, pieces), generator=generator)
+    units = torch.randint(0, 3, (pieces,), generator=generator)
     point, payload = dealer.point(mask, depth, low), dealer.powers(mask, low, degree, fine)
     by, c = roots(x.numel()), x + mask
     key = trees.make_tree(by, words(4), point, payload, depth)
@@ -76,9 +78,10 @@ def gate(depth: int, degree: int, low: int, fine: int, mask: Tensor, x: Tensor) 
     shares = [trees.curve(c, by[party], key, *rest, lead=party == 0) for party in (0, 1)]
     piece = dealer.point(c, depth, low) - point & ((1 << depth) - 1)
     place = (c & ((1 << low) - 1)) - (1 << low >> 1)
+    there, piece = piece < pieces, piece.clamp(max=pieces - 1)
     found = curve.coefficients([row[piece] for row in table], place, low, fine)
     total = sum(number * power for number, power in zip(found, payload, strict=True)) << units[piece]
-    return shares, total
+    return shares, total * there
 
 
 @pytest.mark.parametrize(("depth", "degree", "low"), [(1, 1, 1), (3, 2, 5), (4, 4, 12), (5, 3, 11), (9, 5, 7)])
@@ -86,6 +89,19 @@ def test_the_shares_of_a_gate_add_up_to_its_piece(build: str, depth: int, degree
     for shape in ((3, 7), (1,), (2, 33)):
         shares, total = gate(depth, degree, low, 12, words(*shape), torch.randint(0, 1 << (depth + low), shape))
         assert torch.equal(shares[0] + shares[1], total)
+
+
+@pytest.mark.parametrize(
+    ("depth", "pieces", "low"), [(3, 1, 5), (4, 2, 12), (6, 4, 9), (7, 64, 7), (9, 32, 11), (20, 64, 9), (28, 8, 3)]
+)
+def test_beyond_a_short_table_a_gate_is_zero(build: str, depth: int, pieces: int, low: int) -> None:
+    """Its last pieces, the first ones beyond, and those at the other end, from where a party counts round."""
+    reach = 1 << (depth + low)
+    near = torch.cat([torch.arange(-3 << low, (pieces + 3) << low, max(1, (pieces << low) // 40)), torch.randint(0, reach, (9,))])
+    shares, total = gate(depth, 3, low, 12, words(len(near)), near, pieces)
+    assert torch.equal(shares[0] + shares[1], total)
+    assert (total == 0).any() and (total != 0).any()
+    assert depth < 9 or (shares[0][total == 0] != 0).any(), "a zero is shared, not said"
 
 
 def test_every_value_under_many_masks_is_one_of_two_pieces() -> None:

@@ -10,13 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mpcc.ir.curve import grown_levels
 from mpcc.runtime.native import plain, trees
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 SOURCE = Path(__file__).with_name("gates_vectors.c")
 NATIVE = Path(plain.__file__).parent
-CASES = ((1, 1, 2, 1, 1), (13, 3, 3, 5, 12), (40, 4, 5, 12, 13), (9, 5, 4, 11, 10), (3, 9, 3, 7, 9), (17, 2, 8, 6, 12))
-"""Elements, depth, words of the payload, bits of a place, bits that are dropped: odd numbers of each, and more than a batch."""
+CASES = (
+    (1, 1, 2, 1, 1, 2), (13, 3, 3, 5, 12, 8), (40, 4, 5, 12, 13, 16), (9, 5, 4, 11, 10, 32), (3, 9, 3, 7, 9, 512),
+    (17, 2, 8, 6, 12, 4), (19, 6, 3, 5, 12, 4), (11, 9, 4, 9, 10, 64), (10, 7, 2, 3, 4, 1), (9, 4, 3, 6, 9, 8),
+)  # fmt: skip
+"""Elements, depth, words of the payload, bits of a place, bits that are dropped, pieces: odd numbers of each, more than a batch,
+and tables of fewer pieces than a tree has leaves."""
 
 pytestmark = pytest.mark.slow
 
@@ -36,8 +41,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Case:
     """Random trees and gates of one shape."""
 
-    def __init__(self, shape: tuple[int, int, int, int, int], party: int, with_units: bool, draw: np.random.Generator) -> None:
-        self.count, self.depth, self.width, self.low, self.fine = shape
+    def __init__(self, shape: tuple[int, ...], party: int, with_units: bool, draw: np.random.Generator) -> None:
+        self.count, self.depth, self.width, self.low, self.fine, pieces = shape
         self.party, self.with_units, leaves = party, with_units, 1 << self.depth
 
         def words(*size: int) -> plain.Words:
@@ -48,13 +53,14 @@ class Case:
         self.roots[1][:, 0] |= np.uint64(1)
         self.point, self.payload = words(self.count) % np.uint64(leaves), words(self.width, self.count)
         self.opened = words(self.count)
-        self.table = draw.integers(-(1 << 18), 1 << 18, (self.width, leaves))
-        self.units = draw.integers(0, 4, leaves) if with_units else np.zeros(leaves, np.int64)
+        self.table = draw.integers(-(1 << 18), 1 << 18, (self.width, pieces))
+        self.units = draw.integers(0, 4, pieces) if with_units else np.zeros(pieces, np.int64)
 
     def sent(self) -> bytes:
         """What the program reads."""
-        head = (self.count, self.depth, self.width, self.low, self.fine, self.party, self.with_units)
-        numbers, sizes = trees._turned(tuple(map(tuple, self.table.tolist())), tuple(self.units.tolist()))
+        grown = grown_levels(self.depth, len(self.units))
+        head = (self.count, self.depth, self.width, self.low, self.fine, self.party, self.with_units, grown)
+        numbers, sizes = trees._turned(tuple(map(tuple, self.table.tolist())), tuple(self.units.tolist()), 1 << grown)
         given = (np.array(head), self.keys, *self.roots, self.point, self.payload, self.opened, numbers.astype(np.int64), sizes)
         return b"".join(part.astype(np.uint64).tobytes() for part in given)
 
@@ -62,7 +68,7 @@ class Case:
         """What it is to answer, by numpy."""
         secret, root = self.keys.tobytes(), self.roots[self.party]
         corrections, last = plain.make(self.depth, secret, self.roots, self.point, self.payload)
-        leaves = plain.leaves(self.party, self.depth, secret, root, corrections, last)
+        leaves = plain.leaves(self.party, secret, root, corrections, last)
         rest = (self.low, self.fine, secret, root, corrections, last, self.opened, self.table, self.units)
         return b"".join(part.tobytes() for part in (corrections, last, leaves, plain.curve(self.party, self.depth, *rest)))
 

@@ -194,12 +194,29 @@ void gates_make(long count, int depth, int width, const u8 *keys, const node *ro
 /* How many trees grow side by side: their nodes should stay in the first caches. */
 static long batch(long leaves) { return leaves >= 512 ? 1 : leaves >= 64 ? 512 / leaves : BATCH; }
 
-/* All leaves of m elements from e on, [m][2^depth], in one of the two buffers (the third holds hashes). */
-static node *grow(long count, long e, int m, int depth, const ciphers *key, const node *root, const node *corrections,
+/* From the roots of m elements from e on down to two neighbouring subtrees of 2^span leaves each, the first of which is the block'th:
+ * [m][2] nodes of the level depth - span. */
+static void descend(long count, long e, int m, int depth, int span, const ciphers *key, const node *root, const node *corrections,
+                    const u64 *block, node *x) {
+    node h[2 * BATCH];
+    int levels = depth - span;
+    for (int b = 0; b < m; b++) x[2 * b] = x[2 * b + 1] = root[e + b];
+    for (int level = 0; level < levels; level++) {
+        hash(x, h, 2 * m, &key->tree, 0);
+        for (int p = 0; p < 2 * m; p++) {
+            node c = corrections[level * count + e + p / 2];
+            u64 t = x[p].lo, right = (block[p / 2] + (p & 1)) >> (levels - 1 - level) & 1;
+            x[p].lo = h[p].lo ^ when(t, c.lo) ^ when(right, x[p].lo);
+            x[p].hi = h[p].hi ^ when(t, c.hi) ^ when(right, x[p].hi);
+        }
+    }
+}
+
+/* All leaves of m elements from e on below the `wide` nodes of each that buffer one has, of that level, in one of the two buffers (the
+ * third holds hashes). */
+static node *grow(long count, long e, int m, int depth, int level, long wide, const ciphers *key, const node *corrections,
                   node *one, node *two, node *h) {
-    memcpy(one, root + e, m * sizeof(node));
-    for (int level = 0; level < depth; level++) {
-        long wide = 1L << level;
+    for (; level < depth; level++, wide *= 2) {
         hash(one, h, m * wide, &key->tree, 0);
         for (int b = 0; b < m; b++) {
             node c = corrections[level * count + e + b];
@@ -226,7 +243,8 @@ int gates_leaves(int party, long count, int depth, int width, const u8 *keys, co
     node *h = buffer + 2 * most * leaves;
     for (long e = 0; e < count; e += most) {
         int m = (int)(count - e < most ? count - e : most);
-        node *x = grow(count, e, m, depth, &key, root, corrections, buffer, buffer + most * leaves, h);
+        memcpy(buffer, root + e, m * sizeof(node));
+        node *x = grow(count, e, m, depth, 0, 1, &key, corrections, buffer, buffer + most * leaves, h);
         for (int j = 0; 2 * j < width; j++) {
             hash(x, h, m * leaves, &key.leaf, (u64)j << 1);
             for (int b = 0; b < m; b++) for (int w = 2 * j; w < width && w < 2 * j + 2; w++)
@@ -282,11 +300,13 @@ static inline u64 joined(long leaves, const node *h, const node *x, u64 last_eve
 }
 
 /* One party's share of a piecewise polynomial, [count]. opened [count]: bits 0 .. low - 1 of each are the place within a piece, the
- * `depth` bits above them the piece; the rest is ignored. units [2 leaves]: a piece's coefficients are in units of 2^units, laid out as
+ * `depth` bits above them the piece; the rest is ignored. The table is of 2^grown pieces. Where that is less than 2^depth its upper half
+ * is zeros, as are all pieces that it lacks: leaf y meets piece T - y, so that all which meet another lie in two neighbouring subtrees
+ * of half as many leaves, the second of which has leaf T. units [2 leaves]: a piece's coefficients are in units of 2^units, laid out as
  * the table is; NULL where all are 0. 0, or -1 where memory is short. */
-int gates_curve(int party, long count, int depth, int degree, int low, int fine, const u8 *keys, const node *root,
-                const node *corrections, const u64 *last, const u64 *opened, const i32 *table, const u8 *units, u64 *out) {
-    long leaves = 1L << depth, most = batch(leaves);
+int gates_polynomial(int party, long count, int depth, int grown, int degree, int low, int fine, const u8 *keys, const node *root,
+                     const node *corrections, const u64 *last, const u64 *opened, const i32 *table, const u8 *units, u64 *out) {
+    long leaves = 1L << grown, most = batch(leaves);
     int width = degree + 1, pairs = (width + 1) / 2;
     ciphers key;
     expand_keys(keys, &key);
@@ -296,11 +316,17 @@ int gates_curve(int party, long count, int depth, int degree, int low, int fine,
     node *h = buffer + 2 * most * leaves;
     for (long e = 0; e < count; e += most) {
         int m = (int)(count - e < most ? count - e : most);
-        node *x = grow(count, e, m, depth, &key, root, corrections, buffer, buffer + most * leaves, h);
+        u64 block[BATCH];
+        for (int b = 0; b < m; b++) block[b] = grown < depth ? (opened[e + b] >> low >> (grown - 1)) - 1 : 0;
+        if (grown < depth) descend(count, e, m, depth, grown - 1, &key, root, corrections, block, buffer);
+        else memcpy(buffer, root + e, m * sizeof(node));
+        int start = grown < depth ? depth - grown + 1 : 0;
+        node *x = grow(count, e, m, depth, start, grown < depth ? 2 : 1, &key, corrections, buffer, buffer + most * leaves, h);
         for (int j = 0; j < pairs; j++) hash(x, h + j * most * leaves, m * leaves, &key.leaf, (u64)j << 1);
         for (int b = 0; b < m; b++) {
             u64 c = opened[e + b], sum = 0;
-            long at = (leaves - (long)(c >> low & (u64)(leaves - 1))) & (leaves - 1);
+            u64 top = (c >> low) - (block[b] << (grown < depth ? grown - 1 : 0)); /* T, counted from the first leaf that is grown */
+            long at = (leaves - (long)(top & (u64)(leaves - 1))) & (leaves - 1);
             i32 place = (i32)(c & ((1UL << low) - 1)) - (low ? 1 << (low - 1) : 0);
             coefficients(leaves, degree, table, at, place, low, fine, found);
             for (int j = 0; j < pairs; j++) {

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES128
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
+from mpcc.ir.curve import grown_levels
+
 Words = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
 ONE = np.uint64(1)
@@ -61,19 +63,32 @@ def make(depth: int, keys: bytes, roots: tuple[Words, Words], point: Words, payl
     return corrections, np.where(nodes[1, :, 0] & ONE, np.uint64(0) - last, last)
 
 
-def grown(depth: int, inner: Hash, root: Words, corrections: Words) -> Words:
-    """All leaves [count, 2^depth, 2]."""
-    nodes = root[:, None]
-    for level in range(depth):
-        left = inner(nodes) ^ corrections[level][:, None] * (nodes[..., :1] & ONE)
-        nodes = np.stack([left, left ^ nodes], 2).reshape(len(root), -1, 2)
+def descended(inner: Hash, root: Words, corrections: Words, blocks: Words) -> Words:
+    """The nodes [count, many, 2] at these places [count, many] of the level below all corrections."""
+    nodes = np.repeat(root[:, None], blocks.shape[1], 1)
+    for level, correction in enumerate(corrections):
+        right = (blocks >> np.uint64(len(corrections) - 1 - level) & ONE)[..., None]
+        nodes = inner(nodes) ^ correction[:, None] * (nodes[..., :1] & ONE) ^ nodes * right
     return nodes
 
 
-def leaves(party: int, depth: int, keys: bytes, root: Words, corrections: Words, last: Words) -> Words:
-    """One party's shares of all leaves' words [count, width, 2^depth]."""
+def grown(inner: Hash, nodes: Words, corrections: Words) -> Words:
+    """All leaves below nodes [count, many, 2]."""
+    for correction in corrections:
+        left = inner(nodes) ^ correction[:, None] * (nodes[..., :1] & ONE)
+        nodes = np.stack([left, left ^ nodes], 2).reshape(len(nodes), -1, 2)
+    return nodes
+
+
+def leaves(
+    party: int, keys: bytes, root: Words, corrections: Words, last: Words, blocks: Words | None = None, span: int = 0
+) -> Words:
+    """One party's shares of the words of all leaves [count, width, 2^depth]; with `blocks` [count, many], of those of the
+    subtrees of 2^span leaves at these places, one after the other."""
     inner, leaf = hashes(keys)
-    nodes = grown(depth, inner, root, corrections)
+    above = len(corrections) - span
+    nodes = root[:, None] if blocks is None else descended(inner, root, corrections[:above], blocks)
+    nodes = grown(inner, nodes, corrections if blocks is None else corrections[above:])
     found = words_of(nodes, leaf, len(last)) + last.T[:, None] * (nodes[..., :1] & ONE)
     return np.ascontiguousarray(np.moveaxis(np.uint64(0) - found if party else found, 2, 1))
 
@@ -96,15 +111,23 @@ def curve(
     party: int, depth: int, low: int, fine: int, keys: bytes, root: Words, corrections: Words, last: Words, opened: Words,
     table: Integers, units: Integers,
 ) -> Words:  # fmt: skip
-    """One party's share of a piecewise polynomial [count]; table [degree + 1, 2^depth], units [2^depth]."""
-    many, step = 1 << depth, max(1, NODES_AT_ONCE >> depth)
-    piece = (opened >> np.uint64(low) & np.uint64(many - 1)).astype(np.int64)
+    """One party's share of a piecewise polynomial [count]; table [degree + 1, pieces], units [pieces].
+
+    Where the pieces are so few, only the two subtrees are grown whose leaves meet one."""
+    levels = grown_levels(depth, len(units))
+    many, step, whole = 1 << levels, max(1, NODES_AT_ONCE >> levels), levels == depth
+    table, units = (np.pad(each, [(0, 0)] * (each.ndim - 1) + [(0, many - len(units))]) for each in (table, units))
+    piece = opened >> np.uint64(low)
     place = (opened & np.uint64((1 << low) - 1)).astype(np.int64) - (1 << low >> 1)
+    first = piece * np.uint64(0) if whole else (piece >> np.uint64(levels - 1)) - ONE
+    blocks = None if whole else first[:, None] + np.arange(2, dtype=np.uint64)
+    top = (piece - (first << np.uint64(levels - 1))).view(np.int64) % many  # T, counted from the first leaf that is grown
     made = np.empty(len(opened), np.uint64)
     for start in range(0, len(opened), step):
         part = slice(start, start + step)
-        shares = leaves(party, depth, keys, root[part], corrections[:, part], last[:, part])
-        behind = (piece[part, None] - np.arange(many)) % many
+        some = None if blocks is None else blocks[part]
+        shares = leaves(party, keys, root[part], corrections[:, part], last[:, part], some, levels - 1)
+        behind = (top[part, None] - np.arange(many)) % many
         public = coefficients(behind, place[part, None], low, fine, table) << units[behind]
         made[part] = np.einsum("nwy,wny->n", shares, public.view(np.uint64))
     return made

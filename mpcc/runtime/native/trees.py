@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpcc.ir.curve import KEY_WORDS
+from mpcc.ir.curve import KEY_WORDS, grown_levels
 
 from . import plain
 from .library import library
@@ -71,16 +71,17 @@ def curve(
         numbers, sizes = np.array(table, np.int64), np.array(units, np.int64)
         found = plain.curve(party, depth, low, fine, keys, root, corrections, last, opened, numbers, sizes)
         return _tensor(found).reshape(c.shape)
-    evaluate, found = native.gates_curve, np.empty(len(opened), np.uint64)
-    numbers, sizes = _turned(tuple(map(tuple, table)), tuple(units))
+    evaluate, found = native.gates_polynomial, np.empty(len(opened), np.uint64)
+    levels = grown_levels(depth, len(units))
+    numbers, sizes = _turned(tuple(map(tuple, table)), tuple(units), 1 << levels)
 
     def part(some: slice) -> int:
         own = (root[some], *map(np.ascontiguousarray, (corrections[:, some], last[:, some])), opened[some], numbers)
-        count, shape = ctypes.c_long(len(own[0])), (depth, len(table) - 1, low, fine)
+        count, shape = ctypes.c_long(len(own[0])), (depth, levels, len(table) - 1, low, fine)
         unit = _pointer(sizes) if any(units) else None
         return int(evaluate(party, count, *shape, keys, *map(_pointer, own), unit, _pointer(found[some])))
 
-    if any(_shared_out(len(opened), depth, part)):
+    if any(_shared_out(len(opened), levels, part)):
         raise MemoryError("no memory for the trees of a spline gate")
     return _tensor(found).reshape(c.shape)
 
@@ -99,11 +100,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 @lru_cache(256)
-def _turned(table: tuple[tuple[int, ...], ...], units: tuple[int, ...]) -> tuple[Integers, Integers]:
-    """Both as gates.c reads them: entry j is that of piece (-j) modulo their number, and all of them twice."""
-    order = -np.arange(2 * len(units)) % len(units)
-    numbers = np.ascontiguousarray(np.array(table, np.int32)[:, order])
-    return numbers, np.array(units, np.uint8)[order]
+def _turned(table: tuple[tuple[int, ...], ...], units: tuple[int, ...], many: int) -> tuple[Integers, Integers]:
+    """Both as gates.c reads them: `many` pieces, the last ones zeros; entry j is that of piece -j modulo many, all twice."""
+    order = -np.arange(2 * many) % many
+    rest = (0, many - len(units))
+    numbers = np.ascontiguousarray(np.pad(np.array(table, np.int32), ((0, 0), rest))[:, order])
+    return numbers, np.pad(np.array(units, np.uint8), rest)[order]
 
 
 def _words(tensor: Tensor) -> Words:
