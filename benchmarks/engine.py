@@ -87,7 +87,7 @@ def ours(program: Program, images: list[Tensor], expected: list[Tensor], link: N
         "rounds": plain[0].rounds,
         "bytes": plain[0].bytes,
         "setup_bytes": cost.setup_bytes + cost.setup_dealer_bytes,
-        "dealer_bytes": plain[0].offline_bytes - cost.ahead_bytes,
+        "dealer_bytes": cost.dealer_bytes,
         "error": _error([run.output for run in plain], expected),
         "failure": program.failure_probability,
         "cpu": min(max(run.seconds) for run in cpu),

@@ -6,12 +6,10 @@ Exit codes: 0 success, 1 a check failed or a budget cannot be met, 2 invalid usa
 
 from __future__ import annotations
 
-import signal
 import sys
 import traceback
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -37,6 +35,7 @@ from . import (
     tune,
     verify,
 )
+from .interrupts import MESSAGE, Interrupts
 from .screen import emit, quiet, say
 
 INTERRUPTED, BUG, BAD_INPUT = 130, 70, 2
@@ -59,7 +58,10 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["mpcc.json"], ctx.meta["mpcc.debug"] = "--json" in args, DEBUG in args
-        return super().parse_args(ctx, [one for one in args if one != DEBUG])
+        try:
+            return super().parse_args(ctx, [one for one in args if one != DEBUG])
+        except KeyboardInterrupt:
+            raise _interrupted() from None
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -70,8 +72,7 @@ class Commands(TyperGroup):
             report(error, as_json=ctx.meta["mpcc.json"])
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            say("interrupted; no partial output was written")
-            raise typer.Exit(INTERRUPTED) from None
+            raise _interrupted() from None
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -83,6 +84,11 @@ class Commands(TyperGroup):
             traceback.print_exc()
             say(f"mpcc: internal error ({type(bug).__name__}). This is a bug in mpcc; please report it with the traceback above.")
             raise typer.Exit(BUG) from None
+
+
+def _interrupted() -> typer.Exit:
+    say(MESSAGE)
+    return typer.Exit(INTERRUPTED)
 
 
 def _plain_flags(params: list[Any]) -> list[Any]:
@@ -143,14 +149,9 @@ def options(
 
 
 def main() -> NoReturn:
-    """The console script."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """What the console script runs, when everything that a command line needs is imported."""
+    Interrupts().listen()
     if DEBUG not in sys.argv[1:]:
         quiet()
     app()
     sys.exit(0)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Make SIGTERM clean up as Ctrl-C does."""
-    raise KeyboardInterrupt

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import early, options
+from . import commits, early, options
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 EPILOG = (
     "Examples: mpcc count model.onnx --write op-counts.json      (commit the file)\n\n"
     "mpcc count model.onnx --check op-counts.json      (exits with 1 and prints a table when a count increased)\n\n"
-    "mpcc count model.onnx --diff former.mpcc      (what changed, in both directions)"
+    "mpcc count model.onnx --diff former.mpcc      (what changed, in both directions)\n\n"
+    "mpcc count model.onnx --diff git:HEAD~1      (since the last commit but one)"
 )
 
 
@@ -34,7 +35,11 @@ def count(
     write: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the counts to this file.")] = None,
     diff: Annotated[
         str | None,
-        typer.Option(metavar="OTHER", help="Print what differs from another model, bundle, or .json file of counts."),
+        typer.Option(
+            metavar="OTHER",
+            help="Print what differs from another model, bundle, or .json file of counts, or from a commit: git:HEAD~1 for "
+            "MODEL as it was, git:main:op-counts.json for another file.",
+        ),
     ] = None,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print --diff as Markdown, for a comment on a pull request.")
@@ -48,7 +53,7 @@ def count(
         typer.Option(
             metavar="MACHINE",
             help="Whose speed decides where spline gates pay: reference, this, or a file of `mpcc benchmark`. Default: this "
-            "machine, as of `mpcc optimize`; with --write and --check the reference, so that counts are the same everywhere.",
+            "machine, as of `mpcc optimize`; with files of counts the reference, so that they are the same everywhere.",
         ),
     ] = None,
     calibration: options.Calibration = None,
@@ -65,7 +70,9 @@ def count(
         raise UsageError("--check and --write cannot be combined")
     if markdown and diff is None:
         raise UsageError("--markdown is a form of --diff")
-    if diff is not None and not diff.endswith(".json"):
+    if diff is not None and diff.startswith(commits.PREFIX):
+        commits.path_of(diff, model)
+    elif diff is not None and not diff.endswith(".json"):
         early.model(diff)
     early.model(model)
     early.inputs(calibration)
@@ -79,7 +86,8 @@ def count(
     from .model import source
     from .profile import executable_of
 
-    target = Target(network=network, machine=machine or (REFERENCE if check or write else None))
+    stored = check or write or (diff or "").endswith(".json")
+    target = Target(network=network, machine=machine or (REFERENCE if stored else None))
     pipeline.check_machine(target)
     before = None if check is None else _read(check)
     found, values = source(model, size_limit), options.input_range(input_range)
@@ -91,7 +99,8 @@ def count(
     if write is not None:
         files.write(write, counts.to_json())
     if diff is not None:
-        former = _other(diff, calibration, values, input_shape, size_limit, target)
+        with commits.committed(diff, model) as other:
+            former = _other(other, calibration, values, input_shape, size_limit, target)
         _differences(counts, former, f"{diff} -> {model}", markdown, as_json)
     elif as_json:
         typer.echo(counts.to_json(), nl=False)

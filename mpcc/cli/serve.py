@@ -122,7 +122,7 @@ def _serve(bundle: Path, config: ServeConfig, allow_weights: bool) -> None:
     if not allow_weights:
         check_public(bundle, config.role)
     opened = open_bundle(bundle, weights=config.role == SERVER)
-    limits = config.limits.within(opened.program.cost.dealer_bytes)
+    limits = config.limits.within(opened.program.cost.busier_dealer_bytes)
     pool = f"do not fit into a pool of {config.limits.pool_megabytes} MB (pool-megabytes)"
     if left := sorted({*config.limits.batches} - {*limits.batches}):
         say(f"batches of {', '.join(map(str, left))} {pool}: left out")

@@ -100,7 +100,11 @@ class Optimized:
         from mpcc.show.report import Comparison, former_plan
 
         repair, former = "" if self.compensation is None else str(self.compensation), former_plan(Path(folder))
-        comparison = Comparison(self.baseline, self.estimate, self.errors, self.basis, self.ranges, repair, former)
+        accurate = None if self.chosen is None else self.chosen.accurate
+        comparison = Comparison(
+            self.baseline, self.estimate, self.errors, self.basis, self.ranges, repair, former,
+            None if accurate is None else (accurate.plan, accurate.estimate),
+        )  # fmt: skip
         return self.executable().save(folder, comparison)
 
 

@@ -34,8 +34,9 @@ class Cost:
     """Exact communication between the two parties, and from the dealer.
 
     A round is one exchange of messages (both directions at once) or one message one way; bytes count both directions.
-    `dealer_bytes` go from the dealer to party 1 (masks are expanded from seeds, only derived values travel); what is common
-    to both parties goes to party 0 as well. Both links are counted. `ahead_bytes` go from the client to the server before the
+    `dealer_bytes` go from the dealer to the parties, both links counted (masks are expanded from seeds, only derived values
+    travel: half of them to either party, and to both what is common); `busier_dealer_bytes` is the link that carries more.
+    `ahead_bytes` go from the client to the server before the
     input; `busier_bytes` are those of the direction that carries more, summed over the rounds: what a link takes its time for.
     """
 
@@ -47,6 +48,7 @@ class Cost:
     setup_dealer_bytes: int
     ahead_bytes: int
     busier_bytes: int
+    busier_dealer_bytes: int
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,25 @@ class Program:
     def ahead_words(self) -> int:
         return -(-sum(place.bytes for place in self.ahead) // WORD)
 
+    @cached_property
+    def dealt_to(self) -> Mapping[str, tuple[int, ...]]:
+        """Share -> the parties that the dealer sends it to. Of a derived value, one party's share expands from its seed and the
+        other's travels; which one is settled here so that both links carry the same, as the slower of them sets the pace."""
+        sources, load = {n.name: n for n in self.dealer.graph.nodes}, {True: [0, 0], False: [0, 0]}
+        found: dict[str, tuple[int, ...]] = {}
+        for share, name in self.correlations:
+            node, source = self.nodes[share], sources[name]
+            phase = load[info_of(node).phase == "setup"]
+            parties: tuple[int, ...] = ()
+            if source.target in dealer.COMMON:
+                parties = (0, 1)
+            elif not from_seed(source):
+                parties = (0,) if phase[0] < phase[1] else (1,)
+            found[share] = parties
+            for party in parties:
+                phase[party] += size_of(node) * WORD
+        return found
+
     @property
     def failure_probability(self) -> float:
         """Bound on the probability that one inference is wrong because a local truncation wrapped."""
@@ -105,21 +126,21 @@ class Program:
     def cost(self) -> Cost:
         graph = self.online.graph
         weights, revealed = one_way_words(graph, online.open_weight), one_way_words(graph, online.reveal)
-        derived = {False: 0, True: 0}
-        sources = {n.name: n for n in self.dealer.graph.nodes}
-        for share, source in self.correlations:
-            if not from_seed(sources[source]):
-                node = self.nodes[share]
-                derived[info_of(node).phase == "setup"] += size_of(node) * WORD * receivers(sources[source])
+        derived = {False: [0, 0], True: [0, 0]}
+        for share, parties in self.dealt_to.items():
+            node = self.nodes[share]
+            for party in parties:
+                derived[info_of(node).phase == "setup"][party] += size_of(node) * WORD
         return Cost(
             rounds=len(self.messages) + 1,
             bytes=WORD * (sum(m.words(0) + m.words(1) for m in self.messages) + revealed),
             setup_rounds=1 if weights else 0,
             setup_bytes=WORD * weights,
-            dealer_bytes=derived[False],
-            setup_dealer_bytes=derived[True],
+            dealer_bytes=sum(derived[False]),
+            setup_dealer_bytes=sum(derived[True]),
             ahead_bytes=WORD * self.ahead_words,
             busier_bytes=WORD * (sum(max(m.words(0), m.words(1)) for m in self.messages) + revealed),
+            busier_dealer_bytes=max(derived[False]),
         )
 
     @cached_property

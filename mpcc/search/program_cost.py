@@ -20,7 +20,7 @@ def program_estimate(program: Program, protocol: Protocol, network: Network, com
     offline = max(_seconds(work(program, "offline", party), compute) for party in (0, 1))
     latency = protocol.rtt_per_round * network.rtt_seconds
     setup = cost.setup_rounds * latency + cost.setup_bytes / network.bandwidth
-    before = cost.dealer_bytes + cost.ahead_bytes
+    before, busier = cost.dealer_bytes + cost.ahead_bytes, cost.busier_dealer_bytes + cost.ahead_bytes
     total_bytes = max(1, sum(row.bytes for row in found))
     sites = tuple(
         SiteCost(
@@ -40,7 +40,7 @@ def program_estimate(program: Program, protocol: Protocol, network: Network, com
         bytes=cost.bytes,
         seconds=local + cost.rounds * latency + cost.busier_bytes / network.bandwidth,
         setup=PhaseCost(cost.setup_rounds, cost.setup_bytes, setup),
-        offline=PhaseCost(1, before, offline + latency + before / network.bandwidth),
+        offline=PhaseCost(1, before, offline + latency + busier / network.bandwidth),
         sites=sites,
         machine=compute.note,
     )

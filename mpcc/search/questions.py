@@ -74,6 +74,7 @@ class Asked:
     def __init__(self, search: Search, known: Known, weights: Weights, accurate: Point | None, part: float = 1.0) -> None:
         self.search, self.trials, self.known, self.weights = search, search.trials, known, weights
         self.explorer = search.explorer(weights, part)
+        self.accurate = accurate
         self.points = [] if accurate is None else [accurate]
         self.made: set[Picks] = set()
 
@@ -198,7 +199,7 @@ class Asked:
             point, candidates, self.trials.task.metric, len(self.trials.measurements.sensitivity.columns[0]),
             self.trials.judge.images, self.trials.tried, explorer.effort.used, barred(explorer.problem, candidates),
             explorer.effort.stopped, self.careful(), self.trials.judge.accuracy(point.plan),
-            self.trials.task.mends and bool(structural_sites(point.plan, self.trials.known)),
+            self.trials.task.mends and bool(structural_sites(point.plan, self.trials.known)), self.accurate,
         )  # fmt: skip
 
     def careful(self) -> Point | None:

@@ -173,7 +173,8 @@ class Chosen:
     that chose among candidates, unless there were too few to divide. `runs`: plans that were run; `tried`: programs that were
     priced. `barred`: what was not chosen from. `stopped`: the clock or the user ended the search. `careful`: the fastest plan
     that was judged and does next to no harm. `accuracy`: of the model as it was and of the plan, where labels are known.
-    `compensated`: loss and drop are those of the plan once compensated."""
+    `compensated`: loss and drop are those of the plan once compensated. `accurate`: the plan without a search that it was held
+    against; None where that was not made, being far from the budget."""
 
     point: Point
     candidates: Mapping[str, Candidates]
@@ -187,3 +188,4 @@ class Chosen:
     careful: Point | None = None
     accuracy: tuple[float, float] | None = None
     compensated: bool = False
+    accurate: Point | None = None

@@ -48,14 +48,14 @@ class Http:
 @dataclass(frozen=True)
 class Limits:
     """`batches`: how many requests may share one computation, at choice. `in_flight`: computations at a time. `ahead`:
-    inferences per session for which the dealer works ahead. `pool_megabytes`: memory for such material at the helper, see
-    `within`. `queue`: requests at a time. `wait_seconds`: until one is begun; `pair_seconds`: between the two shares of a
-    request; `timeout`: silence of another role within a computation."""
+    inferences per session for which the dealer works ahead. `pool_megabytes`: memory for such material at either of server and
+    helper, see `within`. `queue`: requests at a time. `wait_seconds`: until one is begun; `pair_seconds`: between the two shares
+    of a request; `timeout`: silence of another role within a computation."""
 
     batches: tuple[int, ...] = (1, 4, 16)
     in_flight: int = 2
     ahead: int = 1
-    pool_megabytes: int = 1024
+    pool_megabytes: int = 2048  # half of what deploy/ gives a pod; two batches of 16 at 24 MB an answer (the Fashion ViT) fit
     queue: int = 256
     wait_seconds: float = 30.0
     pair_seconds: float = 10.0
@@ -70,8 +70,9 @@ class Limits:
                 raise UsageError(f"{one.name.replace('_', '-')} is {value}, a positive number is needed", where="limits")
 
     def within(self, dealer_bytes: int) -> Limits:
-        """These limits for a program with so many bytes of material, as far as it fits into the pool: without the largest batch
-        sizes, and, where even one request at a time is too much, with fewer computations. One of one request is always left."""
+        """These limits for a program with so many bytes of material at a party, as far as it fits into the pool: without the
+        largest batch sizes, and, where even one request at a time is too much, with fewer computations. One of one request is
+        always left."""
         budget, one = self.pool_megabytes * 10**6, dealer_bytes * (self.ahead + 1)
         lanes = max(1, min(self.in_flight, budget // max(1, one)))
         found, taken = [1], one * lanes

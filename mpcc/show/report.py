@@ -43,7 +43,8 @@ Cells = list[tuple[str, str]]
 @dataclass(frozen=True)
 class Comparison:
     """What `optimize` adds to a report: cost before and after, fixed-point errors, the observed ranges of the sites, and what
-    compensation did, in words. `former`: the plan of the bundle that is replaced."""
+    compensation did, in words. `former`: the plan of the bundle that is replaced. `accurate`: the plan without a search that a
+    search was held against, and its cost."""
 
     baseline: Estimate
     estimate: Estimate
@@ -52,6 +53,7 @@ class Comparison:
     ranges: Sequence[Any]
     compensation: str = ""
     former: Plan | None = None
+    accurate: tuple[Plan, Estimate] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def _comparison(plan: Plan, made: Comparison) -> dict[str, Any]:
         "former": made.former is not None,
         "was": _was(made.former),
         "changed": [] if made.former is None else changed(made.former, plan),
+        "accurate": None if made.accurate is None else made.accurate[1],
+        "given_up": [] if made.accurate is None else changed(made.accurate[0], plan),
         "calibrated": made.basis.calibrated,
         "basis": str(made.basis),
         "ranges": made.ranges,

@@ -105,7 +105,7 @@ def test_ctrl_c_is_130_and_leaves_nothing(
 
     monkeypatch.setattr("mpcc.bundle.write.write_weights", stop)
     answer = mpcc("optimize", model)
-    assert answer.code == 130 and "interrupted" in answer.err and "Traceback" not in answer.err
+    assert answer.code == 130 and "interrupted" in answer.err and "Traceback" not in answer.err, answer
     assert list(tmp_path.iterdir()) == []
 
 

@@ -138,12 +138,15 @@ def test_ctrl_c_in_a_training(mpcc: Mpcc, home: Path, monkeypatch: pytest.Monkey
 STAGES = {
     **{stage: ("optimize", "tiny.onnx", "--calibration", "inputs.npy", "--machine", "reference")
        for stage in ("capture", "rewrite", "calibrate", "emulate", "write")},
+    **{stage: ("optimize", "tiny.onnx", "--calibration", "inputs.npy", "--machine", "reference", "--budget", "60s")
+       for stage in ("candidates", "price")},
+    "synthesise": ("optimize", "tiny.onnx", "--machine", "reference"),
     "compile": ("count", "tiny.onnx", "--write", "counts.json"),
     "estimate": ("profile", "tiny.onnx", "--machine", "reference", "--picture", "cost.svg"),
-    "inference": (*RUN, "--input", "x.npy", "--output", "y.npy"),
+    **{stage: (*RUN, "--input", "x.npy", "--output", "y.npy") for stage in ("start", "set-up", "inference")},
     "verify": ("verify", "tiny.mpcc", "--calibration", "inputs.npy", "--count", "1"),
 }  # fmt: skip
-"""Stage -> a command that comes to it."""
+"""Stage -> a command that comes to it. In a search, Ctrl-C ends the search and keeps the best plan (tests/search)."""
 
 
 @pytest.mark.parametrize("stage", STAGES)

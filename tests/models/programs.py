@@ -13,7 +13,8 @@ from torch import Tensor, fx, nn
 
 from mpcc.calibration.ranges import record_ranges
 from mpcc.ir import mpc
-from mpcc.ir.info import scale_of
+from mpcc.ir.info import info_of, scale_of
+from mpcc.ir.nn import size_of
 from mpcc.ir.trace import Recorder
 from mpcc.lowering import Settings, lower
 from mpcc.program.program import Program
@@ -28,6 +29,12 @@ SHAPE = (1, 5, 16)
 
 EXACT = Settings(answers=0)
 """No noise on the outputs, so that a run can be held against the emulation."""
+
+
+def dealt_bytes(made: Program, party: int) -> int:
+    """What the dealer sends a party for one inference."""
+    phases = {share: info_of(made.nodes[share]).phase for share in made.dealt_to}
+    return sum(8 * size_of(made.nodes[s]) for s, to in made.dealt_to.items() if party in to and phases[s] != "setup")
 
 
 def build(function: Callable[..., Any], shape: tuple[int, ...] = SHAPE, settings: Settings = EXACT, **weights: Tensor) -> Program:

@@ -18,7 +18,7 @@ from mpcc.ir import dealer
 from mpcc.runtime.dealer import files, used
 from mpcc.runtime.dealer.files import FromFile, deal_to_files
 from mpcc.runtime.engine.emulate import Emulator
-from tests.models.programs import SHAPE, program
+from tests.models.programs import SHAPE, dealt_bytes, program
 from tests.runtime.test_standalone import Trio
 
 COUNT = 2
@@ -53,8 +53,8 @@ def test_no_dealer_is_needed_later(made: dict[str, Path]) -> None:
         assert (outcome.outputs[0] - emulate(torch.full(SHAPE, float(number)))[0]).abs().max() < 0.01
         assert outcome.bytes == program("mixed").cost.bytes
     assert all(path.stat().st_mode & 0o77 == 0 for path in made.values())
-    size = made["client"].stat().st_size
-    assert 0 < size - COUNT * program("mixed").cost.dealer_bytes - program("mixed").cost.setup_dealer_bytes < 500
+    for party, role in enumerate(("server", "client")):
+        assert 0 < made[role].stat().st_size - COUNT * dealt_bytes(program("mixed"), party) < 500
 
 
 def test_what_both_parties_get_is_in_both_files(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_every_flipped_bit_is_refused(made: dict[str, Path], state: Path, role: 
 def test_swapped_inferences_are_refused(made: dict[str, Path]) -> None:
     """Each block is whole, but not in its place."""
     data = made["client"].read_bytes()
-    size = program("mixed").cost.dealer_bytes + 32
+    size = dealt_bytes(program("mixed"), 1) + 32
     rest, first, second = data[: -2 * size], data[-2 * size : -size], data[-size:]
     made["client"].write_bytes(rest + second + first)
     material = FromFile(program("mixed"), 1, made["client"], "v1")

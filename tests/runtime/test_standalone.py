@@ -21,7 +21,7 @@ from mpcc.runtime.net.identity import Identity
 from mpcc.runtime.session.participant import Report
 from mpcc.runtime.session.session import Outcome
 from mpcc.runtime.session.standalone import PartyConfig, run_party
-from tests.models.programs import SHAPE, program
+from tests.models.programs import SHAPE, dealt_bytes, program
 
 ROLES = ("server", "client", "dealer")
 
@@ -82,7 +82,7 @@ def test_three_roles_over_tls(keys: Path, insecure: bool) -> None:
     for outcome, (x,), report in zip(outcomes, inputs, reports, strict=True):
         assert isinstance(outcome, Outcome)
         assert (outcome.rounds, outcome.bytes) == (made.cost.rounds, made.cost.bytes) == (report.rounds, report.bytes)
-        assert outcome.offline_bytes == made.cost.dealer_bytes + made.cost.ahead_bytes
+        assert outcome.offline_bytes == dealt_bytes(made, 1) + made.cost.ahead_bytes
         assert (outcome.outputs[0] - emulate(x)[0]).abs().max() < 0.01
     assert trio.ended["server"] == []
 

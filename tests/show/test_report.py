@@ -84,6 +84,23 @@ def test_what_changed_since_the_last_bundle(tmp_path: Path) -> None:
     assert former_plan(tmp_path) is None
 
 
+def test_what_a_search_chose_otherwise(tmp_path: Path) -> None:
+    """With a budget that asks for more, each choice that was given up stands beside what is there now, and both costs."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3)).eval()
+    given = dict(example_inputs=(torch.zeros(1, 4),), calibration=torch.randn(64, 4), machine="reference")
+    loose = mpcc.optimize(model, **given)  # type: ignore[arg-type]
+    assert "without a search" not in (loose.save(tmp_path / "x.mpcc") / "report.html").read_text(encoding="utf-8")
+    bound = f"{loose.estimate.rounds - 1}rounds"
+    made = mpcc.optimize(model, budget=bound, level="structural", **given)  # type: ignore[arg-type]
+    assert made.chosen is not None and made.chosen.accurate is not None
+    text = (made.save(tmp_path / "y.mpcc") / "report.html").read_text(encoding="utf-8")
+    part = text.partition("Against the plan without a search")[2].partition("<h2>")[0]
+    before, now = (plan.choices["1.gelu"].choices[0].approximation for plan in (made.chosen.accurate.plan, made.plan))
+    assert before != now and f"<td>1.gelu</td><td>{before}" in part and now in part
+    assert f"{loose.estimate.rounds} rounds" in part and f"{made.estimate.rounds} rounds" in part
+
+
 def test_a_share_of_few_has_a_wide_interval() -> None:
     """Against the exact figures of the Wilson interval."""
     low, high = units.share_of(1.0, 16)

@@ -1,8 +1,8 @@
 """How correlated randomness gets from the dealer to the parties, ahead of the input.
 
-The dealer draws three seeds per session: one for each party, one that neither may know. It sends each party its own and
-streams to party 1 what is derived from masks, and to both the keys of trees: once for the set-up, then inference by inference,
-each number once, in ascending order. It learns nothing: it sees seeds and masks only.
+The dealer draws three seeds per session: one for each party, one that neither may know. It sends each party its own, streams to
+one or the other what is derived from masks, and to both the keys of trees: once for the set-up, then inference by inference, each
+number once, in ascending order. It learns nothing: it sees seeds and masks only.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ def send_dealt(
         for party, link in enumerate((first, second))
         if not isinstance(link, dict)
     ]
-    common = {name for name, _, _ in recipe.travelling(setup, 0)}
+    of_first = {name for name, _, _ in recipe.travelling(setup, 0)}
     for (name, _, _), value in zip(recipe.travelling(setup), recipe.deal(seeds, own, setup), strict=True):
         for sender in senders:
             sender.take(name, value)
-        if kept is not None and name in common:
+        if kept is not None and name in of_first:
             kept[name] = value
 
 
@@ -167,7 +167,7 @@ class Dealer:
 
 
 class FromDealer:
-    """Material from a dealer over `link`. Party 0 gets its seed and what is common; party 1 asks, `ahead` inferences ahead."""
+    """Material from a dealer over `link`: a party's seed, and what is dealt to it. Party 1 asks, `ahead` inferences ahead."""
 
     def __init__(self, program: Program, party: int, link: Link, *, ahead: int = 1, credit: bool = True) -> None:
         self.recipe, self.party, self.link = Recipe(program), party, link

@@ -4,8 +4,7 @@
 
     {"format": ..., "role": "client", "session": ..., "program": ..., "model": ..., "count": ...} newline
     seed (32 bytes), tag of the header (32 bytes)
-    blocks, each followed by its tag: the set-up, then inference 0, 1, ...; 64-bit words, little-endian (the server's file has
-    blocks only where a program has something that both parties get)
+    blocks, each followed by its tag: the set-up, then inference 0, 1, ...; 64-bit words, little-endian
 
 Used once. Each file belongs to one program, one version of the model and one session, and serves `count` inferences.
 Before its first mask is used, the use is noted in the user's home (`used.py`) and the seed is erased from the file, both
@@ -46,7 +45,7 @@ from .dealing import MaterialExhausted, ReplayGuard, SessionSeeds, cut, frames, 
 from .material import Recipe, Seeds
 from .randomness import SEED_BYTES, derive
 
-FORMAT = "mpcc material 2"
+FORMAT = "mpcc material 3"
 TAG_BYTES = 32
 AGAIN = "Let the dealer write new files for both parties."
 

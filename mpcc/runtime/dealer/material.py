@@ -1,8 +1,9 @@
 """Correlated randomness: what the dealer computes, and what a party expands from its own seed.
 
 Masks are the sum (bits: the xor) of what both parties expand from their seeds; a weight's mask is party 0's alone.
-Everything derived from masks is shared as (party 0's expansion, the rest): only the rest travels, to party 1. Keys of trees
-travel to both, the same; the roots that they start from are each party's own expansion.
+Everything derived from masks is shared as (one party's expansion, the rest): only the rest travels, to the other party, which is
+either in turn, so that both links carry as much (`Program.dealt_to`). Keys of trees travel to both, the same; the roots that they
+start from are each party's own expansion.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Recipe:
 
     def __init__(self, program: Program) -> None:
         self.sources = {n.name: n for n in program.dealer.graph.nodes}
+        self.to = program.dealt_to
         self.fixed = fixed_for_model(program.dealer.graph)
         # share name, dealer node, fixed for the model, boolean
         self.entries: list[tuple[str, fx.Node, bool, bool]] = []
@@ -51,13 +53,10 @@ class Recipe:
             dealt = self.sources[source]
             self.entries.append((share, dealt, dealt in self.fixed, dealt.target in dealer.PACKED))
 
-    def travelling(self, setup: bool, party: int = 1) -> Iterator[tuple[str, fx.Node, bool]]:
-        """The correlations of a phase that a party gets over the wire, in order: (share name, dealer node, boolean).
-
-        Party 0 gets nothing but what is common to both.
-        """
+    def travelling(self, setup: bool, party: int | None = None) -> Iterator[tuple[str, fx.Node, bool]]:
+        """The correlations of a phase that a party (None: any) gets over the wire, in order: (share, dealer node, boolean)."""
         for share, source, fixed, boolean in self.entries:
-            if fixed == setup and not from_seed(source) and (party == 1 or source.target in dealer.COMMON):
+            if fixed == setup and (self.to[share] if party is None else party in self.to[share]):
                 yield share, source, boolean
 
     def expand(self, party: int, seeds: Seeds, setup: bool) -> dict[str, Tensor | None]:
@@ -73,7 +72,7 @@ class Recipe:
                 shares[share] = roots(party, seed, source)
             elif from_seed(source):
                 shares[share] = uniform(seed, f"random {source.name}", _shape(source))
-            elif party == 0 and source.target not in dealer.COMMON:
+            elif party not in self.to[share]:
                 shares[share] = uniform(seed, f"share {source.name}", _shape(source))
         return shares
 
@@ -82,23 +81,23 @@ class Recipe:
     ) -> tuple[dict[str, Tensor | None], dict[str, Tensor | None]]:
         """All that the two parties have in a phase, seeds expanded and what the dealer sends: for engines in one process."""
         first, second = (self.expand(party, seeds[party], setup) for party in (0, 1))
-        for (share, source, _), value in zip(self.travelling(setup), self.deal(seeds, own, setup), strict=True):
-            second[share] = value
-            if source.target in dealer.COMMON:
-                first[share] = value
+        for (share, _, _), value in zip(self.travelling(setup), self.deal(seeds, own, setup), strict=True):
+            for party in self.to[share]:
+                (first, second)[party][share] = value
         return first, second
 
     def deal(self, seeds: tuple[Seeds, Seeds], own: Seeds, setup: bool) -> Iterator[Tensor]:
-        """What party 1 needs beyond its seeds, as ordered by `travelling`. `own` seeds what neither party may know."""
+        """What the parties need beyond their seeds, as ordered by `travelling`. `own` seeds what neither party may know."""
         dealing = _Dealing(self, seeds, own, [source for _, source, _ in self.travelling(setup)])
-        for _, source, boolean in self.travelling(setup):
+        for share, source, boolean in self.travelling(setup):
             value = dealing.value(source)
             if source.target in dealer.COMMON:
                 yield value
                 dealing.used(source)
                 continue
-            first = uniform(seeds[0].choose(setup), f"share {source.name}", _shape(source))
-            yield value ^ first if boolean else value - first
+            (party,) = self.to[share]
+            others = uniform(seeds[1 - party].choose(setup), f"share {source.name}", _shape(source))
+            yield value ^ others if boolean else value - others
             dealing.used(source)
 
 

@@ -27,7 +27,7 @@ from .messages import Malformed, Message, hear, printable, say
 from .transport import LinkModel
 from .wire import HANDSHAKE_SECONDS, Deadline, Wire
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Version of the messages between parties and dealer."""
 SERVER, CLIENT, DEALER, HELPER = "server", "client", "dealer", "helper"
 """The roles, as certificates name them. The server (party 0) owns the weights; party 1 is the client, which owns the input,
