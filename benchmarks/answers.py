@@ -235,14 +235,14 @@ def attack_rows(outputs: int) -> Iterator[list[str]]:
     """One row without the noise and one with it: mean |cos| over the columns, by answers, and the error."""
     model = mlp(outputs)
     for settings in (Settings(answers=0), Settings()):
-        program = attacked(model, settings)
+        program, hidden = attacked(model, settings), compiled(model, 1, settings).hidden
         views = asked(program, max(COUNTS))
         found = [cosines(model, [first(view, count // INPUTS) for view in views]) for count in COUNTS]
         with torch.no_grad():
             errors = [(view.outputs - model(x)).abs() for view, x in zip(views, inputs(INPUTS), strict=True)]
         error = torch.cat(errors)
         yield [
-            f"MLP 8-{HIDDEN}-{outputs}", f"{program.flood[0]:.2g}", *(f"{float(one.mean()):.3f}" for one in found),
+            f"MLP 8-{HIDDEN}-{outputs}", f"{program.flood[0]:.2g}", f"{hidden:,}", *(f"{float(one.mean()):.3f}" for one in found),
             f"{chance(outputs):.2f}", f"{float(error.mean()):.4f}", f"{float(error.max()):.4f}",
         ]  # fmt: skip
 
@@ -268,7 +268,8 @@ def model_row(name: str, model: nn.Module, example: Sequence[Tensor], calibratio
     largest = (2 * size) ** 2 / float(squares.max())
     errors = [f"{float((found - expected).abs().max()):.4f}" for found in (plain, noisy)]
     same = [f"{float((found.argmax(-1) == expected.argmax(-1)).double().mean()):.2%}" for found in (plain, noisy)]
-    return [name, f"{size:.2g}", f"{len(squares):,}", f"{hidden:.2%}", f"{largest:,.0f}", *errors, *same]
+    said = f"{made.program.hidden:,}"
+    return [name, f"{size:.2g}", said, f"{len(squares):,}", f"{hidden:.2%}", f"{largest:,.0f}", *errors, *same]
 
 
 def model_rows() -> Iterator[list[str]]:
@@ -281,9 +282,11 @@ def model_rows() -> Iterator[list[str]]:
     yield model_row(f"digits ViT, {len(images)} images", model, (images[:1],), calibration, images)
 
 
-ATTACK = ["model", "noise", *(f"{count:,} answers" for count in COUNTS), "chance", "mean error", "largest error"]
-MODELS = ["model", "noise", "truncated values", "hidden in 16,384 answers", "answers that hide the highest step",
-          "largest error without noise", "with", "same top-1 as in float without noise", "with"]  # fmt: skip
+ATTACK = ["model", "noise", "answers hidden", *(f"{count:,} answers" for count in COUNTS), "chance", "mean error",
+          "largest error"]  # fmt: skip
+MODELS = ["model", "noise", "answers hidden", "truncated values", "hidden in 16,384 answers",
+          "answers that hide the highest step", "largest error without noise", "with",
+          "same top-1 as in float without noise", "with"]  # fmt: skip
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

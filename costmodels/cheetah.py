@@ -21,8 +21,8 @@ from ._spu import EXECUTES, SOURCE, Spu
 
 SLOTS = 8192
 BATCH = SLOTS // 2  # triples from one cross term of 8192 products: two each
-WORKERS = 2
-LEAST_WORK = 2048  # elements from which a second worker has a share (SPU: mpc/cheetah/state.cc)
+WORKERS = 2  # halves of large products; and of oblivious transfers, on two cores: more cores send the same in more messages
+LEAST_WORK = 2048  # elements of each worker (SPU: mpc/cheetah/state.cc)
 
 # Ciphertexts of products element by element: four moduli of plaintexts, each one ciphertext of its own.
 PLAIN_MODULI = 4

@@ -99,6 +99,11 @@ class Refitted(UserWarning):
     """A choice of a given plan does not hold what its site sees, and was fitted again or replaced; says which, and why."""
 
 
+class ThinNoise(UserWarning):
+    """The noise on outputs hides roundings in fewer answers than were asked for, within the share of the outputs' spread that it
+    may have (`Settings.flood`, `--noise`); says which share would do."""
+
+
 class Renamed(DeprecationWarning):
     """A former name was used, which still works; says what it is called now."""
 

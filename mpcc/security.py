@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+SPARE = 1.15
+"""Of noise: it is a power of two times one of a few factors, an eighth apart."""
+ENDLESS = 10**12
+"""Of answers: so many, and more, are said to be any number."""
 TITLE = "Who can see what"
 
 SUMMARY = (
@@ -30,8 +35,8 @@ POINTS: tuple[tuple[str, str], ...] = (
     ),
     (
         "The output",
-        "is revealed to the client only, with noise from the dealer that hides the roundings of hidden values in "
-        "some hundred to some thousand answers, depending on the model (docs/security.md).",
+        "is revealed to the client only, with noise from the dealer that hides the roundings of hidden values in so many "
+        "answers to one client as the program says (docs/security.md).",
     ),
     (
         "Public to all three",
@@ -113,7 +118,8 @@ SERVED: tuple[tuple[str, str], ...] = (
     (
         "The weights",
         "belong to the server. Helper and dealer together can compute them. A client, even together with the helper, learns no "
-        "more than a client that is a party itself: what the answers reveal, which carry noise of the dealer. Without that "
+        "more than a client that is a party itself: what the answers reveal. They carry noise of the dealer that hides the "
+        "roundings of hidden values in so many answers to one client as the program says. Without that "
         "noise (a client together with the dealer) answers tell roundings of hidden values (docs/security.md).",
     ),
     (
@@ -156,16 +162,42 @@ def is_this_machine(host: str) -> bool:
         return False
 
 
+def hides(hidden: int | None) -> str:
+    """What the noise on the answers does, in one sentence, from the number of answers that a program says (`Program.hidden`).
+
+    The highest thousandth of the steps is left out of that number (`mpcc.lowering.flood.RARE`)."""
+    if hidden is None:
+        return "The program, of an earlier mpcc, does not say in how many answers its noise hides roundings."
+    if hidden == 0:
+        return "The answers carry no noise that hides the roundings of hidden values."
+    if hidden >= ENDLESS:
+        return "The answers show no roundings of hidden values, however many there are."
+    return f"Noise on answers hides 99.9 % of roundings in {hidden:,} answers to one client."
+
+
+def fewer(hidden: int | None, asked: int, share: float) -> str:
+    """What stands in the way where noise of at most this share of the outputs' spread hides fewer answers than were asked for,
+    and what to do; empty where it hides as many."""
+    if hidden is None or hidden >= asked:
+        return ""
+    more = share * math.sqrt(asked / hidden) * SPARE if hidden else math.inf
+    allowed = f"--noise {more:.2g}" if more < 1 else "no noise that leaves an answer"
+    return f"noise hides roundings in {hidden:,} answers, not {asked:,}; {allowed} would."
+
+
 def summary(under: Trust | None = None) -> str:
     """The first sentences of the statement."""
     return SUMMARY if under is None else under.summary
 
 
 def points(
-    public: Sequence[str] = (), answers: Sequence[str] = (), under: Trust | None = None
+    public: Sequence[str] = (), answers: Sequence[str] = (), under: Trust | None = None, hidden: int | None = None
 ) -> tuple[tuple[str, str], ...]:
     """The points of the statement, for a model whose parameters `public` were made public by their owner, and of whose outputs
-    the client computes the functions `answers` itself. `under`: the protocol, where that is not mpcc's own."""
+    the client computes the functions `answers` itself. `under`: the protocol, where that is not mpcc's own; `hidden`: what mpcc's
+    own program says of its noise, which others do not add."""
+    if hidden is not None and under is None:
+        return _behind("The output", points(public, answers), _noise(hidden))
     if answers:
         return _behind("The output", points(public, under=under), _logits(answers))
     own = POINTS if under is None else under.points
@@ -174,11 +206,13 @@ def points(
     return _behind("The weights", own, _public(public, "the server learns"))
 
 
-def served(answers: Sequence[str] = (), public: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
-    """The points of the statement for thin clients, see `points`."""
-    if answers:
-        return _behind("The input and the answer", served((), public), _logits(answers))
-    return _behind("The weights", SERVED, _public(public, "server and helper learn")) if public else SERVED
+def served(
+    answers: Sequence[str] = (), public: Sequence[str] = (), hidden: int | None = None
+) -> tuple[tuple[str, str], ...]:
+    """The points of the statement for thin clients, see `points`; they are told where the program does not say `hidden`."""
+    shown = _behind("The weights", SERVED, _noise(hidden))
+    shown = _behind("The weights", shown, _public(public, "server and helper learn")) if public else shown
+    return _behind("The input and the answer", shown, _logits(answers)) if answers else shown
 
 
 def _public(names: Sequence[str], others: str) -> tuple[str, str]:
@@ -188,6 +222,10 @@ def _public(names: Sequence[str], others: str) -> tuple[str, str]:
         f"({len(names)}: {named}) are in the part of the model that the client has and computes in the clear, before "
         f"anything is shared; {others} nothing of that. All other weights stay secret.",
     )
+
+
+def _noise(hidden: int | None) -> tuple[str, str]:
+    return "The noise on the answers", hides(hidden)
 
 
 def _logits(answers: Sequence[str]) -> tuple[str, str]:
@@ -204,11 +242,13 @@ def _behind(name: str, points: tuple[tuple[str, str], ...], more: tuple[str, str
 
 
 def statement(
-    *, insecure_dealer: bool = False, public: Sequence[str] = (), answers: Sequence[str] = (), under: Trust | None = None
-) -> str:
+    *, insecure_dealer: bool = False, public: Sequence[str] = (), answers: Sequence[str] = (), under: Trust | None = None,
+    hidden: int | None = None,
+) -> str:  # fmt: skip
     """The security statement as plain text. `public`: the names of the parameters that are no secret; `answers`: what the client
-    computes of the outputs; `under`: the protocol, where that is not mpcc's own."""
-    lines = [f"{TITLE}: {summary(under)}", *(f"* {name}: {text}" for name, text in points(public, answers, under))]
+    computes of the outputs; `under`: the protocol, where that is not mpcc's own; `hidden`: in how many answers a program says
+    that its noise hides roundings."""
+    lines = [f"{TITLE}: {summary(under)}", *(f"* {name}: {text}" for name, text in points(public, answers, under, hidden))]
     if insecure_dealer:
         lines.insert(0, f"NOT PRIVATE: {INSECURE_DEALER}")
     return "\n".join(lines)

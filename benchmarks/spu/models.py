@@ -109,18 +109,19 @@ def page(rows: list[dict[str, Any]], plans: list[dict[str, Any]]) -> str:
             f"| {one['as_float']} of {one['images']} | {one['logits_off']:.2g} | {one['bytes'] / 1e6:.2f} | {off(one, 'bytes')} "
             f"| {one['messages']:,} | {off(one, 'messages')} | {one['predicted_hops']:,} |"
         )
-    return head.replace("{table}", "\n".join(lines)).replace("{plans}", "\n".join(plan_lines(plans)))
+    return head.replace("{table}", "\n".join(lines)).replace("{plans}", section(plans) if plans else "")
 
 
-def plan_lines(rows: list[dict[str, Any]]) -> list[str]:
+def section(rows: list[dict[str, Any]]) -> str:
     """What benchmarks.spu.plans found; what was run stands for what was predicted."""
+    text = Path(__file__).with_name("plans.md").read_text(encoding="utf-8")
     lines = ["| chosen for | right | hops | messages | MB | seconds |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
     for one in rows:
         messages, size = one.get("messages", one["predicted_messages"]), one.get("bytes", one["predicted_bytes"])
         seconds = f"{one['seconds']:.2f}" if "seconds" in one else "not timed"
         right = f"{one['right']} of {one['images']}"
         lines.append(f"| {one['chosen_for']} | {right} | {one['hops']:,} | {messages:,} | {size / 1e6:.2f} | {seconds} |")
-    return lines
+    return text.replace("{plans}", "\n".join(lines))
 
 
 def off(row: dict[str, Any], name: str) -> str:

@@ -27,8 +27,11 @@ from .site import SiteStatistics
 
 GridOption = Sequence[float]
 """[low, step, depth, degree], as a plan has it."""
-TOLERANCES = (1e-3, 1e-4)
-"""Largest errors of the candidates of a curve, the default first: that of the spline with as many rounds less."""
+TOLERANCES = (1e-4, 1e-5)
+"""Largest errors of the candidates of a curve, the default first. A gate's answers have steps: neighbouring pieces differ by
+twice that at most, about as much as a unit of the place makes (`mpcc.lowering.curves.COARSER_BITS`), and both count among what
+the noise on outputs hides (`mpcc.lowering.flood`). Ten times as coarse saved two fifths of the leaves and no byte between the
+parties, and where these steps set the noise, it hid a twentieth of the answers."""
 KINKED = (8e-3, 3e-3)
 """The same of a curve with kinks, whose error only halves with each doubling of the pieces."""
 MARGIN = 2.0

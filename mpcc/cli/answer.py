@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from mpcc import security
 from mpcc.bundle.folder import PUBLIC_FOLDER, REPORT
 from mpcc.cost import PhaseCost
 from mpcc.show.comparison import Line, by_operator, lines, unpriced
@@ -54,6 +55,8 @@ def show(
     most = len(found)
     while most > FEWEST_KINDS and _height(out, table(made, found, most)) + len(under) > ROWS - 1:  # and a prompt
         most -= 1
+    if _height(out, table(made, found, most)) + len(under) > ROWS - 1:
+        under = [line for line in under if line]
     out.print(comparison(made) if sites else table(made, found, most))
     for line in under:
         out.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -132,7 +135,10 @@ def _fixed_point(made: Optimized) -> list[str]:
 def _seen(made: Optimized, place: Path) -> list[str]:
     public = f" Public: {', '.join(made.public)}." if made.public else ""
     own = f"The client computes the last {', '.join(made.answers)} of its opened logits (--hide-logits)."
-    return [*WHO, *([own] if made.answers else []), f"The rest of the statement, and of this page: {place / REPORT}{public}"]
+    hides = made.shortfall and f"WARNING: {made.shortfall}"
+    noise = [hides or security.hides(made.program.hidden)] if made.circuit is None else []  # another engine adds none
+    return [*WHO, *([own] if made.answers else []), *noise,
+            f"The rest of the statement, and of this page: {place / REPORT}{public}"]
 
 
 def following(made: Optimized, place: Path, calibration: object = None) -> list[str]:

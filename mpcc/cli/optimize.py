@@ -101,6 +101,13 @@ def optimize(
     tolerance: Annotated[
         float, typer.Option(metavar="FRACTION", help="Largest fixed-point error relative to the spread of the outputs, or inf.")
     ] = 0.05,
+    answers: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Answers to one client in which noise is to hide roundings of hidden values."),
+    ] = 1 << 14,
+    noise: Annotated[
+        float, typer.Option(metavar="FRACTION", help="The most that this noise may be, relative to the spread of the outputs.")
+    ] = 1 / 32,
     compensate: Annotated[
         bool | None,
         typer.Option(
@@ -166,6 +173,8 @@ def optimize(
 
     if not tolerance > 0:
         raise UsageError(f"invalid tolerance {tolerance:g}", where="--tolerance", hint="Give a positive number or inf.")
+    if not 0 < noise < float("inf"):
+        raise UsageError(f"invalid noise {noise:g}", where="--noise", hint="Give a positive number; 0.03 is 3 % of the spread.")
     if pareto and (budget or max_drop or plan or dump):
         raise UsageError("--pareto cannot be combined with --budget, --max-drop, --plan or --dump")
     if pareto and preprocess is not None:
@@ -211,7 +220,7 @@ def optimize(
     objective = Objective(cast("Level", level), metric, bound, drop, effort, tuple(keep or ()), _listed(only))
     if recipe is not None:
         parse(recipe)
-    target = Target(protocol, network, machine, Settings(tolerance=tolerance))
+    target = Target(protocol, network, machine, Settings(tolerance=tolerance, answers=answers, flood=noise))
     check_machine(target)
     check_asked(compensate, reconstruct)
     chosen, begun = _plan(plan), _plan(start)
@@ -336,6 +345,7 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
 
     from mpcc import security
 
+    hidden = made.program.hidden if made.circuit is None else None  # another engine adds no noise
     return {
         "bundle": str(place),
         "plan": json.loads(made.plan.to_json()),
@@ -349,7 +359,8 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
         "compensation": None if made.compensation is None else made.compensation.document(),
-        "security": security.statement(public=made.public, answers=made.answers, under=made.trust),
+        "hidden": {"answers": hidden, "asked": made.settings.answers, "warning": made.shortfall},
+        "security": security.statement(public=made.public, answers=made.answers, under=made.trust, hidden=hidden),
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpcc import security
 from mpcc.errors import SecurityError, UsageError
 
 from .screen import say
@@ -91,6 +92,7 @@ def take_part(
     executable = Executable.of(opened)
     asked = calls(inputs, executable.input_shapes, executable.input_names)[:first] if inputs else []
     once = [executable.call(*call) for call in asked]
+    say(security.hides(opened.program.hidden))
     say(_waiting(config))
     if config.role != CLIENT:
         return run_party(opened.program, opened.manifest.model_version, config), expected, []

@@ -69,6 +69,9 @@ def show(rows: Sequence[Row], as_json: bool) -> None:
     else:
         console().print(_table(rows))
         console().print(_below(rows), highlight=False, soft_wrap=True)
+        for row in rows:
+            if row.made is not None and row.made.shortfall:
+                console().print(f"WARNING: {row.place}: {row.made.shortfall}", highlight=False, markup=False, soft_wrap=True)
     if any(row.made is None for row in rows):
         raise typer.Exit(1)
 

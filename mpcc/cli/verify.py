@@ -41,10 +41,11 @@ class Difference:
 @dataclass(frozen=True)
 class Noise:
     """What the outputs are flooded with, on purpose: its standard deviation, and of how many inputs it decided the top-1, since
-    in fixed point the top-1 is the plain model's and the private one is within NEAR of it."""
+    in fixed point the top-1 is the plain model's and the private one is within NEAR of it. `hidden`: see `Program.hidden`."""
 
     deviation: float
     ties: int
+    hidden: int | None
 
 
 def register(app: typer.Typer) -> None:
@@ -148,8 +149,9 @@ def differences(found: Verification, tell: Tell) -> tuple[list[Difference], Nois
         _difference("private vs. fixed point", private, fixed),
         _difference("private vs. plain", private, expected),
     ]
-    deviation = found.executable.program.flood[0]
-    return rows, Noise(deviation, _ties(expected, fixed, private, deviation))
+    program = found.executable.program
+    deviation = program.flood[0]
+    return rows, Noise(deviation, _ties(expected, fixed, private, deviation), program.hidden)
 
 
 def _ties(expected: Iterable[Tensor], fixed: Iterable[Tensor], private: Iterable[Tensor], deviation: float) -> int:
@@ -208,12 +210,14 @@ def _show(found: list[Difference]) -> None:
 
 
 def _show_noise(noise: Noise) -> None:
+    from mpcc import security
     from mpcc.show.units import small
 
     if noise.deviation:
-        what = f"Private outputs carry noise of standard deviation {small(noise.deviation)}, which hides what roundings tell."
+        what = f"Private outputs carry noise of standard deviation {small(noise.deviation)}."
         ties = f" It decided the top-1 of {noise.ties} input(s), whose two largest outputs are that close." if noise.ties else ""
         say(what + ties)
+    say(security.hides(noise.hidden))
 
 
 def _show_sites(lines: list[SiteError]) -> None:

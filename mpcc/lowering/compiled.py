@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from torch import fx
 
@@ -49,7 +50,11 @@ def lower(graph_module: fx.GraphModule, settings: Settings | None = None) -> Pro
         raise AssertionError(f"{sorted(last.failed)} were cut though all their bits are needed")
     if chosen.answers:
         exposure = Exposure.of(program, graph_module.meta[EXAMPLES])
-        program = flood(program, [exposure.noise(chosen, scale) for _, scale in program.outputs])
+        scales = [scale for _, scale in program.outputs]
+        sizes = [exposure.noise(chosen, scale) for scale in scales]
+        program = flood(program, sizes, exposure.answers(sizes, scales, chosen.answers))
+    else:
+        program = replace(program, hidden=0)
     structure.verify(program)
     return program
 

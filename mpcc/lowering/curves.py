@@ -28,9 +28,9 @@ from .values import LIMIT, Secret
 
 BLUR = 1.5
 """Units of a place by which it may be off: half a unit of rounding, and one of the two parties' cuts."""
-FINENESS = 2.0**-11
-"""How much of a value (or of the root mean square of all) that may blur it at most. On average it is a fifth of that, far below
-the error of the pieces themselves."""
+COARSER_BITS = 2
+"""By which a blurred value (or the root mean square of all) may be coarser than an operand; on average it is a fifth of that. A
+unit of a place is a step for the noise on outputs to hide, like those between pieces (`mpcc.approximate.grids.TOLERANCES`)."""
 MOST_FACTOR_BITS = 16
 """Of m: half a unit of 2^16 over the whole range is below a place."""
 EXACT = 2.0**-17
@@ -54,7 +54,7 @@ def curve(s: Scaler, x: Secret, arguments: Sequence[Any], out: tuple[float, floa
         raise RangeError(f"{len(pieces)} pieces of degree {degree}: a gate has {most}", where=s.where[0])
     depth, many = levels if len(arguments) < 4 or arguments[3] is None else int(arguments[3]), len(pieces)
     short = depth > levels
-    low = place_bits(pieces, out[1])
+    low = place_bits(pieces, out[1], s.fraction_bits - COARSER_BITS)
     at = places(x, step, depth + low, low)
     if at.step > LONGEST * step:
         depth, many = depth + 1, 2 * many
@@ -78,10 +78,10 @@ def curve(s: Scaler, x: Secret, arguments: Sequence[Any], out: tuple[float, floa
     return Secret(node, 2.0**bits, *out)
 
 
-def place_bits(pieces: Sequence[Sequence[float]], rms: float) -> int:
-    """The bits of a place within a piece: as few as are fine enough, as many as a gate takes."""
+def place_bits(pieces: Sequence[Sequence[float]], rms: float, bits: int) -> int:
+    """The bits of a place within a piece: as few as blur no value by more than 2^-bits of it, as many as a gate takes."""
     slopes = (sum(n * abs(a) for n, a in enumerate(piece)) / max(abs(piece[0]), rms) for piece in pieces)
-    return min(gate.MOST_LOW, max(1, math.ceil(math.log2(BLUR * max(slopes) / FINENESS + 1e-9))))
+    return min(gate.MOST_LOW, max(1, math.ceil(math.log2(BLUR * max(slopes) * 2.0**bits + 1e-9))))
 
 
 @dataclass(frozen=True)

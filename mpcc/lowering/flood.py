@@ -23,6 +23,7 @@ from mpcc.ir import dealer, online
 from mpcc.ir.nn import size_of
 from mpcc.ir.opcodes import NOISE_BITS
 from mpcc.program.program import Program
+from mpcc.security import ENDLESS
 
 from .settings import Settings
 from .steps import squared_steps
@@ -32,7 +33,8 @@ VALUES_AT_MOST = 1 << 22
 """Values of a program over all calls that are looked at, unless one call has more: so that it takes no longer than lowering."""
 RARE = 1e-3
 """Of all truncated values, those whose steps may be higher. In a deep model a few in a thousand are ten times as high as the rest
-(logits of the first layers' attention, at the inputs that were looked at), and noise for them would drown the outputs."""
+(logits of the first layers' attention, at the inputs that were looked at), and noise for them would drown the outputs. The
+statement says so in per cent (`mpcc.security.hides`)."""
 GRID = 2
 """Outputs are rounded to a quarter of the noise: what is finer says nothing (the rounding adds a hundredth of its variance)."""
 
@@ -40,6 +42,8 @@ GRID = 2
 FACTORS = (1, 3, 5, 7, 9, 11, 13, 15)
 """What an output's share may be multiplied by before noise of a power of two of units is added: so the noise is at most an eighth
 more than what is wanted, not up to twice."""
+DIGITS = 2
+"""Of the number of answers that is said, as of the probability that a program fails."""
 UNSEEN = 4.0
 """How much larger than those looked at an output may be, where it is multiplied."""
 
@@ -79,15 +83,24 @@ class Exposure:
         """For how many answers noise of this standard deviation hides such a step, as above; infinite where there is none."""
         return math.inf if self.step == 0 else (2 * deviation / self.step) ** 2
 
+    def answers(self, sizes: Sequence[Noise], scales: Sequence[float], asked: int) -> int:
+        """In how many answers noise of these sizes hides such a step, by the output (of these scales) that hides it least.
+
+        Rounded down to DIGITS digits, but not below what was `asked`: the number is public, and steps are made of weights."""
+        deviations = [size.deviation(scale) if size.bits else 0.0 for size, scale in zip(sizes, scales, strict=True)]
+        found = math.floor(min(ENDLESS, self.hidden(min(deviations))))
+        unit = int(10 ** max(0, len(str(found)) - DIGITS))
+        return max(found // unit * unit, asked if asked <= found else 0)
+
     def noise(self, settings: Settings, scale: float) -> Noise:
         """Of an output of this scale: the least that hides `answers`, or the most within the share of the spread."""
         wanted, allowed = self.step * math.sqrt(settings.answers) / 2, settings.flood * self.spread
-        if wanted * abs(scale) <= 1 or allowed * abs(scale) < 1:  # less than what outputs are rounded to
+        if wanted == 0 or allowed * abs(scale) < 1:  # nothing to hide; or outputs are rounded to more than is allowed
             return Noise()
         room = 2.0**LIMIT / (abs(scale) * (UNSEEN * self.largest + 2 * dealer.NOISE_REACH * min(wanted, allowed)))
         enough, most = list[Noise](), list[Noise]()
         for factor in (one for one in FACTORS if one == 1 or one <= room):
-            enough.append(Noise(_within(math.ceil(math.log2(wanted * abs(scale) * factor))), factor))
+            enough.append(Noise(max(1, _within(math.ceil(math.log2(wanted * abs(scale) * factor)))), factor))
             if math.isfinite(allowed):
                 most.append(Noise(_within(math.floor(math.log2(allowed * abs(scale) * factor))), factor))
         fitting = [one for one in enough if one.deviation(scale) <= allowed]
@@ -109,8 +122,8 @@ def _exposure(program: Program, inputs: Sequence[Tensor]) -> tuple[float, Tensor
     return math.sqrt(float(every.topk(above).values[-1])), outputs
 
 
-def flood(program: Program, sizes: Sequence[Noise]) -> Program:
-    """A new program with noise of these sizes on its outputs."""
+def flood(program: Program, sizes: Sequence[Noise], hidden: int | None = None) -> Program:
+    """A new program with noise of these sizes on its outputs, which hides its steps in so many answers."""
     dealt, sources = dict(program.correlations), {node.name: node for node in program.dealer.graph.nodes}
     outputs, done = [], set[fx.Node]()
     for (name, scale), size in zip(program.outputs, sizes, strict=True):
@@ -127,4 +140,4 @@ def flood(program: Program, sizes: Sequence[Noise]) -> Program:
             flooded.update_arg(0, larger)
         done.add(flooded)
         outputs.append((name, scale * size.factor))
-    return replace(program, outputs=tuple(outputs))
+    return replace(program, outputs=tuple(outputs), hidden=hidden)

@@ -219,8 +219,7 @@ class Lowering:
 
     def add(self, node: fx.Node, sign: float = 1.0) -> Secret:
         x, y = self._value(node.args[0]), node.args[1]
-        out = self._out(node)
-        shape = tuple(node.meta["val"].shape)
+        out, shape = self._out(node), tuple(node.meta["val"].shape)
         if not isinstance(y, fx.Node):
             x = self._with_headroom(node, node.args[0], self._secret(x))
             value = encode(sign * float(y), x.scale, self.where[0])  # type: ignore[arg-type]
@@ -233,9 +232,10 @@ class Lowering:
         if isinstance(other, Constant):
             signed = other if sign > 0 else Constant(f"{other.name}.negated", -other.value)
             return products.with_weight(self.s, self._with_headroom(node, node.args[0], left), signed, out, shape)
-        right = self.s.signed(self._secret(other), sign)
-        cap = self.max_bits[node]
-        summands = [self._lifted(n, self._fitting(n, x, cap)) for n, x in ((node.args[0], left), (y, right))]
+        right, cap = self.s.signed(self._secret(other), sign), self.max_bits[node]
+        pairs: Any = ((node.args[0], left), (y, right))
+        bit_more = cap + (1.0 if self.s.above_whatever(cap, (left, right), out[0]) else 0.0)  # the sum is cut anyway
+        summands = [self._lifted(n, self._fitting(n, x, cap if opened_elementwise(n) else bit_more)) for n, x in pairs]
         return self.s.combine(summands, *out, cap, shape)
 
     def _with_headroom(self, node: fx.Node, source: Any, x: Secret) -> Secret:

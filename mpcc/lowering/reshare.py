@@ -7,6 +7,7 @@ power of two, two where it is not (a cut to 22 bits, then times an integer of 20
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import fx
 
@@ -17,7 +18,7 @@ from mpcc.program.program import Program
 
 from .assemble import assemble
 from .builder import Builder
-from .flood import Noise, flood
+from .flood import Exposure, Noise, flood
 from .openings import Openings
 from .scales import Ledger
 from .values import Secret
@@ -51,7 +52,8 @@ def narrowed(program: Program, bits: int = 16) -> Program:
             scale /= float(factor)  # type: ignore[arg-type]
         outputs.append((revealed, Secret(_scaled(b, openings, copies[share], scale, bits), 2.0**bits, 1.0, 1.0)))
     made = assemble(b, outputs, Ledger(list(program.failures)))
-    return flood(made, [_noise(size * 2**bits) for size in program.flood])
+    sizes = [_noise(size * 2**bits) for size in program.flood]
+    return flood(made, sizes, _hidden(program, sizes, bits))
 
 
 def _copied(graph: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node]) -> fx.Node:
@@ -70,6 +72,14 @@ def _scaled(b: Builder, openings: Openings, share: fx.Node, scale: float, bits: 
     drop = max(0, math.floor(power) - FIRST_BITS)
     share = _cut(b, openings, share, drop)
     return _cut(b, openings, b.on(online.times, share, round(2.0 ** (bits + FACTOR_BITS + drop) / scale)), FACTOR_BITS)
+
+
+def _hidden(program: Program, sizes: Sequence[Noise], bits: int) -> int | None:
+    """In how many answers the noise hides the steps: those of the program as before, or those of a unit that come with the new
+    scale (`mpcc.lowering.flood`)."""
+    if program.hidden is None:
+        return None
+    return min(program.hidden, *(Exposure(2.0**-bits, 1.0, 1.0).answers([size], [2.0**bits], 0) for size in sizes))
 
 
 def _noise(units: float) -> Noise:

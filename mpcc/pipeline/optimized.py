@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx
 
-from mpcc import registry
+from mpcc import registry, security
 from mpcc.approximate import Plan
 from mpcc.calibration.basis import ENOUGH, Basis
 from mpcc.calibration.labels import load_labels
 from mpcc.calibration.range_check import RangeViolation, range_report
 from mpcc.compensate import Report
 from mpcc.cost import Budget, Estimate
-from mpcc.errors import OutsideRange, UsageError
+from mpcc.errors import OutsideRange, ThinNoise, UsageError
 from mpcc.ir.answers import NOTE as ANSWERS
+from mpcc.lowering import Settings
 from mpcc.lowering.circuits import Made
 from mpcc.program import Program
 from mpcc.rewrite import Observer, Step
@@ -57,6 +58,7 @@ class Optimized:
     ranges: tuple[RangeViolation, ...] = ()  # what each site sees of these inputs, against where its choice holds
     compensation: Report | None = None  # None where there was nothing to compensate, or it was not asked for
     circuit: Made | None = None  # what another engine runs, where the protocol has one
+    settings: Settings = Settings()  # the fixed point that was asked for
 
     @property
     def calibrated(self) -> bool:
@@ -68,6 +70,12 @@ class Optimized:
         """The functions that the client computes of the opened outputs."""
         found = self.executable().answers
         return () if found is None else found.names
+
+    @property
+    def shortfall(self) -> str:
+        """Why the noise hides roundings in fewer answers than were asked for (`Settings.answers`), and what to do; mostly ""."""
+        hidden = None if self.circuit is not None else self.program.hidden  # another engine adds no noise
+        return security.fewer(hidden, self.settings.answers, self.settings.flood)
 
     @property
     def trust(self) -> Trust | None:
@@ -194,11 +202,14 @@ class Question:
         notes |= {} if prepared.answers is None else {ANSWERS: prepared.answers.document()}
         notes |= {} if asked.recipe is None else {"recipe": asked.recipe}
         notes |= {} if fixed.report is None else {compensation.NOTE: fixed.report.note}
-        return Optimized(
+        result = Optimized(
             prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
             prepared.basis, chosen, prepared.prefix, prepared.public, ranges, fixed.report,
-            circuit_for(prepared, best.plan, task.protocol),
+            circuit_for(prepared, best.plan, task.protocol), task.settings,
         )  # fmt: skip
+        if result.shortfall and task.settings.answers != Settings().answers:
+            warnings.warn(result.shortfall, ThinNoise, stacklevel=3)
+        return result
 
     def _repaired(self, best: Priced, budget: Budget | None, given: bool) -> Repaired:
         """Compensated, where that is wanted."""

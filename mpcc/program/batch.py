@@ -46,6 +46,7 @@ def batched(program: Program, size: int) -> Program:
         program.outputs,
         program.constants,
         tuple((name, size * count, min(1.0, size * p)) for name, count, p in program.failures),
+        program.hidden,  # rows have masks and noise of their own: each is an answer, with steps as high
     )
 
 

@@ -15,6 +15,7 @@ from mpcc.ir.nn import shape_of
 from mpcc.ir.opcodes import DEALER, ONLINE
 from mpcc.ir.shapes import Shape
 from mpcc.ir.strict_json import parsed
+from mpcc.security import ENDLESS
 
 from .repeats import unpacked
 from .rounds import fixed_for_model, schedule
@@ -23,7 +24,8 @@ from .serialize import MOST_NODES, graph_of
 VERSION = 4
 """Higher wherever a row of `mpcc.ir.opcodes` changes what it means, or the file what it says rows with."""
 AGAIN = "Make the bundle again with `mpcc optimize`."
-KEYS = {"version", "dealer", "online", "outputs", "failures"}
+KEYS, OPTIONAL = {"version", "dealer", "online", "outputs", "failures"}, {"hidden"}
+"""Of a program. What is optional was added to this version later: files without it are read."""
 OUTPUTS = kinds.many(kinds.fields(lambda value, nodes: kinds.name(value), kinds.scale), 1 << 10, least=1)
 FAILURES = kinds.many(kinds.fields(kinds.text, kinds.integer(0, kinds.MOST_ELEMENTS), kinds.probability))
 
@@ -38,6 +40,7 @@ class Document:
     outputs: tuple[tuple[str, float], ...]
     shapes: Mapping[str, Shape]
     failures: tuple[tuple[str, int, float], ...]
+    hidden: int | None
 
 
 def read(text: str | bytes) -> Document:
@@ -49,6 +52,7 @@ def read(text: str | bytes) -> Document:
         dealt = graph_of(unpacked(document["dealer"], MOST_NODES), DEALER)
         nodes = graph_of(rows, ONLINE, dealt)
         outputs, failures = OUTPUTS(document["outputs"], nodes), FAILURES(document["failures"], nodes)
+        hidden = kinds.whole(document["hidden"], 0, ENDLESS) if "hidden" in document else None
     except ValueError as error:
         raise BundleError(f"damaged: {error}", hint=AGAIN) from None
     revealed = [_revealed(nodes, name) for name, _ in outputs]
@@ -59,7 +63,7 @@ def read(text: str | bytes) -> Document:
     fixed = fixed_for_model(dealer_graph)
     schedule(online_graph, {nodes[name] for name, source in correlations if source in fixed})
     pairs = tuple((name, source.name) for name, source in correlations)
-    return Document(online_graph, dealer_graph, pairs, outputs, shapes, failures)
+    return Document(online_graph, dealer_graph, pairs, outputs, shapes, failures, hidden)
 
 
 def _check_version(document: Any) -> None:
@@ -68,7 +72,7 @@ def _check_version(document: Any) -> None:
         raise BundleError(f"written by an earlier mpcc (format {version}, this one reads {VERSION})", hint=AGAIN)
     if version != VERSION or isinstance(version, bool):
         raise BundleError(f"not a program of format {VERSION}, which this mpcc reads", hint=AGAIN)
-    if set(document) != KEYS:
+    if not KEYS <= set(document) <= KEYS | OPTIONAL:
         raise ValueError(f"the keys are {', '.join(sorted(KEYS))}, not {kinds.shown(sorted(document))}")
 
 

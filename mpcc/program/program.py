@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -63,6 +64,9 @@ class Program:
     """(online node of the revealed share, scale)."""
     constants: Mapping[str, Tensor]
     failures: tuple[tuple[str, int, float], ...]
+    hidden: int | None = None
+    """In how many answers to one client the noise on outputs hides the steps of truncations and gates (`mpcc.lowering.flood`): 0
+    without noise, `security.ENDLESS` where there is no step. None: not known, as in files of an earlier mpcc."""
 
     @cached_property
     def nodes(self) -> Mapping[str, fx.Node]:
@@ -150,13 +154,15 @@ class Program:
 
     def to_json(self) -> str:
         """The program as JSON text, without the weights. The same program gives the same text."""
-        document = {
+        document: dict[str, Any] = {
             "version": VERSION,
             "dealer": packed(rows_of(self.dealer.graph, {})),
             "online": packed(rows_of(self.online.graph, dict(self.correlations))),
             "outputs": self.outputs,
             "failures": self.failures,
         }
+        if self.hidden is not None:
+            document["hidden"] = self.hidden
         return json.dumps(document, separators=(",", ":"), allow_nan=False) + "\n"
 
     @staticmethod
@@ -177,6 +183,7 @@ class Program:
             found.outputs,
             dict(constants) or {name: torch.empty(shape, device="meta") for name, shape in found.shapes.items()},
             found.failures,
+            found.hidden,
         )
 
     def inputs(self) -> list[fx.Node]:

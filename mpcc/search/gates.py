@@ -15,7 +15,7 @@ from mpcc.errors import MpccError
 from .default_plan import GOOD, applicable, declared
 from .layouts import laid_out, layouts
 from .prices import Prices
-from .pricing import Priced, fastest, place_work, seconds_of
+from .pricing import Priced, fastest, made, place_work, seconds_of
 from .replay import Replay
 from .sensitivity import batches
 from .task import Task
@@ -27,15 +27,36 @@ PLACE_ELEMENTS = 1 << 25
 
 
 def quickest(plan: Plan, task: Task) -> Priced:
-    """The fastest layout of a plan with gates where these are faster. PrecisionError where none is precise enough."""
+    """The fastest layout of a plan with gates where these are faster. PrecisionError where none is precise enough.
+
+    Where the noise on outputs cannot hide the steps of these gates in as many answers as are asked for, the gates are finer."""
     known = registry.approximations()
     gated = with_gates(plan, task)
     if gated is not None:
         try:
-            return fastest(layouts(gated, known), task)
+            return hiding(fastest(layouts(gated, known), task), task)
         except MpccError:  # too coarse in fixed point, or an input leaves a grid
             pass
     return fastest(layouts(plan, known), task)
+
+
+def hiding(best: Priced, task: Task) -> Priced:
+    """The plan with its gates on their finest grids, if its noise hides fewer answers than are asked for, and then more."""
+    if (best.program.hidden or 0) >= task.settings.answers:
+        return best
+    known, choices = registry.approximations(), dict(best.plan.choices)
+    for site, choice in best.plan.choices.items():
+        if isinstance(choice, Choice) and known[choice.approximation].gate:
+            for gate, candidates in applicable(task.statistics[site], [known[choice.approximation]], task.level).values():
+                finest = min(candidates, key=lambda options: declared(gate, options))
+                choices[site] = Choice(gate.name, {**choice.options, **finest})
+    if choices == dict(best.plan.choices):
+        return best
+    try:
+        finer = made(task, Plan(choices, best.plan.notes))
+    except MpccError:
+        return best
+    return finer if (finer.program.hidden or 0) > (best.program.hidden or 0) else best
 
 
 def with_gates(plan: Plan, task: Task) -> Plan | None:

@@ -16,6 +16,7 @@ from mpcc.errors import BundleError
 from mpcc.ir.nn import inputs_of, shape_of
 
 Shape = tuple[int, ...]
+AGAIN = "Make the bundle again: mpcc optimize ... --public."
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,12 @@ class PublicPart:
         found = [shape_of(value) for value in (given if isinstance(given, tuple) else (given,))]  # type: ignore[arg-type]
         if found != list(wanted):
             what = f"the public part gives {_text(found)}, the program takes {_text(wanted)}"
-            raise BundleError(what, where=str(bundle.prefix_file), hint="Make the bundle again: mpcc optimize ... --public.")
+            raise BundleError(what, where=str(bundle.prefix_file), hint=AGAIN)
         inputs = tuple((str(node.target), shape_of(node)) for node in inputs_of(graph))
-        return PublicPart(bundle.prefix_file.read_bytes(), inputs, tuple(map(str, bundle.plan.notes.get("public", ()))))
+        parameters = bundle.plan.notes.get("public", [])
+        if not isinstance(parameters, list):
+            raise BundleError("the plan's note `public` is no list of names", where=str(bundle.folder), hint=AGAIN)
+        return PublicPart(bundle.prefix_file.read_bytes(), inputs, tuple(map(str, parameters)))
 
     @property
     def sha256(self) -> str:

@@ -124,7 +124,7 @@ class Served:
             {"shape": list(shape), "scale": scale, "noise": noise}
             for shape, (_, scale), noise in zip(self.output_shapes, program.outputs, program.flood, strict=True)
         ]
-        cost = program.cost
+        cost, public = program.cost, () if self.public_part is None else self.public_part.parameters
         return {
             "format": FORMAT,
             "role": role,
@@ -143,7 +143,8 @@ class Served:
                 "bytes of an answer": WORD * self.output_words,
             },
             "batches": list(self.programs),
-            "security": dict(security.served(self.computed, () if self.public_part is None else self.public_part.parameters)),
+            "hidden": program.hidden,
+            "security": dict(security.served(self.computed, public, program.hidden)),
             **where,
         }
 

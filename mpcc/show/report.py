@@ -88,6 +88,7 @@ def _values(plan: Plan, program: Program) -> dict[str, Any]:
         "timeline": timeline(program),
         "answers": _answers(plan, program),
         "security": security,
+        "hidden": program.hidden,
         "public": plan.notes.get("public", ()),
         "digest": program.digest,
     }

@@ -203,6 +203,7 @@ def test_the_report_has_the_comparison_and_the_security_statement(bundle: Path) 
 
     text = (bundle / "report.html").read_text()
     assert "<svg" in text and "act.relu" in text and "Before and after" in text
+    assert security.hides(load(bundle).program.hidden) in text
     assert security.TITLE in text and security.POINTS[0][1].split(",")[1] in text
     assert "Calibrated on synthetic" not in text
     assert "<script" not in text and not re.search(r'(?:href|src)="(?!#)', text)

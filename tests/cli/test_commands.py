@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from mpcc import security
 
 Mpcc = Callable[..., Any]
 COMMAND = [sys.executable, "-c", "from mpcc.cli import main; main()"]
@@ -57,13 +60,41 @@ def test_optimize_as_json(mpcc: Mpcc, model: Path, calibration: Path, tmp_path: 
     assert found["estimate"]["online"]["rounds"] < found["baseline"]["online"]["rounds"]
     assert found["estimate"]["network"] == "wan"
     assert "semi-honest" in found["security"]
+    assert found["hidden"] == {"answers": security.ENDLESS, "asked": 16_384, "warning": ""}  # comparisons have no steps
+    assert security.hides(security.ENDLESS) in found["security"]
 
 
 def test_optimize_prints_before_and_after(mpcc: Mpcc, model: Path, calibration: Path) -> None:
     answer = mpcc("optimize", model, "--calibration", calibration)
     for word in ("relu 1", "11 -> 6", "same top-1", "Who can see what", "dealer", "Written: tiny.mpcc", "mpcc run"):
         assert word in answer.out
-    assert "Accuracy unknown" not in answer.out
+    assert "Accuracy unknown" not in answer.out and security.hides(security.ENDLESS) in answer.out
+
+
+SMOOTH = """
+import torch
+
+
+def make():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 3)).eval(), (torch.zeros(1, 4),)
+"""
+
+
+def test_answers_that_the_noise_cannot_hide_are_told(mpcc: Mpcc, calibration: Path, tmp_path: Path) -> None:
+    """On the screen with what would be enough, in the bundle's page, and by `mpcc verify`."""
+    (tmp_path / "smooth.py").write_text(SMOOTH)
+    given = ("optimize", "smooth.py:make", "--calibration", calibration, "-o", "smooth.mpcc", "--answers")
+    few = mpcc(*given, "500000")
+    assert few.code == 0, few.err
+    found = re.search(r"WARNING: noise hides roundings in ([\d,]+) answers, not 500,000; --noise ([\d.]+) would", few.out)
+    assert found is not None, few.out
+    said = f"in {found[1]} answers to one client"
+    assert said in (tmp_path / "smooth.mpcc" / "report.html").read_text()
+    assert said in mpcc("verify", "smooth.mpcc", "--count", "1").err
+    many = mpcc(*given, "500000", "--noise", found[2])
+    assert "WARNING" not in many.out and "answers to one client" in many.out
+    assert mpcc(*given, "9", "--noise", "nan").code == mpcc(*given, "0").code == 2
 
 
 def test_optimize_compiles_a_given_plan(mpcc: Mpcc, model: Path, bundle: Path, tmp_path: Path) -> None:
@@ -178,6 +209,7 @@ def test_verify(mpcc: Mpcc, bundle: Path, calibration: Path) -> None:
     assert [one["inputs"] for one in found] == [2, 2, 2, 2]
     assert all(one["largest"] < 1e-3 and one["same_top1"] == 1 for one in found)
     document = json.loads(answer.out)
+    assert document["noise"]["hidden"] == security.ENDLESS
     assert [one["site"] for one in document["sites"]] == ["act.relu"] and document["sites"][0]["own"] == 0
     assert document["sites"][0]["fixed"] < 1e-3 and document["trusted"] and document["outside"] == []
     printed = mpcc("verify", bundle, "--count", "1", "--ranges")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from mpcc import security
 from mpcc.runtime.dealer import used
 
 Mpcc = Callable[..., Any]
@@ -66,6 +67,7 @@ def test_three_commands_meet(mpcc: Mpcc, bundle: Path, public: Path, tmp_path: P
     assert {key: found[key] for key in ("rounds", "bytes")} == {key: predicted[key] for key in ("rounds", "bytes")}
     assert predicted["seconds"] == json.loads((bundle / "plan.json").read_text())["notes"]["seconds"]
     assert "(lan)" in predicted["seconds_of"]
+    assert all(security.hides(security.ENDLESS) in err for _, err in said.values())
     assert said["server"][0] == "" and said["server"][1].count("inference") == 2
 
     from mpcc.pipeline import load

@@ -52,6 +52,10 @@ def test_a_client_imports_no_torch_and_stays_small() -> None:
         {"inputs": [{"name": "x", "shape": [2**40], "scale": 1.0}]}, {"inputs": [{"name": "x", "shape": [-1], "scale": 1.0}]},
         {"inputs": [{"name": "x", "shape": [1], "scale": float("nan")}]}, {"inputs": [{"name": "x", "shape": [1], "scale": 0}]},
         {"preprocess": {"channels": "CMYK", "mean": [0], "std": [1]}}, {"preprocess": [1]},
+        {"prefix": 3}, {"prefix": {"inputs": [], "bytes": 9, "sha256": "ab" * 32}},
+        {"prefix": {"inputs": [{"name": "x", "shape": [2]}], "bytes": 9, "sha256": "x"}},
+        {"prefix": {"inputs": [{"name": "x", "shape": [2**40]}], "bytes": 9, "sha256": "ab" * 32}},
+        {"prefix": {"inputs": [{"name": "x", "shape": [2]}], "bytes": 2**40, "sha256": "ab" * 32}},
         {"calibration": {"calls": 0}}, {"calibration": {"calls": 4, "inputs": [{}], "outputs": [1.0]}},
     ],
 )  # fmt: skip

@@ -12,6 +12,7 @@ import mpcc
 from mpcc import registry
 from mpcc.approximate import Choice, Plan
 from mpcc.pipeline import Prepared, prepare
+from mpcc.program.program import FLOOD_REACH
 from mpcc.testing.cases import Case
 from mpcc.testing.contracts import CLAUSES, candidates_of
 
@@ -76,7 +77,8 @@ def test_two_grids_span_what_one_does_not() -> None:
 def test_two_grids_between_parties() -> None:
     executable = mpcc.compile(Softmax(), (rows(8.0)[0],), plan=plan(8.0), calibration=rows(8.0))
     x = rows(8.0)[-1]
-    assert (executable.run(x).output - x.softmax(-1)).abs().max() < 0.01
+    allowed = 0.01 + FLOOD_REACH * executable.program.flood[0]  # the noise is another in each run
+    assert (executable.run(x).output - x.softmax(-1)).abs().max() < allowed
 
 
 def test_a_row_that_no_grid_spans_is_left_to_others() -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from mpcc.runtime.net import transport
 from mpcc.runtime.net.authority import make
 from mpcc.runtime.net.handshake import Terms, handshake
 from mpcc.runtime.net.identity import Identity
-from mpcc.runtime.net.transport import ABORT, DATA, DIRECT, HEADER, Channel, PeerLeft, Peers, Phase, Slot, empty
+from mpcc.runtime.net.transport import ABORT, DATA, DIRECT, HEADER, Channel, LinkModel, PeerLeft, Peers, Phase, Slot, empty
 from mpcc.runtime.net.wire import TlsWire, Wire
 from tests.models.programs import dealt_bytes, program, sockets
 
@@ -287,6 +288,18 @@ def test_a_replaying_dealer_is_refused() -> None:
         material.inference(1)
     dealer.close()
     client.close()
+
+
+def test_an_emulated_link_delivers_one_message_after_another_half_a_round_trip_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that stands still, so that nothing else is in what a message is due at."""
+    monkeypatch.setattr(transport, "time", SimpleNamespace(monotonic=lambda: 100.0, sleep=time.sleep))
+    one, other = sockets()
+    link = LinkModel(rtt_seconds=0.2, bandwidth_bytes_per_s=1000.0)
+    channel = Channel(Wire(one), "client", Peers("server"), link=link)
+    found = [channel._due(size) for size in (100 - HEADER.size, 300 - HEADER.size)]
+    assert found == pytest.approx([100.0 + 0.1 + 0.1, 100.0 + 0.1 + 0.3 + 0.1])
+    channel.close()
+    other.close()
 
 
 def test_numbers_only_go_up() -> None:

@@ -118,6 +118,9 @@ def test_servers_of_different_public_parts_are_refused(trio: Trio, monkeypatch: 
 def test_a_part_of_another_program_is_refused(trio: Trio) -> None:
     with pytest.raises(BundleError, match=r"gives \[1, 12\], the program takes \[1, 13\]"):
         PublicPart.of(trio.bundle, [(1, 13)])
+    damaged = replace(trio.bundle, plan=replace(trio.bundle.plan, notes={**trio.bundle.plan.notes, "public": 3}))
+    with pytest.raises(BundleError, match="no list of names"):
+        PublicPart.of(damaged, [(1, 12)])
 
 
 def test_a_model_without_one(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def test_documents(trio: Trio) -> None:
         assert answer.status == 200, path
     model = json.loads(found["/v1/model"])
     assert model["role"] == "server" and model["inputs"][0]["shape"] == list(SHAPE)
+    assert model["hidden"] == trio.bundle.program.hidden and "roundings" in model["security"]["The noise on the answers"]
     assert "Who takes part" in model["security"] and model["cost"]["rounds"] > 0
     assert b"mpcc_requests_total" in found["/metrics"]
     assert "/v1/infer" in json.loads(found["/openapi.json"])["paths"]
