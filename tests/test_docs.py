@@ -40,6 +40,7 @@ ELSEWHERE = {
     },
     "docs/how-to/read-a-report.md": {"mpcc run": "part of a screen", "mpcc verify": "part of a screen"},
     "docs/how-to/run-with-spu.md": {"mpcc": "needs the optional engine SPU: tests/cli/test_spu.py"},
+    "docs/security.md": {"mpcc optimize": "tests/cli/test_commands.py"},
     "docs/running.md": {"mpcc keys": "test_three_parties_as_shown", "mpcc run": "test_three_parties_as_shown"},
     "docs/serving.md": {
         "mpcc optimize": "test_a_service_as_shown", "mpcc serve": "test_a_service_as_shown; by roles: tests/serving",
