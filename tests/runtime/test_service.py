@@ -177,7 +177,7 @@ def test_a_client_that_asks_nothing_is_dropped(service: Service) -> None:
     service.start("dealer")
     wires = service.join()
     service.ask()
-    assert any("client has been silent for 0.5 s" in note for note in service.notes), wires
+    assert any("client has been silent for 0.5 s" in note for note in service.notes), (service.notes, wires)
 
 
 def test_nine_clients_back_to_back(service: Service) -> None:
