@@ -233,9 +233,7 @@ class Lowering:
             signed = other if sign > 0 else Constant(f"{other.name}.negated", -other.value)
             return products.with_weight(self.s, self._with_headroom(node, node.args[0], left), signed, out, shape)
         right, cap = self.s.signed(self._secret(other), sign), self.max_bits[node]
-        pairs: Any = ((node.args[0], left), (y, right))
-        bit_more = cap + (1.0 if self.s.above_whatever(cap, (left, right), out[0]) else 0.0)  # the sum is cut anyway
-        summands = [self._lifted(n, self._fitting(n, x, cap if opened_elementwise(n) else bit_more)) for n, x in pairs]
+        summands = [self._lifted(n, self._fitting(n, x, cap)) for n, x in ((node.args[0], left), (y, right))]
         return self.s.combine(summands, *out, cap, shape)
 
     def _with_headroom(self, node: fx.Node, source: Any, x: Secret) -> Secret:

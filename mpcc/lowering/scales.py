@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from torch import fx
 
@@ -206,18 +206,6 @@ class Scaler:
             finest = max(values, key=lambda v: abs(v.scale))
             values = [self.reduce(v, v.bits - GIVEN_UP, opened_anyway=False) if v is finest else v for v in values]
             return values, *self.align(values, ring), True
-
-    def above_whatever(self, cap: float, values: Sequence[Secret], bound: float) -> bool:
-        """Whether values meet above the cap even if each is cut to it, and fit the ring there as they are."""
-        try:
-            self.align(values, LIMIT - math.log2(bound))
-        except RangeError:
-            return False
-        try:
-            self.align([replace(v, scale=v.scale / 2 ** max(0, math.ceil(v.bits - cap - 1e-9))) for v in values], cap)
-        except RangeError:
-            return True
-        return False
 
     def signed(self, x: Secret, factor: float) -> Secret:
         """factor * x: only the scale changes."""
