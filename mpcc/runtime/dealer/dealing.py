@@ -167,11 +167,16 @@ class Dealer:
 
 
 class FromDealer:
-    """Material from a dealer over `link`: a party's seed, and what is dealt to it. Party 1 asks, `ahead` inferences ahead."""
+    """Material from a dealer over `link`: a party's seed, and what is dealt to it. Party 1 asks, `ahead` inferences ahead.
 
-    def __init__(self, program: Program, party: int, link: Link, *, ahead: int = 1, credit: bool = True) -> None:
+    `patient`: party 1 may be idle before it does.
+    """
+
+    def __init__(
+        self, program: Program, party: int, link: Link, *, ahead: int = 1, credit: bool = True, patient: bool = False
+    ) -> None:
         self.recipe, self.party, self.link = Recipe(program), party, link
-        self.ahead, self.credit = ahead, credit
+        self.ahead, self.credit, self.patient = ahead, credit, patient
         self.session: bytes | None = None
         self.replay_guard = ReplayGuard()
         self.groups = {setup: frames(self.recipe, setup, party) for setup in (True, False)}
@@ -220,7 +225,7 @@ class FromDealer:
 
     def _take(self, phase: Phase, number: int, buffers: Sequence[Tensor], setup: bool) -> Iterator[tuple[str, Tensor]]:
         for index, (group, buffer) in enumerate(zip(self.groups[setup], buffers, strict=True)):
-            self.link.receive(Slot(phase, number, index))
+            self.link.receive(Slot(phase, number, index), forever=self.patient and index == 0 and not setup)
             yield from cut(group, buffer)
 
 

@@ -162,17 +162,17 @@ class Channel:
         link: LinkModel | None = None,
         timeout: float = 120.0,
         idle: float | None = None,
+        asker: str | None = None,
         tap: Tap | None = None,
     ) -> None:
-        """`timeout`: seconds that a message which is due may take; `idle`: one that need not come soon (None: no limit)."""
+        """`timeout`: seconds a due message may take; `idle`: one that `asker` (None: the peer) has to act for (None: no limit)."""
         self.wire, self.peer, self.peers, self.link, self.tap = wire, peer, peers, link, tap
-        self.timeout, self.idle = timeout, idle
+        self.timeout, self.idle, self.asker = timeout, idle, asker or peer
         self.traffic: defaultdict[tuple[Phase, int], Traffic] = defaultdict(Traffic)
-        self.left = self._closing = False
         self._posted: queue.SimpleQueue[tuple[Slot, Tensor] | None] = queue.SimpleQueue()
         self._arrived: queue.SimpleQueue[tuple[Slot, float] | None] = queue.SimpleQueue()
         self._outbox: queue.SimpleQueue[tuple[bool, list[Buffer]] | None] = queue.SimpleQueue()
-        self._pending, self._queued, self._free_at = 0, 0, 0.0
+        self.left, self._closing, self._pending, self._queued, self._free_at = False, False, 0, 0, 0.0
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         peers.channels.append(self)
@@ -202,16 +202,16 @@ class Channel:
     def receive(self, slot: Slot, *, forever: bool = False) -> None:
         """Wait until the posted buffer of `slot` is full. PeerLeft, PartyError, SecurityError.
 
-        `forever`: the peer may be idle first, as long as `idle` allows.
+        `forever`: whoever asks for it may be idle first, as long as `idle` allows.
         """
         doing = f"waiting for {slot} from {self.peer}"
-        seconds = self.idle if forever else self.timeout
+        who, seconds = (self.asker, self.idle) if forever else (self.peer, self.timeout)
         while True:
             self.peers.check(doing)
             try:
                 arrived = self._arrived.get(timeout=seconds)
             except queue.Empty:
-                raise PartyError(f"{self.peer} has been silent for {seconds:g} s", where=f"{self.peers.me}, {doing}") from None
+                raise PartyError(f"{who} has been silent for {seconds:g} s", where=f"{self.peers.me}, {doing}") from None
             if arrived is not None:
                 break
             self.peers.check(doing)

@@ -76,9 +76,12 @@ class Participant:
         self.role, self.program, self.terms = role, program, terms
         self.peers = Peers(role)
         self.channels = {
-            peer: Channel(wire, peer, self.peers, link=terms.link, timeout=timeout, idle=idle, tap=tap)
+            peer: Channel(
+                wire, peer, self.peers, link=terms.link, timeout=timeout, idle=idle, asker=self._asker(peer, wires), tap=tap
+            )
             for peer, wire in wires.items()
         }
+        self._idles = idle is not None
         self.setup_report = PhaseReport(0, 0, 0.0, 0)
         self._inference: Inference | None = None if role == DEALER else self._party(ahead, material)
 
@@ -88,12 +91,17 @@ class Participant:
         if material is not None:
             pass
         elif not self.terms.insecure_dealer:
-            material = FromDealer(self.program, party, self.channels[DEALER], ahead=ahead)
+            patient = party == 0 and self._idles
+            material = FromDealer(self.program, party, self.channels[DEALER], ahead=ahead, patient=patient)
         elif party == 0:
             material = ServerDeals(self.program, other)
         else:
             material = FromDealer(self.program, party, other, credit=False)
         return Inference(self.program, party, other, material, shared=HELPER in (self.role, other.peer))
+
+    def _asker(self, peer: str, wires: Mapping[str, Wire]) -> str | None:
+        """Who asks a peer for its messages, where it is another: party 1 asks the dealer for material."""
+        return next((role for role in SECOND if role in wires), None) if (self.role, peer) == (SERVER, DEALER) else None
 
     @property
     def inference(self) -> Inference:
