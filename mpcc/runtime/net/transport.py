@@ -165,7 +165,7 @@ class Channel:
         asker: str | None = None,
         tap: Tap | None = None,
     ) -> None:
-        """`timeout`: seconds a due message may take; `idle`: one that `asker` (None: the peer) has to act for (None: no limit)."""
+        """`timeout`: seconds for a due message; `idle`: one that `asker` (None: the peer) has to act for (None: no limit)."""
         self.wire, self.peer, self.peers, self.link, self.tap = wire, peer, peers, link, tap
         self.timeout, self.idle, self.asker = timeout, idle, asker or peer
         self.traffic: defaultdict[tuple[Phase, int], Traffic] = defaultdict(Traffic)
