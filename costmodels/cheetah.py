@@ -179,29 +179,36 @@ def matmul(m: Amount, k: Amount, n: Amount, public: bool) -> Work:
     return Work(4.7, size + rest.bytes, messages=messages + rest.messages)
 
 
-class MatrixBytes(sympy.Function):  # type: ignore[misc]
-    """Bytes of the ciphertexts of an m x k by k x n product; stays a symbol until the numbers are known."""
+class OfCiphertexts(sympy.Function):  # type: ignore[misc]
+    """Of the ciphertexts of an m x k by k x n product, both cross terms; stays a symbol until the numbers are known."""
 
     @classmethod
     def eval(cls, m: Any, k: Any, n: Any) -> Any:
         if not (m.is_Integer and k.is_Integer and n.is_Integer):
             return None
-        made = ciphertexts(int(m), int(k), int(n))
-        answer = 2 * POLYNOMIAL * made.answered
-        if not made.packed:
-            answer = POLYNOMIAL * made.answered + COEFFICIENT * int(m * n)
-        return sympy.Integer(2 * (MATRIX_SENT * made.sent + answer))
+        return sympy.Integer(2 * cls.of_one(ciphertexts(int(m), int(k), int(n)), int(m * n)))
+
+    @staticmethod
+    def of_one(made: Ciphertexts, results: int) -> int:
+        """Of one cross term."""
+        raise NotImplementedError
 
 
-class MatrixMessages(sympy.Function):  # type: ignore[misc]
-    """Messages of the same: a ciphertext each."""
+class MatrixBytes(OfCiphertexts):
+    """Their bytes."""
 
-    @classmethod
-    def eval(cls, m: Any, k: Any, n: Any) -> Any:
-        if not (m.is_Integer and k.is_Integer and n.is_Integer):
-            return None
-        made = ciphertexts(int(m), int(k), int(n))
-        return sympy.Integer(2 * (made.sent + made.answered))
+    @staticmethod
+    def of_one(made: Ciphertexts, results: int) -> int:
+        answer = 2 * POLYNOMIAL * made.answered if made.packed else POLYNOMIAL * made.answered + COEFFICIENT * results
+        return MATRIX_SENT * made.sent + answer
+
+
+class MatrixMessages(OfCiphertexts):
+    """Their messages: a ciphertext each."""
+
+    @staticmethod
+    def of_one(made: Ciphertexts, results: int) -> int:
+        return made.sent + made.answered
 
 
 # A matrix product is cut into blocks of d0 x d1, d1 x d2 and d0 x d2 with d0 d1 d2 <= 8192, the numbers of a ciphertext. The

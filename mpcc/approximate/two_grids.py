@@ -90,32 +90,36 @@ def two_grids(
     function: Function, low: float, high: float, tolerance: float, weight: Function | None = None
 ) -> tuple[Grid, Grid] | None:
     """(near, beyond) on [low, high], each off by at most half the tolerance, of the fewest words; None where there are none."""
-    found, low, high = list[tuple[Grid, Grid]](), digits(low), digits(high)
+    best, least, low, high = None, math.inf, digits(low), digits(high)
     for degree in WIDE_DEGREES:
         for depth in range(SHALLOWEST, DEEPEST + 1):
             coarse = Grid.over(low, high, depth, degree)
-            ramp = ramp_of(coarse)
+            ramp, left = ramp_of(coarse), (least - coarse.words) / 2  # a short table's leaves are grown twice
+            if left <= 0:
+                break
             if largest_error(Beyond(function, ramp), coarse, weight) <= tolerance / 2:
-                near = _cheapest(Near(function, ramp), coarse, tolerance / 2, weight)
-                found += [] if near is None else [(near, coarse)]
-    return min(found, key=lambda pair: 2 * pair[0].words + pair[1].words, default=None)  # a short table's leaves are grown twice
+                near = _cheapest(Near(function, ramp), coarse, tolerance / 2, weight, left)
+                if near is not None:
+                    best, least = (near, coarse), 2 * near.words + coarse.words
+    return best
 
 
-def _cheapest(function: Near, coarse: Grid, tolerance: float, weight: Function | None) -> Grid | None:
-    """The grid of fewest words up to the end of the ramp; its last two pieces are 0, so that what follows is no edge."""
-    found = []
+def _cheapest(function: Near, coarse: Grid, tolerance: float, weight: Function | None, most: float) -> Grid | None:
+    """The grid of fewest words, and of fewer than `most`, up to the end of the ramp; its last two pieces are 0, so that what
+    follows is no edge."""
+    best = None
     for degree in WIDE_DEGREES:
         for depth in range(3, DEEPEST + 1):
             last = (1 << depth) - 1
             grid = Grid.over(coarse.low, coarse.low + (function.ramp.end - coarse.low) * last / (last - 2), depth, degree)
-            if _depth(grid, coarse) <= MOST_DEPTH - 1 and largest_error(function, grid, weight) <= tolerance:
-                found.append(grid)
+            if grid.words >= most:
                 break
-    return min(found, key=lambda grid: grid.words, default=None)
+            if _depth(grid, coarse) <= MOST_DEPTH - 1 and largest_error(function, grid, weight) <= tolerance:
+                best, most = grid, grid.words
+                break
+    return best
 
 
 def _depth(fine: Grid, coarse: Grid) -> int:
     """Of places of the fine grid that cover what the coarse one does."""
     return max(fine.depth, math.ceil(math.log2((coarse.high - fine.low) / fine.step + 1)))
-
-

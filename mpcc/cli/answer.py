@@ -136,7 +136,7 @@ def _seen(made: Optimized, place: Path) -> list[str]:
     public = f" Public: {', '.join(made.public)}." if made.public else ""
     own = f"The client computes the last {', '.join(made.answers)} of its opened logits (--hide-logits)."
     hides = made.shortfall and f"WARNING: {made.shortfall}"
-    noise = [hides or security.hides(made.program.hidden)] if made.circuit is None else []  # another engine adds none
+    noise = [hides or security.hides(made.hidden)] if made.circuit is None else []  # another engine adds none
     return [*WHO, *([own] if made.answers else []), *noise,
             f"The rest of the statement, and of this page: {place / REPORT}{public}"]
 

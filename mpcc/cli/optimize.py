@@ -345,7 +345,6 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
 
     from mpcc import security
 
-    hidden = made.program.hidden if made.circuit is None else None  # another engine adds no noise
     return {
         "bundle": str(place),
         "plan": json.loads(made.plan.to_json()),
@@ -359,8 +358,8 @@ def document(made: Optimized, place: Path) -> dict[str, Any]:
         "ranges": [asdict(one) for one in made.ranges],
         "search": None if made.chosen is None else _search(made.chosen),
         "compensation": None if made.compensation is None else made.compensation.document(),
-        "hidden": {"answers": hidden, "asked": made.settings.answers, "warning": made.shortfall},
-        "security": security.statement(public=made.public, answers=made.answers, under=made.trust, hidden=hidden),
+        "hidden": {"answers": made.hidden, "asked": made.settings.answers, "warning": made.shortfall},
+        "security": security.statement(public=made.public, answers=made.answers, under=made.trust, hidden=made.hidden),
     }
 
 

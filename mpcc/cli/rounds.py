@@ -56,7 +56,7 @@ def show(program: Program) -> None:
     work = Table(title="Correlated randomness from the dealer, ready before the input", title_justify="left")
     work.add_column("kind")
     work.add_column("phase")
-    for name in ("tensors", "expanded from seeds", "sent to the client"):
+    for name in ("tensors", "expanded from seeds", "sent to the parties"):
         work.add_column(name, justify="right")
     for kind in listing.dealt(program):
         cells = (size(8 * kind.seeded_words), size(8 * kind.travelling_words))

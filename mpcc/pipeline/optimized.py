@@ -72,10 +72,14 @@ class Optimized:
         return () if found is None else found.names
 
     @property
+    def hidden(self) -> int | None:
+        """In how many answers noise hides roundings (`Program.hidden`); None where another engine runs it, which adds none."""
+        return self.program.hidden if self.circuit is None else None
+
+    @property
     def shortfall(self) -> str:
         """Why the noise hides roundings in fewer answers than were asked for (`Settings.answers`), and what to do; mostly ""."""
-        hidden = None if self.circuit is not None else self.program.hidden  # another engine adds no noise
-        return security.fewer(hidden, self.settings.answers, self.settings.flood)
+        return security.fewer(self.hidden, self.settings.answers, self.settings.flood)
 
     @property
     def trust(self) -> Trust | None:

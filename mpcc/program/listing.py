@@ -11,7 +11,7 @@ from mpcc.ir.info import info_of
 from mpcc.ir.nn import size_of
 
 from .layout import Place
-from .program import WORD, Program, from_seed, receivers
+from .program import WORD, Program, from_seed
 from .rounds import Message
 
 SENDERS = {"both": "both", "to_server": "client", "ahead": "server"}
@@ -79,7 +79,7 @@ def dealt(program: Program) -> list[Dealt]:
         key = KINDS.get(source.target, str(getattr(source.target, "__name__", source.target))), phase
         tensors[key] += 1
         seeded[key] += size_of(source) * from_seed(source)
-        travelling[key] += size_of(source) * receivers(source)
+        travelling[key] += size_of(source) * len(program.dealt_to[share])
     rows = [Dealt(*key, count, seeded[key], travelling[key]) for key, count in tensors.items()]
     return sorted(rows, key=lambda row: -(row.seeded_words + row.travelling_words))
 

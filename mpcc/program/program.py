@@ -195,11 +195,6 @@ def from_seed(source: fx.Node) -> bool:
     return source.target in dealer.RANDOM - dealer.DEALERS_OWN
 
 
-def receivers(source: fx.Node) -> int:
-    """How many parties a dealer value is sent to."""
-    return 0 if from_seed(source) else 2 if source.target in dealer.COMMON else 1
-
-
 def encode_tensor(value: Tensor, scale: float) -> Tensor:
     """Integers round(value * scale) modulo 2^64."""
     return (value.detach().double() * scale).round().to(torch.int64)

@@ -115,7 +115,7 @@ def test_a_front_has_no_bounds() -> None:
 
 def test_asking_leaves_a_search_as_it_was() -> None:
     prepared = pipeline.prepare(*two_blocks(), calibration=IMAGES)
-    search = Search.of(pipeline.task_of(prepared, objective=Objective("structural", effort=0.5)))
+    search = Search.of(pipeline.task_of(prepared, objective=Objective("structural", effort=30.0)))  # it ends before
     before = search.problem
     first = best_within_budget(search, Budget.parse("15rounds"))
     best_within_budget(search, Budget.parse("3rounds"))

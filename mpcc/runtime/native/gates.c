@@ -307,7 +307,7 @@ static inline u64 joined(long leaves, const node *h, const node *x, u64 last_eve
 int gates_polynomial(int party, long count, int depth, int grown, int degree, int low, int fine, const u8 *keys, const node *root,
                      const node *corrections, const u64 *last, const u64 *opened, const i32 *table, const u8 *units, u64 *out) {
     long leaves = 1L << grown, most = batch(leaves);
-    int width = degree + 1, pairs = (width + 1) / 2;
+    int width = degree + 1, pairs = (width + 1) / 2, whole = grown == depth, span = whole ? depth : grown - 1;
     ciphers key;
     expand_keys(keys, &key);
     node *buffer = malloc((2 + pairs) * most * leaves * sizeof(node));
@@ -316,16 +316,17 @@ int gates_polynomial(int party, long count, int depth, int grown, int degree, in
     node *h = buffer + 2 * most * leaves;
     for (long e = 0; e < count; e += most) {
         int m = (int)(count - e < most ? count - e : most);
-        u64 block[BATCH];
-        for (int b = 0; b < m; b++) block[b] = grown < depth ? (opened[e + b] >> low >> (grown - 1)) - 1 : 0;
-        if (grown < depth) descend(count, e, m, depth, grown - 1, &key, root, corrections, block, buffer);
-        else memcpy(buffer, root + e, m * sizeof(node));
-        int start = grown < depth ? depth - grown + 1 : 0;
-        node *x = grow(count, e, m, depth, start, grown < depth ? 2 : 1, &key, corrections, buffer, buffer + most * leaves, h);
+        u64 block[BATCH] = {0};
+        if (whole) memcpy(buffer, root + e, m * sizeof(node));
+        else {
+            for (int b = 0; b < m; b++) block[b] = (opened[e + b] >> low >> span) - 1;
+            descend(count, e, m, depth, span, &key, root, corrections, block, buffer);
+        }
+        node *x = grow(count, e, m, depth, depth - span, whole ? 1 : 2, &key, corrections, buffer, buffer + most * leaves, h);
         for (int j = 0; j < pairs; j++) hash(x, h + j * most * leaves, m * leaves, &key.leaf, (u64)j << 1);
         for (int b = 0; b < m; b++) {
             u64 c = opened[e + b], sum = 0;
-            u64 top = (c >> low) - (block[b] << (grown < depth ? grown - 1 : 0)); /* T, counted from the first leaf that is grown */
+            u64 top = (c >> low) - (block[b] << span); /* T, counted from the first leaf that is grown */
             long at = (leaves - (long)(top & (u64)(leaves - 1))) & (leaves - 1);
             i32 place = (i32)(c & ((1UL << low) - 1)) - (low ? 1 << (low - 1) : 0);
             coefficients(leaves, degree, table, at, place, low, fine, found);
