@@ -214,12 +214,12 @@ def matrix_product(s: Scaler, x: Secret, y: Secret, out: tuple[float, float]) ->
 
 def weight_product(
     s: Scaler, kind: str, x: Secret, weight: Constant, out: tuple[float, float], cap: float, attributes: tuple[Any, ...] = (),
-    opened: Container[fx.Node] = (),
+    anyway: Container[fx.Node] = (),
 ) -> Secret:  # fmt: skip
     """A product with a tensor of the server: only x is opened; the weight's mask was opened at set-up.
 
-    With one that is public: of the shares, without an opening; or of what is opened, where x is among the shares `opened` for
-    another use anyway, as the client's share is then known before the input and need not be sent in a round (`program.ways`).
+    With one that is public: of the shares, without an opening; or of what is opened, where x is among the shares opened
+    `anyway`, as the client's share is then known before the input and need not be sent in a round (`program.ways`).
     """
     if not weight.rms < 2.0**LIMIT:  # infinity is not
         raise RangeError("a weight is infinite or beyond the ring", where=weight.name, hint="Check the trained model.")
@@ -238,7 +238,7 @@ def weight_product(
     bits = math.floor(x.bits + wanted + 1e-9)  # the result's scale is a power of two, so that residual sums align
     scale = math.copysign(2.0**bits, x.scale) / x.scale
     node = s.b.weight(weight.name, weight.value, scale, weight.public)
-    if weight.public and x.node not in opened:
+    if weight.public and x.node not in anyway:
         return Secret(s.b.on(online.public_product, kind, x.node, node, attributes), math.copysign(2.0**bits, x.scale), *out)
     opening = s.openings.open(x.node, x.magnitude)
     if weight.public:

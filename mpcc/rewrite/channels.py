@@ -121,7 +121,7 @@ def weight_of(node: fx.Node) -> fx.Node | Refusal:
 def scale_inputs(
     edit: Edit, into: Product, scale: Tensor | None, shift: Tensor | None, made_of: Iterable[fx.Node]
 ) -> None:
-    """Replace product(scale * x + shift) by product'(x), both [channels of the value] and read off `made_of`; no shift if padded."""
+    """Replace product(scale * x + shift) by product'(x), both [channels of the value], made of `made_of`; no shift if padded."""
     node, weight = into.node, edit.tensor(into.weight).double()
     given = arguments(node)
     w = weight.T if node.target is aten.matmul.default else weight  # [out, in, ...]
@@ -144,8 +144,8 @@ def _at(values: Tensor | None, channels: Tensor, missing: float) -> Tensor:
 def rewrite_product(
     edit: Edit, into: Product, weight: Tensor, more: Tensor | None, made_of: Iterable[fx.Node]
 ) -> fx.Node:
-    """Replace a product by the one with `weight` [out, in, ...] and with `more` [out] added to its bias: both are made of what the
-    product reads, and of `made_of`."""
+    """Replace a product by the one with `weight` [out, in, ...] and with `more` [out] added to its bias: both are made of what
+    the product reads, and of `made_of`."""
     node, given = into.node, arguments(into.node)
     is_matmul = node.target is aten.matmul.default
     keep_matmul = is_matmul and more is None

@@ -27,8 +27,8 @@ from mpcc.ir.nn import MADE_OF, PUBLIC, VIEWS, attribute, verify
 from .adapters import adapter_parameters
 
 FROZEN = "frozen"
-"""Instead of a pattern: the parameters that do not train (requires_grad is False), such as the base of a model with adapters. Those
-of an adapter are never among them, though one that was loaded for inference does not train either."""
+"""Instead of a pattern: the parameters that do not train (requires_grad is False), such as the base of a model with adapters.
+Those of an adapter are never among them, though one that was loaded for inference does not train either."""
 _RANGE = re.compile(r"(\d{1,4})-(\d{1,4})")
 LISTED = 3
 
