@@ -189,8 +189,9 @@ def row(subject: Subject, part: Part) -> Row:
     secret, public, change = part
     model, example, images = change(subject.build()), subject.calibration[:1], subject.test
     more = {} if subject.network is None else {"network": subject.network}
-    made = mpcc.optimize(model, (example,), calibration=subject.calibration, public=public, machine="reference", **more)
-    executable, agreement, counted, cost = made.executable(), None, None, made.program.cost
+    executable = mpcc.compile(model, (example,), calibration=subject.calibration, public=public, machine="reference", **more)
+    assert isinstance(executable, mpcc.Executable)
+    agreement, counted, cost = None, None, executable.program.cost
     if images is not None:
         found = executable.emulate(images, check=False)
         assert isinstance(found, Tensor)
@@ -201,8 +202,9 @@ def row(subject: Subject, part: Part) -> Row:
         counted = done.rounds, done.bytes
         if counted != (cost.rounds, cost.bytes):
             raise SystemExit(f"{subject.name}, {secret}: predicted {cost.rounds, cost.bytes}, measured {counted}")
+    names = tuple(map(str, executable.plan.notes.get("public", ())))  # type: ignore[arg-type]
     return Row(
-        subject.name, secret, made.public, cost.rounds, cost.bytes, cost.setup_bytes, cost.dealer_bytes, agreement, counted
+        subject.name, secret, names, cost.rounds, cost.bytes, cost.setup_bytes, cost.dealer_bytes, agreement, counted
     )
 
 

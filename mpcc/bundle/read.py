@@ -111,5 +111,6 @@ def _check_weights(place: Path, program: Program, constants: Mapping[str, Tensor
             continue
         values = constants[weight.constant].double() * weight.scale
         if values.numel() and not float(values.abs().max()) < LARGEST_WEIGHT:  # NaN is not
-            what = f"the weight {weight.constant!r} has values that are infinite, NaN or beyond the ring"
+            file = names.PUBLIC_WEIGHTS if weight.constant in program.public_names else names.WEIGHTS
+            what = f"{weight.constant!r} in {file} has values that are infinite, NaN or beyond the ring"
             raise BundleError(what, where=str(place), hint=AGAIN)

@@ -58,6 +58,7 @@ class Served:
         programs = {size: batched(bundle.program, size) for size in sizes}
         for program in programs.values():
             check_masks(program)
+        public_parameters(bundle)
         return Served(bundle, programs, PublicPart.of(bundle, _input_shapes(bundle.program)))
 
     @property
