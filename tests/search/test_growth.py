@@ -22,7 +22,8 @@ from tests.models.vit_lite import VisionTransformer, randomize
 
 def vit(image: int = 24, **sizes: Any) -> VisionTransformer:
     """A ViT of one block, by default of 9 patches and a class token."""
-    return randomize(VisionTransformer(image=image, patch=8, **{"width": 24, "depth": 1, "heads": 2, "hidden": 40, "classes": 7, **sizes})).eval()
+    small = {"width": 24, "depth": 1, "heads": 2, "hidden": 40, "classes": 7}
+    return randomize(VisionTransformer(image=image, patch=8, **{**small, **sizes})).eval()
 
 
 def captured(model: nn.Module, image: int = 24) -> torch.fx.GraphModule:
