@@ -7,7 +7,8 @@ One block of width 256, 4 heads, MLP 512 with patch embedding and classifier, so
 the mean over the tokens, so that all of them are needed, as in every block but the last of a model with a class token
 (there mpcc computes the class token's row alone). Costs are those of the program that is made for a wide-area network
 without a budget; nothing is run. The attention matrix grows with the square of the tokens, all else in proportion, so
-the exponent is fitted twice: over all sizes, and over the upper half.
+the exponent is fitted twice: over all sizes, and over the upper half. `predicted` says what `mpcc.search.growth`, of which a
+report has its cost against tokens, makes of the program at FROM x FROM patches for every other size, to be held against it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from mpcc.cost import LAN, WAN, estimate_graph
 from mpcc.cost.machine import REFERENCE
 from mpcc.pipeline import prepare, task_of
 from mpcc.pipeline.steps import accurate
+from mpcc.program import Program
 from mpcc.registry import protocol
+from mpcc.search import growth
 from mpcc.search.program_cost import program_estimate
 from mpcc.search.target import Target
 from tests.models.vit_lite import VisionTransformer, randomize, smooth_image
@@ -32,6 +35,8 @@ from tests.models.vit_lite import VisionTransformer, randomize, smooth_image
 DOCS = Path(__file__).parents[1] / "docs"
 SIDES = (7, 10, 12, 14, 16, 18, 21, 24)
 """Patches along a side: side^2 + 1 tokens."""
+FROM = 10
+"""The side whose program all others are predicted from."""
 PATCH = 4
 CURVES = (
     ("bytes", "online, mpcc"),
@@ -54,7 +59,9 @@ def cost(side: int) -> dict[str, Any]:
     model = randomize(PooledTransformer(image=side * PATCH, patch=PATCH, depth=1)).eval()
     calibration = torch.cat([smooth_image(side * PATCH, seed=seed) for seed in range(1000, 1008)])
     prepared = prepare(model, (calibration[:1],), calibration=calibration)
-    program = accurate(prepared, task_of(prepared, Target(network=WAN, machine=REFERENCE))).program
+    task = task_of(prepared, Target(network=WAN, machine=REFERENCE))
+    program = accurate(prepared, task).program
+    terms = growth.Terms(prepared.whole, task.protocol, WAN, task.compute)
     stock = estimate_graph(prepared.source, protocol("crypten-stock"), LAN)
     found, own = program.cost, protocol("mpcc")
     return {
@@ -68,7 +75,14 @@ def cost(side: int) -> dict[str, Any]:
         "wan_seconds": float(program_estimate(program, own, WAN, own.compute).seconds),
         "stock_rounds": int(stock.rounds),
         "stock_bytes": int(stock.bytes),
+        **({"predicted": predicted(terms, program)} if side == FROM else {}),
     }
+
+
+def predicted(terms: growth.Terms, program: Program) -> list[dict[str, float]]:
+    """What the program at one size says of all sizes."""
+    found = terms.growth(program, [side * side + 1 for side in SIDES])
+    return [{"tokens": one.tokens, "rounds": one.after.rounds, "bytes": one.after.bytes} for one in found.sizes]
 
 
 def exponent(rows: list[dict[str, Any]], key: str) -> float:
@@ -113,7 +127,8 @@ def main() -> None:
     print(json.dumps(exponents, indent=2))
     if quick:
         return
-    found = {"command": "python -m benchmarks.tokens", "exponents": exponents, "sizes": rows}
+    here = next(row.pop("predicted") for row in rows if "predicted" in row)
+    found = {"command": "python -m benchmarks.tokens", "exponents": exponents, "sizes": rows, "predicted": here}
     (DOCS / "tokens.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     draw(rows, DOCS / "tokens.png")
 

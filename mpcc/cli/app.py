@@ -35,10 +35,10 @@ from . import (
     tune,
     verify,
 )
-from .interrupts import MESSAGE, Interrupts
+from .interrupts import INTERRUPTED, MESSAGE, Ending, Interrupts
 from .screen import emit, quiet, say
 
-INTERRUPTED, BUG, BAD_INPUT = 130, 70, 2
+BUG, BAD_INPUT = 70, 2
 DEBUG = "--debug"
 """May stand anywhere: before a command, or behind it where a person adds it to see more."""
 
@@ -150,8 +150,14 @@ def options(
 
 def main() -> NoReturn:
     """What the console script runs, when everything that a command line needs is imported."""
+    ending = Ending()
+    ending.register()
     Interrupts().listen()
     if DEBUG not in sys.argv[1:]:
         quiet()
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        ending.interrupted = end.code == INTERRUPTED
+        raise
     sys.exit(0)

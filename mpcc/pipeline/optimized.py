@@ -26,6 +26,7 @@ from mpcc.program import Program
 from mpcc.rewrite import Observer, Step
 from mpcc.runtime.engine.fidelity import compare
 from mpcc.runtime.executable import Executable
+from mpcc.search.growth import Growth, Terms
 from mpcc.search.metrics import CLASSES, metric_of, with_labels
 from mpcc.search.pricing import Priced, made, stock_estimate
 from mpcc.search.target import Objective, Target, asked
@@ -59,6 +60,7 @@ class Optimized:
     compensation: Report | None = None  # None where there was nothing to compensate, or it was not asked for
     circuit: Made | None = None  # what another engine runs, where the protocol has one
     settings: Settings = Settings()  # the fixed point that was asked for
+    terms: Terms | None = None  # what costs at other sizes are predicted by
 
     @property
     def calibrated(self) -> bool:
@@ -103,6 +105,13 @@ class Optimized:
 
         return picture(self.plan, self.baseline, self.estimate)
 
+    @cached_property
+    def growth(self) -> Growth:
+        """What an inference takes with more or fewer tokens, all else equal. UsageError where that is not known."""
+        if self.terms is None:
+            raise UsageError("what costs are predicted by is not known")
+        return self.terms.growth(self.program)
+
     def executable(self) -> Executable:
         """What two parties run."""
         return Executable(self.program, self.plan, self.module, prefix=self.prefix, circuit=self.circuit)
@@ -113,9 +122,14 @@ class Optimized:
 
         repair, former = "" if self.compensation is None else str(self.compensation), former_plan(Path(folder))
         accurate = None if self.chosen is None else self.chosen.accurate
+        growth: Growth | str
+        try:
+            growth = self.growth
+        except UsageError as error:
+            growth = error.what
         comparison = Comparison(
             self.baseline, self.estimate, self.errors, self.basis, self.ranges, repair, former,
-            None if accurate is None else (accurate.plan, accurate.estimate),
+            None if accurate is None else (accurate.plan, accurate.estimate), growth,
         )  # fmt: skip
         return self.executable().save(folder, comparison)
 
@@ -210,6 +224,7 @@ class Question:
             prepared.graph, replace(best.plan, notes=notes), best.estimate, baseline, best.program, prepared.source, errors,
             prepared.basis, chosen, prepared.prefix, prepared.public, ranges, fixed.report,
             circuit_for(prepared, best.plan, task.protocol), task.settings,
+            Terms(prepared.whole, task.protocol, task.network, task.compute),
         )  # fmt: skip
         if result.shortfall and task.settings.answers != Settings().answers:
             warnings.warn(result.shortfall, ThinNoise, stacklevel=3)

@@ -21,10 +21,13 @@ from mpcc.ir.answers import NOTE as ANSWERS
 from mpcc.ir.answers import Answers
 from mpcc.ir.nn import site_operator
 from mpcc.program import Program
+from mpcc.search.growth import Growth
 
 from . import units
 from .bars import bars
 from .comparison import Line, by_operator, cells, describe, lines, totals, unpriced
+from .growth import lines as growth_lines
+from .growth import rows as growth_rows
 from .pictures import blocks, timeline
 
 AGREEMENT, IMAGES = "top1_agreement", "images"
@@ -44,7 +47,7 @@ Cells = list[tuple[str, str]]
 class Comparison:
     """What `optimize` adds to a report: cost before and after, fixed-point errors, the observed ranges of the sites, and what
     compensation did, in words. `former`: the plan of the bundle that is replaced. `accurate`: the plan without a search that a
-    search was held against, and its cost."""
+    search was held against, and its cost. `growth`: the cost at several numbers of tokens, or why it is not known."""
 
     baseline: Estimate
     estimate: Estimate
@@ -54,6 +57,7 @@ class Comparison:
     compensation: str = ""
     former: Plan | None = None
     accurate: tuple[Plan, Estimate] | None = None
+    growth: Growth | str = ""
 
 
 @dataclass(frozen=True)
@@ -164,4 +168,10 @@ def _comparison(plan: Plan, made: Comparison) -> dict[str, Any]:
         "basis": str(made.basis),
         "ranges": made.ranges,
         "compensation": made.compensation,
+        "growth": None if isinstance(made.growth, str) else _growth(made.growth),
+        "no_growth": made.growth if isinstance(made.growth, str) else "",
     }
+
+
+def _growth(made: Growth) -> dict[str, Any]:
+    return {"rows": growth_rows(made), "picture": growth_lines(made)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,29 @@ def test_it_waits_for_no_import_that_does_not_end(
             handler(number, frame)
 
     in_an_import(tmp_path, monkeypatch, look)
+
+
+def test_what_was_interrupted_ends_before_the_interpreter_does(tmp_path: Path) -> None:
+    """What is cleaned up at exit is, and what was printed arrives; a global that aborts when it is taken down never is."""
+    script = (
+        "import atexit, sys\n"
+        "from mpcc.cli import app, main\n"
+        "@app.command()\n"
+        "def stop() -> None:\n"
+        "    import os\n"
+        "    atexit.register(lambda: open('cleaned', 'w').close())\n"
+        "    class Abort:\n"
+        "        def __del__(self, abort=os.abort) -> None:\n"
+        "            abort()\n"
+        "    sys.kept = Abort()\n"
+        "    print('printed')\n"
+        "    raise KeyboardInterrupt\n"
+        "sys.argv = ['mpcc', 'stop']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "printed\n", interrupts.MESSAGE)
+    assert (tmp_path / "cleaned").exists()
 
 
 def test_a_second_one_at_once_breaks_nothing_off(clock: list[float]) -> None:

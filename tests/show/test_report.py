@@ -54,6 +54,7 @@ def test_the_page_is_whole_and_loads_nothing(page: Path) -> None:
     parser.feed(text)
     assert parser.open == []
     loads = re.findall(r"""(?:src|href)\s*=\s*["'](?!#)[^"']*""", text)
+    assert "What more tokens would cost is not known: it has no softmax over tokens." in text
     assert loads == [] and "<script" not in text and "@import" not in text
 
 
