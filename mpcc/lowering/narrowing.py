@@ -25,8 +25,8 @@ from .max_scale_bits import early_operand, is_constant_product, rms_of, used_unt
 from .values import LEAST_SIZE
 
 OPERAND_BITS = 14.0
-"""Fraction bits of an operand of a product that is not truncated again: those of an element-wise one. A bit more is 4 % more bytes
-of a ViT-S and 2 % of small models, and changes no output of the zoo's tune half by more than its error differs from image to image."""
+"""Fraction bits of an operand of a product that is not truncated again: those of an element-wise one. A bit more is 4 % more
+bytes of a ViT-S, 2 % of small models, and no output of the zoo's tune half is nearer for it than it differs between images."""
 MOST_COARSE = 3
 """Bits that operands with one bit less, of three factors, leave more."""
 MOST_EXTRA_BITS = 12.0
