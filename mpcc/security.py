@@ -219,8 +219,9 @@ def _public(names: Sequence[str], others: str) -> tuple[str, str]:
     named = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
     return (
         "The public parameters",
-        f"({len(names)}: {named}) are in the part of the model that the client has and computes in the clear, before "
-        f"anything is shared; {others} nothing of that. All other weights stay secret.",
+        f"({len(names)}: {named}) are known to everybody. What depends on them and the input alone the client computes in the "
+        f"clear, before anything is shared; {others} nothing of that. By those behind a secret weight each party multiplies its "
+        "own shares. All other weights stay secret, and so does whatever was computed of both.",
     )
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import mpcc
 from examples.digits_vit.model import digits_vit
 from examples.fashion_vit.model import fashion_vit
-from mpcc import files
+from mpcc import files, registry
 from mpcc.runtime.spu.running import predicted, run_calls
 from mpcc.training.datasets import built_in
 from tests.models.vit_lite import smooth_image, vit_lite_7_4_32
@@ -90,6 +90,9 @@ def row(name: str, protocol: str, count: int, python: Path | None, bundle: Path)
         "bytes": round(statistics.fmean(one.bytes for one in counted)),
         "predicted_bytes": round(float(price.bytes)),
         "first_bytes": done[0].bytes,
+        "predicted_first_bytes": round(float(price.bytes) + float(price.setup.bytes)),
+        "first_messages": done[0].messages,
+        "predicted_first_messages": round(float(price.messages) + float(registry.protocol(protocol).fixed.setup.messages)),
         "messages": round(statistics.fmean(one.messages for one in counted)),
         "predicted_messages": round(float(price.messages)),
         "predicted_hops": round(float(price.rounds)),
@@ -100,14 +103,15 @@ def row(name: str, protocol: str, count: int, python: Path | None, bundle: Path)
 def page(rows: list[dict[str, Any]], plans: list[dict[str, Any]]) -> str:
     head = Path(__file__).with_name("models.md").read_text(encoding="utf-8")
     lines = [
-        "| model | protocol | bits | top class as emulation | as float | logits off | MB | off | messages | off | hops |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| model | protocol | bits | top class as emulation | as float | logits off | MB | off | messages | off | hops "
+        "| first MB | off | first messages | off |",
+        f"| --- | --- |{' ---: |' * 13}",
     ]
     for one in rows:
         lines.append(
             f"| {one['model']} | {one['protocol']} | {one['fraction_bits']} | {one['as_emulation']} of {one['images']} "
             f"| {one['as_float']} of {one['images']} | {one['logits_off']:.2g} | {one['bytes'] / 1e6:.2f} | {off(one, 'bytes')} "
-            f"| {one['messages']:,} | {off(one, 'messages')} | {one['predicted_hops']:,} |"
+            f"| {one['messages']:,} | {off(one, 'messages')} | {one['predicted_hops']:,} | {first(one)} |"
         )
     return head.replace("{table}", "\n".join(lines)).replace("{plans}", section(plans) if plans else "")
 
@@ -122,6 +126,14 @@ def section(rows: list[dict[str, Any]]) -> str:
         right = f"{one['right']} of {one['images']}"
         lines.append(f"| {one['chosen_for']} | {right} | {one['hops']:,} | {messages:,} | {size / 1e6:.2f} | {seconds} |")
     return text.replace("{plans}", "\n".join(lines))
+
+
+def first(row: dict[str, Any]) -> str:
+    """The first inference of a session, which pays the set-up too; blank where it is as all others or was not counted."""
+    if row["protocol"] != "cheetah" or "first_messages" not in row:
+        return " | | | "
+    size, messages = f"{row['first_bytes'] / 1e6:.2f}", f"{row['first_messages']:,}"
+    return f"{size} | {off(row, 'first_bytes')} | {messages} | {off(row, 'first_messages')}"
 
 
 def off(row: dict[str, Any], name: str) -> str:

@@ -21,13 +21,15 @@ PUBLIC_FOLDER = "public"
 """The part of a bundle that the client and the dealer get."""
 PREFIX = "prefix.onnx"
 """The public part of the model, where there is one: the client runs it in float on its input."""
+PUBLIC_WEIGHTS = "public.safetensors"
+"""The public ones of the program's weights, where there are some: both parties multiply by them."""
 CIRCUIT, CIRCUIT_WEIGHTS = "circuit.json", "circuit.safetensors"
 """What the engine of another protocol runs (`mpcc.ir.circuit`), and the weights at its scales; for the server only."""
-FILES = (PLAN, PREFIX, MODEL, MODEL_WEIGHTS, PROGRAM, WEIGHTS, CIRCUIT, CIRCUIT_WEIGHTS, REPORT)
+FILES = (PLAN, PREFIX, MODEL, MODEL_WEIGHTS, PROGRAM, WEIGHTS, PUBLIC_WEIGHTS, CIRCUIT, CIRCUIT_WEIGHTS, REPORT)
 REQUIRED = (PLAN, PROGRAM, WEIGHTS, REPORT)
-PUBLIC = (PLAN, PROGRAM, PREFIX, CIRCUIT)
+PUBLIC = (PLAN, PROGRAM, PREFIX, PUBLIC_WEIGHTS, CIRCUIT)
 """All that the client and the dealer need, besides the manifest."""
-OPTIONAL = (PREFIX, CIRCUIT)
+OPTIONAL = (PREFIX, PUBLIC_WEIGHTS, CIRCUIT)
 """Those of them that not every bundle has."""
 PRIVATE = (WEIGHTS, MODEL, MODEL_WEIGHTS, CIRCUIT_WEIGHTS, OWNER)
 """What they must not have."""

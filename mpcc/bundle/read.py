@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,28 +83,34 @@ def open_bundle(folder: str | Path, *, weights: bool = True) -> Bundle:
     key = read_key(place) if weights else None
     check_files(place, manifest, key)
     constants = read_weights(place / names.WEIGHTS) if weights else {}
+    if names.PUBLIC_WEIGHTS in manifest.files:
+        constants |= read_weights(place / names.PUBLIC_WEIGHTS)
     program = Program.from_json((place / names.PROGRAM).read_bytes(), constants, where=str(place / names.PROGRAM))
     if program.digest != manifest.program_digest:
         what = f"{names.PROGRAM} does not match the digest in {names.MANIFEST}"
         raise BundleError(what, where=str(place), hint=AGAIN)
     check_correlations(program)
     plan = Plan.from_json((place / names.PLAN).read_bytes(), where=str(place / names.PLAN))
+    _check_weights(place, program, constants, program.shapes if key is not None else program.public_names)
     if key is not None:
-        _check_weights(place, program, constants)
         if version_of(plan, constants, key) != manifest.model_version:
             raise BundleError(f"weights and plan are not those of the version in {names.MANIFEST}", where=str(place), hint=AGAIN)
     return Bundle(place, manifest, plan, program, key)
 
 
-def _check_weights(place: Path, program: Program, constants: dict[str, Tensor]) -> None:
-    """BundleError for weights that are missing, of another shape, or no numbers of the ring."""
-    for name, shape in program.shapes.items():
+def _check_weights(place: Path, program: Program, constants: Mapping[str, Tensor], wanted: Collection[str]) -> None:
+    """BundleError for weights among the `wanted` that are missing, of another shape, or no numbers of the ring."""
+    for name in wanted:
+        file = names.PUBLIC_WEIGHTS if name in program.public_names else names.WEIGHTS
         if name not in constants:
-            raise BundleError(f"{names.WEIGHTS} lacks {name!r}", where=str(place), hint=AGAIN)
-        if (found := tuple(constants[name].shape)) != shape:
-            raise BundleError(f"{name!r} in {names.WEIGHTS} has shape {found}, not {shape}", where=str(place), hint=AGAIN)
+            raise BundleError(f"{file} lacks {name!r}", where=str(place), hint=AGAIN)
+        if (found := tuple(constants[name].shape)) != program.shapes[name]:
+            raise BundleError(f"{name!r} in {file} has shape {found}, not {program.shapes[name]}", where=str(place), hint=AGAIN)
     for weight in filter(None, map(weight_of, program.online.graph.nodes)):
+        if weight.constant not in wanted:
+            continue
         values = constants[weight.constant].double() * weight.scale
         if values.numel() and not float(values.abs().max()) < LARGEST_WEIGHT:  # NaN is not
-            what = f"{weight.constant!r} in {names.WEIGHTS} has values that are infinite, NaN or beyond the ring"
+            file = names.PUBLIC_WEIGHTS if weight.constant in program.public_names else names.WEIGHTS
+            what = f"{weight.constant!r} in {file} has values that are infinite, NaN or beyond the ring"
             raise BundleError(what, where=str(place), hint=AGAIN)

@@ -50,7 +50,11 @@ def save(contents: Contents, folder: str | Path) -> Path:
         if contents.prefix is not None:
             _write_prefix(contents.prefix, new / names.PREFIX)
         files.write(new / names.PROGRAM, contents.program.to_json())
-        write_weights(contents.program.constants, new / names.WEIGHTS)
+        public = contents.program.public_constants
+        secret = {name: value for name, value in contents.program.constants.items() if name not in public}
+        write_weights(secret, new / names.WEIGHTS)
+        if public:
+            write_weights(public, new / names.PUBLIC_WEIGHTS)
         if contents.circuit is not None:
             files.write(new / names.CIRCUIT, contents.circuit.to_json())
             write_weights(contents.circuit_weights, new / names.CIRCUIT_WEIGHTS)

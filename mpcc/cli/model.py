@@ -70,8 +70,8 @@ def graph(found: Source, input_shapes: Sequence[str] | None, fix: Sequence[str] 
         from mpcc.bundle import open_bundle
 
         opened = open_bundle(found.bundle)
-        if opened.prefix_file is not None:
-            what = "this bundle's model begins behind a public part, which would be lost"
+        if opened.plan.notes.get("public"):
+            what = "this bundle's model has public parameters; which they are, and what the client computes, would be lost"
             raise UsageError(what, where=str(found.bundle), hint="Give the model that the bundle was made of, with --public.")
         return capture(opened.model)
     try:

@@ -42,8 +42,8 @@ Public = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATTERN",
-        help="Parameters that everybody may know: 'backbone.*', 'blocks.0-9.*', or frozen (those that do not train). What "
-        "depends on them and the input alone is computed by the client, for nothing; may be repeated.",
+        help="Parameters that everybody may know: 'backbone.*', 'blocks.0-9.*', or frozen (those that do not train, and are no "
+        "adapter's). What depends on them and the input alone is computed by the client, for nothing; may be repeated.",
     ),
 ]
 Fix = Annotated[

@@ -36,10 +36,14 @@ class Input:
 
 @dataclass(frozen=True)
 class Weight:
-    """A placeholder for the server's tensor `constant`, encoded as round(value * scale); several nodes may encode one tensor."""
+    """A placeholder for the server's tensor `constant`, encoded as round(value * scale); several nodes may encode one tensor.
+
+    `public`: the other party has it as well, and encodes it likewise.
+    """
 
     constant: str
     scale: float
+    public: bool = False
 
 
 @dataclass(frozen=True)

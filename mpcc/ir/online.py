@@ -156,6 +156,14 @@ def weight_product(kind: str, c: Tensor, weight: Share, rw: Share, attributes: S
     return result if rw is None else result - rw
 
 
+def public_product(kind: str, x: Share, weight: Tensor, attributes: Sequence[Any] = ()) -> Share:
+    """The share of bilinear(X, W) of a W that everybody knows, from that of X: local. Exact modulo 2^64.
+
+    Of the share of a mask r it is that of r W, which `weight_product` takes where X is opened anyway.
+    """
+    return None if x is None else bilinear(kind, x, weight, attributes)
+
+
 def mask_weight_product(kind: str, r: Share, opened: Tensor, rb: Share, attributes: Sequence[Any] = ()) -> Share:
     """The share of r W from the opened F = W + B: r F - r B. Done before the input arrives."""
     if r is None:

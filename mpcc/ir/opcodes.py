@@ -133,6 +133,7 @@ ONLINE: Mapping[str, Opcode] = _named(
     Opcode("truncate_locally", online.truncate_locally, (node, CUT), shapes.like_first),
     Opcode("product", online.product, (BILINEAR_KIND, node, node, node, node, node, CONVOLUTION), optional=1),
     Opcode("weight_product", online.weight_product, (BILINEAR_KIND, node, node, node, CONVOLUTION), optional=1),
+    Opcode("public_product", online.public_product, (BILINEAR_KIND, node, node, CONVOLUTION), optional=1),
     Opcode("mask_weight_product", online.mask_weight_product, (BILINEAR_KIND, node, node, node, CONVOLUTION), optional=1),
     Opcode("truncated", online.truncated, (node, SHIFT, node, node, RING), shapes.of_truncated),
     Opcode(

@@ -63,9 +63,10 @@ class Builder:
         self.inputs += 1
         return self._placeholder(f"input_{self.inputs - 1}", shape, Input(printable(name), scale))
 
-    def weight(self, name: str, value: Tensor, scale: float) -> fx.Node:
-        """The server's integers of a constant at a scale. RangeError where they are none, or beyond the ring."""
-        use = Weight(name, scale)
+    def weight(self, name: str, value: Tensor, scale: float, public: bool = False) -> fx.Node:
+        """The integers of a constant at a scale: the server's, or everybody's. RangeError where they are none, or beyond the
+        ring."""
+        use = Weight(name, scale, public)
         if use not in self.weights:
             largest = float(value.double().abs().max()) * abs(scale) if value.numel() else 0.0
             if not largest < 2.0**LIMIT:  # NaN is not

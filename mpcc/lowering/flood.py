@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, fx
 
+from mpcc.errors import PrecisionError
 from mpcc.ir import dealer, online
 from mpcc.ir.nn import size_of
 from mpcc.ir.opcodes import NOISE_BITS
@@ -71,12 +72,17 @@ class Exposure:
 
     @staticmethod
     def of(program: Program, calls: Sequence[Sequence[Tensor]]) -> Exposure:
-        """The largest over some calls' inputs; over fewer where one call has many values, which see many inputs themselves."""
+        """The largest over some calls' inputs; over fewer where one call has many values, which see many inputs themselves.
+
+        PrecisionError where values or slopes are no numbers: functions that leave their range grow without a bound."""
         values = sum(size_of(node) for node in program.online.graph.nodes if node.op == "call_function")
         found = [_exposure(program, inputs) for inputs in calls[: max(1, VALUES_AT_MOST // values)]]
         outputs = torch.stack([seen for _, seen in found]).double()
         spread, size = float(outputs.std(correction=0)), float(outputs.square().mean().sqrt())
         largest = float(outputs.abs().max()) if outputs.numel() else 0.0
+        if not all(map(math.isfinite, (spread, size, *(step for step, _ in found)))):
+            what = "at an input of calibration the values of the program grow past all bounds"
+            raise PrecisionError(what, hint="Choose other approximations (a lower --level, or --plan).")
         return Exposure(max(step for step, _ in found), spread if spread > 1e-6 * size else size, largest)
 
     def hidden(self, deviation: float) -> float:

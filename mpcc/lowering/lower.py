@@ -17,13 +17,14 @@ from mpcc.errors import UnsupportedOperator
 from mpcc.ir import mpc, online
 from mpcc.ir.info import End, Origin, annotate, info_of
 from mpcc.ir.kinds import printable
-from mpcc.ir.nn import WHOLE_VIEWS, attribute, shape_of, size_of
+from mpcc.ir.nn import WHOLE_VIEWS, shape_of, size_of
 from mpcc.ir.site_ends import site_ends
 from mpcc.program.program import Program
 
 from . import comparisons, curves, gathers, products, widths
 from .assemble import assemble
 from .builder import Builder, origin_of
+from .constants import constants_of, opened_anyway
 from .max_scale_bits import (
     SEEN_MARGIN,
     bound_of,
@@ -77,15 +78,17 @@ class Lowering:
         self.failed: dict[str, int] = {}
         """Nodes whose values were cut for good though something needs more of their bits: how many more."""
         self.constants: frozenset[fx.Node] = frozenset()
+        self.opened: frozenset[fx.Node] = frozenset()
+        """Values that are opened whatever is public."""
 
     def run(self) -> Program:
-        constants = self._constants()
+        constants = constants_of(self.source)
         sizes = {n: c.rms for n, c in constants.items()}
         self.narrow = narrowed(self.source.graph, constants, self.tried.kept)
         given = self.settings
         self.max_bits = max_scale_bits(self.source.graph, sizes, given.margin, self.s.local_budget, self.narrow, given.least_bits)
         self.env.update(constants)
-        self.constants = frozenset(constants)
+        self.constants, self.opened = frozenset(constants), opened_anyway(self.source.graph, constants)
         outputs: list[tuple[str, Secret]] = []
         ends = {end.node: printable(site) for site, end in site_ends(self.source.graph).items()}
         for node in self.source.graph.nodes:
@@ -101,20 +104,6 @@ class Lowering:
         self.failed = {name: n for cut, name in self.s.rings.exact.items() if (n := widths.excess(cut, needed)) > 0}
         sure = [cut for cut in self.ledger.cuts if widths.excess(cut, needed) <= 0]
         return replace(made, failures=self.ledger.without(sure).public())
-
-    # -- constants: everything that depends on parameters only is known to the server --
-
-    def _constants(self) -> dict[fx.Node, Constant]:
-        found: dict[fx.Node, Constant] = {}
-        for node in self.source.graph.nodes:
-            if node.op == "get_attr":
-                found[node] = Constant(str(node.target), attribute(self.source, str(node.target)).detach())
-            elif node.op == "call_function" and node.all_input_nodes and all(n in found for n in node.all_input_nodes):
-                args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: found[n].value)
-                with torch.no_grad():
-                    value = node.target(*args, **kwargs)
-                found[node] = Constant(f"folded.{node.name}", value.detach().contiguous())
-        return found
 
     def _placeholder(self, node: fx.Node) -> Secret:
         shape = tuple(node.meta["val"].shape)
@@ -277,9 +266,9 @@ class Lowering:
         if isinstance(y, Bit) and isinstance(x, Secret):
             return self._chosen(y, x, node)
         if isinstance(x, Constant):
-            x, y = y, x
+            return self._weighed(node, "mul", node.args[1], x, cap)
         if isinstance(y, Constant):
-            return products.weight_product(self.s, "mul", self._secret(x), y, self._out(node), cap)
+            return self._weighed(node, "mul", node.args[0], y, cap)
         left, right, coarse = self._secret(x), self._secret(y), node.name in self.tried.coarse
         alone = self.s.cuttable_bits(size_of(node), rms_of(node))
         if node in self.narrow and alone >= 2 * LEAST_OPERAND:  # in as many bits as each party may cut alone
@@ -328,9 +317,9 @@ class Lowering:
         x, y = self._value(node.args[0]), self._value(node.args[1])
         cap = self.max_bits[node]
         if isinstance(y, Constant):
-            return products.weight_product(self.s, "matmul", self._secret(x), y, self._out(node), cap)
+            return self._weighed(node, "matmul", node.args[0], y, cap)
         if isinstance(x, Constant):
-            return products.weight_product(self.s, "rmatmul", self._secret(y), x, self._out(node), cap)
+            return self._weighed(node, "rmatmul", node.args[1], x, cap)
         left, right = self._secret(x), self._secret(y)
         early = early_operand(node, self.constants)
         if early is not None:
@@ -349,12 +338,11 @@ class Lowering:
         return self._with_bias(node, "conv", (*attributes, node.args[6]))
 
     def _with_bias(self, node: fx.Node, kind: str, attributes: tuple[Any, ...]) -> Secret:
-        x = self._secret(self._value(node.args[0]))
         weight = self._value(node.args[1])
         if not isinstance(weight, Constant):
             raise UnsupportedOperator(f"a {kind} whose weight depends on the input must be a matmul", where=self.where[0])
         cap = result_bits(node, weight.rms, self.max_bits[node], self.s.local_budget)
-        result = products.weight_product(self.s, kind, x, weight, self._out(node), cap, attributes)
+        result = self._weighed(node, kind, node.args[0], weight, cap, attributes)
         bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
         if bias is None:
             return result
@@ -363,6 +351,14 @@ class Lowering:
             shape = (-1, *([1] * (len(node.meta["val"].shape) - 2)))
             constant = Constant(f"{constant.name}.column", constant.value.reshape(shape))
         return products.with_weight(self.s, result, constant, self._out(node), tuple(node.meta["val"].shape))
+
+    def _weighed(
+        self, node: fx.Node, kind: str, source: Any, weight: Constant, cap: float, attributes: tuple[Any, ...] = ()
+    ) -> Secret:
+        """The product of the value of `source` with a tensor that the server knows."""
+        x = self._secret(self._value(source))
+        opened = (x.node,) if source in self.opened else ()
+        return products.weight_product(self.s, kind, x, weight, self._out(node), cap, attributes, opened)
 
     def less(self, node: fx.Node) -> Bit | Secret:
         x = self._secret(self._value(node.args[0]))

@@ -170,5 +170,6 @@ PASSED: Mapping[Any, Callable[[fx.Node], list[fx.Node]]] = {
     online.open_: _opened,
     online.product: _product,
     online.weight_product: lambda node: _product(node)[:1],
+    online.public_product: lambda node: _product(node)[:1],
 }  # fmt: skip
 """What a share is no more right than. Kernels that truncate at least a bit of what was opened lift it."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
+
+from torch import fx
 
 from mpcc.errors import RangeError
 from mpcc.ir import dealer, online
@@ -211,9 +213,14 @@ def matrix_product(s: Scaler, x: Secret, y: Secret, out: tuple[float, float]) ->
 
 
 def weight_product(
-    s: Scaler, kind: str, x: Secret, weight: Constant, out: tuple[float, float], cap: float, attributes: tuple[Any, ...] = ()
-) -> Secret:
-    """A product with a tensor of the server: only x is opened; the weight's mask was opened at set-up."""
+    s: Scaler, kind: str, x: Secret, weight: Constant, out: tuple[float, float], cap: float, attributes: tuple[Any, ...] = (),
+    anyway: Container[fx.Node] = (),
+) -> Secret:  # fmt: skip
+    """A product with a tensor of the server: only x is opened; the weight's mask was opened at set-up.
+
+    With one that is public: of the shares, without an opening; or of what is opened, where x is among the shares opened
+    `anyway`, as the client's share is then known before the input and need not be sent in a round (`program.ways`).
+    """
     if not weight.rms < 2.0**LIMIT:  # infinity is not
         raise RangeError("a weight is infinite or beyond the ring", where=weight.name, hint="Check the trained model.")
     missing = s.rings.missing(x.node)
@@ -230,8 +237,14 @@ def weight_product(
     wanted = min(wanted, max(least, spared))  # where there is room, leave some for values that calibration did not see
     bits = math.floor(x.bits + wanted + 1e-9)  # the result's scale is a power of two, so that residual sums align
     scale = math.copysign(2.0**bits, x.scale) / x.scale
+    node = s.b.weight(weight.name, weight.value, scale, weight.public)
+    if weight.public and x.node not in anyway:
+        return Secret(s.b.on(online.public_product, kind, x.node, node, attributes), math.copysign(2.0**bits, x.scale), *out)
     opening = s.openings.open(x.node, x.magnitude)
-    node = s.b.weight(weight.name, weight.value, scale)
+    if weight.public:
+        rw = s.b.on(online.public_product, kind, s.openings.mask_share(opening), node, attributes)
+        product = s.b.on(online.weight_product, kind, opening.c, node, rw, attributes)
+        return Secret(product, math.copysign(2.0**bits, x.scale), *out)
     mask = s.b.weight_mask(node)
     opened = s.b.on(online.open_weight, s.b.on(online.mask_with, node, s.b.correlation(mask)))
     rb = s.b.correlation(s.b.deal(dealer.product, kind, opening.mask, mask, attributes))

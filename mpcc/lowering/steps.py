@@ -252,6 +252,10 @@ def _weight_product(run: _Run, kind: str, x: fx.Node, weight: fx.Node, rw: Any, 
     return bilinear(kind, run.env[x], run.env[weight], attributes)
 
 
+def _public_product(run: _Run, kind: str, x: fx.Node, weight: fx.Node, attributes: Any = ()) -> Tensor | None:
+    return None if run.env[x] is None else bilinear(kind, run.env[x], run.env[weight], attributes)
+
+
 def _absent(run: _Run, *rest: Any) -> None:
     return None
 
@@ -325,6 +329,7 @@ RULES: Mapping[Callable[..., Any], Callable[..., Any]] = {
     **dict.fromkeys(UNMASKED, _same),
     online.product: _product,
     online.weight_product: _weight_product,
+    online.public_product: _public_product,
     online.mask_weight_product: _absent,
     online.truncated: _truncated,
     online.multilinear: _multilinear,

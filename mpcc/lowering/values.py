@@ -48,10 +48,11 @@ class Bit:
 
 @dataclass(frozen=True)
 class Constant:
-    """A tensor that the server knows: a parameter, or something computed from parameters only."""
+    """A tensor that the server knows: a parameter, or something computed from parameters only. `public`: everybody does."""
 
     name: str
     value: Tensor
+    public: bool = False
 
     @property
     def rms(self) -> float:

@@ -38,7 +38,8 @@ LEAST_BITS = 3
 """Of an opening: a shift of one bit, and the ring's half."""
 PASSES_ON = frozenset(
     {online.mask_with, online.moved, online.times, online.combine, online.add_public, online.add_weight,
-     online.total, online.gather, online.apply_mask, online.scale_rows, online.product, online.weight_product}
+     online.total, online.gather, online.apply_mask, online.scale_rows, online.product, online.weight_product,
+     online.public_product}
 ) | frozenset(mpc.VIEWS)  # fmt: skip
 """What is right modulo 2^k wherever its operands are."""
 

@@ -213,10 +213,11 @@ def compile(  # noqa: A001  (the public name)
     engine: str = "mpcc",
     calibration: Any = None,
     input_range: tuple[float, float] | None = None,
+    public: Sequence[str] = (),
     hide_logits: bool = False,
     **given: Unpack[TargetFields],
 ) -> Executable | StockExecutable:
-    """An executable of a model: mpcc's engine, or CrypTen's own functions ("stock", the baseline).
+    """An executable of a model: mpcc's engine, or CrypTen's own functions ("stock", the baseline). `public`: as in `optimize`.
 
     The program is that of `optimize` without a budget for the same target: spline gates stand where they are faster on its
     network and machine. `plan` is taken as it is but for grids that the inputs leave (`Refitted` warnings say which).
@@ -227,7 +228,7 @@ def compile(  # noqa: A001  (the public name)
     if engine != "mpcc":
         raise UsageError(f"unknown engine {engine!r}", hint='One of: "mpcc", "stock".')
     prepared, target = prepared_for(
-        target, model_or_graph, example_inputs, calibration=calibration, input_range=input_range,
+        target, model_or_graph, example_inputs, calibration=calibration, input_range=input_range, public=public,
         hide_logits=hide_logits or (plan is not None and ANSWERS not in plan.notes),
     )  # fmt: skip
     if plan is None:
@@ -245,8 +246,9 @@ def compile(  # noqa: A001  (the public name)
         guard = {NOTE: Guard.of(prepared.graph, prepared.inputs, prepared.basis.given).document()}
         notes = {**plan.notes, **guard} if prepared.calibrated else {**guard, **plan.notes}  # the better founded one
         plan = replace(plan, notes=notes)
-    answers = {} if prepared.answers is None else {ANSWERS: prepared.answers.document()}
-    return Executable(program, replace(plan, notes={**plan.notes, **answers}), prepared.graph)
+    said = {} if prepared.answers is None else {ANSWERS: prepared.answers.document()}
+    said |= {"public": list(prepared.public)} if prepared.public else {}
+    return Executable(program, replace(plan, notes={**plan.notes, **said}), prepared.graph, prefix=prepared.prefix)
 
 
 def load(folder: str | Path) -> Executable:

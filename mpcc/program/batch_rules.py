@@ -212,6 +212,7 @@ RULES: dict[Any, Rule] = {
     online.total: total,
     online.product: bilinear(4),
     online.weight_product: bilinear(2),
+    online.public_product: bilinear(2),
     online.mask_weight_product: bilinear(2),
     aten.reshape.default: view(_reshape),
     aten.permute.default: view(_permute),

@@ -101,6 +101,8 @@ def _dealt(graph: fx.Graph) -> Mapping[str, Tensor]:
 def _of_one_product(node: fx.Node) -> bool:
     """Whether both halves of a product with a weight are the same map of the same weight (where no view is in between)."""
     kind, _, weight, half, *attributes = node.args
+    if isinstance(half, fx.Node) and half.target is online.public_product:
+        return half.args[2] is weight and half.args[0] == kind and [*half.args[3:]] == attributes
     if not isinstance(half, fx.Node) or half.target is not online.mask_weight_product:
         return True
     opened: Any = half.args[2]
@@ -170,7 +172,7 @@ def _mask_weight_product(args: Any, masks: Any, shares: Any) -> Pairs:
 
 def _weight_product(args: Any, masks: Any, shares: Any) -> Pairs:
     _, c, _, rw, *_ = args
-    if rw.target is online.mask_weight_product:
+    if rw.target in (online.mask_weight_product, online.public_product):
         yield rw.args[1], masks[c]
 
 

@@ -110,6 +110,12 @@ def weight_product(node: fx.Node, lead: bool) -> Local:
     return bilinear(kind, node.args[1], node.args[2], node) + Local.passes(1, size_of(node))
 
 
+def public_product(node: fx.Node, lead: bool) -> Local:
+    kind = node.args[0]
+    assert isinstance(kind, str)
+    return bilinear(kind, node.args[1], node.args[2], node)
+
+
 def mask_weight_product(node: fx.Node, lead: bool) -> Local:
     kind = node.args[0]
     assert isinstance(kind, str)
@@ -231,6 +237,7 @@ def flooded(node: fx.Node, lead: bool) -> Local:
 RULES: dict[Any, Callable[[fx.Node, bool], Local]] = {
     online.product: product,
     online.weight_product: weight_product,
+    online.public_product: public_product,
     online.mask_weight_product: mask_weight_product,
     online.truncated: truncated,
     online.power_sum: power_sum,

@@ -54,7 +54,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Program:
-    """What the parties and the dealer run. `constants` are the server's float tensors, encoded when loaded."""
+    """What the parties and the dealer run. `constants` are the server's float tensors, encoded when loaded.
+
+    Of a party that lacks some of them (all others lack the secret ones), these are meta tensors."""
 
     online: Uncompiled
     dealer: Uncompiled
@@ -77,6 +79,17 @@ class Program:
         """The server's tensors that the program encodes, by name."""
         weights = ((weight_of(node), node) for node in self.online.graph.nodes)
         return {weight.constant: shape_of(node) for weight, node in weights if weight is not None}
+
+    @cached_property
+    def public_names(self) -> frozenset[str]:
+        """Of `shapes`: the tensors by which both parties multiply, as everybody knows them."""
+        weights = map(weight_of, self.online.graph.nodes)
+        return frozenset(weight.constant for weight in weights if weight is not None and weight.public)
+
+    @property
+    def public_constants(self) -> dict[str, Tensor]:
+        """What the other party needs of `constants`."""
+        return {name: value for name, value in self.constants.items() if name in self.public_names}
 
     @cached_property
     def messages(self) -> list[Message]:
@@ -167,7 +180,7 @@ class Program:
 
     @staticmethod
     def from_json(text: str | bytes, constants: Mapping[str, Tensor], *, where: str = "program.json") -> Program:
-        """The program of a JSON text, with the server's constants (empty for the client and for the dealer).
+        """The program of a JSON text, with the server's constants (the client's are the public ones; the dealer has none).
 
         Every field is checked, and nothing of the text is ever executed. BundleError says what is wrong and where.
         """
@@ -181,7 +194,7 @@ class Program:
             Uncompiled(found.dealer),
             found.correlations,
             found.outputs,
-            dict(constants) or {name: torch.empty(shape, device="meta") for name, shape in found.shapes.items()},
+            {name: torch.empty(shape, device="meta") for name, shape in found.shapes.items()} | dict(constants),
             found.failures,
             found.hidden,
         )

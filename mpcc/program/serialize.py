@@ -2,6 +2,7 @@
 
     {"name": "input_0",       "op": "input",       "args": ["image", 65536.0, [1, 3, 32, 32]]}
     {"name": "weight_0",      "op": "weight",      "args": ["head.weight", 8192.0, [10, 256]]}
+    {"name": "weight_1",      "op": "public_weight", "args": ["fc1.weight", 8192.0, [256, 64]]}       one that everybody has
     {"name": "correlation_0", "op": "correlation", "args": ["mask"]}                  a share of this dealer value
     {"name": "truncated",     "op": "truncated",   "args": ["open_", 13, "correlation_1", "correlation_2", 48],
      "origin": {"layer": "blocks.0", "site": "blocks.0.gelu", "primitive": "mul"}, "end": ["blocks.0.gelu", 16384.0]}
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +29,12 @@ from mpcc.ir.opcodes import BY_FUNCTION, Opcode, value_of
 Row = Mapping[str, Any]
 GIVEN = (kinds.text, kinds.scale, kinds.shape)
 CORRELATION = Opcode("correlation", Info, (kinds.node,))
-PLACEHOLDERS = {"input": Opcode("input", Input, GIVEN), "weight": Opcode("weight", Weight, GIVEN), "correlation": CORRELATION}
+PLACEHOLDERS = {
+    "input": Opcode("input", Input, GIVEN),
+    "weight": Opcode("weight", Weight, GIVEN),
+    "public_weight": Opcode("public_weight", partial(Weight, public=True), GIVEN),
+    "correlation": CORRELATION,
+}
 """Rows of an online graph that compute nothing. A correlation's argument is a node of the dealer graph."""
 END = kinds.fields(kinds.text, kinds.scale)
 MOST_NODES = 1 << 20
@@ -52,7 +59,7 @@ def _placeholder(node: fx.Node, dealt: Mapping[str, str]) -> tuple[str, Any]:
     if (given := input_of(node)) is not None:
         return "input", (given.name, given.scale, shape_of(node))
     if (weight := weight_of(node)) is not None:
-        return "weight", (weight.constant, weight.scale, shape_of(node))
+        return "public_weight" if weight.public else "weight", (weight.constant, weight.scale, shape_of(node))
     return "correlation", (dealt[node.name],)
 
 

@@ -21,7 +21,7 @@ from mpcc.ir.info import Way, input_of
 
 LOCAL = frozenset(
     {online.times, online.combine, online.add_public, online.add_weight, online.total, online.gather, online.apply_mask,
-     online.scale_rows, online.weight_share, online.truncate_locally, online.mask_with}
+     online.scale_rows, online.public_product, online.weight_share, online.truncate_locally, online.mask_with}
 ) | frozenset(mpc.VIEWS)  # fmt: skip
 """Kernels whose shares depend on shares of their operands only, and on what the server alone adds."""
 

@@ -7,7 +7,7 @@ matmul by a parameter, or convolution; its weights are constant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,8 +118,10 @@ def weight_of(node: fx.Node) -> fx.Node | Refusal:
     return weight
 
 
-def scale_inputs(edit: Edit, into: Product, scale: Tensor | None, shift: Tensor | None) -> None:
-    """Replace product(scale * x + shift) by product'(x), both [channels of the value]; no shift if padded."""
+def scale_inputs(
+    edit: Edit, into: Product, scale: Tensor | None, shift: Tensor | None, made_of: Iterable[fx.Node]
+) -> None:
+    """Replace product(scale * x + shift) by product'(x), both [channels of the value], made of `made_of`; no shift if padded."""
     node, weight = into.node, edit.tensor(into.weight).double()
     given = arguments(node)
     w = weight.T if node.target is aten.matmul.default else weight  # [out, in, ...]
@@ -129,7 +131,7 @@ def scale_inputs(edit: Edit, into: Product, scale: Tensor | None, shift: Tensor 
     total = _at(shift, into.channels, 0.0).reshape(groups, 1, -1, *tail)
     moved = (grouped * total).sum(dim=tuple(range(2, grouped.dim()))).reshape(-1)
     grouped = grouped * _at(scale, into.channels, 1.0).reshape(groups, 1, -1, *tail)
-    rewrite_product(edit, into, grouped.reshape(w.shape), moved if shift is not None else None)
+    rewrite_product(edit, into, grouped.reshape(w.shape), moved if shift is not None else None, made_of)
 
 
 def _at(values: Tensor | None, channels: Tensor, missing: float) -> Tensor:
@@ -139,17 +141,21 @@ def _at(values: Tensor | None, channels: Tensor, missing: float) -> Tensor:
     return values.double()[channels.clamp(min=0)]
 
 
-def rewrite_product(edit: Edit, into: Product, weight: Tensor, more: Tensor | None) -> fx.Node:
-    """Replace a product by the one with `weight` [out, in, ...] and with `more` [out] added to its bias."""
+def rewrite_product(
+    edit: Edit, into: Product, weight: Tensor, more: Tensor | None, made_of: Iterable[fx.Node]
+) -> fx.Node:
+    """Replace a product by the one with `weight` [out, in, ...] and with `more` [out] added to its bias: both are made of what
+    the product reads, and of `made_of`."""
     node, given = into.node, arguments(into.node)
     is_matmul = node.target is aten.matmul.default
     keep_matmul = is_matmul and more is None
-    new_weight = edit.parameter(node, weight.T if keep_matmul else weight, into.weight)
+    sources = [*made_of, into.weight, *([] if into.bias is None else [into.bias])]
+    new_weight = edit.parameter(node, weight.T if keep_matmul else weight, into.weight, made_of=sources)
     bias = into.bias
     if more is not None:
         old = edit.tensor(bias).double() if bias is not None else torch.zeros(())
         named = (bias,) if bias is not None else (into.weight, bias_name(into.weight))
-        bias = edit.parameter(node, old + more, *named)
+        bias = edit.parameter(node, old + more, *named, made_of=sources)
     if keep_matmul:
         new = edit.call(node, aten.matmul.default, node.args[0], new_weight, like=node)
     elif is_matmul or node.target is aten.linear.default:

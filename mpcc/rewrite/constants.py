@@ -35,7 +35,8 @@ def fold(graph_module: fx.GraphModule, name: str, worth: Callable[[fx.Node], boo
     for node in calls:
         if node in folded and node in needed:
             value, source = evaluate(edit, node), source_of(edit, node)
-            edit.replace(node, edit.parameter(node, value, source, f"{source.target}_{node.name}"))
+            name = f"{source.target}_{node.name}"
+            edit.replace(node, edit.parameter(node, value, source, name, made_of=sources_of(node)))
     return edit.finish()
 
 

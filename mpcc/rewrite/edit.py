@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from mpcc.ir.names import register, replace_tensor
-from mpcc.ir.nn import attribute, describe, is_site, meta_tensor
+from mpcc.ir.nn import PUBLIC, attribute, describe, is_site, meta_tensor
 from mpcc.ir.site_ends import hand_on
 from mpcc.ir.trace import Recorder
 
@@ -132,9 +132,12 @@ class Edit:
         value = attribute(self.graph_module, str(node.target))
         return isinstance(value, nn.Parameter) and value.requires_grad
 
-    def parameter(self, anchor: fx.Node, value: Tensor, old: fx.Node, name: str | None = None) -> fx.Node:
+    def parameter(
+        self, anchor: fx.Node, value: Tensor, old: fx.Node, name: str | None = None, *, made_of: Iterable[fx.Node] = ()
+    ) -> fx.Node:
         """A `get_attr` node just before `anchor` for `value`, which is made from what `old` reads.
 
+        It is public where all is that it was `made_of`: every parameter that `value` was computed from. Unsaid, it is secret.
         It takes the name `name` if that is free, else with a number; without `name`, that of `old` if nothing but
         `anchor` reads it. It has the dtype of `old`, and is a parameter that trains if `old` is one.
         """
@@ -151,6 +154,9 @@ class Edit:
             node = self.graph.create_node("get_attr", wanted)
         meta = self._meta(old)
         node.meta.update({**meta, "layer": meta["layer"] or anchor.meta.get("layer", ""), "val": meta_tensor(value)})
+        sources = list(made_of)
+        if sources and all(source.op == "get_attr" and source.meta.get(PUBLIC) for source in sources):
+            node.meta[PUBLIC] = True
         return node
 
     def _reads_alone(self, reader: fx.Node, target: str) -> bool:

@@ -4,8 +4,8 @@
     cut_prefix(graph_module)          Cut(prefix, rest, names): rest(*prefix(inputs)) = graph_module(inputs)
 
 The prefix is what depends on inputs and public parameters alone. It is cut where the first secret parameter enters, runs at
-the client in float before anything is shared, and is gone from what the parties run. Public parameters behind a secret one are
-treated as secret.
+the client in float before anything is shared, and is gone from what the parties run. Products with public parameters behind a
+secret one stay with the parties, each of which multiplies its own share (`mpcc.lowering.constants`).
 """
 
 from __future__ import annotations
@@ -24,17 +24,21 @@ from mpcc.errors import UsageError
 from mpcc.ir.names import free_name, identifier, register
 from mpcc.ir.nn import MADE_OF, PUBLIC, VIEWS, attribute, verify
 
+from .adapters import adapter_parameters
+
 FROZEN = "frozen"
-"""Instead of a pattern: the parameters that do not train (requires_grad is False), such as the base of a model with adapters."""
+"""Instead of a pattern: the parameters that do not train (requires_grad is False), such as the base of a model with adapters.
+Those of an adapter are never among them, though one that was loaded for inference does not train either."""
 _RANGE = re.compile(r"(\d{1,4})-(\d{1,4})")
 LISTED = 3
 
 
 @dataclass(frozen=True)
 class Cut:
-    """`prefix` gives a tuple: the inputs of `rest`, in order. `names`: the model's parameters that are in it."""
+    """`prefix` gives a tuple: the inputs of `rest`, in order; None where the client can compute nothing alone. `names`: the
+    model's public parameters, in either."""
 
-    prefix: fx.GraphModule
+    prefix: fx.GraphModule | None
     rest: fx.GraphModule
     names: tuple[str, ...]
 
@@ -88,9 +92,10 @@ def _near(pattern: str, names: Collection[str]) -> str:
 
 
 def frozen_parameters(model: Any) -> frozenset[str]:
-    """The names of a module's parameters that do not train; none of what is no module."""
-    named = model.named_parameters() if isinstance(model, torch.nn.Module) else ()
-    return frozenset(name for name, parameter in named if not parameter.requires_grad)
+    """The names of a module's parameters that do not train and are no adapter's; none of what is no module."""
+    if not isinstance(model, torch.nn.Module):
+        return frozenset()
+    return frozenset(name for name, one in model.named_parameters() if not one.requires_grad) - adapter_parameters(model)
 
 
 def is_public(node: fx.Node) -> bool:
@@ -99,7 +104,7 @@ def is_public(node: fx.Node) -> bool:
 
 
 def cut_prefix(graph_module: fx.GraphModule) -> Cut:
-    """Cut off what the client can compute alone. UsageError where that is nothing, or everything."""
+    """Cut off what the client can compute alone. UsageError where that is everything, or where nothing is gained."""
     graph = graph_module.graph
     inside, fed = set[fx.Node](), set[fx.Node]()
     for node in graph.nodes:
@@ -111,17 +116,18 @@ def cut_prefix(graph_module: fx.GraphModule) -> Cut:
         if node.op == "placeholder" or any(operand in fed for operand in operands):
             fed.add(node)
     output = next(node for node in graph.nodes if node.op == "output")
-    work = [node for node in inside & fed if node.op == "call_function" and node.target not in VIEWS]
-    if not work:
-        what = "no operator depends on the input and public parameters alone, so that nothing would be gained"
-        raise UsageError(what, where="public", hint="Make public what comes first: the embedding, then blocks from the first on.")
     if all(operand in inside for operand in output.all_input_nodes):
         what = "every output depends on public parameters alone: the client can run this model without anybody"
         raise UsageError(what, where="public", hint="Make fewer parameters public.")
+    known = [node for node in graph.nodes if node.op == "get_attr" and is_public(node)]
+    names = tuple(sorted({name for node in known for name in node.meta.get(MADE_OF) or ()}))
+    if not any(node.op == "call_function" and node.target not in VIEWS for node in inside & fed):
+        if not any(attribute(graph_module, str(node.target)).is_floating_point() for node in known):
+            what = "no tensor of the model is made of the public parameters alone, so that nothing would be gained"
+            raise UsageError(what, where="public", hint="Make public what goes together: a convolution and its batch norm.")
+        return Cut(None, graph_module, names)
     border = [node for node in graph.nodes if node in inside and node in fed and any(user not in inside for user in node.users)]
-    prefix = _prefix(graph_module, border, inside)
-    names = {name for node in prefix.graph.nodes if node.op == "get_attr" for name in node.meta.get(MADE_OF) or ()}
-    return Cut(prefix, _rest(graph_module, border, inside - fed), tuple(sorted(names)))
+    return Cut(_prefix(graph_module, border, inside), _rest(graph_module, border, inside - fed), names)
 
 
 def _prefix(source: fx.GraphModule, border: Sequence[fx.Node], inside: Collection[fx.Node]) -> fx.GraphModule:

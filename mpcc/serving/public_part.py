@@ -21,11 +21,10 @@ AGAIN = "Make the bundle again: mpcc optimize ... --public."
 
 @dataclass(frozen=True)
 class PublicPart:
-    """`body`: the ONNX file. `inputs`: name and shape of what the client gives it. `parameters`: what is public in it."""
+    """`body`: the ONNX file. `inputs`: name and shape of what the client gives it."""
 
     body: bytes
     inputs: tuple[tuple[str, Shape], ...]
-    parameters: tuple[str, ...]
 
     @staticmethod
     def of(bundle: Bundle, wanted: Sequence[Shape]) -> PublicPart | None:
@@ -40,10 +39,7 @@ class PublicPart:
             what = f"the public part gives {_text(found)}, the program takes {_text(wanted)}"
             raise BundleError(what, where=str(bundle.prefix_file), hint=AGAIN)
         inputs = tuple((str(node.target), shape_of(node)) for node in inputs_of(graph))
-        parameters = bundle.plan.notes.get("public", [])
-        if not isinstance(parameters, list):
-            raise BundleError("the plan's note `public` is no list of names", where=str(bundle.folder), hint=AGAIN)
-        return PublicPart(bundle.prefix_file.read_bytes(), inputs, tuple(map(str, parameters)))
+        return PublicPart(bundle.prefix_file.read_bytes(), inputs)
 
     @property
     def sha256(self) -> str:
@@ -53,6 +49,14 @@ class PublicPart:
         """What a client needs to fetch, check and run it."""
         inputs = [{"name": name, "shape": list(shape)} for name, shape in self.inputs]
         return {"inputs": inputs, "bytes": len(self.body), "sha256": self.sha256}
+
+
+def public_parameters(bundle: Bundle) -> tuple[str, ...]:
+    """The names of the model's public parameters, in its public part or behind it."""
+    found = bundle.plan.notes.get("public", [])
+    if not isinstance(found, list):
+        raise BundleError("the plan's note `public` is no list of names", where=str(bundle.folder), hint=AGAIN)
+    return tuple(map(str, found))
 
 
 def _text(shapes: Sequence[Shape]) -> str:

@@ -27,7 +27,7 @@ from mpcc.program import Program
 from mpcc.program.batch import batched
 from mpcc.program.check import check_masks
 
-from .public_part import PublicPart
+from .public_part import PublicPart, public_parameters
 
 Words = NDArray[np.int64]
 FORMAT = "mpcc served model 2"
@@ -58,6 +58,7 @@ class Served:
         programs = {size: batched(bundle.program, size) for size in sizes}
         for program in programs.values():
             check_masks(program)
+        public_parameters(bundle)
         return Served(bundle, programs, PublicPart.of(bundle, _input_shapes(bundle.program)))
 
     @property
@@ -124,7 +125,7 @@ class Served:
             {"shape": list(shape), "scale": scale, "noise": noise}
             for shape, (_, scale), noise in zip(self.output_shapes, program.outputs, program.flood, strict=True)
         ]
-        cost, public = program.cost, () if self.public_part is None else self.public_part.parameters
+        cost, public = program.cost, public_parameters(self.bundle)
         return {
             "format": FORMAT,
             "role": role,

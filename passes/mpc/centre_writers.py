@@ -19,7 +19,7 @@ from torch import fx
 from mpcc.ir import mpc
 from mpcc.ir.nn import shape_of
 from mpcc.rewrite import Pass
-from mpcc.rewrite.constants import evaluate, is_constant, source_of
+from mpcc.rewrite.constants import evaluate, is_constant, source_of, sources_of
 from mpcc.rewrite.edit import Edit, Refusal
 from mpcc.rewrite.match import positional
 from mpcc.rewrite.means import mean_taken, means_taken, minus_mean
@@ -160,7 +160,8 @@ def _operand(edit: Edit, anchor: fx.Node, operand: fx.Node, dim: int) -> fx.Node
 
 def _parameter(edit: Edit, node: fx.Node, dim: int, anchor: fx.Node) -> fx.Node:
     value, source = evaluate(edit, node), source_of(edit, node)
-    return edit.parameter(anchor, value - value.mean(dim, keepdim=True), source, f"{source.target}_centred")
+    name = f"{source.target}_centred"
+    return edit.parameter(anchor, value - value.mean(dim, keepdim=True), source, name, made_of=sources_of(node))
 
 
 def _product(edit: Edit, node: fx.Node) -> fx.Node:

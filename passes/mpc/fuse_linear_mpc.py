@@ -89,12 +89,14 @@ def fuse(edit: Edit, first: fx.Node, steps: list[fx.Node], second: fx.Node) -> N
             rest = ([*shape_of(view)[:-1], one.shape[1]],)
         value = edit.call(second, view.target, value, *rest, like=view, **view.kwargs)  # type: ignore[arg-type]
     name = f"{w2.target}_fused"
-    parameters = [edit.parameter(second, two @ one, w2, name)]
+    made_of = [given for given in (w1, b1, w2, b2) if given is not None]
+    parameters = [edit.parameter(second, two @ one, w2, name, made_of=made_of)]
     if b1 is not None or b2 is not None:
         bias = torch.zeros(len(two), dtype=torch.float64)
         bias = bias + (two @ edit.tensor(b1).double() if b1 is not None else 0.0)
         bias = bias + (edit.tensor(b2).double() if b2 is not None else 0.0)
-        parameters.append(edit.parameter(second, bias, b2 or w2, f"{b2.target}_fused" if b2 else bias_name(w2)))
+        name = f"{b2.target}_fused" if b2 else bias_name(w2)
+        parameters.append(edit.parameter(second, bias, b2 or w2, name, made_of=made_of))
     fused = edit.call(second, mpc.linear, value, *parameters, like=second)
     edit.replace(second, fused)
     edit.drop(steps[-1] if steps else first)

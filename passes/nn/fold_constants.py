@@ -46,7 +46,8 @@ def invert_divisors(graph_module: fx.GraphModule) -> list[str]:
         x, divisor = node.args
         assert isinstance(divisor, fx.Node)
         source = source_of(edit, divisor)
-        inverse = edit.parameter(node, evaluate(edit, divisor).reciprocal(), source, f"{source.target}_reciprocal")
+        value, name = evaluate(edit, divisor).reciprocal(), f"{source.target}_reciprocal"
+        inverse = edit.parameter(node, value, source, name, made_of=sources_of(divisor))
         edit.replace(node, edit.call(node, aten.mul.Tensor, x, inverse, like=node))
     return edit.finish()
 

@@ -104,6 +104,7 @@ def shift_over_scale(edit: Edit, norm: fx.Node) -> Tensor | None:
 
 def fold(edit: Edit, norm: fx.Node, found: Readers) -> None:
     weight, bias = affine_of(norm)
+    affine = [one for one in (weight, bias) if one is not None]
     scale, shift = (edit.tensor(p) if p is not None else None for p in (weight, bias))
     term = shift_over_scale(edit, norm)
     given = {name: None if name in ("weight", "bias") else value for name, value in arguments(norm).items()}
@@ -118,21 +119,22 @@ def fold(edit: Edit, norm: fx.Node, found: Readers) -> None:
         for user, products in found.padded:
             user.replace_input_with(norm, moved)
             for product in products:
-                scale_inputs(edit, product, scale, None)
+                scale_inputs(edit, product, scale, None, affine)
     for product in found.products:
-        scale_inputs(edit, product, scale, shift)
+        scale_inputs(edit, product, scale, shift, affine)
     edit.replace(norm, plain)
 
 
 def _affine(edit: Edit, norm: fx.Node, value: fx.Node, scale: Tensor | None, shift: Tensor | None) -> fx.Node:
     """value * scale + shift for the readers that are no products."""
     weight, bias = affine_of(norm)
+    made_of = [one for one in (weight, bias) if one is not None]
     tail = [-1, *[1] * (len(shape_of(norm)) - 2)] if NORMS[norm.target] == 1 else [-1]
     if weight is not None and scale is not None:
-        factor = edit.parameter(norm, scale.reshape(tail), weight)
+        factor = edit.parameter(norm, scale.reshape(tail), weight, made_of=made_of)
         value = edit.call(norm, aten.mul.Tensor, value, factor, like=norm)
     if bias is not None and shift is not None:
-        term = edit.parameter(norm, shift.reshape(tail), bias)
+        term = edit.parameter(norm, shift.reshape(tail), bias, made_of=made_of)
         value = edit.call(norm, aten.add.Tensor, value, term, like=norm)
     return value
 

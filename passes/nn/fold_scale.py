@@ -90,7 +90,7 @@ def fold_up(edit: Edit, node: fx.Node, value: fx.Node, constant: fx.Node) -> Ref
     else:
         weight = weight * given.reshape(-1, *[1] * (weight.dim() - 1))
         more = edit.tensor(bias).double() * (given - 1) if bias is not None else None
-    new = rewrite_product(edit, product, weight, more)
+    new = rewrite_product(edit, product, weight, more, [constant])
     edit.replace(node, new if value is product.node else value)
     return None
 
@@ -154,9 +154,10 @@ def fold_down(edit: Edit, node: fx.Node, value: fx.Node, constant: fx.Node) -> R
         return Refusal(padded[0], f"zeros are padded to {node.name}, which has a term")
     for product in products:
         if is_sum:
-            scale_inputs(edit, product, None, (-factors if node.target is aten.sub.Tensor else factors).reshape(-1))
+            shift = (-factors if node.target is aten.sub.Tensor else factors).reshape(-1)
+            scale_inputs(edit, product, None, shift, [constant])
         else:
-            scale_inputs(edit, product, factors.reshape(-1), None)
+            scale_inputs(edit, product, factors.reshape(-1), None, [constant])
     edit.replace(node, value)
     return None
 

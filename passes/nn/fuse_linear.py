@@ -83,13 +83,14 @@ def fuse(edit: Edit, first: fx.Node, views: list[fx.Node], second: fx.Node) -> N
     for view in views:
         rest = ([*shape_of(view)[:-1], w1.shape[1]],) if view.target is aten.reshape.default else view.args[1:]
         value = edit.call(second, view.target, value, *rest, like=view, **view.kwargs)  # type: ignore[arg-type]
-    parameters = [edit.parameter(second, w2 @ w1, two["weight"])]
+    made_of = [given for part in (one, two) for given in (part["weight"], part["bias"]) if given is not None]
+    parameters = [edit.parameter(second, w2 @ w1, two["weight"], made_of=made_of)]
     if one["bias"] is not None or two["bias"] is not None:
         zero = torch.zeros(w2.shape[0], dtype=torch.float64)
         b1: Tensor = w2 @ edit.tensor(one["bias"]).double() if one["bias"] is not None else zero
         b2: Tensor = edit.tensor(two["bias"]).double() if two["bias"] is not None else zero
         named = (two["bias"],) if two["bias"] is not None else (two["weight"], bias_name(two["weight"]))
-        parameters.append(edit.parameter(second, b1 + b2, *named))
+        parameters.append(edit.parameter(second, b1 + b2, *named, made_of=made_of))
     edit.replace(second, edit.call(second, aten.linear.default, value, *parameters, like=second))
     edit.drop(views[-1] if views else first)
 

@@ -148,7 +148,7 @@ def _product(edit: Edit, linear: fx.Node, behind: fx.Node, rows: tuple[int, ...]
         if old is not None:
             home, _, leaf = str(old.target).rpartition(".")
             name = ".".join(filter(None, (home, f"part{number}", leaf)))
-            parameters.append(edit.parameter(behind, edit.tensor(old)[index], old, name))
+            parameters.append(edit.parameter(behind, edit.tensor(old)[index], old, name, made_of=[old]))
     return edit.call(behind, aten.linear.default, given["input"], *parameters, like=linear)
 
 

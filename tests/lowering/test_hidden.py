@@ -16,7 +16,7 @@ import mpcc
 from benchmarks.answers import HIDDEN, inputs, mlp
 from mpcc import registry, security
 from mpcc.approximate import Choice
-from mpcc.errors import BundleError, ThinNoise
+from mpcc.errors import BundleError, PrecisionError, ThinNoise
 from mpcc.ir import mpc
 from mpcc.lowering import Settings, lower
 from mpcc.lowering.flood import Exposure, Noise
@@ -86,6 +86,12 @@ def test_two_digits_of_it_are_public_and_no_more() -> None:
     assert exposure.hidden(64.0) == 16384.0
     assert [exposure.answers([size], [1.0], asked) for asked in (0, 16_384, 20_000)] == [16_000, 16_384, 16_000]
     assert exposure.answers([Noise(), size], [1.0, 1.0], 1) == 0, "an output without noise hides nothing"
+
+
+def test_values_that_grow_past_all_bounds_are_a_matter_of_precision() -> None:
+    """A search tries plans whose functions do that outside their ranges: such a plan is refused, as any that is too coarse."""
+    with pytest.raises(PrecisionError, match="past all bounds"):
+        Exposure.of(noisy(), [[torch.full(SHAPE, 1e30)]])
 
 
 def test_without_noise_or_without_steps() -> None:

@@ -103,6 +103,18 @@ def test_every_pass_says_what_it_is() -> None:
         assert rewrite.source and rewrite.summary.endswith("."), rewrite.name
 
 
+class WithAdapter(nn.Module):
+    """A layer and an adapter of low rank beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.down, self.up = nn.Linear(8, 8), nn.Linear(8, 2, bias=False), nn.Linear(2, 8, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.layer(x) + 0.5 * self.up(self.down(x))
+        return found
+
+
 class MaskedAttention(nn.Module):
     """Two linear layers in a row, then an attention in which no token sees those behind it."""
 
@@ -163,7 +175,7 @@ def equal_products() -> fx.GraphModule:
 
 
 MORE = {
-    "nn": [lambda: capture(MaskedAttention(), (torch.randn(2, 5, 8),))],
+    "nn": [lambda: capture(MaskedAttention(), (torch.randn(2, 5, 8),)), lambda: capture(WithAdapter(), (torch.randn(2, 5, 8),))],
     "mpc": [split_sites, without_norms, equal_products],
 }
 

@@ -68,6 +68,7 @@ def cut(model: nn.Module, x: Any, *patterns: str) -> Cut:
 def test_both_parts_together_are_the_model(patterns: tuple[str, ...], inputs: int) -> None:
     model, x = Residual().eval(), torch.randn(1, 1, 8, 8)
     found = cut(model, x, *patterns)
+    assert found.prefix is not None
     between = found.prefix(x)
     assert len(between) == inputs
     torch.testing.assert_close(found.rest(*between), model(x))
@@ -84,12 +85,22 @@ def test_what_was_made_of_a_secret_parameter_is_secret() -> None:
         cut_prefix(graph)
 
 
+def test_without_a_public_beginning_nothing_is_cut() -> None:
+    """What is public behind a secret stays with the parties."""
+    found = cut(Residual(), torch.randn(1, 1, 8, 8), "blocks.*", "head.*")
+    assert found.prefix is None and "head.weight" in found.names
+    known = {str(node.target) for node in found.rest.graph.nodes if node.op == "get_attr" and is_public(node)}
+    assert {"blocks.0.weight", "blocks.1.weight", "head.weight"} <= known and not any("stem" in name for name in known)
+
+
 def test_no_secret_is_in_the_public_part() -> None:
     """Whatever the secret parameters are, the public part is the same."""
     x, found = torch.randn(1, 1, 8, 8), []
     model = Residual().eval()
     for _ in range(2):
-        found.append(cut(model, x, "stem.*", "bn.*", "blocks.0.*").prefix.state_dict())
+        prefix = cut(model, x, "stem.*", "bn.*", "blocks.0.*").prefix
+        assert prefix is not None
+        found.append(prefix.state_dict())
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name.startswith(("blocks.1", "head")):
@@ -102,8 +113,7 @@ def test_frozen_parameters_are_a_pattern() -> None:
     model, x = Residual().eval(), torch.randn(1, 1, 8, 8)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("head"))
-    with pytest.raises(UsageError, match="nothing would be gained"):
-        cut(model, x, FROZEN)  # a buffer does not train, but it is no parameter: the batch norm's statistics stay secret
+    assert cut(model, x, FROZEN).prefix is None  # a buffer is no parameter: the batch norm's statistics stay secret
     assert "blocks.1.weight" in cut(model, x, FROZEN, "bn.*").names
 
 

@@ -120,7 +120,7 @@ def test_a_part_of_another_program_is_refused(trio: Trio) -> None:
         PublicPart.of(trio.bundle, [(1, 13)])
     damaged = replace(trio.bundle, plan=replace(trio.bundle.plan, notes={**trio.bundle.plan.notes, "public": 3}))
     with pytest.raises(BundleError, match="no list of names"):
-        PublicPart.of(damaged, [(1, 12)])
+        Served.of(damaged)
 
 
 def test_a_model_without_one(tmp_path: Path) -> None:
@@ -160,3 +160,13 @@ def test_the_client_in_javascript(trio: Trio, net: Net) -> None:
     assert "begins with a public part" in javascript(task="ask", **asked)["error"]
     short = javascript(task="ask", options={"hidden": layer}, **{**asked, "inputs": [[1.0]]})
     assert "1 values, the model takes 16" in short["error"]
+
+
+def test_public_weights_behind_a_secret_one(net: Net, tmp_path: Path) -> None:
+    """Server and helper multiply their shares by them; clients have nothing to compute first."""
+    made = mpcc.optimize(net, torch.randn(SHAPE), calibration=torch.randn(64, *SHAPE[1:]), public=["fc2.*"], machine="reference")
+    assert made.prefix is None and made.program.public_names
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(4))
+    with serving(open_bundle(made.save(tmp_path / "m.mpcc")), batches=(1, 2)) as running, running.client() as client:
+        assert np.abs(client.ask(x.numpy()).output - net(x).detach().numpy()).max() < NOISE
+        assert "fc2.bias, fc2.weight" in client.model.document["security"]["The public parameters"]

@@ -179,8 +179,8 @@ class _Kernels:
     def of(self, target: Callable[..., Any]) -> Callable[..., Any]:
         if target is online.select:
             return self.select
-        if target is online.weight_product:
-            return self.prepared.weight_product
+        if target in self.prepared.kernels:
+            return self.prepared.kernels[target]
         return _product if target is online.product else UNPACKED.get(target, target)
 
     def select(

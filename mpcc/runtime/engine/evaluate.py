@@ -164,14 +164,15 @@ def lasting(graph: fx.Graph) -> set[str]:
     return {node.name for node in graph.nodes if any(map(reads, node.users))}
 
 
-def encode_weights(program: Program) -> dict[str, Tensor]:
-    """The server's weights as ring integers, by placeholder name.
+def encode_weights(program: Program, party: int = 0) -> dict[str, Tensor]:
+    """The weights as ring integers, by placeholder name: the server's, or those that everybody has.
 
     One that is multiplied as a transpose lies in memory as that: `mpcc.ir.limbs` then needs no copy of it.
     """
     nodes = program.online.graph.nodes
-    weights = {n.name: encode_tensor(program.constants[w.constant], w.scale) for n in nodes if (w := weight_of(n)) is not None}
-    uses = [(n.args[2].name, n.args[0]) for n in nodes if n.target is online.weight_product]
+    known = [(node.name, w) for node in nodes if (w := weight_of(node)) is not None and (party == 0 or w.public)]
+    weights = {name: encode_tensor(program.constants[w.constant], w.scale) for name, w in known}
+    uses = [(n.args[2].name, n.args[0]) for n in nodes if n.target in (online.weight_product, online.public_product)]
     straight = {name for name, kind in uses if kind not in TRANSPOSED}
     turned = {name for name, _ in uses} - straight
     return {name: w.mT.contiguous().mT if name in turned and w.dim() > 1 else w for name, w in weights.items()}
@@ -187,9 +188,9 @@ class Party:
     def __init__(self, program: Program, party: int) -> None:
         self.program, self.party = program, party
         weights: Env = {n.name: None for n in program.online.graph.nodes if weight_of(n) is not None}
-        self.fixed: Env = weights | (encode_weights(program) if party == 0 else {})
+        self.fixed: Env = weights | encode_weights(program, party)
         self.prepared = Prepared(self.fixed.values())
-        self.steps = compile_steps(program, party, KERNELS | {online.weight_product: self.prepared.weight_product})
+        self.steps = compile_steps(program, party, {**KERNELS, **self.prepared.kernels})
         self.env: Env = {}
         self.came_ahead: dict[str, Tensor] = {}
         self.opened_weights = [n for n in program.online.graph.nodes if n.target is online.open_weight]

@@ -176,7 +176,7 @@ class Session:
                 self.ahead,
                 self.timeout,
                 self.record.get(role),
-                self.program.constants if role == SERVER else {},
+                self._constants(role),
             )
             self._spawn(role, list(numbers.values()))
         for ends in sockets.values():
@@ -184,6 +184,10 @@ class Session:
                 sock.close()
         for role in reversed(roles):
             self._tell(role, jobs[role].header(), dict(jobs[role].constants))
+
+    def _constants(self, role: str) -> Mapping[str, Tensor]:
+        """What a role gets of the weights: the server all, the client the public ones, the dealer none."""
+        return self.program.constants if role == SERVER else self.program.public_constants if role == CLIENT else {}
 
     def _spawn(self, role: str, numbers: list[int]) -> None:
         ours, theirs = socket.socketpair()

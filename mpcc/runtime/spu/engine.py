@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,13 +33,16 @@ from mpcc.runtime.net.identity import KEYS, Identity
 from mpcc.security import is_this_machine
 
 from .counters import together
-from .job import ANSWER, CIRCUIT, CLIENT, INPUTS, JOB, OUTPUTS, PARTIES, ROLES, SERVER, WEIGHTS, Answer, Job, Row, Tls
+from .job import ANSWER, CIRCUIT, CLIENT, INPUTS, JOB, MET, OUTPUTS, PARTIES, ROLES, SERVER, WEIGHTS, Answer, Job, Row, Tls
 
 INSTALL = 'pip install "mpcc[spu]"'
 PROBE = "import spu.api, spu.utils.frontend, jax"
 SECONDS = 3600.0
 """For all inferences of one run; Cheetah's ViT-Lite takes minutes each."""
 POLL_SECONDS = 0.05
+LOOK_SECONDS, CONNECT_SECONDS, SILENT_SECONDS = 2.0, 5.0, 60.0
+"""Between two looks whether the parties of other machines are still there; for one of them to answer; and after how long without
+an answer it counts as gone, as a network may be down for a while. A machine that refuses has no such party any more."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ def run_here(
         for rank in range(count):
             folder = _prepared(root / ROLES[rank], circuit, _job(circuit, rank, addresses, len(calls)), weights, calls)
             parties.append(stack.enter_context(_started(program, folder, rank)))
-        return _runs([_waited(parties, rank) for rank in range(count)], root / ROLES[CLIENT], len(circuit.outputs))
+        answers = [_waited(party, lambda one=party: _ended(parties, one)) for party in parties]  # type: ignore[misc]
+        return _runs(answers, root / ROLES[CLIENT], len(circuit.outputs))
 
 
 def run_party(
@@ -109,7 +114,8 @@ def run_party(
     count: int,
     python: Path | None = None,
 ) -> list[SpuRun]:
-    """This machine's part of `count` inferences. SecurityError where a link would leave it without TLS."""
+    """This machine's part of `count` inferences. SecurityError where a link would leave it without TLS, PartyError where it
+    fails or another party is gone."""
     if place.identity is None and not all(is_this_machine(host) for host, _ in place.addresses):
         raise SecurityError("a link to another machine needs TLS", where=place.role, hint=KEYS)
     wanted, rank = parties_of(circuit.protocol), ROLES.index(place.role)
@@ -122,7 +128,8 @@ def run_party(
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mpcc-spu-")))
         folder = _prepared(root / place.role, circuit, job, weights or {}, calls)
         party = stack.enter_context(_started(program, folder, rank))
-        return _runs([_waited([party], 0)], folder, len(circuit.outputs))
+        others = {role: address for role, address in zip(ROLES, place.addresses, strict=False) if role != place.role}
+        return _runs([_waited(party, _Watch(folder, others))], folder, len(circuit.outputs))
 
 
 def parties_of(protocol: str) -> int:
@@ -199,17 +206,56 @@ def _started(program: str, folder: Path, rank: int) -> Iterator[_Running]:
         process.wait()
 
 
-def _waited(parties: Sequence[_Running], rank: int) -> Answer:
-    """The answer of one party. The first failure of any ends the wait for all."""
+def _waited(party: _Running, gone: Callable[[], str | None]) -> Answer:
+    """The answer of one party. `gone` names another that has left: SPU would wait minutes for what never comes."""
     deadline = time.monotonic() + SECONDS
-    while parties[rank].process.poll() is None:
-        for other in parties:
-            if other.process.poll() not in (None, 0):
-                other.answer()
+    while party.process.poll() is None:
+        left = gone()
+        if left is not None:
+            if (party.folder / ANSWER).exists():  # before any leaves, all have answered
+                break
+            raise PartyError(f"{left} has left before the end", where=f"{party.role}, SPU", hint="Its own output says why.")
         if time.monotonic() > deadline:
-            raise PartyError(f"no answer after {SECONDS:g} s", where=f"{parties[rank].role}, SPU")
+            raise PartyError(f"no answer after {SECONDS:g} s", where=f"{party.role}, SPU")
         time.sleep(POLL_SECONDS)
-    return parties[rank].answer()
+    return party.answer()
+
+
+def _ended(parties: Sequence[_Running], own: _Running) -> str | None:
+    """The role of another party of this machine whose process has ended. PartyError where it failed."""
+    for other in parties:
+        if other is not own and other.process.poll() is not None:
+            other.answer()
+            return other.role
+    return None
+
+
+class _Watch:
+    """Looks now and then whether the parties of other machines still listen, once this one has met them all."""
+
+    def __init__(self, folder: Path, others: Mapping[str, tuple[str, int]]) -> None:
+        self.met, self.others = folder / MET, others
+        self.next = 0.0
+        self.heard = dict.fromkeys(others, 0.0)
+
+    def __call__(self) -> str | None:
+        """The role of one that is gone."""
+        now = time.monotonic()
+        if now < self.next or not self.met.exists():
+            return None
+        if not self.next:
+            self.heard = dict.fromkeys(self.others, now)
+        for role, address in self.others.items():
+            try:
+                socket.create_connection(address, CONNECT_SECONDS).close()
+                self.heard[role] = time.monotonic()
+            except ConnectionRefusedError:
+                return role
+            except OSError:
+                if time.monotonic() - self.heard[role] > SILENT_SECONDS:
+                    return role
+        self.next = time.monotonic() + LOOK_SECONDS
+        return None
 
 
 def _runs(answers: Sequence[Answer], folder: Path, outputs: int) -> list[SpuRun]:

@@ -10,6 +10,8 @@ from typing import Any
 from mpcc.errors import PartyError
 
 JOB, CIRCUIT, ANSWER = "job.json", "circuit.json", "answer.json"
+MET = "met"
+"""There once a party has found all others."""
 WEIGHTS, INPUTS, OUTPUTS = "weights.npz", "inputs.npz", "outputs.npz"
 SERVER, CLIENT, HELPER = range(3)
 """Ranks: the owner of the weights, the owner of the input, and ABY3's third party."""

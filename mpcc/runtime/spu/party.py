@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from mpcc import files
 from mpcc.ir.circuit import Circuit
 
 from .compiled import compiled, configuration, numbers
 from .counters import counted
-from .job import ANSWER, CIRCUIT, CLIENT, INPUTS, JOB, OUTPUTS, RECEIVE_MILLISECONDS, SERVER, WEIGHTS, Answer, Count, Job
+from .job import ANSWER, CIRCUIT, CLIENT, INPUTS, JOB, MET, OUTPUTS, RECEIVE_MILLISECONDS, SERVER, WEIGHTS, Answer, Count, Job
 
 RETRIES, RETRY_MILLISECONDS = 120, 500
 """Parties are started by hand on machines of their own: a minute to find each other."""
@@ -112,6 +113,7 @@ def run(folder: Path) -> None:
     log = _log(folder)
     executable = compiled(circuit)
     party = Party(job, circuit)
+    (folder / MET).touch()
     party.agree()
     weights = [f"in{len(circuit.inputs) + i}" for i in range(len(circuit.weights))]
     own = dict(np.load(folder / WEIGHTS, allow_pickle=False)) if job.rank == SERVER else {}
@@ -135,7 +137,7 @@ def run(folder: Path) -> None:
     if len(rows) != job.calls:
         raise ValueError(f"SPU's log holds the counters of {len(rows)} inferences, not {job.calls}")
     answer = Answer(tuple(Count(s, size, sends, dict(found)) for s, (size, sends, found) in zip(took, rows, strict=True)))
-    (folder / ANSWER).write_text(answer.to_json(), encoding="utf-8")
+    files.write(folder / ANSWER, answer.to_json())
     party.link.barrier()  # whoever leaves before the others takes their links down
     party.link.stop_link()
 
@@ -160,7 +162,7 @@ def main() -> None:
     except BaseException as error:  # whatever it is, the other side of the folder has to hear of it
         said = " ".join(str(error).partition("stacktrace:")[0].split())
         if not (folder / ANSWER).exists():  # else it was done, and lost its link while it left
-            (folder / ANSWER).write_text(Answer((), f"{type(error).__name__}: {said}"[:500]).to_json(), encoding="utf-8")
+            files.write(folder / ANSWER, Answer((), f"{type(error).__name__}: {said}"[:500]).to_json())
             os._exit(1)
     os._exit(0)  # a link that lost its peer would wait at exit
 

@@ -137,6 +137,28 @@ def test_parties_of_different_circuits_refuse(spu: None) -> None:
     assert all(isinstance(one, PartyError) for one in found) and any("another circuit" in str(one) for one in found)
 
 
+def waiting_interpreter(place: Path, before: str = "") -> Path:
+    """Stands for an interpreter whose party meets all others, and then waits for what never comes."""
+    found = place / "python"
+    found.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit 0\n{before}\ntouch "$3/met"\nexec sleep 1000\n')
+    found.chmod(0o755)
+    return found
+
+
+def test_nobody_waits_for_a_party_that_is_gone(tmp_path: Path) -> None:
+    """Where the other party listened nobody does: it was killed, or its machine was."""
+    two, place = replace(CIRCUIT, protocol="cheetah"), Place("client", addresses(2))
+    with pytest.raises(PartyError, match="server has left before the end"):
+        run_party(two, None, [(X,)], place, 1, waiting_interpreter(tmp_path))
+
+
+def test_an_answer_counts_though_the_others_left_first(tmp_path: Path) -> None:
+    """All have answered before any leaves; a party that lost its link on the way out has nothing more to wait for."""
+    answered = f"echo '{Answer(()).to_json().strip()}' > \"$3/answer.json\""
+    place = Place("server", addresses(2))
+    assert run_party(replace(CIRCUIT, protocol="cheetah"), WEIGHTS, [], place, 0, waiting_interpreter(tmp_path, answered)) == []
+
+
 def test_without_spu_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
     with pytest.raises(MissingDependency, match=r'pip install "mpcc\[spu\]"'):
