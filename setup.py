@@ -1,4 +1,4 @@
-"""Names the packages, which pyproject.toml cannot say: all of mpcc/, and the two plug-in folders inside it; builds the C file.
+"""Names the packages, which pyproject.toml cannot say: all of mpcc/, and the two plug-in folders inside it; builds the C files.
 
 Without a compiler, or on a processor that it was not written for, the installation goes on: mpcc computes the same in numpy.
 """
@@ -14,7 +14,7 @@ FLAGS = {"x86_64": ["-mavx2", "-maes"], "AMD64": ["-mavx2", "-maes"], "aarch64":
 inside = [f"mpcc.{name}" for folder in PLUGINS for name in find_packages(include=[folder, f"{folder}.*"])]
 gates = Extension(
     "mpcc.runtime.native._gates",  # loaded by ctypes: it knows nothing of Python, so one file serves all versions
-    ["mpcc/runtime/native/gates.c"],
+    ["mpcc/runtime/native/gates.c", "mpcc/runtime/native/planes.c"],
     extra_compile_args=["-O3", *FLAGS.get(platform.machine(), [])],
     py_limited_api=True,
     optional=True,

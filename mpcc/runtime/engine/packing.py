@@ -1,13 +1,21 @@
-"""Values into messages and out of them: of a value opened modulo 2^k only the low k bits travel (`program.layout`)."""
+"""Values into messages and out of them: of a value opened modulo 2^k only the low k bits travel (`program.layout`).
+
+In C (`native/planes.c`) where it was built, else in numpy: the same bits.
+"""
 
 from __future__ import annotations
 
+import ctypes
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mpcc.program.layout import Place, Plane
+
+from ..native.library import library
 
 Array = np.ndarray[Any, Any]
 TYPES: dict[int, Any] = {64: np.int64, 32: np.int32, 16: np.int16, 8: np.uint8}
@@ -15,22 +23,53 @@ BYTE = 8
 
 
 def write(message: Tensor, place: Place, share: Tensor) -> None:
-    """Put the low bits of the share's words into the message."""
-    words, values = message.numpy(), share.contiguous().view(-1).numpy()
-    for plane in place.planes:
-        if plane.bits < BYTE:
-            _pack(_bytes(words, plane), _shifted(values, plane), plane.bits)
-        else:
-            _of_message(words, plane)[:] = _of_values(values, plane)
+    """Put the low bits of the share's words into the message, both contiguous int64."""
+    values = share.contiguous().view(-1)
+    compiled = library()
+    if compiled is None:
+        write_plainly(message, place, values)
+    else:
+        compiled.planes_write(_at(values), *_planes(place), _at(message))
 
 
 def read(message: Tensor, place: Place) -> Tensor:
     """The words [n] that the message holds, zero above their low bits."""
-    first, words = place.planes[0], message.numpy()
+    first = place.planes[0]
     if first.bits == 64:
         start = first.start // 8
         return message[start : start + first.count]
-    made = message.new_zeros(first.count)
+    compiled = library()
+    if compiled is None:
+        return read_plainly(message, place)
+    made = torch.empty(first.count, dtype=torch.int64)
+    compiled.planes_read(_at(message), *_planes(place), _at(made))
+    return made
+
+
+def _at(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+@lru_cache(1 << 14)
+def _planes(place: Place) -> tuple[ctypes.c_long, ctypes.c_long, ctypes.Array[ctypes.c_int64]]:
+    """Count, planes, and bits, offset and start of each, as planes.c takes them."""
+    numbers = [number for plane in place.planes for number in (plane.bits, plane.offset, plane.start)]
+    return ctypes.c_long(place.planes[0].count), ctypes.c_long(len(place.planes)), (ctypes.c_int64 * len(numbers))(*numbers)
+
+
+def write_plainly(message: Tensor, place: Place, values: Tensor) -> None:
+    """`write` in numpy; `values`: a vector."""
+    words, source = message.numpy(), values.numpy()
+    for plane in place.planes:
+        if plane.bits < BYTE:
+            _pack(_bytes(words, plane), _shifted(source, plane), plane.bits)
+        else:
+            _of_message(words, plane)[:] = _of_values(source, plane)
+
+
+def read_plainly(message: Tensor, place: Place) -> Tensor:
+    """`read` in numpy, of less than whole words."""
+    words, made = message.numpy(), message.new_zeros(place.planes[0].count)
     values = made.numpy()
     for plane in place.planes:
         if plane.bits < BYTE:

@@ -1,6 +1,6 @@
-"""The compiled file of spline gates, where there is one that this processor can run.
+"""The compiled file of spline gates and bit planes, where there is one that this processor can run.
 
-    library()      -> the functions of gates.c, or None
+    library()      -> the functions of gates.c and planes.c, or None
     description()  -> "C, AES on vectors" or "numpy (gates.c was not compiled ...)": what `mpcc --version` says
 
 The file is built when mpcc is installed (setup.py); without a compiler everything works, more slowly.
@@ -34,7 +34,7 @@ def _found() -> tuple[ctypes.CDLL | None, str]:
     for path in sorted(Path(__file__).parent.glob(NAMES)):
         try:
             loaded = ctypes.CDLL(str(path))
-            level = loaded.gates_supported() if loaded.gates_polynomial else 0  # AttributeError: built of an earlier gates.c
+            level = loaded.gates_supported() if loaded.planes_read else 0  # AttributeError: built of earlier files
         except (OSError, AttributeError) as error:
             why = f"{path.name} cannot be loaded: {error}"
             continue
