@@ -86,7 +86,7 @@ def timeline(program: Program) -> str:
 
 
 def _kind(row: listing.Round) -> str:
-    """The operator whose values are the largest part of a round, called as in the table: what belongs to no site is of a layer."""
+    """The operator whose values are the largest part of a round, called as in the table. What is of no site names a layer."""
     bits: Counter[str] = Counter()
     for sent in row.sent:
         operator = site_operator(sent.site)
