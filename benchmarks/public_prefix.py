@@ -43,7 +43,8 @@ RANK, TRAINED = 8, 0.02
 
 @dataclass(frozen=True)
 class Row:
-    """One model with one part of it public, calibrated on so many images. `agreement`: share of test images with the float model's top class, or None."""
+    """One model with one part of it public, calibrated on so many images. `agreement`: share of test images with the float
+    model's top class, or None."""
 
     model: str
     secret: str
