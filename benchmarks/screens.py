@@ -50,7 +50,9 @@ def text_of(shown: Console) -> str:
 
 
 def drawn(shown: Console, command: str) -> str:
-    """The screen as SVG, with the reader's own fixed-width font: nothing is loaded from elsewhere."""
+    """The screen as SVG, with the reader's own fixed-width font: nothing is loaded from elsewhere. A blank line ends it, since
+    the last one is clipped below its letters' baseline."""
+    shown.print()
     text = shown.export_svg(title=command, unique_id=f"screen{shown.width}", clear=False)
     return re.sub(r"@font-face \{.*?\}\s*", "", text, flags=re.S)
 
@@ -61,8 +63,9 @@ def photograph(page: Path, target: Path, size: str = "1000,1400", *more: str) ->
     if browser is None:
         raise SystemExit(f"none of {', '.join(BROWSERS)} is installed")
     with tempfile.TemporaryDirectory() as profile:
+        settled = "--virtual-time-budget=5000"  # milliseconds: a page's scripts and animations have ended
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}", *more]
-        command = [browser, *options, f"--window-size={size}", f"--screenshot={target}", page.as_uri()]
+        command = [browser, *options, settled, f"--window-size={size}", f"--screenshot={target}", page.as_uri()]
         subprocess.run(command, check=True, capture_output=True)
 
 
@@ -75,7 +78,7 @@ def report(made: Optimized, folder: Path) -> None:
 def site(folder: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--no-directory-urls", "-d", str(folder / "site")]
     subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
-    photograph(folder / "site" / "index.html", DOCS / "site.png", "1200,900")
+    photograph(folder / "site" / "index.html", DOCS / "site.png", "1300,950")
 
 
 def notebook(folder: Path) -> None:

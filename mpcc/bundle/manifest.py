@@ -56,7 +56,7 @@ def read_manifest(folder: Path) -> Manifest:
         found: Any = parsed(path.read_bytes())
         version = found["format"]
         if version != FORMAT:
-            raise BundleError(f"unsupported format {version!r}; this mpcc reads {FORMAT!r}", where=MANIFEST, hint=AGAIN)
+            raise BundleError(f"unsupported format {version!r}; this mpcc reads {FORMAT!r}", where=str(path), hint=AGAIN)
         manifest = Manifest(**found)
         _check(manifest)
         unknown = set(manifest.files) - set(FILES)
@@ -64,7 +64,7 @@ def read_manifest(folder: Path) -> Manifest:
         if unknown or (missing and not _is_public_part(manifest)):
             raise ValueError(f"unexpected files {sorted(unknown)}, missing files {sorted(missing)}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"damaged: {error}", where=MANIFEST, hint=AGAIN) from None
+        raise BundleError(f"damaged: {error}", where=str(path), hint=AGAIN) from None
     return manifest
 
 

@@ -52,7 +52,7 @@ def ask(
     from mpcc.client import Client
 
     early.read([*pictures, server_authority, helper_authority, prefix], "mpcc ask")
-    early.written(output)
+    early.answer(output)
     with Client(
         server.split(","), helper.split(","), server_authority=server_authority, helper_authority=helper_authority,
         digest=digest, strict=strict, allow_plain=plain, prefix=prefix,

@@ -152,8 +152,8 @@ def _imported(home: str, text: str) -> ModuleType:
 
 
 def _guarded(call: Callable[[], Any], where: str) -> Any:
-    """The user's own code: what goes wrong in it is shown in one line."""
+    """The user's own code: what goes wrong in it is shown in one line, and what would end the process does not."""
     try:
         return call()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"your code raised {type(error).__name__}: {error}", where=where, hint=FORMS) from error

@@ -254,7 +254,9 @@ def traffic(estimate: Estimate, price_per_gb: float | None) -> str:
     text = f"{estimate.protocol}, 1,000 inferences: {brief(online)} between the parties, {brief(dealt)} before the inputs"
     if price_per_gb is None:
         return f"{text}."
-    return f"{text}: {price_per_gb * (online + dealt) / 1e9:,.2f} at {price_per_gb:g} per GB."
+    price = price_per_gb * (online + dealt) / 1e9
+    written = f"{price:,.2f}" if price >= 0.1 else f"{price:.2g}"
+    return f"{text}: {written} at {price_per_gb:g} per GB."
 
 
 def show(found: list[Estimate], by: str) -> None:

@@ -111,7 +111,7 @@ def run(
     link = options.network(network)
     early.bundle(bundle)
     early.read(inputs or [], "--input")
-    early.written(output)
+    early.answer(output)
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}", where="--engine", hint=f"one of: {', '.join(ENGINES)}")
     if engine == SPU:

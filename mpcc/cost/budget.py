@@ -63,7 +63,9 @@ class Budget:
             raise UsageError(f"invalid budget {text!r}: {what} (units: {', '.join(_UNITS)})", hint=_HINT)
         factor, unit = _UNITS[match[2]]
         amount = float(match[1]) * factor
-        if not (0 < amount < math.inf):
+        if amount == math.inf:
+            raise UsageError(f"a budget of {text.strip()!r} bounds nothing", hint=_HINT)
+        if not amount > 0:
             raise UsageError(f"a budget of {text.strip()!r} can never be met: it must be more than zero", hint=_HINT)
         return Budget(amount, unit)
 

@@ -114,9 +114,10 @@ def _described(node: fx.Node) -> Any:
 
 def _missing(module: torch.nn.Module, names: Sequence[str]) -> CaptureError:
     shapes = ", ".join(f"{name!r}: (1, 3, 224, 224)" for name in names)
+    flags = " --input-shape ".join(f"{name}=1,3,224,224" for name in names)
     which = f"input {names[0]}" if len(names) == 1 else "inputs " + ", ".join(names)
     return CaptureError(
         f"the shape of {which} of {type(module).__name__} is not known",
         hint="Call capture(model, torch.randn(1, 3, 224, 224)), or"
-        f" capture(model, input_shapes={{{shapes}}}), with your model's sizes.",
+        f" capture(model, input_shapes={{{shapes}}}), with your model's sizes; on the command line --input-shape {flags}.",
     )

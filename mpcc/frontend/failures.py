@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 import traceback
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mpcc.errors import CaptureError, MpccError, ShapeError
 
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parent)
+_PYTHON = sysconfig.get_path("stdlib")
 _NESTED = re.compile(r"nested_tensor|NestedTensor|torch\.jagged")
 _DATA_DEPENDENT = re.compile(r"data-dependent|GuardOnDataDependent|Could not extract specialized", re.I)
 
@@ -58,4 +60,5 @@ def user_line(error: BaseException) -> str | None:
 
 
 def _is_machinery(file: str) -> bool:
-    return file.startswith((_TORCH, _HERE, "<")) or "/contextlib.py" in file
+    python = file.startswith(_PYTHON) and "site-packages" not in file
+    return python or file.startswith((_TORCH, _HERE, "<"))

@@ -48,8 +48,19 @@ def source_of(edit: Edit, node: fx.Node) -> fx.Node:
 
 
 def is_constant(value: Any) -> bool:
-    """Whether a value depends on parameters only."""
-    return isinstance(value, fx.Node) and all(n.op in ("get_attr", "call_function") for n in cone(value))
+    """Whether a value depends on parameters only. It looks no further than to the first input: passes ask this of most nodes."""
+    if not isinstance(value, fx.Node):
+        return False
+    seen: set[fx.Node] = set()
+    stack = [value]
+    while stack:
+        node = stack.pop()
+        if node.op not in ("get_attr", "call_function"):
+            return False
+        if node not in seen:
+            seen.add(node)
+            stack += node.all_input_nodes
+    return True
 
 
 def sources_of(node: fx.Node) -> list[fx.Node]:

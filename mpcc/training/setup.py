@@ -59,8 +59,10 @@ class Setup:
         grow out of the ring."""
         graph = weights or self.base
         plan = provisional_plan(graph, self.inputs, self.gates, picks, self.known)
-        # The program's precision means nothing yet: training goes on.
-        return priced(self.task(replace(self.prepared, graph=graph), self.target.unchecked), plan)
+        # The program's precision means nothing yet: training goes on. Noise on its outputs takes time to size, and costs nothing.
+        target = self.target.unchecked
+        quiet = replace(target, settings=replace(target.settings, answers=0))
+        return priced(self.task(replace(self.prepared, graph=graph), quiet), plan)
 
     def task(self, prepared: Prepared, target: Target | None = None) -> Task:
         """What `pricing` takes, for the target of the request or another one."""

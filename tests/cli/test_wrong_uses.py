@@ -26,6 +26,21 @@ HOME = "my \u00dcbung \u30e2\u30c7\u30eb \u043f\u0430\u043f\u043a\u0430"
 OPTIMIZE = ("optimize", "tiny.onnx")
 RUN = ("run", "tiny.mpcc")
 
+MINE = """
+from torch import nn
+
+def fails():
+    return 1 / 0
+
+def leaves():
+    raise SystemExit(3)
+
+def bare():
+    return nn.Linear(4, 3)
+
+def empty():
+    return nn.Linear(4, 3), ()
+"""
 LOCKED = "/proc/1"
 """A folder in which not even root makes files."""
 
@@ -41,6 +56,15 @@ USES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "a text for a model": (("optimize", "notes.onnx"), 2, ("notes.onnx", "not an ONNX file")),
     "no such function": (("optimize", "mine.py:mke"), 2, ("mke",)),
     "code that fails": (("optimize", "mine.py:fails"), 2, ("ZeroDivisionError",)),
+    "code that ends the process": (("optimize", "mine.py:leaves"), 2, ("mine.py:leaves", "SystemExit")),
+    "code without sizes": (("optimize", "mine.py:bare"), 2, ("--input-shape input=",)),
+    "code without inputs": (("optimize", "mine.py:empty"), 2, ("missing a required argument",)),
+    "an empty name for a model": (("optimize", ""), 2, ("no model is named",)),
+    "a function of no module": (("optimize", ":make"), 2, ("no such file",)),
+    "a folder for a plan": ((*OPTIMIZE, "--plan", "tiny.mpcc"), 2, ("tiny.mpcc/plan.json",)),
+    "an endless budget": ((*OPTIMIZE, "--budget", "1e400s"), 2, ("bounds nothing",)),
+    "an answer as a text": ((*RUN, "--input", "x.npy", "--output", "y.txt"), 2, ("y.txt", "y.npy")),
+    "pictures' answers as a text": (("ask", "http://a", "http://b", "notes.onnx", "--output", "y.csv"), 2, ("y.csv", "y.npy")),
     "a budget without a unit": ((*OPTIMIZE, "--budget", "2"), 2, ("unit is missing",)),
     "a budget that cannot be met": ((*OPTIMIZE, "--calibration", "inputs.npy", "--budget", "1us"), 1, ("cannot be met",)),
     "an unknown level": ((*OPTIMIZE, "--level", "wild"), 2, ("wild", "bounded")),
@@ -89,7 +113,7 @@ def home(mpcc: Mpcc, model: Path, bundle: Path, calibration: Path, tmp_path: Pat
     shutil.copy(calibration, folder / "inputs.npy")
     shutil.copytree(bundle, folder / "tiny.mpcc")
     (folder / "notes.onnx").write_text("these are my notes\n")
-    (folder / "mine.py").write_text("def fails():\n    return 1 / 0\n")
+    (folder / "mine.py").write_text(MINE)
     (folder / "photos").mkdir()
     (folder / "photos" / "precious.txt").write_text("x")
     arrays: dict[str, Any] = {
