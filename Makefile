@@ -41,7 +41,7 @@ soak: setup
 
 # The committed op counts of mpcc's own models, written again: look at the difference before you commit it.
 op-counts: setup
-	$(PY) -m pytest -q tests/guard --update-op-counts
+	$(PY) -m pytest -q tests/guard examples/ci --update-op-counts
 
 check: setup
 	.venv/bin/ruff check .

@@ -1,7 +1,7 @@
 """What public weights save: rounds and bytes where only the head, some blocks, or an adapter is secret.
 
     python -m benchmarks.public_prefix                         digits and Fashion; writes docs/public-parameters.md
-    python -m benchmarks.public_prefix --model vit_b           ViT-B/16 at 224x224 with random weights (half an hour, 8 GB)
+    python -m benchmarks.public_prefix --model vit_b           ViT-B/16 at 224x224 with random weights (ten minutes, 8 GB)
     python -m benchmarks.public_prefix --page                  the page alone
 
 Rows of models that were not asked for stay as they are. Counts are exact: those of the program, which a private run of the digits
@@ -35,15 +35,16 @@ from tests.models.vit_lite import smooth_image
 DOCS = Path(__file__).parents[1] / "docs"
 JSON, PAGE = DOCS / "public-parameters.json", DOCS / "public-parameters.md"
 STEM = ("patch*", "pos*", "cls*")
-IMAGES, VIT_IMAGES = 256, 8
-"""Of calibration, and of the test where there is one. A ViT-B takes minutes for each plan: its ranges are of few images."""
+IMAGES, VIT_IMAGES = 256, 64
+"""Of calibration, and of the test where there is one. A ViT-B takes minutes for each plan."""
 RANK, TRAINED = 8, 0.02
 """Of an adapter, and the deviation of its last weights: LoRA begins with zeros."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model with one part of it public. `agreement`: share of test images with the float model's top class, or None."""
+    """One model with one part of it public, calibrated on so many images. `agreement`: share of test images with the float
+    model's top class, or None."""
 
     model: str
     secret: str
@@ -52,6 +53,7 @@ class Row:
     bytes: int
     setup_bytes: int
     dealer_bytes: int
+    calibration: int
     agreement: float | None
     run: tuple[int, int] | None
     """Rounds and bytes of a private run."""
@@ -204,22 +206,23 @@ def row(subject: Subject, part: Part) -> Row:
             raise SystemExit(f"{subject.name}, {secret}: predicted {cost.rounds, cost.bytes}, measured {counted}")
     names = tuple(map(str, executable.plan.notes.get("public", ())))  # type: ignore[arg-type]
     return Row(
-        subject.name, secret, names, cost.rounds, cost.bytes, cost.setup_bytes, cost.dealer_bytes, agreement, counted
+        subject.name, secret, names, cost.rounds, cost.bytes, cost.setup_bytes, cost.dealer_bytes,
+        len(subject.calibration), agreement, counted,
     )
 
 
 def page(found: Sequence[dict[str, Any]]) -> str:
     head = Path(__file__).with_name("public_prefix.md").read_text(encoding="utf-8")
     lines = [
-        "| model | secret | rounds | MB | of all secret | set-up MB | top class as float |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| model | secret | rounds | MB | of all secret | set-up MB | images | top class as float |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     whole = {one["model"]: one for one in found if not one["public"]}
     for one in found:
         base = whole[one["model"]]
-        share = f"{one['rounds'] / base['rounds']:.0%} / {one['bytes'] / base['bytes']:.1%}"
+        share = f"{one['rounds'] / base['rounds']:.0%} / {one['bytes'] / base['bytes']:.2%}"
         agreement = "" if one["agreement"] is None else f"{one['agreement']:.1%}"
-        sizes = f"{one['bytes'] / 1e6:.2f} | {share} | {one['setup_bytes'] / 1e6:.2f}"
+        sizes = f"{one['bytes'] / 1e6:.2f} | {share} | {one['setup_bytes'] / 1e6:.2f} | {one['calibration']}"
         lines.append(f"| {one['model']} | {one['secret']} | {one['rounds']} | {sizes} | {agreement} |")
     return head.replace("{table}", "\n".join(lines))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +75,10 @@ def test_the_fashion_model_is_right_on_90_of_100_test_images() -> None:
         batches = zip(images.split(500), labels.split(500), strict=True)
         right = sum((model(x).argmax(1) == y).sum().item() for x, y in batches)
     assert right >= 9_000
+
+
+def test_the_committed_counts_of_the_ci_example_hold() -> None:
+    """As whoever copies it runs it: with counts of an earlier mpcc it would greet them with a failure."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "examples/ci"]
+    done = subprocess.run(command, cwd=EXAMPLES.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

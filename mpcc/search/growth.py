@@ -2,7 +2,7 @@
 
 The model's own row is exact. The others are those of the same program with other shapes (`mpcc.ir.tokens`): the same openings of
 as many bits each. A model of that size would have other weights and ranges, and the compiler would cut a bit more or less
-somewhere; how far off that is, docs/tokens.json says, which `python -m benchmarks.tokens` writes. Before is exact at every size.
+somewhere; how far off that is, docs/tokens.json says, which `python -m benchmarks.tokens` writes. Before follows from formulas.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from html import escape
 
 from mpcc.approximate import Plan, Split
-from mpcc.ir.nn import site_operator
+from mpcc.ir.nn import SITES, site_operator
 from mpcc.program import Program, listing
 
-from .comparison import names
+from .comparison import KINDS, names
 from .units import size
 
 COLOURS = ("#2f6f9f", "#d1781f", "#4f8f3a", "#8b5fa8", "#b8433f", "#6f6259", "#c2558f", "#5f7f8f", "#9a8f1f", "#1f8f8f")
@@ -86,8 +86,9 @@ def timeline(program: Program) -> str:
 
 
 def _kind(row: listing.Round) -> str:
-    """The operator whose values are the largest part of a round."""
+    """The operator whose values are the largest part of a round, called as in the table. What is of no site names a layer."""
     bits: Counter[str] = Counter()
     for sent in row.sent:
-        bits[site_operator(sent.site) if "." in sent.site else sent.primitive] += sent.values * sent.bits
+        operator = site_operator(sent.site)
+        bits[operator if operator in SITES else KINDS.get(sent.primitive, sent.primitive)] += sent.values * sent.bits
     return bits.most_common(1)[0][0] if bits else "output"

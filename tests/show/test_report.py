@@ -63,6 +63,8 @@ def test_groups_open_into_sites_and_rounds_have_bars(page: Path) -> None:
     assert "<summary>2 sites</summary>" in text and "gelu (2)" in text and "1.gelu" in text
     rounds = int(re.search(r"<b>([\d,]+) rounds", text)[1].replace(",", ""))  # type: ignore[index]
     assert text.split('class="time"')[1].split("</svg>")[0].count("<rect") == rounds
+    legend = text.split('class="legend"')[1].split("</p>")[0]
+    assert set(re.findall(r"</i>([^<]+)</span>", legend)) == {"linear", "gelu", "output"}  # not the layers 0, 2 and 4
     assert "prefers-color-scheme: dark" in text and "@media print" in text
 
 
