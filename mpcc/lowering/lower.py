@@ -223,7 +223,11 @@ class Lowering:
             return products.with_weight(self.s, self._with_headroom(node, node.args[0], left), signed, out, shape)
         right, cap = self.s.signed(self._secret(other), sign), self.max_bits[node]
         summands = [self._lifted(n, self._fitting(n, x, cap)) for n, x in ((node.args[0], left), (y, right))]
-        return self.s.combine(summands, *out, cap, shape)
+        return self.s.combine(summands, *out, cap, shape, self._sum_bits(node))
+
+    def _sum_bits(self, node: fx.Node) -> float:
+        """Fraction bits of the sums that a value is part of."""
+        return min((self.max_bits[user] for user in node.users if user.target in (mpc.add, mpc.sub)), default=math.inf)
 
     def _with_headroom(self, node: fx.Node, source: Any, x: Secret) -> Secret:
         """The summand `source` so coarse that its sum with something public, or of the server's, fits the ring."""
@@ -277,7 +281,7 @@ class Lowering:
             factors = self._factors(node, part, cap)
             if factors is not None:
                 return products.multiply_three(self.s, (whole, *factors), self._out(node), cap, coarse)
-        return products.multiply(self.s, left, right, self._out(node), cap, coarse)
+        return products.multiply(self.s, left, right, self._out(node), cap, coarse, self._sum_bits(node))
 
     def _factors(self, product: fx.Node, node: Any, cap: float) -> tuple[Secret, Secret] | None:
         """The two factors of a product that only this product uses: taken together they save a round.

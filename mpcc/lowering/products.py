@@ -49,15 +49,27 @@ MANY_TERMS = 2
 ROWS = 8
 """How many values a factor is shared by before it is opened whole: in 64 bits instead of about 20, for the sake of 8 bytes of the
 dealer's for each of the values."""
+MOST_OVER = 2
+"""Bits by which an operand is made coarser for a sum that has no room for them: up to four times its rounding, for a round
+and an opening of every value."""
 LEAST_SQUARED = LEAST_OPERAND - 1.0
 """As for a product, one bit fewer: both factors are rounded the same way, once."""
 MOST_SQUARE = 40.0
 """Fraction bits of a square: 20 for the operand, 6 more than usual, which small values (variances) need."""
 
 
-def multiply(s: Scaler, x: Secret, y: Secret, out: tuple[float, float], cap: float, coarse: bool = False) -> Secret:
-    """Element-wise product; each operand truncated at its opening to its own precision."""
+def multiply(
+    s: Scaler, x: Secret, y: Secret, out: tuple[float, float], cap: float, coarse: bool = False, sum_bits: float = math.inf
+) -> Secret:
+    """Element-wise product; each operand truncated at its opening to its own precision.
+
+    `sum_bits`: those of a sum that has no room for more. A product that is a bit or two finer is made as coarse right away, if it
+    were cut through an opening of its own otherwise.
+    """
     px, py = operand_bits(s, (x, y), cap, coarse)
+    over = math.ceil(px + py - sum_bits - 1e-9) if sum_bits < math.inf else 0
+    if 0 < over <= MOST_OVER and px + py > s.cuttable_bits(max(size_of(x.node), size_of(y.node)), out[1]):
+        px -= over
     x, y = cut_rows(s, (x, y), (px, py))
     fx, fy = s.shift_to(x, px), s.shift_to(y, py)
     ox, oy = s.openings.open(x.node, x.magnitude), s.openings.open(y.node, y.magnitude)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import fx
 
@@ -26,6 +26,8 @@ its magnitude, more than anything that was made of values below 2^-12 needs."""
 ALIGNED_BITS = 18
 """Precision of factors that align scales whose ratio is not an integer: 4 bits finer than the 14 of an operand, so that the
 error is a sixteenth of an operand's last bit at size 1."""
+FEW = 8
+"""By how many values one is shared before it is brought to their scale: opened in some 40 bits, for the 15 or more of each."""
 LEAST_ALIGNED_BITS = 11
 """The same where there is no room for more: about the relative error of a weight at its fewest bits (2^-10.8, see
 `least_weight_bits`), which the result has to bear anyway."""
@@ -178,9 +180,11 @@ class Scaler:
             return factors, scale
         raise RangeError("values of very different scales meet and there is no room to align them", where=self.where[0])
 
-    def combine(self, values: Sequence[Secret], bound: float, rms: float, cap: float, shape: Sequence[int]) -> Secret:
-        """The sum of values, broadcast to `shape`; if it had to be made above its cap, cut."""
-        values, factors, scale, above = self.aligned(values, bound, cap)
+    def combine(
+        self, values: Sequence[Secret], bound: float, rms: float, cap: float, shape: Sequence[int], sum_bits: float = math.inf
+    ) -> Secret:
+        """The sum of values, broadcast to `shape`; if it had to be made above its cap, cut. `sum_bits`: see `_rescaled`."""
+        values, factors, scale, above = self.aligned(self._rescaled(values, sum_bits), bound, cap)
         node = self.b.on(online.combine, tuple(v.node for v in values), tuple(factors))
         if shape_of(node) != tuple(shape):
             raise AssertionError("broadcast")
@@ -206,6 +210,36 @@ class Scaler:
             finest = max(values, key=lambda v: abs(v.scale))
             values = [self.reduce(v, v.bits - GIVEN_UP, opened_anyway=False) if v is finest else v for v in values]
             return values, *self.align(values, ring), True
+
+    def _rescaled(self, values: Sequence[Secret], sum_bits: float) -> Sequence[Secret]:
+        """Values that are the same for many others (a mean of each row), brought to the scale of these where no integer does it.
+
+        Only where a sum of which the result is part has no more than `sum_bits`: the others would be made finer instead, by up
+        to ALIGNED_BITS, and all be cut again, through an opening of their own.
+        """
+        sizes = [size_of(v.node) for v in values]
+        many = [v for v, size in zip(values, sizes, strict=True) if size * FEW > max(sizes)]
+        finest = max(many, key=lambda v: v.bits)
+        try:
+            _, scale = self.align(values, LIMIT)
+        except RangeError:
+            return values
+        if math.log2(abs(scale)) <= sum_bits or self._failure(replace(finest, scale=scale)) <= self.local_budget:
+            return values
+        return [v if v in many else self._at_scale(v, abs(finest.scale)) for v in values]
+
+    def _at_scale(self, x: Secret, scale: float) -> Secret:
+        """x as near to that scale as ALIGNED_BITS allow."""
+        ratio = scale / abs(x.scale)
+        drop = max(1, ALIGNED_BITS - math.floor(math.log2(ratio)))
+        factor = round(ratio * 2.0**drop)
+        fits = drop <= MOST_SHIFT and x.magnitude + math.log2(factor) <= LIMIT
+        if not fits or abs(round(ratio) / ratio - 1) < 2.0**-ALIGNED_BITS:
+            return x
+        finer = Secret(self.b.on(online.times, x.node, factor), x.scale * factor, x.bound, x.rms)
+        failure = self._failure(finer)
+        safe = failure <= self.local_budget and not self.rings.missing(finer.node)
+        return self._cut(finer, drop, failure) if safe else self.truncated(finer, drop)
 
     def signed(self, x: Secret, factor: float) -> Secret:
         """factor * x: only the scale changes."""
