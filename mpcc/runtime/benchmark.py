@@ -4,8 +4,9 @@
 
 The kernels run as a party runs them, on shares and masks drawn at random, and in step with another process that runs the
 same: two parties on one machine share its caches, and on many machines the processors are two threads of one core, each
-then slower than alone. Other users of the machine disturb little: local work is measured in CPU time of one thread
-instead of wall time, and only the best quarter of many repeats counts.
+then slower than alone. By what part they are slower after a pause, as on a network, is measured besides. Other users of the
+machine disturb little: local work is measured in CPU time of one thread instead of wall time, and only the best quarter of
+many repeats counts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from .engine import memory
 from .engine.evaluate import KERNELS, Step, _getter
 from .engine.prepared import Prepared
 from .native.library import library
-from .net.transport import Channel, Peers, Phase, Slot, empty
+from .net.transport import Channel, LinkModel, Peers, Phase, Slot, empty
 from .net.wire import Wire, tune
 
 Progress = Callable[[str, int, int], None]
@@ -47,8 +48,12 @@ on a machine at several times its load; the two processes take 4 s of one core t
 ROUNDS = 300
 MESSAGES = (256, 8192, 131072)
 """Words of the messages that time the transport: the first for its rounds, the last for its bytes."""
-ALONGSIDE = len(MESSAGES)
-"""Number of the exchanges that keep the two parties in step while kernels are timed."""
+ALONGSIDE, WAKING = len(MESSAGES), len(MESSAGES) + 1
+"""Numbers of the exchanges that keep the two parties in step while kernels are timed, and of those that are woken from."""
+WAKES, IN_A_ROW, WAKE_SIZE = 40, 5, 16384
+"""Rounds of kernels on so many elements, the processor idle after each; means of so many in a row count."""
+IDLE = LinkModel(rtt_seconds=1e-3)
+"""What the processor idles for: long enough for it to sleep."""
 KERNELS_A_ROUND = 12
 DRAWN = 1 << 62
 DEPTH, WIDTH = 5, 4
@@ -62,6 +67,7 @@ class Case:
     name: str
     node: fx.Node
     env: dict[str, Any]
+    size: int = 0
 
 
 class _Graph:
@@ -119,6 +125,23 @@ def cases(n: int) -> Iterator[Case]:
     yield g.case(online.product, "linear", q, k, q, k, g.value(heads, tokens, tokens))
 
 
+def all_cases() -> list[Case]:
+    """Of all sizes."""
+    return [replace(case, size=size) for size in SIZES for case in cases(size)]
+
+
+def ready(found: Sequence[Case]) -> list[tuple[Step, dict[str, Any]]]:
+    """The kernels as a party runs them, and their arguments."""
+    steps = []
+    for case in found:
+        target: Any = KERNELS.get(case.node.target, case.node.target)
+        if target is online.weight_product:  # as parties have it
+            target = Prepared([case.env[str(case.node.args[2])]]).weight_product
+        getters = tuple(_getter(argument) for argument in case.node.args)
+        steps.append((Step("out", target, getters, {}, (), False), dict(case.env)))
+    return steps
+
+
 def thread_seconds(
     found: Sequence[Case], repeats: int, tell: Progress, meet: Callable[[int], float] | None = None
 ) -> list[float]:
@@ -127,13 +150,7 @@ def thread_seconds(
 
     `meet`: an exchange with the other party, every few kernels.
     """
-    steps = []
-    for case in found:
-        target: Any = KERNELS.get(case.node.target, case.node.target)
-        if target is online.weight_product:  # as parties have it
-            target = Prepared([case.env[str(case.node.args[2])]]).weight_product
-        getters = tuple(_getter(argument) for argument in case.node.args)
-        steps.append((Step("out", target, getters, {}, (), False), dict(case.env)))
+    steps = ready(found)
     times: list[list[float]] = [[] for _ in found]
     for repeat in range(repeats):
         tell("kernels", repeat, repeats)
@@ -168,11 +185,12 @@ def measure(progress: Progress | None = None, *, alone: bool = False, repeats: i
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
-        found = [case for size in SIZES for case in cases(size)]
+        found = all_cases()
         with other_process(0 if alone else repeats) as channel:
             took = thread_seconds(found, repeats, tell, None if alone else Exchange(channel, ALONGSIDE))
             tell("transport", 0, 1)
             per_round, per_byte = transport_seconds(channel)
+            slower = 1 + cold_share(channel, found, took, per_round)
             tell("transport", 1, 1)
     finally:
         torch.set_num_threads(threads)
@@ -186,11 +204,11 @@ def measure(progress: Progress | None = None, *, alone: bool = False, repeats: i
         "measured now",
         per_round=per_round,
         per_byte=per_byte,
-        per_kernel=each.kernels,
-        per_call=each.calls,
-        per_element=each.elements,
-        per_mac=each.macs,
-        per_leaf=each.leaves,
+        per_kernel=slower * each.kernels,
+        per_call=slower * each.calls,
+        per_element=slower * each.elements,
+        per_mac=slower * each.macs,
+        per_leaf=slower * each.leaves,
     )
     worst = {name: round(_furthest(parts), 3) for name, parts in errors.items()}
     return Machine.here(compute, worst, alone=alone)
@@ -259,6 +277,29 @@ def transport_seconds(channel: Channel) -> tuple[float, float]:
     return small, max(0.0, large - small) / (16 * MESSAGES[-1])
 
 
+def cold_share(channel: Channel, found: Sequence[Case], took: Sequence[float] = (), per_round: float = 0.0) -> float:
+    """Both ends: by what part kernels take longer where the processor idles before them, waiting for a message.
+
+    Caches are cold then, and the processor has slowed down: ViT-Lite takes a quarter more processor time on a network than on
+    loopback. `took`: seconds of each kernel without a pause; `per_round`: of an exchange.
+    """
+    chosen = [number for number, case in enumerate(found) if case.size == WAKE_SIZE]
+    steps = ready([found[number] for number in chosen])
+    exchange, channel.link = Exchange(channel, WAKING), IDLE
+    spans = []
+    for first in range(0, WAKES, IN_A_ROW):
+        start = time.perf_counter()
+        for index in range(first, first + IN_A_ROW):
+            for step, env in steps:
+                step.run(env)
+            exchange(index)
+        spans.append((time.perf_counter() - start) / IN_A_ROW)
+    channel.link = None
+    work = sum(took[number] for number in chosen) if took else 0.0
+    cold = sorted(spans)[len(spans) // 4] - IDLE.rtt_seconds / 2 - per_round
+    return max(0.0, cold / work - 1) if work else 0.0
+
+
 def environment() -> dict[str, str]:
     """Of a process that imports what this one imports."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": str(THREADS)}
@@ -269,10 +310,11 @@ def main(number: int, repeats: int) -> None:
     torch.set_num_threads(THREADS)
     memory.keep()
     with joined(socket.socket(fileno=number)) as channel:
+        found = all_cases() if repeats else []
         if repeats:
-            found = [case for size in SIZES for case in cases(size)]
             thread_seconds(found, repeats, lambda *_: None, Exchange(channel, ALONGSIDE))
         transport_seconds(channel)
+        cold_share(channel, found)
 
 
 if __name__ == "__main__":
