@@ -46,7 +46,7 @@ DIGITS = ROOT / "examples" / "digits_vit"
 SIZES = (1, 4, 16)
 WANTED = {4: 2.4, 16: 4.0}
 """Times the images a second of batch 1."""
-CYCLES, RUNS = 3, 3
+CYCLES, RUNS = 2, 2
 CALIBRATION = range(1000, 1064)
 FURTHEST = 0.05
 """Of an answer from the emulation, relative to the largest logit: noise on outputs, and pieces of spline gates."""
