@@ -173,8 +173,9 @@ def optimize(
 
     if not tolerance > 0:
         raise UsageError(f"invalid tolerance {tolerance:g}", where="--tolerance", hint="Give a positive number or inf.")
-    if not 0 < noise < float("inf"):
-        raise UsageError(f"invalid noise {noise:g}", where="--noise", hint="Give a positive number; 0.03 is 3 % of the spread.")
+    if not 0 < noise <= 1:
+        hint = "Give a number above 0 and up to 1: 0.03 is 3 % of the spread, and in more than all of it the outputs drown."
+        raise UsageError(f"invalid noise {noise:g}", where="--noise", hint=hint)
     if pareto and (budget or max_drop or plan or dump):
         raise UsageError("--pareto cannot be combined with --budget, --max-drop, --plan or --dump")
     if pareto and preprocess is not None:

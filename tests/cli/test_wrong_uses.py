@@ -64,6 +64,7 @@ USES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "a folder for a plan": ((*OPTIMIZE, "--plan", "tiny.mpcc"), 2, ("tiny.mpcc/plan.json",)),
     "an endless budget": ((*OPTIMIZE, "--budget", "1e400s"), 2, ("bounds nothing",)),
     "an answer as a text": ((*RUN, "--input", "x.npy", "--output", "y.txt"), 2, ("y.txt", "y.npy")),
+    "noise above the outputs": (("optimize", "model.onnx", "--noise", "2"), 2, ("--noise", "invalid noise 2", "drown")),
     "pictures' answers as a text": (("ask", "http://a", "http://b", "notes.onnx", "--output", "y.csv"), 2, ("y.csv", "y.npy")),
     "a budget without a unit": ((*OPTIMIZE, "--budget", "2"), 2, ("unit is missing",)),
     "a budget that cannot be met": ((*OPTIMIZE, "--calibration", "inputs.npy", "--budget", "1us"), 1, ("cannot be met",)),
