@@ -237,9 +237,7 @@ class Scaler:
         if not fits or abs(round(ratio) / ratio - 1) < 2.0**-ALIGNED_BITS:
             return x
         finer = Secret(self.b.on(online.times, x.node, factor), x.scale * factor, x.bound, x.rms)
-        failure = self._failure(finer)
-        safe = failure <= self.local_budget and not self.rings.missing(finer.node)
-        return self._cut(finer, drop, failure) if safe else self.truncated(finer, drop)
+        return self.reduce(finer, finer.bits - drop, opened_anyway=self.rings.missing(finer.node) > 0)
 
     def signed(self, x: Secret, factor: float) -> Secret:
         """factor * x: only the scale changes."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 from .comparison import Line
-from .figure import figure
+from .figure import figure, svg_of
 
 BEFORE, AFTER = "#b8b8b8", "#2f6f9f"
 LEGEND = ("stock CrypTen", "this plan")
@@ -29,7 +28,4 @@ def bars(found: Sequence[Line], legend: tuple[str, str] = LEGEND) -> str:
         panels[0].set_yticks(places, names)
         panels[0].invert_yaxis()
         panels[1].legend(frameon=False, loc="lower right")
-        text = io.StringIO()
-        made.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+        return svg_of(made)

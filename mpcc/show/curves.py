@@ -12,7 +12,7 @@ from mpcc.errors import UsageError
 from mpcc.files import replacing
 from mpcc.ir.nn import site_operator
 
-from .figure import figure
+from .figure import figure, over_tokens
 from .units import duration
 
 if TYPE_CHECKING:
@@ -134,13 +134,7 @@ def _growth(part: Any, curves: Sequence[Curve], found: Sequence[Estimate]) -> No
             panel.loglog(curve.tokens, [factor * value for value in values], marker="o", markersize=3.5, label=curve.protocol)
         for name, one in rest.items():
             panel.loglog([here], [factor * float(one.bytes if factor < 1 else one.seconds)], "*", markersize=10, label=name)
-        ticks = curves[0].tokens
-        panel.set_xticks(ticks, [f"{tokens:,}" for tokens in ticks])
-        panel.minorticks_off()
-        panel.set_xlabel("tokens (all else equal)")
-        panel.set_ylabel(title)
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
+        over_tokens(panel, curves[0].tokens, "tokens (all else equal)", title)
     panels[0].legend(frameon=False)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,24 @@ def figure(width: float, height: float) -> Iterator[Any]:
         made = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(made)
         yield made
+
+
+def over_tokens(panel: Any, tokens: Sequence[int], label: str, title: str) -> None:
+    """Axes of a panel over these numbers of tokens: each is a tick, and nothing between them."""
+    panel.set_xticks(tokens, [f"{count:,}" for count in tokens])
+    panel.minorticks_off()
+    panel.set_xlabel(label)
+    panel.set_ylabel(title)
+    panel.grid(alpha=0.3)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def svg_of(made: Any) -> str:
+    """The figure as SVG text to stand in a page, within its block: the same text from run to run."""
+    text = io.StringIO()
+    made.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
 
 
 def save(made: Any, place: Path, **options: Any) -> None:

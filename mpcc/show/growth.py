@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 from mpcc.search.growth import Growth
 
 from .bars import AFTER, BEFORE, LEGEND
-from .figure import figure
+from .figure import figure, over_tokens, svg_of
 from .units import count, duration, size
 
 
@@ -47,14 +46,6 @@ def lines(found: Growth) -> str:
         ):
             for values, colour, name in ((before, BEFORE, LEGEND[0]), (after, AFTER, LEGEND[1])):
                 panel.loglog(tokens, values, "o-", color=colour, markersize=4, label=name)
-            panel.set_xticks(tokens, [count(one) for one in tokens])
-            panel.minorticks_off()
-            panel.set_xlabel("tokens")
-            panel.set_ylabel(title)
-            panel.grid(alpha=0.3)
-            panel.spines[["top", "right"]].set_visible(False)
+            over_tokens(panel, tokens, "tokens", title)
         panels[0].legend(frameon=False)
-        text = io.StringIO()
-        made.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+        return svg_of(made)
