@@ -2,7 +2,8 @@
 
 Equations of a few hundred inputs leave weights uncertain. No labels are needed, since the model as it was gives the targets, so
 inputs are moved by a few pixels (pictures) and mixed in pairs (any numbers): on the tuning half of benchmarks/zoo four such
-copies lower the divergence that is left by a sixth with 256 inputs. Whole numbers (token ids) and several inputs are left alone:
+copies lower the divergence that is left by a sixth with 256 inputs; of twelve, plans at 50 to 80 % of the bounded plan's time are
+0.1 to 2.7 points better than of four, which 24 no longer add to. Whole numbers (token ids) and several inputs are left alone:
 what lies between two of them may mean nothing.
 """
 
@@ -39,7 +40,7 @@ class Effort:
     follow in each block."""
 
     calls: int = 1024
-    copies: int = 4
+    copies: int = 12
     steps: int = 0
 
 

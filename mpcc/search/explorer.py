@@ -30,6 +30,8 @@ SURELY = 0.95
 were off by 3 % at most. Every plan is priced as a whole before it counts, so that a worse case only wastes proposals."""
 RATIO = 0.85
 """Of the budgets of two steps of a descent: about two of seventeen sites change in one. A judgement, not a measurement."""
+LOWER = (1.0, SURELY, 0.9, 0.8)
+"""Parts of a budget that proposals aim at in turn where no plan that was tried is within it."""
 DESCENT = 0.5
 """Part of the runs that a descent may take."""
 CHANGES = (1.0, 0.5, 0.25)
@@ -219,6 +221,8 @@ class Explorer:
         """The best plan within a budget, as far as these runs go."""
         self.fence, idle = self.effort.used + min(runs, self.effort.left), 0
         try:
+            if not self.ranked(amount):
+                self._reach(amount)
             while idle < IDLE and self.ranked(amount):
                 gained = self._climb(amount, False)
                 if len(self.problem.slots) > len(self.problem.sites):
@@ -228,6 +232,17 @@ class Explorer:
             pass
         except KeyboardInterrupt:
             self.effort.stop()
+
+    def _reach(self, amount: float) -> None:
+        """From the cheapest plan that was tried to one within the budget: prices may have turned out higher than was thought."""
+        for part in LOWER:
+            finite = [picks for picks, tried in self.tried.items() if math.isfinite(tried.loss) and self.usable(picks)]
+            if not finite:
+                return
+            here = self.walk(min(finite, key=self.cost))
+            self._propose(self.swept(here, False), here, part * amount, False)
+            if self.ranked(amount):
+                return
 
     def _climb(self, amount: float, in_parts: bool) -> bool:
         """Whether a better plan was found."""

@@ -9,7 +9,7 @@ nearly always; on one machine, without the compiled form of gates, mostly not.
 from __future__ import annotations
 
 from mpcc import registry
-from mpcc.approximate import Choice, Plan
+from mpcc.approximate import Approximation, Choice, Plan
 from mpcc.errors import MpccError
 
 from .default_plan import GOOD, applicable, declared
@@ -64,7 +64,10 @@ def with_gates(plan: Plan, task: Task) -> Plan | None:
     if not task.protocol.scheduled:
         return None
     known = registry.approximations()
-    gates = {one.operator: one for one in known.values() if one.gate}
+    gates = dict[str, list[Approximation]]()
+    for one in known.values():
+        if one.gate and one.level != "structural":
+            gates.setdefault(one.operator, []).append(one)
     calls = tuple(column[:MOST_CALLS] for column in task.columns)
     replay = Replay(task.graph, batches(task.graph, calls, PLACE_ELEMENTS)[0])
     prices = Prices(
@@ -75,14 +78,14 @@ def with_gates(plan: Plan, task: Task) -> Plan | None:
         seen = task.statistics[site]
         if not isinstance(choice, Choice) or seen.site.operator not in gates:
             continue
-        for gate, candidates in applicable(seen, [gates[seen.site.operator]], task.level).values():
+        for gate, candidates in applicable(seen, gates[seen.site.operator], task.level).values():
             other = Choice(gate.name, dict(candidates[0]))
             if declared(gate, other.options) > GOOD:
                 continue
             try:
                 own = min(speed.of(prices(site, one), 0.0) for one in laid_out(choice, known))
                 if speed.of(prices(site, other), 0.0) < own:
-                    choices[site] = other
+                    choices[site] = choice = other
             except MpccError:  # it cannot be lowered there: the choice stays
                 continue
     return None if choices == dict(plan.choices) else Plan(choices, plan.notes)
