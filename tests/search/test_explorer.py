@@ -145,3 +145,17 @@ def test_what_was_barred_is_named_once_with_the_reason() -> None:
     slots = tuple(Slot("a.softmax", options) for _ in range(2))
     (bar,) = barred(Problem(slots), {"a.softmax": Candidates("a.softmax", kept)})
     assert str(bar) == "a.softmax: softmax_relu (values are infinite)"
+
+
+def test_a_budget_that_no_tried_plan_meets_is_reached_once_prices_turn_out_higher() -> None:
+    joint = Joint(0)
+    search, amount = explorer(joint, 400), 0.5 * SITES * COSTS[0]
+    search.descend(amount)
+    for picks in list(search.tried):  # every program costs a tenth more than the sum over its sites
+        work = search.problem.work(picks)
+        search.priced(picks, Work(work.rounds, work.bytes + 0.1 * amount))
+    for picks in search.ranked(amount):
+        search.refuse(picks, "")
+    assert not search.ranked(amount)
+    search.improve(amount, 100)
+    assert search.ranked(amount)

@@ -61,3 +61,14 @@ def test_gates_are_not_taken_where_work_is_dear(network: str) -> None:
 def test_a_price_table_has_no_gates() -> None:
     other = replace(task("lan"), protocol=registry.protocol("semi2k"))
     assert with_gates(first_plan(prepared(), "bounded"), other) is None
+
+
+def test_a_gate_that_changes_the_function_never_stands_for_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dict(registry.approximations())
+    known["softmax_scaling"] = replace(known["softmax_scaling"], gate=True)  # as a plug-in may declare one
+    ordered = {name: known[name] for name in sorted(known, key=lambda name: name == "softmax_scaling")}
+    monkeypatch.setattr(registry, "approximations", lambda: ordered)
+    found = with_gates(first_plan(prepared(), "structural"), task("wan"))
+    assert found is not None
+    softmaxes = [entry for site, entry in found.choices.items() if site_operator(site) == "softmax"]
+    assert softmaxes and all(isinstance(one, Choice) and one.approximation == "softmax_grid" for one in softmaxes)
