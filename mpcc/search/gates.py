@@ -20,6 +20,8 @@ from .replay import Replay
 from .sensitivity import batches
 from .task import Task
 
+EQUAL = 1.1
+"""Times what the choice takes, up to which a gate is taken: rounds are exact, and local seconds are predicted to a tenth."""
 MOST_CALLS = 8
 """From which the ranges of neighbourhoods are taken: they are lowered for their price only."""
 PLACE_ELEMENTS = 1 << 25
@@ -84,7 +86,7 @@ def with_gates(plan: Plan, task: Task) -> Plan | None:
                 continue
             try:
                 own = min(speed.of(prices(site, one), 0.0) for one in laid_out(choice, known))
-                if speed.of(prices(site, other), 0.0) < own:
+                if speed.of(prices(site, other), 0.0) < EQUAL * own:
                     choices[site] = choice = other
             except MpccError:  # it cannot be lowered there: the choice stays
                 continue

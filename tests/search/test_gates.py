@@ -72,3 +72,19 @@ def test_a_gate_that_changes_the_function_never_stands_for_one_that_does_not(mon
     assert found is not None
     softmaxes = [entry for site, entry in found.choices.items() if site_operator(site) == "softmax"]
     assert softmaxes and all(isinstance(one, Choice) and one.approximation == "softmax_grid" for one in softmaxes)
+
+
+def test_a_gate_that_takes_about_as_long_is_taken_for_its_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, lan = first_plan(prepared(), "bounded"), task("lan")
+    softmax = next(site for site in plan.choices if site_operator(site) == "softmax")
+
+    def chosen(per_leaf: float) -> bool:
+        found = with_gates(plan, replace(lan, compute=replace(lan.compute, per_leaf=per_leaf)))
+        return found is not None and found.choices[softmax] != plan.choices[softmax]
+
+    low, high = 0.0, SLOW_GATES
+    for _ in range(20):  # the dearest leaves at which the gate is still taken
+        middle = (low + high) / 2
+        low, high = (middle, high) if chosen(middle) else (low, middle)
+    monkeypatch.setattr("mpcc.search.gates.EQUAL", 1.0)
+    assert not chosen(low)
