@@ -331,7 +331,10 @@ def test_functions_of_the_model_are_inlined() -> None:
 
 @pytest.mark.parametrize("calls", [1, 2])
 def test_functions_of_another_opset_are_converted(calls: int) -> None:
-    """Axes are an attribute there; onnxruntime does not convert. onnx's converter gives one name twice where a function is called twice: refused."""
+    """Axes are an attribute there; onnxruntime does not convert.
+
+    onnx's converter gives one name twice where a function is called twice: refused.
+    """
     body = [helper.make_node("Unsqueeze", ["a"], ["u"], axes=[0]), helper.make_node("Mul", ["u", "u"], ["b"])]
     function = helper.make_function("pkg", "Square", ["a"], ["b"], body, [helper.make_opsetid("", 11)])
     names = ["x", *(f"h{i}" for i in range(calls - 1)), "y"]
