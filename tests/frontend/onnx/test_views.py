@@ -245,3 +245,13 @@ def test_bytes_of_images_behind_a_view_are_floats(view: str) -> None:
     (wanted,) = run_onnxruntime(proto, [pixels])
     found = capture_onnx(proto)(torch.from_numpy(pixels).float())
     assert found.shape == wanted.shape and torch.allclose(found, torch.from_numpy(wanted))
+
+
+@pytest.mark.parametrize(("axis", "off_on"), [(-1, (0, 1)), (1, (0, 1)), (-1, (-2, 3))])
+def test_one_hot_of_a_secret_argmax(axis: int, off_on: tuple[int, int]) -> None:
+    """As torch's older exporter writes `one_hot(x.argmax(-1))`; of a secret index, too, every element is a comparison."""
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["places"], axis=-1, keepdims=0),
+        helper.make_node("OneHot", ["places", "count", "values"], ["y"], axis=axis),
+    ]
+    agree(model(nodes, {"x": [2, 3, 5]}, ["y"], {"count": i(5), "values": f(*off_on)}), [weights(2, 3, 5)])
