@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from . import curve
 from .comparison_circuit import AND_PLANES, CHUNKS, SUBSETS, WINDOW_BITS
 from .curve import KEY_WORDS
 from .ring import RING_BITS, bilinear, pack
+
+Bilinear = Callable[[str, Tensor, Tensor, Sequence[Any]], Tensor]
 
 
 def mask(shape: Sequence[int]) -> Tensor:
@@ -48,8 +50,8 @@ def multiply(x: Tensor, y: Tensor) -> Tensor:
     return x * y
 
 
-def product(kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = ()) -> Tensor:
-    return bilinear(kind, x, y, attributes)
+def product(kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = (), *, by: Bilinear = bilinear) -> Tensor:
+    return by(kind, x, y, attributes)
 
 
 def tables(r: Tensor, low: int) -> Tensor:

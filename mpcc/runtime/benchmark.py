@@ -32,9 +32,9 @@ from mpcc.ir.curve import curve, key_words
 from mpcc.ir.ring import words
 from mpcc.program.local import Local, local_work
 
+from .device.device import CPU
 from .engine import memory
-from .engine.evaluate import KERNELS, Step, _getter
-from .engine.prepared import Prepared
+from .engine.evaluate import Step, _getter
 from .native.library import library
 from .net.transport import Channel, LinkModel, Peers, Phase, Slot, empty
 from .net.wire import Wire, tune
@@ -89,7 +89,7 @@ class _Graph:
     def case(self, target: Callable[..., Any], *args: Any) -> Case:
         node = self.graph.call_function(target, args)
         found = fx.node.map_arg(args, lambda n: self.env[n.name])
-        node.meta["val"] = KERNELS.get(target, target)(*found)
+        node.meta["val"] = CPU.online(()).get(target, target)(*found)
         return Case(target.__name__, node, self.env)
 
 
@@ -134,9 +134,8 @@ def ready(found: Sequence[Case]) -> list[tuple[Step, dict[str, Any]]]:
     """The kernels as a party runs them, and their arguments."""
     steps = []
     for case in found:
-        target: Any = KERNELS.get(case.node.target, case.node.target)
-        if target is online.weight_product:  # as parties have it
-            target = Prepared([case.env[str(case.node.args[2])]]).weight_product
+        weights = [case.env[str(case.node.args[2])]] if case.node.target is online.weight_product else []
+        target: Any = CPU.online(weights).get(case.node.target, case.node.target)
         getters = tuple(_getter(argument) for argument in case.node.args)
         steps.append((Step("out", target, getters, {}, (), False), dict(case.env)))
     return steps

@@ -1,0 +1,146 @@
+"""A GPU: shares, openings and material live in its memory, and its kernels compute what the CPU would, bit for bit.
+
+    Card.of("cuda:1")     checked: every kernel has just given the CPU's bits on random values (`check.py`)
+
+What goes to the host are the bytes that go on the wire, and outputs, through page-locked buffers. Copies to the device do not
+wait; a message that is sent waits for what it is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mpcc.errors import MissingDependency, UsageError
+from mpcc.ir import curve, dealer, online
+from mpcc.ir.ring import bilinear
+from mpcc.program.layout import Place
+
+from .compiled import HOST
+from .device import CPU, Device, Draw
+from .device import Kernels as Chosen
+from .kernels import Kernels
+from .products import Products
+
+BY_WEIGHT = ("linear", "matmul", "rmatmul")
+"""Kinds of products that are one product of matrices, with a weight on one side."""
+
+
+class Card(Device):
+    """One GPU, or the same kernels built for this CPU (`HOST`: for tests, where there is no GPU)."""
+
+    def __init__(self, name: str, place: torch.device, architecture: str) -> None:
+        self.name, self.place, self.kernels = name, place, Kernels(place, architecture)
+        self.pinned = architecture != HOST
+
+    @cached_property
+    def title(self) -> str:
+        """What people call it: NVIDIA H100 80GB HBM3."""
+        return torch.cuda.get_device_name(self.place) if self.pinned else "the GPU's kernels on this CPU"
+
+    # -- what computes --
+
+    def online(self, weights: Sequence[Tensor | None]) -> Chosen:
+        by = _Bilinear(Products(self.kernels, weights))
+
+        def with_it(target: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda *arguments, **options: target(*arguments, **options, by=by)
+
+        products = online.product, online.weight_product, online.public_product, online.mask_weight_product
+        own = {curve.curve: self.kernels.curve, online.weight_share: self._weight_share}
+        return own | {target: with_it(target) for target in products}
+
+    def dealing(self) -> Chosen:
+        by = _Bilinear(Products(self.kernels))
+
+        def product(kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = ()) -> Tensor:
+            return dealer.product(kind, x, y, attributes, by=by)
+
+        return {dealer.tree: self.kernels.make_tree, dealer.product: product}
+
+    def _weight_share(self, weight: Tensor | None, shape: Sequence[int]) -> Tensor:
+        return self.zeros(shape) if weight is None else weight
+
+    @property
+    def draw(self) -> Draw:
+        return self.kernels.draw
+
+    # -- values and messages --
+
+    def on_it(self, value: Tensor) -> Tensor:
+        return value.to(self.place, non_blocking=value.is_pinned()) if self.pinned else value
+
+    def on_host(self, value: Tensor) -> Tensor:
+        if not self.pinned:
+            return value
+        made = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+        made.copy_(value, non_blocking=True)
+        torch.cuda.current_stream(self.place).synchronize()
+        return made
+
+    def buffer(self, words: int) -> Tensor:
+        return torch.empty(words, dtype=torch.int64, pin_memory=self.pinned)
+
+    def write(self, message: Tensor, place: Place, share: Tensor) -> None:
+        self.kernels.write(message, place, share)
+
+    def read(self, message: Tensor, place: Place) -> Tensor:
+        return self.kernels.read(message, place)
+
+
+class _Bilinear:
+    """`mpcc.ir.ring.bilinear` on the device; products with a weight by what was made of it once."""
+
+    def __init__(self, products: Products) -> None:
+        self.products = products
+
+    def __call__(self, kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = ()) -> Tensor:
+        if kind in BY_WEIGHT and y.dim() == 2 and id(y) in self.products.fixed:
+            return self.products.by_weight(kind, x, y)
+        return bilinear(kind, x, y, attributes, times=self.products.matmul)
+
+
+def device_of(name: str | None) -> Device:
+    """The device of that name, ready and checked: cpu (also None), cuda, cuda:1, or `host` (for tests: see `Card`).
+
+    UsageError for another name or one that is not there, MissingDependency where nothing was built for it, CheckFailed where
+    a kernel gives other bits than the CPU.
+    """
+    if name is None or name == CPU.name:
+        return CPU
+    place = named(name)
+    if place is None:
+        made = Card(HOST, torch.device("cpu"), HOST)
+    else:
+        major, minor = torch.cuda.get_device_capability(place)
+        made = Card(str(place), place, f"sm_{major}{minor}")
+    from .check import check
+
+    check(made)
+    return made
+
+
+def named(name: str) -> torch.device | None:
+    """The GPU of a name (None: HOST), by number. UsageError, MissingDependency."""
+    if name == HOST:
+        return None
+    try:
+        place = torch.device(name)
+    except RuntimeError:
+        place = torch.device("meta")
+    if place.type != "cuda":
+        raise UsageError(f"{name[:40]!r} is no device for a party", where="--device", hint="cpu, cuda, cuda:1 ...")
+    if torch.version.cuda is None:
+        raise MissingDependency(
+            "this torch was built without CUDA", where=f"--device {name}", hint="Install torch for CUDA: https://pytorch.org"
+        )
+    count = torch.cuda.device_count()
+    index = place.index or 0
+    if index >= count:
+        what = "no GPU is visible here" if count == 0 else f"there are {count} GPUs, numbered from 0"
+        raise UsageError(what, where=f"--device {name}", hint="`nvidia-smi` lists them; $CUDA_VISIBLE_DEVICES hides some.")
+    return torch.device("cuda", index)
