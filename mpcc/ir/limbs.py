@@ -136,13 +136,18 @@ def _seconds(function: Callable[[], Tensor], repeats: int = 3) -> float:
     return min(took)
 
 
+def has_integers(x: Tensor) -> bool:
+    """Whether torch multiplies matrices of 64-bit integers where x is: on CPUs alone. On a GPU all goes by way of float64."""
+    return x.device.type == "cpu"
+
+
 ONE = Plan(EXACT_BITS, 0, 1, 1)
 """The best that can be: what does not pay then need not be looked at."""
 
 
 def pays(x: Tensor, y: Tensor, plan: Plan, known: bool = False) -> bool:
     """Whether float64 is the faster way for x @ y. `known`: y's limbs are at hand."""
-    if x.device.type != "cpu":  # where torch multiplies no integers
+    if not has_integers(x):
         return True
     at, products = speed(), len(list(plan.pairs()))
     batch = max(math.prod(x.shape[:-2]), math.prod(y.shape[:-2]))
@@ -161,7 +166,7 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
     """
     if x.dtype != torch.int64 or x.device.type == "meta":
         return torch.matmul(x, y)
-    if x.device.type == "cpu" and (x.dim() < 2 or y.dim() < 2 or x.numel() * y.shape[-1] < LEAST_WORK):
+    if has_integers(x) and (x.dim() < 2 or y.dim() < 2 or x.numel() * y.shape[-1] < LEAST_WORK):
         return torch.matmul(x, y)
     if x.dim() < 2:
         return matmul(x[None], y).squeeze(-2)
@@ -207,7 +212,7 @@ class _Side:
 
     def multiplied(self, x: Tensor) -> Tensor:
         """x @ right, the faster way."""
-        if self.bits < LEAST_BITS and x.device.type != "cpu":
+        if self.bits < LEAST_BITS and not has_integers(x):
             return exact(x, self.right)
         if self.bits < LEAST_BITS or not pays(x, self.right, ONE, known=True):
             return torch.matmul(x, self.right)

@@ -20,6 +20,7 @@ from mpcc.ir import curve, dealer, online
 from mpcc.ir.ring import bilinear
 from mpcc.program.layout import Place
 
+from . import compiled
 from .compiled import HOST
 from .device import CPU, Device, Draw
 from .device import Kernels as Chosen
@@ -112,16 +113,32 @@ def device_of(name: str | None) -> Device:
     """
     if name is None or name == CPU.name:
         return CPU
-    place = named(name)
-    if place is None:
-        made = Card(HOST, torch.device("cpu"), HOST)
-    else:
-        major, minor = torch.cuda.get_device_capability(place)
-        made = Card(str(place), place, f"sm_{major}{minor}")
     from .check import check
 
+    place, architecture = ready(name)
+    made = Card(HOST if architecture == HOST else str(place), place, architecture)
     check(made)
     return made
+
+
+def ready(name: str) -> tuple[torch.device, str]:
+    """Where the device of a name is, and the architecture that its kernels are now built for: what may take long, and what may fail
+    of a name, before others wait for this process. The CPU needs nothing."""
+    place = None if name == CPU.name else named(name)
+    if place is None:
+        architecture = HOST
+    else:
+        major, minor = torch.cuda.get_device_capability(place)
+        architecture = f"sm_{major}{minor}"
+    if name != CPU.name:
+        compiled.build(architecture)
+    return place or CPU.place, architecture
+
+
+def place_of(name: str | None) -> torch.device:
+    """Where torch computes on that device, for what needs no kernels. UsageError, MissingDependency."""
+    found = None if name in (None, CPU.name) else named(str(name))
+    return found or CPU.place
 
 
 def named(name: str) -> torch.device | None:

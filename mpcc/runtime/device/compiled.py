@@ -56,6 +56,17 @@ def place(architecture: str) -> Path:
     return files.cache_folder() / f"kernels-{source_hash()}-{architecture}.so"
 
 
+def built() -> list[str]:
+    """The architectures for which there are kernels of this version."""
+    start = f"kernels-{source_hash()}-"
+    return sorted(path.stem.removeprefix(start) for path in files.cache_folder().glob(f"{start}sm_*.so"))
+
+
+def driver() -> bool:
+    """Whether NVIDIA's driver runs here (Linux shows it as a device file)."""
+    return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")))
+
+
 def nvcc() -> str | None:
     """NVIDIA's compiler, where there is one."""
     home = os.environ.get("CUDA_HOME") or "/usr/local/cuda"

@@ -1,0 +1,70 @@
+"""mpcc gpu and --device, as a user sees them on a machine without a GPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mpcc.runtime.device import compiled
+from mpcc.runtime.executable import Executable
+from mpcc.serving.config import read
+
+Mpcc = Callable[..., Any]
+NO_GPU = pytest.mark.skipif(torch.version.cuda is not None, reason="this torch knows GPUs")
+
+
+@NO_GPU
+def test_what_is_here(mpcc: Mpcc) -> None:
+    answer = mpcc("gpu")
+    assert answer.code == 0 and "GPUs: none that torch can use" in answer.out
+    found = json.loads(mpcc("gpu", "--json").out)
+    assert found["devices"] == [] and found["nvcc"] == compiled.nvcc()
+
+
+@NO_GPU
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--build"], "no GPU is visible here"),
+        (["--architecture", "sm_90"], "--architecture says what --build compiles"),
+        (["--build", "--architecture", "x"], "not an architecture"),
+    ],
+)
+def test_what_cannot_be_built(mpcc: Mpcc, arguments: list[str], says: str) -> None:
+    answer = mpcc("gpu", *arguments)
+    assert answer.code == 2 and says in answer.err
+
+
+@NO_GPU
+@pytest.mark.parametrize(("name", "says"), [("cuda", "built without CUDA"), ("tpu", "is no device for a party")])
+@pytest.mark.parametrize("role", [[], ["--party", "dealer", "--material", "dealt"]])
+def test_a_device_that_cannot_be_is_refused(
+    mpcc: Mpcc, bundle: Path, image: Path, name: str, says: str, role: list[str]
+) -> None:
+    asked = [] if role else ["--input", str(image)]
+    answer = mpcc("run", bundle, *asked, *role, "--allow-weights", "--device", name)
+    assert answer.code == 2 and says in answer.err
+
+
+def test_a_material_that_was_dealt_on_a_device(mpcc: Mpcc, bundle: Path) -> None:
+    dealt = ["--party", "dealer", "--material", "dealt", "--allow-weights", "--device", compiled.HOST]
+    assert mpcc("run", bundle, *dealt).code == 0
+    assert sorted(path.name for path in Path("dealt").iterdir()) == ["client.material", "server.material"]
+
+
+def test_a_session_of_processes_on_a_device(bundle: Path) -> None:
+    executable, x = Executable.load(bundle), np.full((1, 4), 0.5, np.float32)
+    found = executable.run(x, device=compiled.HOST)
+    assert torch.equal(found.outputs[0].argmax(-1), executable.emulate(x, device=compiled.HOST).argmax(-1))  # type: ignore[union-attr]
+    assert (found.rounds, found.bytes) == (executable.program.cost.rounds, executable.program.cost.bytes)
+
+
+def test_a_device_of_serve_toml(tmp_path: Path) -> None:
+    (tmp_path / "serve.toml").write_text('device = "cuda:1"\n[peers]\nserver = "127.0.0.1:7000"\n')
+    assert read(tmp_path / "serve.toml", "helper").device == "cuda:1"
