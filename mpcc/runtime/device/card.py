@@ -122,8 +122,8 @@ def device_of(name: str | None) -> Device:
 
 
 def ready(name: str) -> tuple[torch.device, str]:
-    """Where the device of a name is, and the architecture that its kernels are now built for: what may take long, and what may fail
-    of a name, before others wait for this process. The CPU needs nothing."""
+    """Where the device of a name is, and the architecture that its kernels are now built for: what may take long, and what may
+    fail of a name, before others wait for this process. The CPU needs nothing."""
     place = None if name == CPU.name else named(name)
     if place is None:
         architecture = HOST
