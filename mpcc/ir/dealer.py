@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,9 +11,7 @@ from torch import Tensor
 from . import curve
 from .comparison_circuit import AND_PLANES, CHUNKS, SUBSETS, WINDOW_BITS
 from .curve import KEY_WORDS
-from .ring import RING_BITS, bilinear, pack
-
-Bilinear = Callable[[str, Tensor, Tensor, Sequence[Any]], Tensor]
+from .ring import RING_BITS, Bilinear, bilinear, pack
 
 
 def mask(shape: Sequence[int]) -> Tensor:

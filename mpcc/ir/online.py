@@ -15,7 +15,7 @@ or 1, a polynomial is P(u) = P(C - rho) + w (P(C - rho + M) - P(C - rho)). What 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import comb
 from typing import Any
 
@@ -24,10 +24,9 @@ from torch import Tensor
 
 from .comparison_circuit import AND_PLANES, AND_ROWS, AND_TERMS, CHUNKS, WINDOW_BITS
 from .public_mask import mask_of
-from .ring import RING_BITS, bilinear, pack, unpack, words
+from .ring import RING_BITS, Bilinear, bilinear, pack, unpack, words, wrap
 
 Share = Tensor | None
-Bilinear = Callable[[str, Tensor, Tensor, Sequence[Any]], Tensor]
 
 # ---- communication -------------------------------------------------------------------------------------------------
 
@@ -141,10 +140,8 @@ def product(
     kind: str, cx: Tensor, cy: Tensor, rx: Share, ry: Share, rxy: Share, attributes: Sequence[Any] = (), *, lead: bool = True,
     by: Bilinear = bilinear,
 ) -> Tensor:  # fmt: skip
-    """The share of bilinear(X, Y) from c = X + r: cx cy - cx ry - rx cy + rx ry. No truncation, exact modulo 2^64.
-
-    `by`, here and below: what computes `ring.bilinear` where the party is.
-    """
+    """The share of bilinear(X, Y) from c = X + r: cx cy - cx ry - rx cy + rx ry. No truncation, exact modulo 2^64. `by`, here
+    and below: what computes `ring.bilinear` where the party is."""
     if rx is None or ry is None:
         return by(kind, cx, cy, attributes)
     result = by(kind, cx, cy - ry if lead else -ry, attributes)
@@ -163,9 +160,7 @@ def weight_product(
     return result if rw is None else result - rw
 
 
-def public_product(
-    kind: str, x: Share, weight: Tensor, attributes: Sequence[Any] = (), *, by: Bilinear = bilinear
-) -> Share:
+def public_product(kind: str, x: Share, weight: Tensor, attributes: Sequence[Any] = (), *, by: Bilinear = bilinear) -> Share:
     """The share of bilinear(X, W) of a W that everybody knows, from that of X: local. Exact modulo 2^64.
 
     Of the share of a mask r it is that of r W, which `weight_product` takes where X is opened anyway.
@@ -303,15 +298,10 @@ def power_sum(
 
 def _horner(coefficients: Sequence[int], x: Tensor) -> Tensor:
     """sum_k coefficients[k] x^k modulo 2^64."""
-    result = torch.full_like(x, _wrap(coefficients[-1]))
+    result = torch.full_like(x, wrap(coefficients[-1]))
     for a in reversed(coefficients[:-1]):
-        result = result.mul_(x).add_(_wrap(a))
+        result = result.mul_(x).add_(wrap(a))
     return result
-
-
-def _wrap(value: int) -> int:
-    value &= (1 << 64) - 1
-    return value - (1 << 64) if value >> 63 else value
 
 
 # ---- comparison ----------------------------------------------------------------------------------------------------
@@ -401,9 +391,7 @@ def select(
 
 
 def _flag(opened: Tensor, shape: Sequence[int]) -> Tensor:
-    n = 1
-    for s in shape:
-        n *= s
+    n = math.prod(shape)
     assert opened.shape[-1] == words(n)
     return unpack(opened, n).reshape(tuple(shape))
 

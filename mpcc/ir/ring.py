@@ -13,6 +13,7 @@ from torch.nn import functional
 from .limbs import matmul
 
 Matmul = Callable[[Tensor, Tensor], Tensor]
+Bilinear = Callable[[str, Tensor, Tensor, Sequence[Any]], Tensor]
 
 RING_BITS = 64
 BILINEAR = ("mul", "matmul", "rmatmul", "linear", "conv")
