@@ -55,22 +55,35 @@ def text(known: Mapping[str, Any]) -> str:
     return "\n".join(parts) + "\n"
 
 
+NOT_MEASURED = """\
+**Not measured on this commit.** `python -m benchmarks.gpu` is the prepared run: kernels, products, gates, masks, parties of three
+ViTs, processes on sockets, the dealer and emulation, in six minutes on one GPU; every session is held against the CPU's. What a
+prototype reached on {card} ({date}; other code, one party of one layer of ViT-B/16 at batch 1, no network):
+
+| one layer, ms | server | client |
+| --- | ---: | ---: |"""
+PROTOTYPE = """
+The same gates take a thread of a CPU 10.9 s for the 12 layers. Nine tenths of the arithmetic are AES (36 x 10^9 blocks a second);
+a batch brings nothing, since one image fills the card. The prototype replayed a layer as a CUDA graph; mpcc launches kernel by
+kernel, and each launch costs some microseconds more.
+"""
+SETTING = """\
+One inference at a time. Where the dealer's bytes are the bound, a dealer beside each party (a trusted box in either machine's
+rack, on a link of its own) or keys on disk (`--material`, read at the speed of the disk) remove it. A GPU that deals made the
+keys of an image in about {dealer_ms} ms in the prototype, so one serves many pairs.
+"""
+
+
 def _not_measured() -> Iterator[str]:
-    yield "**Not measured on this commit.** `python -m benchmarks.gpu` is the prepared run: kernels, products, gates, masks, parties"
-    yield "of three ViTs, processes on sockets, the dealer and emulation, in six minutes on one GPU; every session is held against"
-    yield f"the CPU's. What a prototype reached on {LAB['card']} ({LAB['date']}; other code, one party of one layer of ViT-B/16 at"
-    yield "batch 1, no network):\n"
-    yield "| one layer, ms | server | client |\n| --- | ---: | ---: |"
+    yield NOT_MEASURED.format(**LAB)
     for name, server, client in LAB["rows"]:
         yield f"| {name} | {server} | {client} |"
-    yield "\nThe same gates take a thread of a CPU 10.9 s for the 12 layers. Nine tenths of the arithmetic are AES (36 x 10^9 blocks a"
-    yield "second); a batch brings nothing, since one image fills the card."
-    yield "The prototype replayed a layer as a CUDA graph; mpcc launches kernel by kernel, and each launch costs some microseconds more.\n"
+    yield PROTOTYPE
 
 
 def _measured(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"{found['device']}, {found['date']}, commit {found['commit'][:10]}, torch {found['torch']}.\n"
-    yield "| one party, one image | server, s | client, s | on the CPU, s | dealing, s | two processes, s | rounds |"
+    yield "| one party, one image | server, s | client, s | CPU, s | dealing, s | processes, s | rounds |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for name, title in TITLES.items():
         alone, both = found.get(f"{name}: parties"), found.get(f"{name}: processes", {})
@@ -80,24 +93,31 @@ def _measured(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {title} | {times} | {_or(both.get('seconds'))} | {alone['rounds']} |"
     yield "\n| product (batch, rows, terms, columns) | digits, ms | limbs, ms | words, ms | CrypTen's, ms | taken |"
     yield "| --- | ---: | ---: | ---: | ---: | --- |"
-    for row in found["products"]:
+    for row in rows if isinstance(rows := found["products"], list) else ():
         ways = " | ".join(_or(row.get(f"{way}_ms")) for way in ("digits", "limbs", "words", "peer"))
         yield f"| {' x '.join(map(str, row['shape']))}{', a weight' if row['weight'] else ''} | {ways} | {row['chosen']} |"
     for name, title in TITLES.items():
-        if isinstance(rows := found.get(f"{name}: gates"), list):
+        if isinstance(kinds := found.get(f"{name}: gates"), list):
             yield f"\n| gates of {title} | elements | party, ns each | dealer, ns each | 10^9 AES blocks/s |"
             yield "| --- | ---: | ---: | ---: | ---: |"
-            for row in rows:
+            for row in kinds:
                 kind = f"2^{row['depth']} places, {row['pieces']} pieces, degree {row['degree']}"
                 rates = f"{row['party_ns']:.2f} | {row['dealer_ns']:.2f} | {row['blocks_per_s'] / 1e9:.1f}"
                 yield f"| {kind} | {row['elements']:,} | {rates} |"
-    memory = found["memory"]
+    yield from _rates(found["memory"], found["emulation"])
+
+
+def _rates(memory: Mapping[str, Any], emulated: Mapping[str, Any]) -> Iterator[str]:
+    missing = [what for what, found in (("copies", memory), ("emulation", emulated)) if "not reached" in found]
+    if missing:
+        yield f"\nNot reached within the time: {', '.join(missing)}."
+        return
     yield f"\nMasks {memory['masks_gb_per_s']:.0f} GB/s (a CPU thread {memory['masks_cpu_gb_per_s']:.1f}); copies to the device "
-    yield f"{memory['to_device_gb_per_s']:.0f}, to the host {memory['to_host_gb_per_s']:.0f}, within it {memory['copy_gb_per_s']:.0f}."
-    if "seconds" in (emulated := found["emulation"]):
-        each = emulated["images"] / emulated["seconds"]
-        yield f"Emulation: {emulated['images']:,} images in {emulated['seconds']:.1f} s, {each:.0f}/s"
-        yield f"(CPU {emulated['cpu_images_per_s']:.1f}/s).\n"
+    to_host, within = memory["to_host_gb_per_s"], memory["copy_gb_per_s"]
+    yield f"{memory['to_device_gb_per_s']:.0f}, to the host {to_host:.0f}, within it {within:.0f}."
+    each = emulated["images"] / emulated["seconds"]
+    yield f"Emulation: {emulated['images']:,} images in {emulated['seconds']:.1f} s, {each:.0f}/s"
+    yield f"(CPU {emulated['cpu_images_per_s']:.1f}/s).\n"
 
 
 def _or(value: float | None) -> str:
@@ -109,7 +129,7 @@ def _networks(cost: Mapping[str, int] | None) -> Iterator[str]:
     if cost is None:
         return
     yield "### What a network makes of it\n"
-    yield f"ViT-B/16 on this commit: {cost['rounds']} rounds, {cost['busier_bytes'] / 1e6:,.0f} MB the busier way between the parties,"
+    yield f"ViT-B/16 on this commit: {cost['rounds']} rounds, {cost['busier_bytes'] / 1e6:,.0f} MB between parties (one way),"
     both = cost["dealer_bytes"] / 1e9
     yield f"{cost['busier_dealer_bytes'] / 1e9:.2f} GB from the dealer on the busier of its links ({both:.2f} GB on both). With"
     yield f"parties as fast as the prototype ({PARTY_SECONDS} s), an image takes and a pair of parties answers:\n"
@@ -121,9 +141,8 @@ def _networks(cost: Mapping[str, int] | None) -> Iterator[str]:
         latency = PARTY_SECONDS + wire
         dealt = 1 / max(latency, cost["busier_dealer_bytes"] / line)
         yield f"| {speed:g} Gb/s | {latency:.2f} | {dealt:.2f} | {1 / latency:.2f} |"
-    yield "\nOne inference at a time. Where the dealer's bytes are the bound, a dealer beside each party (a trusted box in either"
-    yield "machine's rack, on a link of its own) or keys on disk (`--material`, read at the speed of the disk) remove it. A GPU that"
-    yield f"deals made the keys of an image in about {LAB['dealer_ms']} ms in the prototype, so one serves many pairs.\n"
+    yield ""
+    yield SETTING.format(**LAB)
 
 
 def known() -> dict[str, Any]:
