@@ -90,7 +90,7 @@ def take_part(
     from .tensors import calls
 
     opened = open_bundle(bundle, weights=config.role == SERVER)
-    expected = predicted.elsewhere(opened.program, opened.plan)
+    expected = predicted.on_device(predicted.elsewhere(opened.program, opened.plan), config.device)
     executable = Executable.of(opened)
     asked = calls(inputs, executable.input_shapes, executable.input_names)[:first] if inputs else []
     once = [executable.call(*call) for call in asked]

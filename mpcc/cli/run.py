@@ -207,7 +207,7 @@ def here(
                 tell("inference", step, len(asked))
                 done.append(session.run(*call))
     watch.outputs([one.opened for one in done[-len(once) :]])
-    return done, predicted.here(executable.program, link), watch.found
+    return done, predicted.on_device(predicted.here(executable.program, link), device), watch.found
 
 
 def _given(inputs: list[Path] | None) -> list[Path]:

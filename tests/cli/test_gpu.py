@@ -68,3 +68,10 @@ def test_a_session_of_processes_on_a_device(bundle: Path) -> None:
 def test_a_device_of_serve_toml(tmp_path: Path) -> None:
     (tmp_path / "serve.toml").write_text('device = "cuda:1"\n[peers]\nserver = "127.0.0.1:7000"\n')
     assert read(tmp_path / "serve.toml", "helper").device == "cuda:1"
+
+
+def test_a_run_on_a_device_is_held_against_no_price_of_the_cpu(mpcc: Mpcc, bundle: Path, image: Path) -> None:
+    answer = mpcc("run", bundle, "--input", image, "--device", compiled.HOST, "--json")
+    found = json.loads(answer.out)
+    assert answer.code == 0 and found["predicted"]["seconds"] is None and "off the prediction" not in answer.err
+    assert found["rounds"] == found["predicted"]["rounds"]

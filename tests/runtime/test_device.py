@@ -155,6 +155,15 @@ def test_a_launch_that_fails_says_so(device: Card) -> None:
         device.kernels._launch("evaluate_gates", 0, 0, 3, 3, 0, 8, 1, 1, *[None] * 8)
 
 
+def test_a_device_that_fails_is_an_error_of_its_role(device: Card) -> None:
+    with pytest.raises(PartyError, match="its memory is full"), device.computing():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
+    with pytest.raises(PartyError, match="it failed: CUDA error: unspecified launch failure$"), device.computing():
+        raise card.FAILURES[0]("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA")
+    with pytest.raises(KeyError), device.computing():
+        raise KeyError("a bug of mpcc")
+
+
 # ---- nothing of the host among what is on a device ------------------------------------------------------------------------
 
 

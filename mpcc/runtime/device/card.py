@@ -8,14 +8,15 @@ wait; a message that is sent waits for what it is made of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mpcc.errors import MissingDependency, UsageError
+from mpcc.errors import MissingDependency, PartyError, UsageError
 from mpcc.ir import curve, dealer, online
 from mpcc.ir.ring import bilinear
 from mpcc.program.layout import Place
@@ -27,6 +28,8 @@ from .device import Kernels as Chosen
 from .kernels import Kernels
 from .products import Products
 
+FAILURES: tuple[type[Exception], ...] = tuple(filter(None, [getattr(torch, "AcceleratorError", None)]))
+"""What torch raises where a GPU or its driver fails, in versions that know it from other errors."""
 BY_WEIGHT = ("linear", "matmul", "rmatmul")
 """Kinds of products that are one product of matrices, with a weight on one side."""
 
@@ -69,6 +72,16 @@ class Card(Device):
     @property
     def draw(self) -> Draw:
         return self.kernels.draw
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            what, hint = "its memory is full", "A smaller batch or another GPU; `nvidia-smi` shows what else runs on it."
+            raise PartyError(what, where=self.name, hint=hint) from None
+        except FAILURES as error:
+            raise PartyError(f"it failed: {str(error).splitlines()[0]}", where=self.name) from None
 
     # -- values and messages --
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -44,6 +45,10 @@ class Device:
     def draw(self) -> Draw | None:
         """What draws words under a key; None: the processor."""
         return None
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Around what runs on the device: a failure of the device becomes an error of this role."""
+        return nullcontext()
 
     # -- values --
 

@@ -115,12 +115,14 @@ class Participant:
 
     def deal(self) -> None:
         """The dealer's whole work: until party 1 leaves."""
-        Dealer(self.program, self.channels[SERVER], self._second(), device=self.device).serve()
+        with self.device.computing():
+            Dealer(self.program, self.channels[SERVER], self._second(), device=self.device).serve()
         self.peers.leave()
 
     def set_up(self) -> PhaseReport:
         """The set-up of both parties."""
-        self.inference.set_up()
+        with self.device.computing():
+            self.inference.set_up()
         between = self._between().traffic.pop((Phase.SETUP, 0), Traffic())
         dealt = self._dealt().traffic.pop((Phase.DEAL_SETUP, 0), Traffic())
         self.setup_report = PhaseReport(between.rounds, between.bytes, self.inference.timing.setup, dealt.bytes)
@@ -128,7 +130,8 @@ class Participant:
 
     def prepare(self) -> None:
         """Prepare the next inference as far as possible without its input."""
-        self.inference.prepare()
+        with self.device.computing():
+            self.inference.prepare()
 
     def run(
         self, shares: Sequence[Tensor] | None = None, progress: Progress | None = None
@@ -137,7 +140,8 @@ class Participant:
         gone = ", ".join(c.peer for c in self.channels.values() if c.left)
         if gone and self.role == CLIENT:
             raise PartyError(f"{gone} has left", where=self.role)
-        outputs = self.inference.run(shares, progress)
+        with self.device.computing():
+            outputs = self.inference.run(shares, progress)
         number, timing = self.inference.number, self.inference.timing
         between = self._between().traffic.pop((Phase.ONLINE, number))
         dealt = self._dealt().traffic.pop((Phase.DEAL, number), Traffic())
