@@ -177,7 +177,7 @@ class Executable:
         if self.answers is not None:
             answered = map(self.answers.of, zip(*found, strict=True))
             found = [torch.stack(column) for column in zip(*answered, strict=True)]
-        joined = tuple(output.flatten(0, 1) if output.dim() > 1 else output for output in found)
+        joined = tuple(_joined(output) for output in found)
         return joined[0] if len(joined) == 1 else joined
 
     @overload
@@ -356,3 +356,10 @@ class StockExecutable:
 
         result = run_stock(self.module, inputs)
         return Run(tuple(result.outputs), result.rounds, result.bytes, result.seconds, None)
+
+
+def _joined(output: Tensor) -> Tensor:
+    """[calls, *shape] with the calls along the first dimension of the shape; one call of a single number is that number."""
+    if output.dim() > 1:
+        return output.flatten(0, 1)
+    return output.reshape(()) if len(output) == 1 else output
