@@ -84,18 +84,14 @@ class Bench:
     def __init__(self, card: Card, small: bool) -> None:
         self.card, self.small, self.repeats = card, small, 1 if small else 5
 
-    def wait(self) -> None:
-        if self.card.pinned:
-            torch.cuda.synchronize(self.card.place)
-
     def seconds(self, work: Callable[[], Any]) -> float:
         """The median of some runs, each until the device is done; one before them makes ready."""
         took = []
         for _ in range(self.repeats + 1):
-            self.wait()
+            self.card.wait()
             start = time.perf_counter()
             work()
-            self.wait()
+            self.card.wait()
             took.append(time.perf_counter() - start)
         return sorted(took[1:])[self.repeats // 2]
 
@@ -220,10 +216,6 @@ def in_step(program: Program, device: Device) -> Iterator[Callable[[int], dict[s
         seen.update(message.numpy().tobytes())
         return message
 
-    def wait() -> None:
-        if device.place.type == "cuda":
-            torch.cuda.synchronize(device.place)
-
     first, second = recipe.both(*SEEDS.numbered(0), True)
     message = parties[0].setup_message(first)
     assert message is not None
@@ -235,16 +227,16 @@ def in_step(program: Program, device: Device) -> Iterator[Callable[[int], dict[s
         seconds = [0.0, 0.0]
 
         def timed(party: int, work: Callable[[], Any]) -> Any:
-            wait()
+            device.wait()
             start = time.perf_counter()
             found = work()
-            wait()
+            device.wait()
             seconds[party] += time.perf_counter() - start
             return found
 
         start = time.perf_counter()
         material = recipe.both(*SEEDS.numbered(number), False)
-        wait()
+        device.wait()
         dealt = time.perf_counter() - start
         for party in (0, 1):
             parties[party].prepare(material[party])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from mpcc.cost.machine import Machine
 from mpcc.runtime.device import compiled
 from mpcc.runtime.executable import Executable
 from mpcc.serving.config import read
@@ -75,3 +76,23 @@ def test_a_run_on_a_device_is_held_against_no_price_of_the_cpu(mpcc: Mpcc, bundl
     found = json.loads(answer.out)
     assert answer.code == 0 and found["predicted"]["seconds"] is None and "off the prediction" not in answer.err
     assert found["rounds"] == found["predicted"]["rounds"]
+
+
+def test_the_figures_of_a_device_are_a_machine(mpcc: Mpcc, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They name the device, and whatever is predicted with them says so."""
+    monkeypatch.setattr("mpcc.runtime.benchmark.DEVICE_SIZES", (64, 2048))
+    answer = mpcc("benchmark", "--device", compiled.HOST, "-o", "gpu.json", "--json")
+    found = json.loads(answer.out)
+    assert answer.code == 0 and found["alone"] and found["processor"] == "the GPU's kernels on this CPU"
+    assert all(value >= 0 for value in found["seconds"].values()) and found["seconds"]["per_leaf"] > 0
+    assert Machine.named("gpu.json") is not None and Machine.file() != Path("gpu.json").resolve()
+    priced = mpcc("profile", bundle, "--machine", "gpu.json", "--json")
+    assert priced.code == 0 and "the GPU's kernels on this CPU" in priced.out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--device", "host"], ["-o", "gpu.json"], ["--device", "host", "-o", "gpu.json", "--show"]], ids=" ".join
+)
+def test_figures_of_a_device_go_to_a_file_of_their_own(mpcc: Mpcc, arguments: list[str]) -> None:
+    answer = mpcc("benchmark", *arguments)
+    assert answer.code == 2 and "device" in answer.err

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -41,10 +40,13 @@ class Card(Device):
         self.name, self.place, self.kernels = name, place, Kernels(place, architecture)
         self.pinned = architecture != HOST
 
-    @cached_property
+    @property
     def title(self) -> str:
-        """What people call it: NVIDIA H100 80GB HBM3."""
         return torch.cuda.get_device_name(self.place) if self.pinned else "the GPU's kernels on this CPU"
+
+    def wait(self) -> None:
+        if self.pinned:
+            torch.cuda.synchronize(self.place)
 
     # -- what computes --
 

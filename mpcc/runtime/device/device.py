@@ -31,6 +31,14 @@ class Device:
     name = "cpu"
     place = torch.device("cpu")
 
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return "the CPU"
+
+    def wait(self) -> None:
+        """Until all that was begun is computed."""
+
     # -- what computes --
 
     def online(self, weights: Sequence[Tensor | None]) -> Kernels:
