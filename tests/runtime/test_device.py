@@ -13,13 +13,14 @@ from torch import Tensor
 from mpcc.errors import CheckFailed, MissingDependency, PartyError, SecurityError, UsageError
 from mpcc.ir import limbs
 from mpcc.ir.curve import key_words
+from mpcc.ir.info import weight_of
 from mpcc.ir.ring import bilinear
 from mpcc.program.layout import Place
 from mpcc.runtime.dealer.dealing import SessionSeeds
 from mpcc.runtime.device import card, check, compiled
 from mpcc.runtime.device.card import Card, device_of
 from mpcc.runtime.device.device import CPU, Device
-from mpcc.runtime.device.products import MOST_TERMS, Digits, Products
+from mpcc.runtime.device.products import MOST_TERMS, Digits, Products, digits_of, fits
 from mpcc.runtime.engine.emulate import Emulator
 from mpcc.runtime.net.transport import Slot
 from tests.models.programs import NAMES, SHAPE, Threads, program
@@ -138,10 +139,37 @@ def test_a_weight_has_as_few_digits_as_hold_it(low: int, high: int, digits: int,
 def test_a_sum_that_leaves_int32_takes_another_way(device: Card) -> None:
     weight = ring(MOST_TERMS // 8 + 1, 1)
     products = Products(device.kernels, [weight])
-    assert not Digits(device.kernels, weight).fits
+    assert fits(1000, digits_of(weight)) and not fits(len(weight), digits_of(weight))
     x = ring(2, len(weight))
     assert torch.equal(products.by_weight("matmul", x, weight), torch.matmul(x, weight))
     assert all("digits" not in ways for ways in products.seconds.values())
+
+
+@pytest.mark.parametrize("way", ["words", "limbs", "digits"])
+def test_the_way_that_is_chosen_is_taken_and_alone_kept(way: str, device: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, x = ring(20, 30), ring(3, 20)
+    products = Products(device.kernels, [weight])
+    times = iter([float(name != way) for name in ("words", "limbs", "digits")])
+    monkeypatch.setattr(products, "_timed", lambda work: next(times))
+    expected = torch.matmul(x, weight)
+    for _ in range(2):
+        assert torch.equal(products.by_weight("matmul", x, weight), expected)
+    assert list(products.chosen.values()) == [way] and bool(products.digits) == (way == "digits")
+
+
+@pytest.mark.parametrize("name", ["linear", "mixed"])
+def test_what_is_kept_of_weights_does_not_grow_with_inferences(name: str, device: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each weight a party keeps at most itself and its opening."""
+    made, right = [], Products.__init__
+
+    def noted(self: Products, *arguments: object) -> None:
+        right(self, *arguments)  # type: ignore[arg-type]
+        made.append(self)
+
+    monkeypatch.setattr(Products, "__init__", noted)
+    run(name, dict.fromkeys(("server", "client"), device))
+    weights = sum(weight_of(node) is not None for node in program(name).online.graph.nodes)
+    assert made and all(len(one.fixed) <= 2 * weights for one in made) and any(one.fixed for one in made)
 
 
 def test_ways_that_disagree_are_not_used(device: Card, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +236,7 @@ class Without(Card):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_of_the_host_is_mixed_with_what_is_on_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Products, "_digits", lambda *_: None)
+    monkeypatch.setattr(Products, "_count", lambda *_: 1)
     monkeypatch.setattr(Products, "_chosen", lambda self, x, y, known=None: torch.matmul(x, y))
     _, (answer, _) = run(name, dict.fromkeys(ROLES, Without()))
     assert answer.shape[0] == SHAPE[0]
@@ -278,6 +306,12 @@ def test_a_compiler_that_fails_leaves_nothing(elsewhere: Path, monkeypatch: pyte
     with pytest.raises(MissingDependency, match="could not compile"):
         compiled.build(compiled.HOST)
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_says_so(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere.write_text("a file in the folder's place")
+    with pytest.raises(MissingDependency, match="cannot be kept"):
+        compiled.build(compiled.HOST)
 
 
 def test_a_built_file_that_others_could_write_is_not_loaded(elsewhere: Path) -> None:

@@ -51,14 +51,15 @@ class Card(Device):
     # -- what computes --
 
     def online(self, weights: Sequence[Tensor | None]) -> Chosen:
-        by = _Bilinear(Products(self.kernels, weights))
+        products = Products(self.kernels, weights)
 
-        def with_it(target: Callable[..., Any]) -> Callable[..., Any]:
+        def with_it(target: Callable[..., Any], lasting: bool = False) -> Callable[..., Any]:
+            by = _Bilinear(products, lasting)
             return lambda *arguments, **options: target(*arguments, **options, by=by)
 
-        products = online.product, online.weight_product, online.public_product, online.mask_weight_product
         own = {curve.curve: self.kernels.curve, online.weight_share: self._weight_share}
-        return own | {target: with_it(target) for target in products}
+        own |= {target: with_it(target) for target in (online.product, online.weight_product, online.public_product)}
+        return own | {online.mask_weight_product: with_it(online.mask_weight_product, lasting=True)}
 
     def dealing(self) -> Chosen:
         by = _Bilinear(Products(self.kernels))
@@ -109,13 +110,17 @@ class Card(Device):
 
 
 class _Bilinear:
-    """`mpcc.ir.ring.bilinear` on the device; products with a weight by what was made of it once."""
+    """`mpcc.ir.ring.bilinear` on the device; products with a weight by what was made of it once.
 
-    def __init__(self, products: Products) -> None:
-        self.products = products
+    `lasting`: every right operand stays the same over a session, as the opened F = W + B does.
+    """
+
+    def __init__(self, products: Products, lasting: bool = False) -> None:
+        self.products, self.lasting = products, lasting
 
     def __call__(self, kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = ()) -> Tensor:
-        if kind in BY_WEIGHT and y.dim() == 2 and id(y) in self.products.fixed:
+        if kind in BY_WEIGHT and y.dim() == 2 and (self.lasting or id(y) in self.products.fixed):
+            self.products.fixed.setdefault(id(y), y)  # kept, so that no other tensor can have its id
             return self.products.by_weight(kind, x, y)
         return bilinear(kind, x, y, attributes, times=self.products.matmul)
 

@@ -92,6 +92,15 @@ def build(architecture: str) -> Path:
     if wanted.exists():
         return wanted
     command = compiler(architecture)
+    try:
+        _compile(command, wanted)
+    except OSError as error:
+        what = f"the built kernels cannot be kept: {error.strerror or error}"
+        raise MissingDependency(what, where=str(wanted), hint="$XDG_CACHE_HOME names another folder for them.") from None
+    return wanted
+
+
+def _compile(command: list[str], wanted: Path) -> None:
     wanted.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with files.replacing(wanted, private=True) as made:
         try:
@@ -103,7 +112,6 @@ def build(architecture: str) -> Path:
         if done.returncode:
             said = "\n".join(done.stderr.strip().splitlines()[:5])
             raise MissingDependency(f"{command[0]} could not compile the kernels: {said}", where="kernels.cu", hint=NO_COMPILER)
-    return wanted
 
 
 @cache

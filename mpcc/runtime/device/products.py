@@ -38,20 +38,15 @@ Way = Callable[[], Tensor]
 class Digits:
     """A weight [k, n] split into digits once; `others` of them where its integers are so small."""
 
-    def __init__(self, kernels: Kernels, weight: Tensor) -> None:
-        self.kernels = kernels
+    def __init__(self, kernels: Kernels, weight: Tensor, others: int | None = None) -> None:
+        self.kernels, self.others = kernels, others or digits_of(weight)
         self.k, self.n = weight.shape
-        low, high = (int(end) for end in weight.aminmax())
-        self.others = next((n for n in range(1, DIGITS) if -128 * _ones(n) <= low and high <= 127 * _ones(n)), DIGITS)
         self.padded = _up(self.k, MULTIPLE)
-        self.fits = self.others * self.padded <= MOST_TERMS
-        """Whether no sum leaves int32."""
-        if self.fits:
-            columns = torch.zeros(_up(self.n, MULTIPLE), self.padded, dtype=torch.int64, device=weight.device)
-            columns[: self.n, : self.k] = weight.T
-            rows = kernels.split_digits(columns, self.padded, 1, DIGITS * len(columns))
-            split = rows.view(DIGITS, len(columns), self.padded)[: self.others]
-            self.columns = split.movedim(0, 1).reshape(len(columns), -1).contiguous()
+        columns = torch.zeros(_up(self.n, MULTIPLE), self.padded, dtype=torch.int64, device=weight.device)
+        columns[: self.n, : self.k] = weight.T
+        rows = kernels.split_digits(columns, self.padded, 1, DIGITS * len(columns))
+        split = rows.view(DIGITS, len(columns), self.padded)[: self.others]
+        self.columns = split.movedim(0, 1).reshape(len(columns), -1).contiguous()
 
     def product(self, x: Tensor) -> Tensor:
         """x [m, k] times the weight, modulo 2^64."""
@@ -60,15 +55,29 @@ class Digits:
         return self.kernels.join_digits(torch._int_mm(rows, self.columns.T), m, self.n)
 
 
+def digits_of(weight: Tensor) -> int:
+    """How many digits hold the integers of a weight."""
+    low, high = (int(end) for end in weight.aminmax())
+    return next((n for n in range(1, DIGITS) if -128 * _ones(n) <= low and high <= 127 * _ones(n)), DIGITS)
+
+
+def fits(terms: int, others: int) -> bool:
+    """Whether no sum of products of digits leaves int32."""
+    return others * _up(terms, MULTIPLE) <= MOST_TERMS
+
+
 class Products:
     """The products of a party or of the dealer on one device; `weights` are known by identity, and stay the same."""
 
     def __init__(self, kernels: Kernels, weights: Sequence[Tensor | None] = ()) -> None:
         self.kernels = kernels
         self.fixed = {id(weight): weight for weight in weights if weight is not None}
+        self.counts: dict[int, int] = {}
+        """Of each weight, how many digits it has."""
         self.digits: dict[tuple[int, bool], Digits] = {}
+        """Of those that are multiplied so."""
         self.chosen: dict[tuple[Any, ...], str] = {}
-        """Shapes, and whether the right side is a weight -> the way."""
+        """Shapes, and of a weight its digits -> the way."""
         self.seconds: dict[tuple[Any, ...], Mapping[str, float]] = {}
 
     def matmul(self, x: Tensor, y: Tensor) -> Tensor:
@@ -97,24 +106,33 @@ class Products:
         right = weight.mT if turned else weight
         if not x.numel() or not right.numel():
             return self.matmul(x, right)
-        flat, known = x.reshape(1, -1, x.shape[-1]), self._digits(weight, turned)
-        return self._chosen(flat, right[None], known).reshape(*x.shape[:-1], right.shape[-1])
+        flat = x.reshape(1, -1, x.shape[-1])
+        return self._chosen(flat, right[None], (weight, turned)).reshape(*x.shape[:-1], right.shape[-1])
 
-    def _digits(self, weight: Tensor, turned: bool) -> Digits:
+    def _count(self, weight: Tensor) -> int:
+        if id(weight) not in self.counts:
+            self.counts[id(weight)] = digits_of(weight)
+        return self.counts[id(weight)]
+
+    def _by_digits(self, x: Tensor, weight: Tensor, turned: bool) -> Tensor:
         key = id(weight), turned
         if key not in self.digits:
-            self.digits[key] = Digits(self.kernels, weight.mT if turned else weight)
-        return self.digits[key]
+            self.digits[key] = Digits(self.kernels, weight.mT if turned else weight, self._count(weight))
+        return self.digits[key].product(x)
 
-    def _chosen(self, x: Tensor, y: Tensor, known: Digits | None = None) -> Tensor:
-        """[batch, m, k] times [batch, k, n]."""
+    def _chosen(self, x: Tensor, y: Tensor, known: tuple[Tensor, bool] | None = None) -> Tensor:
+        """[batch, m, k] times [batch, k, n]. `known`: of which weight y is a view, and whether it is turned."""
+        count = 0 if known is None else self._count(known[0])
         ways: dict[str, Way] = {"words": lambda: self.kernels.multiply(x, y), "limbs": lambda: limbs.exact(x, y)}
-        if known is not None and known.fits:
-            ways["digits"] = lambda: known.product(x[0])[None]
-        key = (*x.shape, y.shape[-1], known is not None and (known.fits, known.others))
-        if key not in self.chosen:
-            return self._measured(key, ways)
-        return ways[self.chosen[key]]()
+        if known is not None and fits(x.shape[-1], count):
+            ways["digits"] = lambda: self._by_digits(x[0], *known)[None]
+        key = (*x.shape, y.shape[-1], count)
+        if key in self.chosen:
+            return ways[self.chosen[key]]()
+        found = self._measured(key, ways)
+        if known is not None and self.chosen[key] != "digits":
+            self.digits.pop((id(known[0]), known[1]), None)
+        return found
 
     def _measured(self, key: tuple[Any, ...], ways: Mapping[str, Way]) -> Tensor:
         """Every way once, to see that they agree, and then on time."""
