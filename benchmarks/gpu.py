@@ -3,6 +3,7 @@
     python -m benchmarks.gpu --prepare models       anywhere, once: programs of the models without weights, and costs (minutes)
     python -m benchmarks.gpu --models models        on the machine with the GPU: measures everything and writes both files
     python -m benchmarks.gpu --device host --small  all of it at toy size on this CPU, nothing written (a test does that)
+    python -m benchmarks.gpu --device host --models models --only vit_s --seconds 3600      sessions of real size on this CPU
     python -m benchmarks.gpu --page                 docs/gpu.md anew from docs/gpu.json
 
 Programs are real, weights and images random: integers take the same time whatever they are. Every session is held against the
@@ -17,7 +18,7 @@ import hashlib
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -284,15 +285,17 @@ def images(program: Program) -> list[Tensor]:
     return [torch.rand(tuple(node.meta["val"].shape), generator=generator) for node in program.inputs()]
 
 
-def measure(name: str, models: Path | None, small: bool, limit: float) -> dict[str, Any]:
-    """All parts."""
+def measure(
+    name: str, models: Path | None, small: bool, limit: float, only: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """All parts, of all models or those named."""
     card = device_of(name)
     assert isinstance(card, Card), "the CPU is what a GPU is compared with: name one (--device cuda)"
     bench, clock, last = Bench(card, small), Clock(limit), None
     clock.part("kernels", bench.kernels)
     clock.part("memory", bench.memory)
     clock.part("products", bench.products)
-    for model in SMALL if small else MODELS[::-1]:
+    for model in only or (SMALL if small else MODELS[::-1]):
         program = small_program(model) if small else read(models, model)
         if program is None:
             clock.found[model] = {"not reached": "its program was not prepared"}
@@ -357,6 +360,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1; host: the kernels built for this CPU")
     parser.add_argument("--small", action="store_true", help="toy sizes; nothing is written")
     parser.add_argument("--models", type=Path, help="the folder that --prepare wrote")
+    parser.add_argument("--only", action="append", choices=MODELS, help="this model alone; may be repeated; nothing is written")
     parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="write the programs of the models, and no more")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="what does not fit into them is left out")
     parser.add_argument("--page", action="store_true", help="write docs/gpu.md anew from docs/gpu.json")
@@ -366,9 +370,9 @@ def main() -> None:
     elif arguments.page:
         keep(known())
     else:
-        found = measure(arguments.device, arguments.models, arguments.small, arguments.seconds)
+        found = measure(arguments.device, arguments.models, arguments.small, arguments.seconds, arguments.only)
         print(json.dumps(found, indent=2))
-        if not arguments.small and arguments.device != compiled.HOST:
+        if not arguments.small and not arguments.only and arguments.device != compiled.HOST:
             keep(known() | {"measured": found})
 
 
