@@ -3,6 +3,7 @@
     python -m benchmarks.gpu --prepare models       anywhere, once: programs of the models without weights, and costs (minutes)
     python -m benchmarks.gpu --models models        on the machine with the GPU: measures everything and writes both files
     python -m benchmarks.gpu --device host --small  all of it at toy size on this CPU, nothing written (a test does that)
+    python -m benchmarks.gpu --device host --models models --only vit_s --seconds 3600      sessions of real size on this CPU
     python -m benchmarks.gpu --page                 docs/gpu.md anew from docs/gpu.json
 
 Programs are real, weights and images random: integers take the same time whatever they are. Every session is held against the
@@ -17,7 +18,7 @@ import hashlib
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -42,8 +43,9 @@ from mpcc.runtime.device.card import Card, device_of
 from mpcc.runtime.device.device import CPU, Device
 from mpcc.runtime.device.products import Products
 from mpcc.runtime.engine.emulate import Emulator
-from mpcc.runtime.engine.evaluate import Party
+from mpcc.runtime.engine.evaluate import Party, decode
 from mpcc.runtime.session.session import Session
+from tests.models.programs import Threads
 from tests.models.programs import program as small_program
 
 SEEDS = SessionSeeds(b"server of a test".ljust(32), b"client of a test".ljust(32), b"dealer of a test".ljust(32))
@@ -83,6 +85,8 @@ class Bench:
 
     def __init__(self, card: Card, small: bool) -> None:
         self.card, self.small, self.repeats = card, small, 1 if small else 5
+        self.answers: list[Tensor] = []
+        """Of the first inference of these seeds on the CPU, of the program whose parties ran last."""
 
     def seconds(self, work: Callable[[], Any]) -> float:
         """The median of some runs, each until the device is done; one before them makes ready."""
@@ -173,15 +177,27 @@ class Bench:
             run(0)  # products are measured
             own = [run(number) for number in range(1, 3)]
         with in_step(program, CPU) as run:
-            run(0)
+            self.answers = run(0)["answers"]
             plain = [run(number) for number in range(1, 3)]
         if [one["digest"] for one in own] != [one["digest"] for one in plain]:
             raise SystemExit("DIFFERENT: a session on the device is not that of the CPU")
         best = min(own, key=lambda one: one["server_s"] + one["client_s"])
+        del best["answers"], best["digest"]
         cost = program.cost
         sizes = {"rounds": cost.rounds, "bytes": cost.bytes, "busier_bytes": cost.busier_bytes}
         sizes |= {"dealer_bytes": cost.dealer_bytes, "busier_dealer_bytes": cost.busier_dealer_bytes}
         return best | {"equal": True, "cpu_server_s": plain[-1]["server_s"], "cpu_client_s": plain[-1]["client_s"]} | sizes
+
+    def sockets(self, program: Program) -> dict[str, Any]:
+        """Server, client and dealer as threads over TCP on loopback, all on the device: the CPU's answer of the same seeds."""
+        roles = dict.fromkeys(("server", "client", "dealer"), self.card)
+        with Threads(program, devices=roles, seeds=SEEDS, timeout=600.0) as session:
+            start = time.perf_counter()
+            found = session.run(*images(program))
+            took = time.perf_counter() - start
+        if not all(map(torch.equal, found, self.answers)):
+            raise SystemExit("DIFFERENT: an answer over sockets is not that of the CPU")
+        return {"equal": True, "first_s": took}
 
     def processes(self, program: Program) -> dict[str, Any]:
         """Three processes on this device, over sockets."""
@@ -248,10 +264,11 @@ def in_step(program: Program, device: Device) -> Iterator[Callable[[int], dict[s
             sent = [passed(timed(party, partial(parties[party].message, index))) for party in (0, 1)]
             for party in (0, 1):
                 timed(party, partial(parties[party].receive, index, sent[1 - party]))
-        for party in (0, 1):
-            for share in timed(party, parties[party].outputs):
-                passed(share)
-        return {"server_s": seconds[0], "client_s": seconds[1], "dealing_s": dealt, "digest": seen.hexdigest()}
+        shares = [[passed(share) for share in timed(party, parties[party].outputs)] for party in (0, 1)]
+        scales = (scale for _, scale in program.outputs)
+        answers = [decode(one + other, scale) for one, other, scale in zip(*shares, scales, strict=True)]
+        took = {"server_s": seconds[0], "client_s": seconds[1], "dealing_s": dealt}
+        return {**took, "digest": seen.hexdigest(), "answers": answers}
 
     yield run
 
@@ -268,21 +285,24 @@ def images(program: Program) -> list[Tensor]:
     return [torch.rand(tuple(node.meta["val"].shape), generator=generator) for node in program.inputs()]
 
 
-def measure(name: str, models: Path | None, small: bool, limit: float) -> dict[str, Any]:
-    """All parts."""
+def measure(
+    name: str, models: Path | None, small: bool, limit: float, only: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """All parts, of all models or those named."""
     card = device_of(name)
     assert isinstance(card, Card), "the CPU is what a GPU is compared with: name one (--device cuda)"
     bench, clock, last = Bench(card, small), Clock(limit), None
     clock.part("kernels", bench.kernels)
     clock.part("memory", bench.memory)
     clock.part("products", bench.products)
-    for model in SMALL if small else MODELS[::-1]:
+    for model in only or (SMALL if small else MODELS[::-1]):
         program = small_program(model) if small else read(models, model)
         if program is None:
             clock.found[model] = {"not reached": "its program was not prepared"}
             continue
         clock.part(f"{model}: gates", partial(bench.gates, program))
         clock.part(f"{model}: parties", partial(bench.party, program), 60.0)
+        clock.part(f"{model}: sockets", partial(bench.sockets, program), 30.0)
         clock.part(f"{model}: processes", partial(bench.processes, program), 60.0)
         last = program
     if last is not None:
@@ -340,6 +360,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1; host: the kernels built for this CPU")
     parser.add_argument("--small", action="store_true", help="toy sizes; nothing is written")
     parser.add_argument("--models", type=Path, help="the folder that --prepare wrote")
+    parser.add_argument("--only", action="append", choices=MODELS, help="this model alone; may be repeated; nothing is written")
     parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="write the programs of the models, and no more")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="what does not fit into them is left out")
     parser.add_argument("--page", action="store_true", help="write docs/gpu.md anew from docs/gpu.json")
@@ -349,9 +370,9 @@ def main() -> None:
     elif arguments.page:
         keep(known())
     else:
-        found = measure(arguments.device, arguments.models, arguments.small, arguments.seconds)
+        found = measure(arguments.device, arguments.models, arguments.small, arguments.seconds, arguments.only)
         print(json.dumps(found, indent=2))
-        if not arguments.small and arguments.device != compiled.HOST:
+        if not arguments.small and not arguments.only and arguments.device != compiled.HOST:
             keep(known() | {"measured": found})
 
 

@@ -13,7 +13,8 @@ def test_every_part_runs_and_agrees_with_the_cpu() -> None:
     found = measure(HOST, None, small=True, limit=300.0)
     assert found["kernels"]["different"] == 0 and found["kernels"]["compared"] > 30
     for model in SMALL:
-        assert found[f"{model}: parties"]["equal"] and found[f"{model}: processes"]["seconds"] > 0
+        assert found[f"{model}: parties"]["equal"] and found[f"{model}: sockets"]["equal"]
+        assert found[f"{model}: processes"]["seconds"] > 0
         assert all(row["party_ns"] > 0 and row["dealer_ns"] > 0 for row in found[f"{model}: gates"])
     assert found["emulation"]["equal"]
     page = text({"programs": {}, "measured": found})

@@ -1,4 +1,4 @@
-"""Before a device computes for a party: each kernel on some thousand random values, against the CPU's result. Milliseconds.
+"""Before a device computes for a party: each kernel on some thousand random values, against the CPU's result. Under a second.
 
 A bit that differs would be a wrong answer that looks like any other, since all that is computed is secret. The values are random
 and stand for nothing.
