@@ -38,6 +38,10 @@ ELSEWHERE = {
     "docs/index.md": {
         "mpcc install-engine": "tests/cli/test_about.py, without the index", "mpcc doctor": "tests/cli/test_about.py",
     },
+    "docs/gpu.md": dict.fromkeys(
+        ("mpcc gpu", "mpcc run", "mpcc serve", "mpcc verify", "mpcc benchmark", "mpcc optimize"),
+        "needs a GPU: tests/cli/test_gpu.py",
+    ),
     "docs/how-to/read-a-report.md": {"mpcc run": "part of a screen", "mpcc verify": "part of a screen"},
     "docs/how-to/run-with-spu.md": {"mpcc": "needs the optional engine SPU: tests/cli/test_spu.py"},
     "docs/security.md": {"mpcc optimize": "tests/cli/test_commands.py"},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, fx
@@ -31,7 +33,8 @@ def lowers(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> tuple[str | None,
     except MpccError as error:
         return str(error), None
     except Exception as error:
-        return f"a bug: {type(error).__name__}: {error}", None
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return f"a bug: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})", None
     wanted = expected if isinstance(expected, tuple) else (expected,)
     pairs = [(a.double(), b.double()) for a, b in zip(found, wanted, strict=True) if b.numel()]
     return None, max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in pairs)

@@ -50,7 +50,23 @@ def versions() -> list[str]:
 
     found = [f"Python {platform.python_version()}, torch {_installed('torch')}, numpy {_installed('numpy')}"]
     found += [f"{title}: {_installed(name)}" for name, title in ENGINES.items()]
-    return [*found, f"spline gates: {library.description()}"]
+    return [*found, f"spline gates: {library.description()}", f"GPU: {gpu()}"]
+
+
+def gpu() -> str:
+    """Whether parties can compute on a GPU here. Torch is imported only where the driver is."""
+    from mpcc.runtime.device import compiled
+
+    if not compiled.driver():
+        return "none (parties run on the CPU)"
+    import torch
+
+    if torch.version.cuda is None:
+        return "none that torch can use (it was built without CUDA)"
+    count = torch.cuda.device_count()
+    kernels = compiled.built()
+    state = f"kernels built for {', '.join(kernels)}" if kernels else "kernels not built (mpcc gpu --build)"
+    return f"{count} ({torch.cuda.get_device_name(0)}), {state}" if count else "none that torch can see"
 
 
 def doctor(

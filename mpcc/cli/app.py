@@ -23,6 +23,7 @@ from . import (
     benchmark,
     count,
     engine,
+    gpu,
     keys,
     networks,
     optimize,
@@ -116,7 +117,7 @@ app = typer.Typer(
     epilog="Start with: mpcc optimize model.onnx --calibration images.npy && mpcc run model.mpcc --input image.npy",
 )
 COMMANDS = (
-    optimize, tune, run, serve, ask, profile, count, verify, passes, recipes, protocols, networks, benchmark, keys, about,
+    optimize, tune, run, serve, ask, profile, count, verify, passes, recipes, protocols, networks, benchmark, gpu, keys, about,
     engine,
 )  # fmt: skip
 for command in COMMANDS:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from . import early, options
 from .screen import console, emit, progress, say
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "Examples: mpcc benchmark\n\nmpcc benchmark --alone     (for parties that each have a machine like this one to themselves)"
     "\n\nmpcc benchmark --show      (print the last result without measuring)"
+    "\n\nmpcc benchmark --device cuda -o gpu.json      (for parties on a GPU; then `--machine gpu.json`)"
 )
 UNITS = {
     "per_kernel": "one kernel",
@@ -37,17 +39,34 @@ def register(app: typer.Typer) -> None:
     app.command("calibrate", hidden=True)(calibrate)
 
 
-def benchmark(show: Show = False, alone: Alone = False, as_json: options.AsJson = False) -> None:
+def benchmark(
+    show: Show = False,
+    alone: Alone = False,
+    device: options.Device = "cpu",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="gpu.json", help="With --device: the file for `--machine`.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
     """Time local computation on this machine, so that predicted seconds are those of this machine."""
     from mpcc.cost.machine import Machine
     from mpcc.errors import UsageError
 
-    if show:
-        found = Machine.read()
-        if found is None:
+    if (device == "cpu") != (output is None):
+        what = "figures of a device are kept in a file of their own" if output is None else "-o is for the figures of a device"
+        raise UsageError(what, hint="mpcc benchmark --device cuda -o gpu.json, then --machine gpu.json")
+    if output is not None:
+        if show or alone:
+            raise UsageError("--show and --alone are for this machine's own figures, not for --device")
+        early.written(output)
+        found = _of_device(device, output)
+    elif show:
+        kept = Machine.read()
+        if kept is None:
             raise UsageError(
                 "this machine has not been benchmarked", where=str(Machine.file()), hint="Run `mpcc benchmark` first."
             )
+        found = kept
         if found.outdated:
             say(f"These figures no longer hold ({found.outdated}): the next prediction measures anew.")
     else:
@@ -63,10 +82,22 @@ def benchmark(show: Show = False, alone: Alone = False, as_json: options.AsJson 
         _show(found)
 
 
+def _of_device(device: str, output: Path) -> Machine:
+    from mpcc.runtime.benchmark import measure_device
+    from mpcc.runtime.device.card import device_of
+
+    place = device_of(device)
+    with progress() as tell:
+        found = measure_device(place, tell)
+    found.write(output)
+    say(f"wrote {output}; predictions for parties on it: --machine {output}")
+    return found
+
+
 def calibrate(show: Show = False, alone: Alone = False, as_json: options.AsJson = False) -> None:
     """The former name of `mpcc benchmark`."""
     say("`mpcc calibrate` is now called `mpcc benchmark`; the old name will be removed.")
-    benchmark(show, alone, as_json)
+    benchmark(show, alone, as_json=as_json)
 
 
 def _show(machine: Machine) -> None:

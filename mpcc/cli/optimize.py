@@ -23,6 +23,7 @@ EPILOG = (
     "mpcc optimize model.onnx --calibration images.npy --level structural --max-drop 0.5%\n\n"
     "mpcc optimize model.onnx --calibration images.npy --level structural --budget 3s --budget 2s -o private.mpcc\n\n"
     "mpcc optimize model.onnx --calibration images.npy --level structural --pareto -o front\n\n"
+    "mpcc optimize clip.onnx --calibration image=photos,text=texts.npy --fix attention_mask=1\n\n"
     "mpcc optimize model.onnx --plan edited-plan.json -o private.mpcc\n\n"
     "mpcc optimize model.onnx --recipe mpcvit:0.5 --calibration images.npy -o private.mpcc"
 )

@@ -79,7 +79,22 @@ Backend = Annotated[
         show_default=False,
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="cpu|cuda|cuda:1",
+        help="Where this process computes. A GPU gives the same bits, so each role may choose."
+    ),
+]
 Protocol = Annotated[str, typer.Option(metavar="PROTOCOL", help="One of those that `mpcc protocols` lists.")]
+
+
+def device(name: str) -> None:
+    """UsageError, MissingDependency for a device that is not here; its kernels are built before anybody waits for them."""
+    if name != "cpu":
+        from mpcc.runtime.device.card import ready
+
+        ready(name)
 
 
 def budget(text: str | None) -> None:

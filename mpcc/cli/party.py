@@ -39,6 +39,7 @@ def configuration(
     sessions: int | None = 1,
     insecure_dealer: bool = False,
     material: Path | None = None,
+    device: str = "cpu",
 ) -> PartyConfig:
     """What the options of the command line say of this party."""
     from mpcc.runtime.net.connect import PeerConfig, parse_peers
@@ -54,6 +55,7 @@ def configuration(
         material=material,
         insecure_dealer=insecure_dealer,
         report=_served,
+        device=device,
         notice=say,
     )
 
@@ -88,7 +90,7 @@ def take_part(
     from .tensors import calls
 
     opened = open_bundle(bundle, weights=config.role == SERVER)
-    expected = predicted.elsewhere(opened.program, opened.plan)
+    expected = predicted.on_device(predicted.elsewhere(opened.program, opened.plan), config.device)
     executable = Executable.of(opened)
     asked = calls(inputs, executable.input_shapes, executable.input_names)[:first] if inputs else []
     once = [executable.call(*call) for call in asked]
@@ -114,13 +116,14 @@ def _waiting(config: PartyConfig) -> str:
     return f"{config.role}: waiting for {whom}{'' if own is None else f' at {own[0]}:{own[1]}'} (Ctrl-C ends it)"
 
 
-def deal(bundle: Path, folder: Path, count: int) -> None:
+def deal(bundle: Path, folder: Path, count: int, device: str = "cpu") -> None:
     """The dealer's work into files, one per party, for `count` inferences; it is not needed later."""
     from mpcc.bundle import open_bundle
     from mpcc.runtime.dealer.files import deal_to_files
+    from mpcc.runtime.device.card import device_of
 
-    opened = open_bundle(bundle, weights=False)
-    for role, path in deal_to_files(opened.program, opened.manifest.model_version, folder, count).items():
+    opened, place = open_bundle(bundle, weights=False), device_of(device)
+    for role, path in deal_to_files(opened.program, opened.manifest.model_version, folder, count, place).items():
         say(f"{path}: for the {role} alone, over a secure channel; whoever has both files can read everything")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,6 +61,13 @@ class Predicted:
         if self.machine.alone:
             return f"{off}, which is that of a party with this machine to itself."
         return f"{off}, though this machine was measured again today: other work keeps it busy."
+
+
+def on_device(predicted: Predicted, device: str) -> Predicted:
+    """Without seconds where parties compute on a GPU: prices are of CPUs, and neither contradicts the other."""
+    if device == "cpu":
+        return predicted
+    return replace(predicted, seconds=None, of=f"{device}, whose speed no price knows", machine=None)
 
 
 def typical(seconds: Sequence[float]) -> float:

@@ -102,6 +102,7 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse inputs unlike those of calibration before anything is sent (exit code 1).")
     ] = False,
+    device: options.Device = "cpu",
     as_json: options.AsJson = False,
 ) -> None:
     """Run a bundle privately and open the answer to the client."""
@@ -112,9 +113,12 @@ def run(
     early.bundle(bundle)
     early.read(inputs or [], "--input")
     early.answer(output)
+    options.device(device)
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}", where="--engine", hint=f"one of: {', '.join(ENGINES)}")
     if engine == SPU:
+        if device != "cpu":
+            raise UsageError("--device is for mpcc's own engine", where="--engine spu")
         if network is not None or material is not None:
             raise UsageError("--network and --material are for mpcc's own engine", where="--engine spu")
         if example and (inputs or party is not None):
@@ -135,7 +139,7 @@ def run(
         if example and inputs:
             raise UsageError("--example cannot be combined with --input")
         given = None if example else _given(inputs)
-        done, predicted, found = here(bundle, given, link, insecure_dealer, repeat, strict, first)
+        done, predicted, found = here(bundle, given, link, insecure_dealer, repeat, strict, first, device)
     else:
         from . import party as remote
 
@@ -150,11 +154,12 @@ def run(
         if not allow_weights:
             remote.check_public(bundle, role)
         if role == remote.DEALER and material is not None:
-            remote.deal(bundle, material, repeat)
+            remote.deal(bundle, material, repeat, device)
             return
         config = remote.configuration(
-            role, peers, tls, sessions=sessions or None, insecure_dealer=insecure_dealer, material=material
-        )
+            role, peers, tls, sessions=sessions or None, insecure_dealer=insecure_dealer, material=material,
+            device=device,
+        )  # fmt: skip
         done, predicted, found = remote.take_part(bundle, config, asked, repeat, strict, first)
         if role != remote.CLIENT:
             return
@@ -184,7 +189,7 @@ def _spu(
 
 def here(
     bundle: Path, inputs: list[Path] | None, link: Network | None, insecure_dealer: bool, repeat: int = 1,
-    strict: bool = False, first: int | None = None,
+    strict: bool = False, first: int | None = None, device: str = "cpu",
 ) -> tuple[Sequence[Measured], Predicted, list[str]]:  # fmt: skip
     """All three parties as processes of this machine; and what is unlike calibration. Without inputs, an example."""
     from mpcc.runtime.executable import Executable
@@ -197,12 +202,12 @@ def here(
     watch.inputs([executable.call(*call) for call in once])
     asked, done = once * repeat, []
     with progress() as tell:
-        with executable.session(network=link, insecure_dealer=insecure_dealer, progress=tell) as session:
+        with executable.session(network=link, insecure_dealer=insecure_dealer, progress=tell, device=device) as session:
             for step, call in enumerate(asked):
                 tell("inference", step, len(asked))
                 done.append(session.run(*call))
     watch.outputs([one.opened for one in done[-len(once) :]])
-    return done, predicted.here(executable.program, link), watch.found
+    return done, predicted.on_device(predicted.here(executable.program, link), device), watch.found
 
 
 def _given(inputs: list[Path] | None) -> list[Path]:

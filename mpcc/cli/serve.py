@@ -64,6 +64,7 @@ def serve(
     network: Annotated[
         str | None, typer.Option(metavar="N", help=f"Emulate a network between the roles: {options.NETWORK_HELP}")
     ] = None,
+    device: options.Device = "cpu",
     until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
     allow_weights: Annotated[
         bool, typer.Option("--allow-weights", help="Let helper or dealer run from a folder that holds the weights.")
@@ -75,11 +76,12 @@ def serve(
     early.bundle(bundle)
     early.read([config, http_certificate, http_key], "mpcc serve")
     check_installed()
+    options.device(device)
     limits = _limits(batch, in_flight)
     if role is None and config is None:
         if peers or tls or http_certificate or http_key or replica is not None:
             raise UsageError("these options are of one role", hint="say which: --role server, helper or dealer")
-        _here(bundle, replicas, http, limits, network)
+        _here(bundle, replicas, http, limits, network, device)
         return
     if replicas != 1:
         raise UsageError("--replicas starts all roles here; a process of one role is one replica", hint="--replica I")
@@ -88,6 +90,8 @@ def serve(
         chosen = {"certificate": http_certificate, "key": http_key, "allow_plain": http_plain or None}
         front = replace(made.http, **{key: value for key, value in chosen.items() if value is not None})  # type: ignore[arg-type]
         made = replace(made, http=front)
+    if device != "cpu":
+        made = replace(made, device=device)
     made = replace(made, limits=replace(made.limits, **limits), link=_link(network))  # type: ignore[arg-type]
     if until_stdin_closes:
         threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
@@ -176,7 +180,7 @@ def _link(network: str | None) -> object:
     return LinkModel(found.rtt_seconds, found.bandwidth)
 
 
-def _here(bundle: Path, replicas: int, http: str | None, limits: dict[str, object], network: str | None) -> None:
+def _here(bundle: Path, replicas: int, http: str | None, limits: dict[str, object], network: str | None, device: str) -> None:
     import time
 
     from mpcc import security
@@ -193,6 +197,7 @@ def _here(bundle: Path, replicas: int, http: str | None, limits: dict[str, objec
     Served.of(opened, limits.get("batches", (1,)))  # type: ignore[arg-type]  # what is wrong with it is told here
     given = [f"--{key.replace('batches', 'batch').replace('_', '-')}={_text(value)}" for key, value in limits.items()]
     given += [] if network is None else ["--network", network]
+    given += [] if device == "cpu" else ["--device", device]
     typer.echo(f"NOT PRIVATE: {security.SERVED_HERE}")
     with here(bundle, replicas=replicas, port=port, options=given) as running:
         for replica in running.replicas:

@@ -63,6 +63,7 @@ def verify(
     ranges: Annotated[
         bool, typer.Option("--ranges", help="Also analyse the range of every value: overflow, lost constants, windows.")
     ] = False,
+    device: options.Device = "cpu",
     as_json: options.AsJson = False,
 ) -> None:
     """Compare float, approximated, fixed-point and private outputs, and show which error enters at which site.
@@ -75,6 +76,7 @@ def verify(
 
     early.bundle(bundle)
     early.inputs(calibration)
+    options.device(device)
 
     from mpcc.bundle import open_bundle
     from mpcc.runtime.executable import Executable
@@ -88,7 +90,7 @@ def verify(
         inputs = [executable.call(*call) for call in _calls(executable, calibration)]
         executable = executable.private_part
         found = Verification(executable, inputs[:count])
-        rows, noise = differences(found, tell)
+        rows, noise = differences(found, tell, device)
         lines = found.site_errors()
         everywhere = Verification(executable, inputs)
         outside = everywhere.outside()
@@ -131,16 +133,18 @@ def verify(
         )
 
 
-def differences(found: Verification, tell: Tell) -> tuple[list[Difference], Noise]:
-    """The difference of each stage from the one before it, and of the last from the first; what of that is noise."""
+def differences(found: Verification, tell: Tell, device: str = "cpu") -> tuple[list[Difference], Noise]:
+    """The difference of each stage from the one before it, and of the last from the first; what of that is noise.
+
+    `device`: where the emulation and the parties compute."""
     import torch
 
     fixed, private = [], []
-    with torch.no_grad(), found.executable.session() as session:
+    with torch.no_grad(), found.executable.session(device=device) as session:
         expected, approximated = found.plain(), found.approximated()
         for step, call in enumerate(found.calls):
             tell("verify", step, len(found.calls))
-            fixed.append(_first(found.executable.emulate(*call, check=False)))
+            fixed.append(_first(found.executable.emulate(*call, check=False, device=device)))
             private.append(session.run(*call).outputs[0])
     tell("verify", len(found.calls), len(found.calls))
     rows = [

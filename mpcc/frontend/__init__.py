@@ -34,11 +34,8 @@ def capture(
     """
     if isinstance(model, (str, Path)):
         return _from_file(Path(model), example_inputs, input_shapes, fixed or {}, limits)
-    if isinstance(model, (ScriptModule, ScriptFunction)):
-        raise CaptureError(
-            "mpcc does not read TorchScript",
-            hint="Give the module that was traced or scripted, or its export by torch.onnx.export.",
-        )
+    if isinstance(model, (Module, ScriptFunction)):
+        _refuse_compiled(model)
     if isinstance(model, (Module, ExportedProgram)):
         from .torch import capture_module
 
@@ -49,6 +46,18 @@ def capture(
         f"a {type(model).__name__} is not a model",
         hint="Give an nn.Module, an fx.GraphModule, a torch.export program, or the path of a .pt2 or .onnx file.",
     )
+
+
+def _refuse_compiled(model: Any) -> None:
+    """CaptureError for a model whose operators nobody sees, or a part of which is such a one."""
+    for name, part in model.named_modules() if isinstance(model, Module) else [("", model)]:
+        where = f"layer {name}" if name else None
+        if isinstance(part, (ScriptModule, ScriptFunction)):
+            hint = "Give the module that was traced or scripted, or its export by torch.onnx.export."
+            raise CaptureError("mpcc does not read TorchScript", where=where, hint=hint)
+        if type(part).__module__.startswith("torch.ao.nn.quantized"):
+            hint = "Give the float model: private inference has its own fixed point."
+            raise CaptureError(f"a {type(part).__name__} computes with packed whole numbers", where=where, hint=hint)
 
 
 def _from_file(

@@ -60,16 +60,16 @@ def curve(
     be the next one, so that two runs differ by up to twice the error of the pieces.
     """
     assert roots is None and key is None, "shares are computed by mpcc.runtime.native"
-    pieces = torch.tensor(tuple(map(tuple, table)), dtype=torch.int64)
+    pieces = torch.tensor(tuple(map(tuple, table)), dtype=torch.int64, device=c.device)
     piece, place = c >> low & ((1 << depth) - 1), (c & ((1 << low) - 1)) - (1 << low >> 1)
     there = piece < pieces.shape[1]
     piece = piece.clamp(max=pieces.shape[1] - 1)
     found = coefficients([row[piece] * there for row in pieces], place, low, fine)
-    rho = powers(torch.zeros((), dtype=torch.int64), low, len(table) - 1, fine)
+    rho = powers(torch.zeros((), dtype=torch.int64, device=c.device), low, len(table) - 1, fine)
     total = found[0]
     for number, power in zip(found[1:], rho[1:], strict=True):
         total = total + number * power
-    return total << torch.tensor(tuple(units), dtype=torch.int64)[piece] if any(units) else total
+    return total << torch.tensor(tuple(units), dtype=torch.int64, device=c.device)[piece] if any(units) else total
 
 
 def coefficients(chosen: Sequence[Tensor], place: Tensor, low: int, fine: int) -> list[Tensor]:
@@ -86,9 +86,16 @@ def coefficients(chosen: Sequence[Tensor], place: Tensor, low: int, fine: int) -
 
 
 def powers(rho: Tensor, low: int, degree: int, fine: int) -> Tensor:
-    """1, and rho^1 ... rho^degree in steps, rounded to `fine` bits: [degree + 1, *shape]. rho: `low` bits."""
+    """1, and rho^1 ... rho^degree in steps, rounded to `fine` bits: [degree + 1, *shape]. rho: `low` bits.
+
+    By multiplications alone, which every device rounds alike.
+    """
     t = (rho - (1 << low >> 1)).double() / 2**low
-    return torch.stack([torch.ones_like(rho), *((t**m * 2**fine).round().to(torch.int64) for m in range(1, degree + 1))])
+    found, power = [torch.ones_like(rho)], t
+    for _ in range(degree):
+        found.append((power * 2**fine).round().to(torch.int64))
+        power = power * t
+    return torch.stack(found)
 
 
 def largest_number(table: Table) -> int:

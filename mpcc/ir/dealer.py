@@ -11,7 +11,7 @@ from torch import Tensor
 from . import curve
 from .comparison_circuit import AND_PLANES, CHUNKS, SUBSETS, WINDOW_BITS
 from .curve import KEY_WORDS
-from .ring import RING_BITS, bilinear, pack
+from .ring import RING_BITS, Bilinear, bilinear, pack
 
 
 def mask(shape: Sequence[int]) -> Tensor:
@@ -48,8 +48,8 @@ def multiply(x: Tensor, y: Tensor) -> Tensor:
     return x * y
 
 
-def product(kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = ()) -> Tensor:
-    return bilinear(kind, x, y, attributes)
+def product(kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = (), *, by: Bilinear = bilinear) -> Tensor:
+    return by(kind, x, y, attributes)
 
 
 def tables(r: Tensor, low: int) -> Tensor:

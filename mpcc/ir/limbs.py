@@ -136,12 +136,19 @@ def _seconds(function: Callable[[], Tensor], repeats: int = 3) -> float:
     return min(took)
 
 
+def has_integers(x: Tensor) -> bool:
+    """Whether torch multiplies matrices of 64-bit integers where x is: on CPUs alone. On a GPU all goes by way of float64."""
+    return x.device.type == "cpu"
+
+
 ONE = Plan(EXACT_BITS, 0, 1, 1)
 """The best that can be: what does not pay then need not be looked at."""
 
 
 def pays(x: Tensor, y: Tensor, plan: Plan, known: bool = False) -> bool:
     """Whether float64 is the faster way for x @ y. `known`: y's limbs are at hand."""
+    if not has_integers(x):
+        return True
     at, products = speed(), len(list(plan.pairs()))
     batch = max(math.prod(x.shape[:-2]), math.prod(y.shape[:-2]))
     rows, terms, columns = x.shape[-2], x.shape[-1], y.shape[-1]
@@ -157,9 +164,14 @@ def matmul(x: Tensor, y: Tensor) -> Tensor:
 
     What is no ring integers, or has no values to look at, is left to torch.
     """
-    plain = x.dtype != torch.int64 or x.device.type == "meta"
-    if plain or x.dim() < 2 or y.dim() < 2 or x.numel() * y.shape[-1] < LEAST_WORK:
+    if x.dtype != torch.int64 or x.device.type == "meta":
         return torch.matmul(x, y)
+    if has_integers(x) and (x.dim() < 2 or y.dim() < 2 or x.numel() * y.shape[-1] < LEAST_WORK):
+        return torch.matmul(x, y)
+    if x.dim() < 2:
+        return matmul(x[None], y).squeeze(-2)
+    if y.dim() < 2:
+        return matmul(x, y[:, None]).squeeze(-1)
     found: Tensor = _Matmul.apply(x, y)  # type: ignore[no-untyped-call]
     return found
 
@@ -175,8 +187,8 @@ class Fixed:
         """bilinear(kind, x, W) modulo 2^64 of kind linear (x @ W.T), matmul (x @ W) or rmatmul (W @ x)."""
         if x.dim() < 2 or self.weight.dim() < 2:
             if kind == "rmatmul":
-                return torch.matmul(self.weight, x)
-            return torch.matmul(x, self.weight if kind == "matmul" or self.weight.dim() < 2 else self.weight.mT)
+                return matmul(self.weight, x)
+            return matmul(x, self.weight if kind == "matmul" or self.weight.dim() < 2 else self.weight.mT)
         side = self._side(kind == "matmul")
         if kind == "rmatmul":  # W @ x = (x.T @ W.T).T
             return _Matmul.apply(x.mT, side).mT.contiguous()  # type: ignore[no-any-return, no-untyped-call]
@@ -200,6 +212,8 @@ class _Side:
 
     def multiplied(self, x: Tensor) -> Tensor:
         """x @ right, the faster way."""
+        if self.bits < LEAST_BITS and not has_integers(x):
+            return exact(x, self.right)
         if self.bits < LEAST_BITS or not pays(x, self.right, ONE, known=True):
             return torch.matmul(x, self.right)
         plan = Plan(self.bits, 0, max(1, math.ceil(size(x) / self.bits)), 1)

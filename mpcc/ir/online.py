@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .comparison_circuit import AND_PLANES, AND_ROWS, AND_TERMS, CHUNKS, WINDOW_BITS
 from .public_mask import mask_of
-from .ring import RING_BITS, bilinear, pack, unpack, words
+from .ring import RING_BITS, Bilinear, bilinear, pack, unpack, words, wrap
 
 Share = Tensor | None
 
@@ -137,38 +137,44 @@ def truncate_locally(x: Tensor, bits: int, *, lead: bool = True) -> Tensor:
 
 
 def product(
-    kind: str, cx: Tensor, cy: Tensor, rx: Share, ry: Share, rxy: Share, attributes: Sequence[Any] = (), *, lead: bool = True
-) -> Tensor:
-    """The share of bilinear(X, Y) from c = X + r: cx cy - cx ry - rx cy + rx ry. No truncation, exact modulo 2^64."""
+    kind: str, cx: Tensor, cy: Tensor, rx: Share, ry: Share, rxy: Share, attributes: Sequence[Any] = (), *, lead: bool = True,
+    by: Bilinear = bilinear,
+) -> Tensor:  # fmt: skip
+    """The share of bilinear(X, Y) from c = X + r: cx cy - cx ry - rx cy + rx ry. No truncation, exact modulo 2^64. `by`, here
+    and below: what computes `ring.bilinear` where the party is."""
     if rx is None or ry is None:
-        return bilinear(kind, cx, cy, attributes)
-    result = bilinear(kind, cx, cy - ry if lead else -ry, attributes)
-    result -= bilinear(kind, rx, cy, attributes)
+        return by(kind, cx, cy, attributes)
+    result = by(kind, cx, cy - ry if lead else -ry, attributes)
+    result -= by(kind, rx, cy, attributes)
     return result if rxy is None else result.add_(rxy)
 
 
-def weight_product(kind: str, c: Tensor, weight: Share, rw: Share, attributes: Sequence[Any] = ()) -> Tensor:
+def weight_product(
+    kind: str, c: Tensor, weight: Share, rw: Share, attributes: Sequence[Any] = (), *, by: Bilinear = bilinear
+) -> Tensor:
     """The share of bilinear(X, W): c W at the server, minus the share of r W. Exact modulo 2^64."""
     if weight is None:
         assert rw is not None
         return -rw
-    result = bilinear(kind, c, weight, attributes)
+    result = by(kind, c, weight, attributes)
     return result if rw is None else result - rw
 
 
-def public_product(kind: str, x: Share, weight: Tensor, attributes: Sequence[Any] = ()) -> Share:
+def public_product(kind: str, x: Share, weight: Tensor, attributes: Sequence[Any] = (), *, by: Bilinear = bilinear) -> Share:
     """The share of bilinear(X, W) of a W that everybody knows, from that of X: local. Exact modulo 2^64.
 
     Of the share of a mask r it is that of r W, which `weight_product` takes where X is opened anyway.
     """
-    return None if x is None else bilinear(kind, x, weight, attributes)
+    return None if x is None else by(kind, x, weight, attributes)
 
 
-def mask_weight_product(kind: str, r: Share, opened: Tensor, rb: Share, attributes: Sequence[Any] = ()) -> Share:
+def mask_weight_product(
+    kind: str, r: Share, opened: Tensor, rb: Share, attributes: Sequence[Any] = (), *, by: Bilinear = bilinear
+) -> Share:
     """The share of r W from the opened F = W + B: r F - r B. Done before the input arrives."""
     if r is None:
         return None
-    result = bilinear(kind, r, opened, attributes)
+    result = by(kind, r, opened, attributes)
     return result if rb is None else result - rb
 
 
@@ -292,15 +298,10 @@ def power_sum(
 
 def _horner(coefficients: Sequence[int], x: Tensor) -> Tensor:
     """sum_k coefficients[k] x^k modulo 2^64."""
-    result = torch.full_like(x, _wrap(coefficients[-1]))
+    result = torch.full_like(x, wrap(coefficients[-1]))
     for a in reversed(coefficients[:-1]):
-        result = result.mul_(x).add_(_wrap(a))
+        result = result.mul_(x).add_(wrap(a))
     return result
-
-
-def _wrap(value: int) -> int:
-    value &= (1 << 64) - 1
-    return value - (1 << 64) if value >> 63 else value
 
 
 # ---- comparison ----------------------------------------------------------------------------------------------------
@@ -390,9 +391,7 @@ def select(
 
 
 def _flag(opened: Tensor, shape: Sequence[int]) -> Tensor:
-    n = 1
-    for s in shape:
-        n *= s
+    n = math.prod(shape)
     assert opened.shape[-1] == words(n)
     return unpack(opened, n).reshape(tuple(shape))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from .limbs import matmul
+
+Matmul = Callable[[Tensor, Tensor], Tensor]
+Bilinear = Callable[[str, Tensor, Tensor, Sequence[Any]], Tensor]
 
 RING_BITS = 64
 BILINEAR = ("mul", "matmul", "rmatmul", "linear", "conv")
@@ -23,27 +26,28 @@ def wrap(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def bilinear(kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = ()) -> Tensor:
-    """The bilinear map `kind`: mul, matmul, linear (x @ y.T), rmatmul (y @ x), conv.
+def bilinear(kind: str, x: Tensor, y: Tensor, attributes: Sequence[Any] = (), *, times: Matmul = matmul) -> Tensor:
+    """The bilinear map `kind`: mul, matmul, linear (x @ y.T), rmatmul (y @ x), conv; `times` multiplies matrices.
 
     The attributes of conv: stride, padding, dilation, groups.
     """
     if kind == "mul":
         return x * y
     if kind == "matmul":
-        return matmul(x, y)
+        return times(x, y)
     if kind == "rmatmul":
-        return matmul(y, x)
+        return times(y, x)
     if kind == "linear":
-        return matmul(x, y.transpose(-1, -2))
+        return times(x, y.transpose(-1, -2))
     if kind == "conv":
-        return convolution(x, y, *attributes)
+        return convolution(x, y, *attributes, times=times)
     raise ValueError(kind)
 
 
 def convolution(
-    x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
-) -> Tensor:
+    x: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int, *,
+    times: Matmul = matmul,
+) -> Tensor:  # fmt: skip
     """Convolution of int64 tensors (1 to 3 spatial dimensions) as one matrix product over unfolded patches.
 
     x [batch, in, *space], weight [out, in / groups, *kernel] -> [batch, out, *space'].
@@ -70,7 +74,7 @@ def convolution(
     inner = weight[0].numel()
     columns = patches.reshape(batch, groups, inner, -1)
     rows = weight.reshape(groups, weight.shape[0] // groups, inner)
-    return matmul(rows, columns).reshape(batch, weight.shape[0], *space)
+    return times(rows, columns).reshape(batch, weight.shape[0], *space)
 
 
 def words(bits: int) -> int:
@@ -80,6 +84,8 @@ def words(bits: int) -> int:
 
 def pack(bits: Tensor) -> Tensor:
     """0/1 values [..., n] -> int64 words [..., words(n)]."""
+    if bits.device.type != "cpu":
+        return pack_anywhere(bits)
     n = bits.shape[-1]
     packed = np.packbits(bits.numpy().astype(np.uint8, copy=False), axis=-1)
     missing = words(n) * 8 - packed.shape[-1]
@@ -90,5 +96,29 @@ def pack(bits: Tensor) -> Tensor:
 
 def unpack(packed: Tensor, n: int) -> Tensor:
     """int64 words [..., words(n)] -> int64 0/1 values [..., n]."""
+    if packed.device.type != "cpu":
+        return unpack_anywhere(packed, n)
     bits = np.unpackbits(packed.contiguous().numpy().view(np.uint8), axis=-1)[..., :n]
     return torch.from_numpy(bits.astype(np.int64))
+
+
+# ---- the same in torch alone, for devices that numpy does not reach --------------------------------------------------------
+
+
+def _places(device: torch.device) -> Tensor:
+    """Where the bits of a word stand: the first is the highest of the lowest byte."""
+    place = torch.arange(RING_BITS, device=device)
+    return place - place % 8 + 7 - place % 8
+
+
+def pack_anywhere(bits: Tensor) -> Tensor:
+    """`pack` of bits on any device."""
+    n = bits.shape[-1]
+    padded = functional.pad(bits.to(torch.int64), (0, words(n) * RING_BITS - n))
+    return (padded.reshape(*bits.shape[:-1], words(n), RING_BITS) << _places(bits.device)).sum(-1)
+
+
+def unpack_anywhere(packed: Tensor, n: int) -> Tensor:
+    """`unpack` of words on any device."""
+    bits = packed[..., None] >> _places(packed.device) & 1
+    return bits.reshape(*packed.shape[:-1], -1)[..., :n].contiguous()

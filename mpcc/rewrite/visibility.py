@@ -62,6 +62,9 @@ def matching(pattern: str, names: Iterable[str]) -> set[str]:
     return {name for name in names if form.fullmatch(name)}
 
 
+AN_INPUT = "{0} is an input: --fix {0}=VALUE makes it a constant of this compilation, and unfixed it is as secret as the others."
+
+
 def mark_public(graph_module: fx.GraphModule, patterns: Sequence[str], frozen: Collection[str] = ()) -> None:
     """Mark the parameters that the patterns make public.
 
@@ -74,7 +77,9 @@ def mark_public(graph_module: fx.GraphModule, patterns: Sequence[str], frozen: C
     for pattern in patterns:
         found = names & set(frozen) if pattern == FROZEN else matching(pattern, names)
         if not found:
-            raise UsageError(f"no parameter is {_called(pattern)}", where=f"public {pattern!r}", hint=_near(pattern, names))
+            inputs = {str(node.target) for node in graph_module.graph.nodes if node.op == "placeholder"}
+            hint = AN_INPUT.format(pattern) if pattern in inputs else _near(pattern, names)
+            raise UsageError(f"no parameter is {_called(pattern)}", where=f"public {pattern!r}", hint=hint)
         chosen |= found
     for node in read:
         made_of = node.meta.get(MADE_OF)

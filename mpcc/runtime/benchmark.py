@@ -32,15 +32,18 @@ from mpcc.ir.curve import curve, key_words
 from mpcc.ir.ring import words
 from mpcc.program.local import Local, local_work
 
+from .device.device import CPU, Device
 from .engine import memory
-from .engine.evaluate import KERNELS, Step, _getter
-from .engine.prepared import Prepared
+from .engine.evaluate import Step, _getter
 from .native.library import library
 from .net.transport import Channel, LinkModel, Peers, Phase, Slot, empty
 from .net.wire import Wire, tune
 
 Progress = Callable[[str, int, int], None]
 SIZES = (32, 256, 2048, 16384, 131072)
+DEVICE_SIZES = (2048, 16384, 131072, 1 << 20)
+"""A device is launched no faster for less, and the values of a large model are of these sizes."""
+LAUNCHED = 4
 SHIFT = 12
 REPEATS, QUICK = 60, 20
 """Of each kernel. By the quick form, a program's local work is predicted within a tenth of what it is by the other, even
@@ -89,7 +92,7 @@ class _Graph:
     def case(self, target: Callable[..., Any], *args: Any) -> Case:
         node = self.graph.call_function(target, args)
         found = fx.node.map_arg(args, lambda n: self.env[n.name])
-        node.meta["val"] = KERNELS.get(target, target)(*found)
+        node.meta["val"] = CPU.online(()).get(target, target)(*found)
         return Case(target.__name__, node, self.env)
 
 
@@ -125,20 +128,20 @@ def cases(n: int) -> Iterator[Case]:
     yield g.case(online.product, "linear", q, k, q, k, g.value(heads, tokens, tokens))
 
 
-def all_cases() -> list[Case]:
+def all_cases(sizes: Sequence[int] = SIZES) -> list[Case]:
     """Of all sizes."""
-    return [replace(case, size=size) for size in SIZES for case in cases(size)]
+    return [replace(case, size=size) for size in sizes for case in cases(size)]
 
 
-def ready(found: Sequence[Case]) -> list[tuple[Step, dict[str, Any]]]:
-    """The kernels as a party runs them, and their arguments."""
+def ready(found: Sequence[Case], device: Device = CPU) -> list[tuple[Step, dict[str, Any]]]:
+    """The kernels as a party on the device runs them, and their arguments there."""
     steps = []
     for case in found:
-        target: Any = KERNELS.get(case.node.target, case.node.target)
-        if target is online.weight_product:  # as parties have it
-            target = Prepared([case.env[str(case.node.args[2])]]).weight_product
+        env = {name: device.on_it(value) for name, value in case.env.items()}
+        weights = [env[str(case.node.args[2])]] if case.node.target is online.weight_product else []
+        target: Any = device.online(weights).get(case.node.target, case.node.target)
         getters = tuple(_getter(argument) for argument in case.node.args)
-        steps.append((Step("out", target, getters, {}, (), False), dict(case.env)))
+        steps.append((Step("out", target, getters, {}, (), False), env))
     return steps
 
 
@@ -164,6 +167,26 @@ def thread_seconds(
     return [sorted(each)[repeats // 4] for each in times]
 
 
+def device_seconds(found: Sequence[Case], repeats: int, tell: Progress, device: Device) -> list[float]:
+    """Seconds of one call of each on a device, of LAUNCHED in a row: what it computes while the next is launched is not waited
+    for, as in a program. The first run of each measures the ways to multiply; the best quarter counts."""
+    took = []
+    for number, (step, env) in enumerate(ready(found, device)):
+        tell("kernels", number, len(found))
+        step.run(env)
+        times = []
+        for _ in range(repeats):
+            device.wait()
+            start = time.perf_counter()
+            for _ in range(LAUNCHED):
+                step.run(env)
+            device.wait()
+            times.append((time.perf_counter() - start) / LAUNCHED)
+        took.append(sorted(times)[repeats // 4])
+    tell("kernels", len(found), len(found))
+    return took
+
+
 def fit(rows: Sequence[Local], seconds: Sequence[float]) -> Local:
     """Seconds per kernel, call, element, multiply-add, word of leaves: non-negative least squares of the relative errors."""
     from scipy.optimize import nnls
@@ -173,6 +196,18 @@ def fit(rows: Sequence[Local], seconds: Sequence[float]) -> Local:
     sizes = np.maximum(np.linalg.norm(scaled, axis=0), np.finfo(float).tiny)  # what no kernel has costs nothing
     found, _ = nnls(scaled / sizes, np.ones(len(rows)))
     return Local(*(found / sizes).tolist())
+
+
+def measure_device(device: Device, progress: Progress | None = None, *, repeats: int = QUICK) -> Machine:
+    """Time the parties' kernels on a device, and messages between processes of this machine: a party that has both to itself."""
+    tell = progress or (lambda stage, done, total: None)
+    found = all_cases(DEVICE_SIZES)
+    took = device_seconds(found, repeats, tell, device)
+    with other_process(0) as channel:
+        per_round, per_byte = transport_seconds(channel)
+        cold_share(channel, [])
+    compute, errors = fitted(found, took, per_round, per_byte)
+    return replace(Machine.here(compute, errors, alone=True), processor=device.title)
 
 
 def measure(progress: Progress | None = None, *, alone: bool = False, repeats: int = REPEATS) -> Machine:
@@ -194,6 +229,14 @@ def measure(progress: Progress | None = None, *, alone: bool = False, repeats: i
             tell("transport", 1, 1)
     finally:
         torch.set_num_threads(threads)
+    compute, worst = fitted(found, took, per_round, per_byte, slower)
+    return Machine.here(compute, worst, alone=alone)
+
+
+def fitted(
+    found: Sequence[Case], took: Sequence[float], per_round: float, per_byte: float, slower: float = 1.0
+) -> tuple[Compute, dict[str, float]]:
+    """The constants that explain the seconds of the kernels, and how far they are from the worst of each."""
     rows = [local_work(case.node, True) for case in found]
     each = fit(rows, took)
     errors: dict[str, list[float]] = {}
@@ -210,8 +253,7 @@ def measure(progress: Progress | None = None, *, alone: bool = False, repeats: i
         per_mac=slower * each.macs,
         per_leaf=slower * each.leaves,
     )
-    worst = {name: round(_furthest(parts), 3) for name, parts in errors.items()}
-    return Machine.here(compute, worst, alone=alone)
+    return compute, {name: round(_furthest(parts), 3) for name, parts in errors.items()}
 
 
 def _furthest(errors: Sequence[float]) -> float:

@@ -83,12 +83,16 @@ class Executable:
         self._model = model
         self.local = None if prefix is None else LocalPart(prefix)
         self._party: PartyState | None = None
+        self._emulators: dict[str, Emulator] = {}
 
-    @cached_property
-    def _emulator(self) -> Emulator:
+    def _emulator(self, device: str | None) -> Emulator:
+        from .device.card import place_of
         from .engine.emulate import Emulator
 
-        return Emulator(self.program)
+        place = place_of(device)
+        if str(place) not in self._emulators:
+            self._emulators[str(place)] = Emulator(self.program, place)
+        return self._emulators[str(place)]
 
     @property
     def input_shapes(self) -> list[tuple[int, ...]]:
@@ -143,14 +147,17 @@ class Executable:
             raise BundleError("without the model, inputs cannot be checked against the ranges of the plan")
         return outside(self.reference, self.plan, registry.approximations(), list(self.calls(*inputs)))
 
-    def emulate(self, *inputs: Tensor | NDArray[Any], check: bool = True) -> Tensor | tuple[Tensor, ...]:
+    def emulate(
+        self, *inputs: Tensor | NDArray[Any], check: bool = True, device: str | None = None
+    ) -> Tensor | tuple[Tensor, ...]:
         """The outputs in the engine's fixed point, without parties; longer first dimensions are cut into calls.
 
         Inputs are tensors or numpy arrays, as everywhere here.
 
-        Calls are batched, in as many threads as torch has, so thousands of images cost little more than their
-        arithmetic. OutsideRange warnings say what of inputs and outputs is unlike calibration, and where inputs leave the
-        range on which the plan holds (`check`; the latter where the float model is at hand).
+        Calls are batched, in as many threads as torch has or on a `device` (cuda, cuda:1), so thousands of images cost little
+        more than their arithmetic; the integers are the same everywhere. OutsideRange warnings say what of inputs and outputs
+        is unlike calibration, and where inputs leave the range on which the plan holds (`check`; the latter where the float
+        model is at hand).
         """
         import torch
 
@@ -163,36 +170,37 @@ class Executable:
             for violation in self.outside(*inputs):
                 warnings.warn(str(violation), OutsideRange, stacklevel=2)
 
-        found = self._emulator.calls(*(torch.stack(column) for column in zip(*calls, strict=True)))
+        found = self._emulator(device).calls(*(torch.stack(column) for column in zip(*calls, strict=True)))
         if check and self.guard is not None:
             for line in self.guard.outputs_outside(list(zip(*found, strict=True))):
                 warnings.warn(line, OutsideRange, stacklevel=2)
         if self.answers is not None:
             answered = map(self.answers.of, zip(*found, strict=True))
             found = [torch.stack(column) for column in zip(*answered, strict=True)]
-        joined = tuple(output.flatten(0, 1) if output.dim() > 1 else output for output in found)
+        joined = tuple(_joined(output) for output in found)
         return joined[0] if len(joined) == 1 else joined
 
     @overload
     def run(
         self, *inputs: Tensor | NDArray[Any], network: str | Network | None = None, insecure_dealer: bool = False,
-        engine: str = "mpcc", spu_python: str | Path | None = None,
+        engine: str = "mpcc", spu_python: str | Path | None = None, device: str = "cpu",
     ) -> Run: ...  # fmt: skip
 
     @overload
     def run(
         self, *inputs: Any, network: str | Network | None = None, insecure_dealer: bool = False, engine: str = "mpcc",
-        spu_python: str | Path | None = None,
+        spu_python: str | Path | None = None, device: str = "cpu",
     ) -> Any: ...  # fmt: skip
 
     def run(
         self, *inputs: Any, network: str | Network | None = None, insecure_dealer: bool = False, engine: str = "mpcc",
-        spu_python: str | Path | None = None,
+        spu_python: str | Path | None = None, device: str = "cpu",
     ) -> Any:  # fmt: skip
         """Run once, privately: two party processes and a dealer process on this machine; a `Run`.
 
         `network` emulates a link between them (default: the machine's own loopback). `engine="spu"` runs the parties of SPU
         instead, for a plan of one of its protocols; `spu_python` is the interpreter that has it (default: this one).
+        `device`: where parties and dealer compute, cpu, cuda or cuda:1 (docs/gpu.md).
 
         CrypTensors, in both parties of a CrypTen run: CrypTensors come back, nothing is opened. Party 0 then makes the
         correlated randomness, as CrypTen does by default, and can read everything, so `insecure_dealer` must be given.
@@ -201,13 +209,16 @@ class Executable:
         inputs = tensors(inputs)
         if engine not in ENGINES:
             raise UsageError(f"unknown engine {engine!r}", hint=f"one of: {', '.join(ENGINES)}")
+        elsewhere = engine == "spu" or any(not isinstance(value, Tensor) for value in inputs)
+        if elsewhere and device != "cpu":
+            raise UsageError("--device is for mpcc's own parties: neither SPU nor CrypTensors", where=f"device {device}")
         if engine == "spu":
             if network is not None:
                 raise UsageError("SPU's links are not emulated", hint="leave `network` out")
             return self._run_spu(inputs, None if spu_python is None else Path(spu_python))
         if any(not isinstance(value, Tensor) for value in inputs):
             return self._run_shared(inputs, network, insecure_dealer)
-        with self.session(network=network, insecure_dealer=insecure_dealer) as session:
+        with self.session(network=network, insecure_dealer=insecure_dealer, device=device) as session:
             return session.run(*inputs)
 
     def _run_spu(self, inputs: Sequence[Tensor], python: Path | None) -> Run:
@@ -251,15 +262,16 @@ class Executable:
 
     @contextmanager
     def session(
-        self, *, network: str | Network | None = None, insecure_dealer: bool = False, progress: Any = None
+        self, *, network: str | Network | None = None, insecure_dealer: bool = False, progress: Any = None, device: str = "cpu"
     ) -> Iterator[RunningSession]:
-        """Party processes kept alive for several inferences; set-up is paid once."""
+        """Party processes kept alive for several inferences; set-up is paid once. `device`: as in `run`."""
         from .net.transport import LinkModel
         from .session.session import Session
 
         link = Network.parse(network) if isinstance(network, str) else network
         model = None if link is None else LinkModel(link.rtt_seconds, link.bandwidth)
-        with Session(self.program, self.version, network=model, insecure_dealer=insecure_dealer, progress=progress) as opened:
+        how: dict[str, Any] = {"insecure_dealer": insecure_dealer, "progress": progress, "device": device}
+        with Session(self.program, self.version, network=model, **how) as opened:
             yield RunningSession(self, opened)
 
     @cached_property
@@ -344,3 +356,10 @@ class StockExecutable:
 
         result = run_stock(self.module, inputs)
         return Run(tuple(result.outputs), result.rounds, result.bytes, result.seconds, None)
+
+
+def _joined(output: Tensor) -> Tensor:
+    """[calls, *shape] with the calls along the first dimension of the shape; one call of a single number is that number."""
+    if output.dim() > 1:
+        return output.flatten(0, 1)
+    return output.reshape(()) if len(output) == 1 else output

@@ -93,6 +93,8 @@ class ServeConfig:
     limits: Limits = field(default_factory=Limits)
     replica: int = 0
     link: LinkModel | None = None
+    device: str = "cpu"
+    """Where the role computes: cpu, cuda, cuda:1."""
 
     @property
     def role(self) -> str:
@@ -135,7 +137,7 @@ def peers_of(text: str) -> dict[str, Address]:
 
 
 KNOWN = {
-    "role", "replica", "peers", "http", "limits", "peers.server", "peers.dealer", "peers.tls", "http.host", "http.port",
+    "role", "replica", "device", "peers", "http", "limits", "peers.server", "peers.dealer", "peers.tls", "http.host", "http.port",
     "http.certificate", "http.key", "http.origins", "http.allow-plain",
     *(f"limits.{one.name.replace('_', '-')}" for one in fields(Limits)),
 }  # fmt: skip
@@ -185,4 +187,7 @@ def _made(found: Mapping[str, Any], path: Path, role: str | None, replica: int |
             tuple(str(origin) for origin in http.get("origins", Http.origins)),
             bool(http.get("allow-plain", False)),
         )
-    return ServeConfig(PeerConfig(chosen, addresses, identity), front, replace(Limits(), **made), number)
+    return ServeConfig(
+        PeerConfig(chosen, addresses, identity), front, replace(Limits(), **made), number,
+        device=str(found.get("device", ServeConfig.device)),
+    )  # fmt: skip

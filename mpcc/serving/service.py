@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from mpcc.errors import MpccError, PartyError
 from mpcc.program import Program
+from mpcc.runtime.device.card import device_of
 from mpcc.runtime.net.handshake import Terms
 from mpcc.runtime.net.transport import PeerLeft
 from mpcc.runtime.net.wire import Wire
@@ -29,7 +30,7 @@ class Service:
     """The part of a role that runs beside its HTTP front."""
 
     def __init__(self, served: Served, config: ServeConfig, log: Log | None = None) -> None:
-        self.served, self.config = served, config
+        self.served, self.config, self.device = served, config, device_of(config.device)
         self.log = log or Log(config.role, config.replica)
         self.metrics = Metrics()
         self.stopping = threading.Event()
@@ -99,7 +100,9 @@ class Service:
     def session(self, terms: Terms, wires: Mapping[str, Wire]) -> Iterator[Participant]:
         """This role in a session whose handshakes are done. What it fails of is told to the others."""
         limits, program = self.config.limits, self.served.programs[self.sizes[terms.program]]
-        participant = Participant(self.config.role, program, terms, wires, ahead=limits.ahead, timeout=limits.timeout)
+        participant = Participant(
+            self.config.role, program, terms, wires, ahead=limits.ahead, timeout=limits.timeout, device=self.device
+        )
         with self._lock:
             self.participants.add(participant)
         try:

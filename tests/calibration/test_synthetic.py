@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -101,6 +102,33 @@ def test_the_configuration_of_a_model_tells_the_range_and_the_user_has_the_last_
     assert (kind.low, kind.high) == (-2.0, 2.0)
     (kind,) = synthesise(graph, configured=configured_range(graph), input_range=(0.0, 1.0)).kinds
     assert (kind.low, kind.high) == (0.0, 1.0)
+
+
+QUESTIONS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "equal to 0": (lambda t: t == 0, "mask"),
+    "a part unequal to 1": (lambda t: t[:, :1] != 1, "mask"),
+    "equal to 3": (lambda t: t == 3, "features"),
+    "above 0": (lambda t: t > 0, "features"),
+}
+
+
+class Asks(nn.Module):
+    """Tokens [1, 3, 4] times the answer to a question about the other input [1, 3]."""
+
+    def __init__(self, question: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.question = nn.Linear(4, 4), question
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.layer(x) * self.question(t)[..., None]
+
+
+@pytest.mark.parametrize("asked", QUESTIONS)
+def test_what_is_compared_with_zero_or_one_is_a_mask(asked: str) -> None:
+    """Whatever it is called: of real numbers nobody asks whether they are 0."""
+    question, kind = QUESTIONS[asked]
+    graph = mpcc.capture(Asks(question), (torch.zeros(1, 3, 4), torch.zeros(1, 3)))
+    assert [one.kind for one in synthesise(graph).kinds] == ["features", kind]
 
 
 def test_masks_are_masks_and_several_inputs_come_together() -> None:

@@ -46,7 +46,7 @@ def test_the_version_and_python_dash_m(mpcc: Mpcc) -> None:
     from mpcc.runtime.native import library
 
     lines = mpcc("--version").out.splitlines()
-    assert lines[0] == f"mpcc {version('mpcc')}" and lines[-1] == f"spline gates: {library.description()}"
+    assert lines[0] == f"mpcc {version('mpcc')}" and f"spline gates: {library.description()}" in lines
     assert f"torch {version('torch')}" in lines[1] and f"CrypTen: {version('crypten')}" in lines
     done = subprocess.run([sys.executable, "-m", "mpcc", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == lines

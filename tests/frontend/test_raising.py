@@ -50,11 +50,26 @@ FORMS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], list[str]]] = {
         lambda x, w: (x - x.mean(-1, True)) * torch.rsqrt(x.pow(2).mean(-1, True) - x.mean(-1, True) ** 2 + 1e-3),
         ["layer_norm"],
     ),
+    "softmax, axes given back": (lambda x, w: _flat_softmax(x), ["softmax"]),
+    "layer norm, axes given back": (lambda x, w: _flat_layer_norm(x), ["layer_norm"]),
     "rms norm": (lambda x, w: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6), ["rms_norm"]),
     "normalize": (lambda x, w: F.normalize(x, dim=-1), ["rms_norm", "mul"]),
     "normalize times root": (lambda x, w: F.normalize(x, dim=-1) * 2.0, ["rms_norm"]),
     "normalize along tokens": (lambda x, w: F.normalize(x, dim=1), ["permute", "rms_norm", "mul", "permute"]),
 }
+
+
+def _flat_softmax(x: Tensor) -> Tensor:
+    """As jax.nn.softmax is exported."""
+    e = (x - x.amax(-1).unsqueeze(-1)).exp()
+    return e / e.sum(-1).reshape(*x.shape[:-1], 1)
+
+
+def _flat_layer_norm(x: Tensor) -> Tensor:
+    """As flax computes it: the variance by squares, not below 0, before its axis is given back."""
+    mean = x.mean(-1)
+    variance = ((x * x).mean(-1) - mean * mean).relu()
+    return (x - mean.unsqueeze(-1)) * torch.rsqrt(variance.unsqueeze(-1) + 1e-3)
 
 
 def _layer_norm(x: Tensor, dim: int, eps: float) -> Tensor:
@@ -76,6 +91,23 @@ def test_raised(name: str) -> None:
 
 def test_channels_first_layer_norm() -> None:
     assert check(Wrapped(lambda x, w: _layer_norm(x, 1, 1e-6)), IMAGE) == ["permute", "layer_norm", "permute"]
+
+
+class Flax(nn.Module):
+    """flax's LayerNorm: the variance by squares, its axis given back, the weight in the factor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.bias = nn.Parameter(torch.rand(TOKENS[-1]) + 0.5), nn.Parameter(torch.rand(TOKENS[-1]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(-1)
+        variance = ((x * x).mean(-1) - mean * mean).relu()
+        return (x - mean.unsqueeze(-1)) * (torch.rsqrt(variance.unsqueeze(-1) + 1e-3) * self.scale) + self.bias
+
+
+def test_a_weight_in_the_factor_is_absorbed() -> None:
+    assert check(Flax(), TOKENS) == ["layer_norm"]
 
 
 def test_epsilon_is_read_off() -> None:

@@ -18,7 +18,8 @@ from mpcc.ir.nn import size_of
 from mpcc.ir.trace import Recorder
 from mpcc.lowering import Settings, lower
 from mpcc.program.program import Program
-from mpcc.runtime.dealer.dealing import Dealer, FromDealer, ServerDeals
+from mpcc.runtime.dealer.dealing import Dealer, FromDealer, ServerDeals, SessionSeeds
+from mpcc.runtime.device.device import CPU, Device
 from mpcc.runtime.engine.evaluate import decode, encode_tensor
 from mpcc.runtime.engine.inference import Inference
 from mpcc.runtime.net.transport import Channel, LinkModel, Peers, Tap
@@ -123,6 +124,9 @@ class Threads:
     link: LinkModel | None = None
     taps: Mapping[str, Tap] = field(default_factory=dict)
     timeout: float = 20.0
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    """Of each role; the CPU where none is named."""
+    seeds: SessionSeeds = field(default_factory=SessionSeeds.fresh)
     errors: list[BaseException] = field(default_factory=list)
 
     def __enter__(self) -> Threads:
@@ -131,21 +135,24 @@ class Threads:
         self.inferences: dict[str, Inference] = {}
         if self.insecure:
             materials: dict[str, Any] = {
-                "server": ServerDeals(self.program, self.between["server"]),
-                "client": FromDealer(self.program, 1, self.between["client"], credit=False),
+                "server": ServerDeals(self.program, self.between["server"], self._device("server")),
+                "client": FromDealer(self.program, 1, self.between["client"], credit=False, device=self._device("client")),
             }
         else:
             first, second = self._pair("server", "dealer"), self._pair("client", "dealer")
-            dealer = Dealer(self.program, first["dealer"], second["dealer"])
+            dealer = Dealer(self.program, first["dealer"], second["dealer"], device=self._device("dealer"))
+            dealer.seeds = self.seeds
             self.dealing = {"server": first["server"], "client": second["client"]}
             materials = {
-                "server": FromDealer(self.program, 0, first["server"]),
-                "client": FromDealer(self.program, 1, second["client"]),
+                "server": FromDealer(self.program, 0, first["server"], device=self._device("server")),
+                "client": FromDealer(self.program, 1, second["client"], device=self._device("client")),
             }
             self.threads = [threading.Thread(target=self._guard, args=(dealer.serve,))]
             self.threads[0].start()
         for party, name in enumerate(("server", "client")):
-            self.inferences[name] = Inference(self.program, party, self.between[name], materials[name])
+            self.inferences[name] = Inference(
+                self.program, party, self.between[name], materials[name], device=self._device(name)
+            )
         self._both(lambda inference: inference.set_up())
         self._both(lambda inference: inference.prepare())
         return self
@@ -169,6 +176,9 @@ class Threads:
             thread.start()
         for thread in leaving + getattr(self, "threads", []):
             thread.join(10)
+
+    def _device(self, role: str) -> Device:
+        return self.devices.get(role, CPU)
 
     def _pair(self, one: str, other: str, link: LinkModel | None = None) -> dict[str, Channel]:
         ends = zip((one, other), (other, one), sockets(), strict=True)

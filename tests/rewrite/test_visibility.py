@@ -122,6 +122,11 @@ def test_a_pattern_that_selects_nothing_names_what_there_is() -> None:
         cut(Residual(), torch.randn(1, 1, 8, 8), "block.*")
 
 
+def test_an_input_is_no_parameter() -> None:
+    with pytest.raises(UsageError, match=r"x is an input: --fix x=VALUE"):
+        cut(Residual(), torch.randn(1, 1, 8, 8), "x")
+
+
 def test_a_model_that_is_public_as_a_whole_needs_nobody() -> None:
     with pytest.raises(UsageError, match="without anybody"):
         cut(Residual(), torch.randn(1, 1, 8, 8), "*")

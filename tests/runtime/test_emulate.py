@@ -110,3 +110,12 @@ def test_selections_of_one_value_share_its_truncation() -> None:
     x = torch.linspace(-2, 2, 80).reshape(SHAPE)
     assert (emulator(x)[0] - x.square() * ((x < 0.5).float() + (x < -0.5).float())).abs().max() < 2e-3
     assert emulator.kernels.cut == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_torch_multiplies_no_integers_the_answers_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: every product goes by way of float64."""
+    images = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(1))
+    expected = Emulator(program(name)).calls(images)
+    monkeypatch.setattr("mpcc.ir.limbs.has_integers", lambda x: False)
+    assert all(map(torch.equal, Emulator(program(name)).calls(images), expected))

@@ -60,7 +60,7 @@ class Case:
         """What the program reads."""
         grown = grown_levels(self.depth, len(self.units))
         head = (self.count, self.depth, self.width, self.low, self.fine, self.party, self.with_units, grown)
-        numbers, sizes = trees._turned(tuple(map(tuple, self.table.tolist())), tuple(self.units.tolist()), 1 << grown)
+        numbers, sizes = trees.turned(tuple(map(tuple, self.table.tolist())), tuple(self.units.tolist()), 1 << grown)
         given = (np.array(head), self.keys, *self.roots, self.point, self.payload, self.opened, numbers.astype(np.int64), sizes)
         return b"".join(part.astype(np.uint64).tobytes() for part in given)
 

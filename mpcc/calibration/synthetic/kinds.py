@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from mpcc.ir.nn import WHOLE_VIEWS, attribute
+from mpcc.ir.step import STEP
 
 NORMALISED = (-2.2, 2.7)
 """Smallest and largest value of a pixel under the usual normalisations: ImageNet's gives [-2.12, 2.64], one of mean and
@@ -22,6 +23,8 @@ deviation 0.5 gives [-1, 1], one by a data set's own moments what lies between (
 CHANNELS = (1, 2, 3, 4)
 LEAST_SIDE = 4
 MASKS = ("mask", "keep", "valid", "padding")
+NEAR = 2.0**-10
+"""Of the two ends of an equality: the front end has them 2^-11 apart."""
 FEWEST_ROWS = 2
 """Of what whole numbers look up, where no table is found: 0 and 1."""
 CONFIGURED = "configured_range"
@@ -96,12 +99,36 @@ def _kind(
         kind, last = placed
         low, high, source = _picture_range(graph, node, dtype, given, configured)
         return Kind(node.name, kind, shape, dtype, low, high, source, last)
+    asked = _asked_for(node)
+    if asked and asked <= {0, 1}:
+        return Kind(node.name, "mask", shape, dtype, 0.0, 1.0, "compared with 0 or 1")
     rows = _table_rows(graph, node) if not dtype.is_floating_point or node.meta.get("whole") else None
     if rows is not None or not dtype.is_floating_point:
         rows = rows or FEWEST_ROWS
         return Kind(node.name, "tokens", shape, dtype, 0.0, float(rows - 1), f"ids below {rows}")
     low, high = given or (-4.0, 4.0)
     return Kind(node.name, "features", shape, dtype, low, high, "as given" if given else "four standard deviations")
+
+
+def _asked_for(node: fx.Node) -> set[int]:
+    """The whole numbers that an input is compared with for equality (`mask == 0`).
+
+    The front end writes x == c as [x - c + e >= 0] [c - x + e >= 0], so both steps change within 2 e of c.
+    """
+    rising, falling = set[float](), set[float]()
+    readers = [(node, 1.0, 0.0)]  # value, and the a and b for which it is a x + b
+    for value, a, b in readers:
+        for user in value.users:
+            number = next((one for one in user.args if isinstance(one, (int, float)) and not isinstance(one, bool)), None)
+            if user.target in WHOLE_VIEWS or user.target in (aten.slice.Tensor, aten.select.int):
+                readers.append((user, a, b))
+            elif user.target is aten.neg.default:
+                readers.append((user, -a, -b))
+            elif user.target is aten.add.Tensor and number is not None:
+                readers.append((user, a, b + number))
+            elif user.target is STEP:
+                (rising if a > 0 else falling).add(-b / a)
+    return {round(low) for low in rising for high in falling if 0 < high - low < NEAR and abs(low - round(low)) < NEAR}
 
 
 def _picture(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[str, bool] | None:

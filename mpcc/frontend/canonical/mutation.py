@@ -13,8 +13,12 @@ from .builder import IDENTITIES, VIEWS, operator_name
 CHECKS = ("_assert", "sym_constrain", "_check")
 
 
+VMAP = "torch._functorch.predispatch"
+"""Where the calls are from that torch.vmap leaves in a program: an axis is hidden behind them."""
+
+
 class NeedsFunctional(Exception):
-    """A write that other views of the same memory see: the graph must be functionalised by torch first."""
+    """A write that other views of the same memory see, or a hidden axis: the graph must be functionalised by torch first."""
 
 
 def is_mutation(target: Any) -> bool:

@@ -20,7 +20,7 @@ from mpcc.ir.nn import OPERATORS, attribute, describe
 
 from .builder import Builder, operator_name
 from .flex import flex_attention
-from .mutation import CHECKS, NeedsFunctional, conflicts, functional_of, is_mutation, written_memory
+from .mutation import CHECKS, VMAP, NeedsFunctional, conflicts, functional_of, is_mutation, written_memory
 from .number_kinds import mark
 from .values import Constant, Value, known, leaves
 
@@ -105,6 +105,8 @@ class Walk:
         return self.call(node, args, kwargs)
 
     def call(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if getattr(node.target, "__module__", None) == VMAP:
+            raise NeedsFunctional(node)  # after which its axes are spelt out
         if "device" in kwargs:
             kwargs = {**kwargs, "device": None}
         if node in self.written and known((args, kwargs)):
@@ -112,7 +114,8 @@ class Walk:
         made = self.builder.do(node.target, *args, **kwargs)
         seen = node.meta.get("val")
         mark(made, seen)
-        if isinstance(made, fx.Node) and made.target not in OPERATORS and isinstance(seen, torch.Tensor):
+        foreign = isinstance(made, fx.Node) and made.op == "call_function" and made.target not in OPERATORS
+        if foreign and isinstance(seen, torch.Tensor):
             made.meta["val"] = torch.empty(seen.shape, dtype=seen.dtype, device="meta")  # torch may know no shape of it
         return made
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import onnx.inliner
 from onnx import ModelProto
 from torch import fx
 
@@ -21,7 +20,7 @@ from ..fixed import Fixed, check_names
 from ..limits import DEFAULT, Limits
 from .check import OLDEST, check, check_sizes, versions
 from .importer import Importer
-from .modernise import modernised
+from .modernise import inlined, modernised
 from .order import sort_nodes
 from .quantised import check_quantised
 from .read import read
@@ -61,7 +60,7 @@ def import_graph(
     if versions(model.proto).get("", OLDEST) < OLDEST:
         model = modernised(model, source)
     if model.proto.functions:  # older dynamo exports: every module is a function
-        model.proto = onnx.inliner.inline_local_functions(model.proto)
+        model.proto = inlined(model)
     sort_nodes(model.proto.graph)
     check(model)
     check_quantised(model.proto.graph)

@@ -1,4 +1,4 @@
-"""Files of opsets before mpcc's oldest, by onnx's version converter.
+"""What onnx itself rewrites of a file: functions are spelt out, and opsets before mpcc's oldest go through its version converter.
 
 That converter counts the axes of an old broadcast (`broadcast=1, axis=1`) wrongly, so these are written out before; and what it
 makes has to have the output shapes that the file declares.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx.inliner
 import onnx.shape_inference
 import onnx.version_converter
 from onnx import ModelProto, NodeProto, ValueInfoProto, helper
@@ -19,6 +20,28 @@ from .op import describe
 from .read import Model, read
 
 BROADCASTING = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less"}
+
+
+def inlined(model: Model) -> ModelProto:
+    """The model with its functions spelt out; those of another opset than the model's are converted to it.
+
+    ModelFileError where that fails.
+    """
+    plain = onnx.inliner.inline_local_functions(model.proto)
+    if not plain.functions:
+        return plain
+    name = f"{plain.functions[0].domain}.{plain.functions[0].name}"
+    what = f"the function {name} is of another opset than the model, and onnx cannot convert it"
+    try:
+        typed = onnx.shape_inference.infer_shapes(plain)  # the converter asks for the types of all values
+        made = onnx.inliner.inline_local_functions(typed, convert_version=True)
+    except Exception as error:  # RuntimeErrors of C++
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise _failed(f"{what}: {why}", model) from None
+    outputs = [name for node in made.graph.node for name in node.output if name]
+    if len(set(outputs)) < len(outputs):  # it calls new values alike in every call of a function
+        raise _failed(f"{what}: it gives one name to two values", model)
+    return made
 
 
 def modernised(model: Model, source: str | Path | ModelProto) -> Model:

@@ -22,9 +22,12 @@ def check_quantised(graph: GraphProto) -> None:
     """UnsupportedOperator for a quantised value that is computed with, or that the model returns."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     kept: dict[str, NodeProto] = {}  # value -> the node that quantised it
+    constant = {*stored, *(tensor.values.name for tensor in graph.sparse_initializer), ""}
     for node in graph.node:
         sources = [kept[name] for name in node.input if name in kept]
-        if node.op_type == "QuantizeLinear":
+        if all(name in constant for name in node.input) and not any(item.HasField("g") for item in node.attribute):
+            constant.update(node.output)  # computed at once, whatever it is
+        elif node.op_type == "QuantizeLinear":
             kept.update(dict.fromkeys(node.output, node))
         elif sources and node.op_type in MOVES:
             kept.update(dict.fromkeys(node.output, sources[0]))

@@ -4,9 +4,10 @@
     model.proto                         # no bulk weights inside: they are references (wire.py)
     model.tensor(model.proto.graph.initializer[0])     # torch.Tensor, own memory
 
-Types: float16 and bfloat16 become float32 (a private program computes in fixed point, and torch trains in float32);
-all integers become int64. float64 stays until it becomes a parameter, so that constants fold exactly. A half-precision
-number that is the rounding of a constant of GELU (sqrt 2 and the like) is read as that constant.
+Types: float16, bfloat16 and floats of 8 and 4 bits become float32 (a private program computes in fixed point, and torch
+trains in float32); all integers, those of 4 and 2 bits too, become int64. float64 stays until it becomes a parameter, so that
+constants fold exactly. A half-precision number that is the rounding of a constant of GELU (sqrt 2 and the like) is read as
+that constant.
 """
 
 from __future__ import annotations
@@ -43,6 +44,19 @@ STORED: dict[int, torch.dtype] = {
     TensorProto.INT64: torch.int64,
     TensorProto.UINT64: torch.uint64,
 }
+# What weights are stored in that are dequantised in the model: bits of a number; those below 8 are packed into bytes.
+NARROW: dict[int, int] = {
+    TensorProto.INT4: 4,
+    TensorProto.UINT4: 4,
+    TensorProto.INT2: 2,
+    TensorProto.UINT2: 2,
+    TensorProto.FLOAT4E2M1: 4,
+    TensorProto.FLOAT8E4M3FN: 8,
+    TensorProto.FLOAT8E4M3FNUZ: 8,
+    TensorProto.FLOAT8E5M2: 8,
+    TensorProto.FLOAT8E5M2FNUZ: 8,
+}
+FLOATS_OF_FEW_BITS = {kind for kind in NARROW if "FLOAT" in TensorProto.DataType.Name(kind)}
 HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 # Of the erf, tanh and sigmoid forms: a GELU with sqrt 2 rounded to 1.4141 would not be recognised as one.
 GELU_CONSTANTS = (math.sqrt(2), math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715, 1.702)
@@ -59,7 +73,7 @@ class Model:
 
     def tensor(self, stored: TensorProto) -> torch.Tensor:
         """The tensor's values in their own memory, in one of the types of this file's first lines."""
-        if stored.data_type not in STORED:
+        if stored.data_type not in STORED and stored.data_type not in NARROW:
             raise ModelFileError(
                 f"the tensor {stored.name!r} has the type {type_name(stored.data_type)}, which mpcc does not read",
                 where=self.name,
@@ -71,6 +85,9 @@ class Model:
         content = np.empty(bytes_of(stored), np.uint8)
         if content.size:
             self._fill(stored, content)
+        if stored.data_type in NARROW:
+            whole = TensorProto(name=stored.name, data_type=stored.data_type, dims=stored.dims, raw_data=content.tobytes())
+            return self._inline(whole)
         return widen(torch.from_numpy(content).view(STORED[stored.data_type]).reshape(tuple(stored.dims)))
 
     def size(self) -> int:
@@ -84,8 +101,10 @@ class Model:
     def _inline(self, stored: TensorProto) -> torch.Tensor:
         try:
             array = np.array(numpy_helper.to_array(stored))
-            if stored.data_type in HALF:
+            if stored.data_type in HALF or stored.data_type in FLOATS_OF_FEW_BITS:
                 array = array.astype(np.float32)
+            elif stored.data_type in NARROW:
+                array = array.astype(np.int64)
             return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
         except (ValueError, TypeError, OverflowError) as error:
             raise ModelFileError(f"the tensor {stored.name!r} is broken: {error}", where=self.name) from error
@@ -215,8 +234,8 @@ def bytes_of(stored: TensorProto) -> int:
     """What the shape of a tensor needs, whatever is there; ModelFileError for negative sizes."""
     if any(size < 0 for size in stored.dims):
         raise ModelFileError(f"the tensor {stored.name!r} has the shape {tuple(stored.dims)}")
-    width = STORED[stored.data_type].itemsize if stored.data_type in STORED else 1
-    return int(math.prod(stored.dims)) * width
+    bits = STORED[stored.data_type].itemsize * 8 if stored.data_type in STORED else NARROW.get(stored.data_type, 8)
+    return -(-int(math.prod(stored.dims)) * bits // 8)
 
 
 def _read_fully(file: object, target: memoryview) -> bool:

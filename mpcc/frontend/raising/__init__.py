@@ -18,6 +18,7 @@ from mpcc.ir.nn import describe
 
 from . import functions, norms
 from .absorb import absorb_constants
+from .kept_axes import keep_axes, put_weights_last
 from .regions import ELEMENTWISE, REDUCTIONS, Region, later, regions
 
 __all__ = ["explain", "raise_patterns"]
@@ -35,6 +36,8 @@ def raise_patterns(graph: fx.Graph) -> None:
     Of several regions with the same output the one that reaches back farthest is taken: layer_norm(x), not
     rms_norm(x - mean x).
     """
+    keep_axes(graph)
+    put_weights_last(graph)
     left = MOST_REGIONS
     for group in _norm_regions(graph):
         left -= len(group)

@@ -20,6 +20,7 @@ from torch import Tensor
 from mpcc.errors import PartyError, SecurityError
 from mpcc.program.program import WORD, Program
 
+from ..device.device import CPU, Device
 from ..net.transport import PeerLeft, Phase, Slot, empty
 from .material import Recipe, Seeds
 from .randomness import SEED_BYTES, fresh_seed
@@ -90,7 +91,7 @@ def send_dealt(
     first, second = links
     kept = first if isinstance(first, dict) else None
     senders = [
-        _Sender(link, frames(recipe, setup, party), phase, number)
+        _Sender(recipe.device, link, frames(recipe, setup, party), phase, number)
         for party, link in enumerate((first, second))
         if not isinstance(link, dict)
     ]
@@ -105,8 +106,10 @@ def send_dealt(
 class _Sender:
     """Collects the values of a party's messages, and sends each message when it is whole."""
 
-    def __init__(self, link: Link, groups: Sequence[Sequence[Chunk]], phase: Phase, number: int) -> None:
-        self.link, self.phase, self.number = link, phase, number
+    def __init__(
+        self, device: Device, link: Link, groups: Sequence[Sequence[Chunk]], phase: Phase, number: int
+    ) -> None:
+        self.device, self.link, self.phase, self.number = device, link, phase, number
         self.due = deque((index, [chunk.name for chunk in group]) for index, group in enumerate(groups))
         self.parts: list[Tensor] = []
 
@@ -117,7 +120,7 @@ class _Sender:
         self.parts.append(value.reshape(-1))
         index, names = self.due[0]
         if len(self.parts) == len(names):
-            self.link.send(Slot(self.phase, self.number, index), torch.cat(self.parts))
+            self.link.send(Slot(self.phase, self.number, index), self.device.on_host(torch.cat(self.parts)))
             self.parts = []
             self.due.popleft()
 
@@ -141,8 +144,8 @@ class SessionSeeds:
 class Dealer:
     """The dealer's side: serve one session."""
 
-    def __init__(self, program: Program, server: Link, client: Link, *, first: int = 0) -> None:
-        self.recipe = Recipe(program)
+    def __init__(self, program: Program, server: Link, client: Link, *, first: int = 0, device: Device = CPU) -> None:
+        self.recipe = Recipe(program, device)
         self.server, self.client, self.next = server, client, first
         self.seeds = SessionSeeds.fresh()
         self.seconds: dict[int, float] = {}
@@ -169,13 +172,14 @@ class Dealer:
 class FromDealer:
     """Material from a dealer over `link`: a party's seed, and what is dealt to it. Party 1 asks, `ahead` inferences ahead.
 
-    `patient`: party 1 may be idle before it does.
+    `patient`: party 1 may be idle before it does. What is given out is on `device`.
     """
 
     def __init__(
-        self, program: Program, party: int, link: Link, *, ahead: int = 1, credit: bool = True, patient: bool = False
-    ) -> None:
-        self.recipe, self.party, self.link = Recipe(program), party, link
+        self, program: Program, party: int, link: Link, *, ahead: int = 1, credit: bool = True, patient: bool = False,
+        device: Device = CPU,
+    ) -> None:  # fmt: skip
+        self.recipe, self.party, self.link = Recipe(program, device), party, link
         self.ahead, self.credit, self.patient = ahead, credit, patient
         self.session: bytes | None = None
         self.replay_guard = ReplayGuard()
@@ -218,7 +222,8 @@ class FromDealer:
             self._asked += 1
 
     def _post(self, phase: Phase, number: int, *, setup: bool) -> list[Tensor]:
-        buffers = [empty(sum(chunk.words for chunk in group)) for group in self.groups[setup]]
+        device = self.recipe.device
+        buffers = [device.buffer(sum(chunk.words for chunk in group)) for group in self.groups[setup]]
         for index, buffer in enumerate(buffers):
             self.link.post(Slot(phase, number, index), buffer)
         return buffers
@@ -226,7 +231,7 @@ class FromDealer:
     def _take(self, phase: Phase, number: int, buffers: Sequence[Tensor], setup: bool) -> Iterator[tuple[str, Tensor]]:
         for index, (group, buffer) in enumerate(zip(self.groups[setup], buffers, strict=True)):
             self.link.receive(Slot(phase, number, index), forever=self.patient and index == 0 and not setup)
-            yield from cut(group, buffer)
+            yield from cut(group, self.recipe.device.on_it(buffer))
 
 
 def cut(group: Iterable[Chunk], buffer: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -240,8 +245,8 @@ def cut(group: Iterable[Chunk], buffer: Tensor) -> Iterator[tuple[str, Tensor]]:
 class ServerDeals:
     """The server as dealer, in its own process: only on explicit request (INSECURE says what that means)."""
 
-    def __init__(self, program: Program, link: Link) -> None:
-        self.recipe, self.link = Recipe(program), link
+    def __init__(self, program: Program, link: Link, device: Device = CPU) -> None:
+        self.recipe, self.link = Recipe(program, device), link
         self.seeds = SessionSeeds.fresh()
         self.replay_guard = ReplayGuard()
 

@@ -37,9 +37,10 @@ from mpcc.files import replacing
 from mpcc.program.check import check_masks
 from mpcc.program.program import Program
 
+from ..device.device import CPU, Device
 from ..net.handshake import CLIENT, SERVER, SESSION_ID
 from ..net.messages import MOST_BYTES, Malformed, Message, decode, encode, printable
-from ..net.transport import Slot, bytes_of, empty
+from ..net.transport import Slot, bytes_of
 from . import used
 from .dealing import MaterialExhausted, ReplayGuard, SessionSeeds, cut, frames, send_dealt
 from .material import Recipe, Seeds
@@ -50,12 +51,14 @@ TAG_BYTES = 32
 AGAIN = "Let the dealer write new files for both parties."
 
 
-def deal_to_files(program: Program, model_version: str, folder: Path, count: int) -> dict[str, Path]:
+def deal_to_files(
+    program: Program, model_version: str, folder: Path, count: int, device: Device = CPU
+) -> dict[str, Path]:
     """Write both parties' material for `count` inferences; role -> file. What fails half-way leaves no file."""
     if count < 1:
         raise UsageError(f"material for {count} inferences")
     check_masks(program)
-    seeds, recipe = SessionSeeds.fresh(), Recipe(program)
+    seeds, recipe = SessionSeeds.fresh(), Recipe(program, device)
     common: Message = {"session": secrets.token_hex(16), "program": program.digest, "model": model_version, "count": count}
     made = {role: folder / f"{role}.material" for role in (SERVER, CLIENT)}
     with _written(folder, made) as files:
@@ -148,10 +151,10 @@ def _lock(number: int) -> bool:
 class FromFile:
     """Material of one party from its file. `session` is the session that both files belong to."""
 
-    def __init__(self, program: Program, party: int, path: Path, model_version: str) -> None:
+    def __init__(self, program: Program, party: int, path: Path, model_version: str, device: Device = CPU) -> None:
         """BundleError for a damaged file, SecurityError for one that was made for another use or was used."""
         self.path, self.party = path, party
-        self.recipe, self.replay_guard = Recipe(program), ReplayGuard()
+        self.recipe, self.replay_guard = Recipe(program, device), ReplayGuard()
         self.groups = {setup: frames(self.recipe, setup, party) for setup in (True, False)}
         self.file = _opened(path)
         try:
@@ -241,14 +244,14 @@ class FromFile:
     def _read(self, setup: bool) -> dict[str, Tensor | None]:
         shares: dict[str, Tensor | None] = {}
         for group in self.groups[setup]:
-            buffer = empty(sum(chunk.words for chunk in group))
+            buffer = self.recipe.device.buffer(sum(chunk.words for chunk in group))
             data, tag = bytes_of(buffer), bytearray(TAG_BYTES)
             self.number += 1
             self._fill(data)
             self._fill(memoryview(tag))
             if not hmac.compare_digest(self.tags.tag(self.number, data), tag):
                 raise self._damaged(f"block {self.number} is not what the dealer wrote")
-            shares.update(cut(group, buffer))
+            shares.update(cut(group, self.recipe.device.on_it(buffer)))
         return shares
 
     def _fill(self, view: memoryview) -> None:

@@ -20,7 +20,7 @@ from mpcc.ir import dealer
 from mpcc.program.program import Program, from_seed
 from mpcc.program.rounds import fixed_for_model
 
-from ..native import trees
+from ..device.device import CPU, Device
 from .randomness import derive, noise, uniform, uniform_bits
 
 
@@ -41,9 +41,10 @@ class Seeds:
 
 
 class Recipe:
-    """The dealer program of a Program, ordered, with the phase of each correlation."""
+    """The dealer program of a Program, ordered, with the phase of each correlation; all values are on `device`."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, device: Device = CPU) -> None:
+        self.device, self.kernels = device, device.dealing()
         self.sources = {n.name: n for n in program.dealer.graph.nodes}
         self.to = program.dealt_to
         self.fixed = fixed_for_model(program.dealer.graph)
@@ -69,11 +70,11 @@ class Recipe:
             if source.target is dealer.weight_mask and party == 1:
                 shares[share] = None
             elif source.target is dealer.roots:
-                shares[share] = roots(party, seed, source)
+                shares[share] = self.roots(party, seed, source)
             elif from_seed(source):
-                shares[share] = uniform(seed, f"random {source.name}", _shape(source))
+                shares[share] = self.uniform(seed, f"random {source.name}", source)
             elif party not in self.to[share]:
-                shares[share] = uniform(seed, f"share {source.name}", _shape(source))
+                shares[share] = self.uniform(seed, f"share {source.name}", source)
         return shares
 
     def both(
@@ -96,16 +97,26 @@ class Recipe:
                 dealing.used(source)
                 continue
             (party,) = self.to[share]
-            others = uniform(seeds[1 - party].choose(setup), f"share {source.name}", _shape(source))
+            others = self.uniform(seeds[1 - party].choose(setup), f"share {source.name}", source)
             yield value ^ others if boolean else value - others
             dealing.used(source)
+
+    def uniform(self, seed: bytes, label: str, node: fx.Node) -> Tensor:
+        """Uniform words of a node's shape."""
+        return uniform(seed, label, _shape(node), self.device.draw)
+
+    def roots(self, party: int, seed: bytes, node: fx.Node) -> Tensor:
+        """A party's roots of trees: uniform, but for the lowest bit of each, which is the party's number."""
+        made = self.uniform(seed, f"random {node.name}", node)
+        made[..., 0] = made[..., 0] & -2 | party
+        return made
 
 
 class _Dealing:
     """The values of one run of the dealer program: each is computed once and dropped after its last use."""
 
     def __init__(self, recipe: Recipe, seeds: tuple[Seeds, Seeds], own: Seeds, wanted: list[fx.Node]) -> None:
-        self.fixed, self.seeds, self.own = recipe.fixed, seeds, own
+        self.recipe, self.fixed, self.seeds, self.own = recipe, recipe.fixed, seeds, own
         self.values: dict[fx.Node, Any] = {}
         self.uses: Counter[fx.Node] = Counter(wanted)
         seen, waiting = set(wanted), list(dict.fromkeys(wanted))
@@ -128,38 +139,28 @@ class _Dealing:
 
     def _computed(self, node: fx.Node) -> Any:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
-        target: Any = KERNELS.get(node.target, node.target)  # type: ignore[arg-type]
+        target: Any = self.recipe.kernels.get(node.target, node.target)
         value = target(*args, **kwargs)
         for source in node.all_input_nodes:
             self.used(source)
         return value
 
     def _drawn(self, node: fx.Node) -> Tensor:
-        fixed, label, shape = node in self.fixed, f"random {node.name}", _shape(node)
+        fixed, label, recipe = node in self.fixed, f"random {node.name}", self.recipe
+        own, draw = self.own.choose(fixed), recipe.device.draw
         if node.target is dealer.random_bits:
-            return uniform_bits(self.own.choose(fixed), label, shape)
+            return uniform_bits(own, label, _shape(node), draw)
         if node.target is dealer.roots:
-            return torch.stack([roots(party, seeds.choose(fixed), node) for party, seeds in enumerate(self.seeds)])
+            return torch.stack([recipe.roots(party, seeds.choose(fixed), node) for party, seeds in enumerate(self.seeds)])
         if node.target is dealer.tree_keys:
-            return uniform(self.own.choose(fixed), label, shape)
+            return recipe.uniform(own, label, node)
         if node.target is dealer.noise:
-            return noise(self.own.choose(fixed), label, shape, _bits(node))
-        value = uniform(self.seeds[0].choose(fixed), label, shape)
+            return recipe.device.on_it(noise(own, label, _shape(node), _bits(node), draw))
+        value = recipe.uniform(self.seeds[0].choose(fixed), label, node)
         if node.target is dealer.weight_mask:
             return value
-        other = uniform(self.seeds[1].choose(fixed), label, shape)
+        other = recipe.uniform(self.seeds[1].choose(fixed), label, node)
         return value ^ other if node.target is dealer.plane_masks else value + other
-
-
-KERNELS = {dealer.tree: trees.make_tree}
-"""What the dealer computes otherwise than its plain form says."""
-
-
-def roots(party: int, seed: bytes, node: fx.Node) -> Tensor:
-    """A party's roots of trees: uniform, but for the lowest bit of each, which is the party's number."""
-    made = uniform(seed, f"random {node.name}", _shape(node))
-    made[..., 0] = made[..., 0] & -2 | party
-    return made
 
 
 def _bits(node: fx.Node) -> int:

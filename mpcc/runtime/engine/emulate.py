@@ -38,6 +38,8 @@ from .prepared import Prepared
 ELEMENTS_AT_ONCE = 1 << 17
 """Of the largest value that an opening has, over all calls of a batch: larger ones leave the processor's cache."""
 MOST_CALLS = 32
+ELEMENTS_ON_A_GPU, MOST_CALLS_ON_A_GPU = 1 << 25, 1024
+"""There a batch fills the device: 256 MB for a value as large, of which few live at a time."""
 MOST_CUT = 8
 
 Kept = dict[str, Tensor]
@@ -46,18 +48,22 @@ Made = TypeVar("Made")
 
 
 class Emulator:
-    """A program made ready for many inputs. `at_once` calls share one pass over the program."""
+    """A program made ready for many inputs. `at_once` calls share one pass over the program.
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        weights = encode_weights(program)
+    `device`: where it computes, the same integers everywhere; what calls give is on the host again.
+    """
+
+    def __init__(self, program: Program, device: torch.device | str = "cpu") -> None:
+        self.program, self.device = program, torch.device(device)
+        weights = {name: weight.to(self.device) for name, weight in encode_weights(program).items()}
         self.kernels = _Kernels(weights.values())
         flat = flattened(program.online)
         self.steps = _replaced(compile_steps(replace(program, online=flat), 0), self.kernels)
         read = {node.name for node in flat.graph.nodes}  # openings that nothing reads are gone
         self.opened = [[name for name in message.opens if name in read] for message in program.messages]
         largest = max((size_of(n) for n in program.online.graph.nodes if n.target is online.open_), default=1)
-        self.at_once = min(MOST_CALLS, max(1, ELEMENTS_AT_ONCE // max(1, largest)))
+        elements, most = (ELEMENTS_AT_ONCE, MOST_CALLS) if self.on_cpu else (ELEMENTS_ON_A_GPU, MOST_CALLS_ON_A_GPU)
+        self.at_once = min(most, max(1, elements // max(1, largest)))
         self.env: dict[str, Any] = dict(weights)
         self.env.update({share: None for share, _ in program.correlations})
         for node in program.online.graph.nodes:
@@ -70,7 +76,12 @@ class Emulator:
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         """Float outputs for float inputs of the program's shapes."""
-        return list(self._one_call(inputs, ())[0])
+        found, _ = self._one_call([value.to(self.device) for value in inputs], ())
+        return [value.cpu() for value in found]
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.device.type == "cpu"
 
     def calls(self, *columns: Tensor) -> list[Tensor]:
         """Float outputs [calls, *shape] for float inputs [calls, *shape]."""
@@ -84,10 +95,10 @@ class Emulator:
 
         @torch.no_grad()
         def batch(part: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Kept]:
-            found: tuple[tuple[Tensor, ...], Kept] = torch.func.vmap(one_call)(*part)
-            return found
+            found: tuple[tuple[Tensor, ...], Kept] = torch.func.vmap(one_call)(*(value.to(self.device) for value in part))
+            return tuple(value.cpu() for value in found[0]), {name: value.cpu() for name, value in found[1].items()}
 
-        calls, threads = len(columns[0]), torch.get_num_threads()
+        calls, threads = len(columns[0]), torch.get_num_threads() if self.on_cpu else 1
         length = max(1, min(self.at_once, math.ceil(calls / threads)))
         found = side_by_side(batch, list(zip(*(torch.split(column, length) for column in columns), strict=True)), threads)
         outputs = [torch.cat(parts) for parts in zip(*(outputs for outputs, _ in found), strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from mpcc.ir import curve, mpc, online
+from mpcc.ir import mpc, online
 from mpcc.ir.info import Way, info_of, weight_of
 from mpcc.ir.nn import size_of
 from mpcc.program.layout import Place
@@ -18,16 +18,10 @@ from mpcc.program.program import Program, encode_tensor
 from mpcc.program.rounds import Message
 from mpcc.program.ways import needed_ahead
 
-from ..native import trees
-from . import packing
-from .prepared import Prepared
+from ..device.device import CPU, Device
 
 Env = dict[str, Any]
 """The values of nodes by name. A share that is absent (None) stands for zero."""
-
-
-KERNELS: dict[Any, Callable[..., Any]] = {curve.curve: trees.curve}
-"""What a party computes otherwise than the plain form says."""
 
 
 def takes_lead(target: Any) -> bool:
@@ -183,14 +177,17 @@ TRANSPOSED = ("linear", "rmatmul")
 
 
 class Party:
-    """The state of one party over a session: set up once, then one inference after another."""
+    """The state of one party over a session: set up once, then one inference after another.
 
-    def __init__(self, program: Program, party: int) -> None:
-        self.program, self.party = program, party
+    All values are on `device`; messages come and go as buffers of the host, correlations are on the device already.
+    """
+
+    def __init__(self, program: Program, party: int, device: Device = CPU) -> None:
+        self.program, self.party, self.device = program, party, device
         weights: Env = {n.name: None for n in program.online.graph.nodes if weight_of(n) is not None}
-        self.fixed: Env = weights | encode_weights(program, party)
-        self.prepared = Prepared(self.fixed.values())
-        self.steps = compile_steps(program, party, {**KERNELS, **self.prepared.kernels})
+        encoded = {name: device.on_it(weight) for name, weight in encode_weights(program, party).items()}
+        self.fixed: Env = weights | encoded
+        self.steps = compile_steps(program, party, device.online(list(self.fixed.values())))
         self.env: Env = {}
         self.came_ahead: dict[str, Tensor] = {}
         self.opened_weights = [n for n in program.online.graph.nodes if n.target is online.open_weight]
@@ -205,11 +202,11 @@ class Party:
             return None
         execute([s for s in self.steps.setup if s.target is online.mask_with], self.fixed)
         parts = [self.fixed[str(n.args[0])].reshape(-1) for n in self.opened_weights]
-        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+        return self.device.on_host(torch.cat(parts)) if parts else self.device.buffer(0)
 
     def finish_setup(self, message: Tensor) -> None:
         """Both: keep the opened weights, run what depends on them only."""
-        position = 0
+        position, message = 0, self.device.on_it(message)
         for node in self.opened_weights:
             shape = tuple(node.meta["val"].shape)
             count = size_of(node)
@@ -228,55 +225,52 @@ class Party:
 
     def ahead(self) -> Tensor:
         """What the client sends after it has prepared, before the input."""
-        message = _blank(self.program.ahead_words)
+        message = self.device.blank(self.program.ahead_words)
         for place in self.program.ahead:
-            packing.write(message, place, self.env[str(self.program.nodes[place.name].args[0])])
-        return message
+            self.device.write(message, place, self.env[str(self.program.nodes[place.name].args[0])])
+        return self.device.on_host(message)
 
     def take_ahead(self, received: Tensor) -> None:
         """At the server: the client's parts of openings that come before the input."""
         shapes = {place.name: tuple(self.program.nodes[place.name].meta["val"].shape) for place in self.program.ahead}
-        self.came_ahead = {place.name: packing.read(received, place).view(shapes[place.name]) for place in self.program.ahead}
+        message = self.device.on_it(received)
+        self.came_ahead = {
+            place.name: self.device.read(message, place).view(shapes[place.name]) for place in self.program.ahead
+        }
 
     def start(self, inputs: Mapping[str, Tensor]) -> None:
-        """The party's shares of the inputs, as ring integers."""
-        self.env.update(inputs)
+        """The party's shares of the inputs, as ring integers on the host."""
+        self.env.update({name: self.device.on_it(value) for name, value in inputs.items()})
 
     def message(self, index: int) -> Tensor:
         """Run up to exchange `index`; give what is sent."""
         execute(self.steps.segments[index], self.env)
-        message = _blank(self.program.messages[index].words(self.party))
+        message = self.device.blank(self.program.messages[index].words(self.party))
         for opening in self.steps.exchanges[index]:
             if opening.mine is not None:
-                packing.write(message, opening.mine, self.env[opening.source])
-        return message
+                self.device.write(message, opening.mine, self.env[opening.source])
+        return self.device.on_host(message)
 
     def receive(self, index: int, received: Tensor) -> None:
         """Open: sums for arithmetic values, xor for bits. Above the bits that are opened nothing is meant.
 
         What only the server needs is None at the client.
         """
+        message = self.device.on_it(received)
         for opening in self.steps.exchanges[index]:
             mine = self.env.pop(opening.source)
             if opening.theirs is not None:
-                theirs = packing.read(received, opening.theirs).view(opening.shape)
+                theirs = self.device.read(message, opening.theirs).view(opening.shape)
                 self.env[opening.name] = mine ^ theirs if opening.bits else mine + theirs
             else:
                 self.env[opening.name] = None if opening.way == "to_server" else mine + self.came_ahead.pop(opening.name)
 
     def outputs(self) -> list[Tensor]:
-        """This party's shares of the outputs."""
+        """This party's shares of the outputs, on the host."""
         execute(self.steps.segments[-1], self.env)
-        shares = [self.env[name] for name in self.revealed]
+        shares = [self.device.on_host(self.env[name]) for name in self.revealed]
         self.env = {}
         return shares
-
-
-def _blank(words: int) -> Tensor:
-    """A message to be filled; its last word may stay partly zero."""
-    message = torch.empty(words, dtype=torch.int64)
-    message[-1:] = 0
-    return message
 
 
 def decode(total: Tensor, scale: float) -> Tensor:

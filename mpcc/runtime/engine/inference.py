@@ -17,6 +17,7 @@ from mpcc.ir.nn import size_of
 from mpcc.program.program import Program
 
 from ..dealer.dealing import Link, Material
+from ..device.device import CPU, Device
 from ..net.transport import Phase, Slot, empty
 from .evaluate import Party
 
@@ -43,15 +44,16 @@ class Inference:
     material: Material
     shared: bool = False
     """Whether inputs come and outputs stay as shares: then nothing is sent ahead and nothing is revealed."""
+    device: Device = CPU
     timing: Timing = field(default_factory=Timing)
     number: int = -1
     """The inference that is prepared or was run last."""
 
     def __post_init__(self) -> None:
-        self._state = Party(self.program, self.party)
+        self._state = Party(self.program, self.party, self.device)
         self._rounds = len(self.program.messages)
-        self._buffers = [empty(message.words(1 - self.party)) for message in self.program.messages]
-        self._ahead = empty(self.program.ahead_words)
+        self._buffers = [self.device.buffer(message.words(1 - self.party)) for message in self.program.messages]
+        self._ahead = self.device.buffer(self.program.ahead_words)
         self._words = [size_of(self.program.nodes[name]) for name, _ in self.program.outputs]
         self._final = empty(sum(self._words))
         self._sent = False
@@ -63,7 +65,7 @@ class Inference:
         words = self.program.cost.setup_bytes // 8
         message = self._state.setup_message(self.material.setup())
         if message is None:
-            message = empty(words)
+            message = self.device.buffer(words)
             if words:
                 self.link.post(slot, message)
                 self.link.receive(slot)

@@ -73,7 +73,7 @@ def curve(
         return _tensor(found).reshape(c.shape)
     evaluate, found = native.gates_polynomial, np.empty(len(opened), np.uint64)
     levels = grown_levels(depth, len(units))
-    numbers, sizes = _turned(tuple(map(tuple, table)), tuple(units), 1 << levels)
+    numbers, sizes = turned(tuple(map(tuple, table)), tuple(units), 1 << levels)
 
     def part(some: slice) -> int:
         own = (root[some], *map(np.ascontiguousarray, (corrections[:, some], last[:, some])), opened[some], numbers)
@@ -100,7 +100,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 @lru_cache(256)
-def _turned(table: tuple[tuple[int, ...], ...], units: tuple[int, ...], many: int) -> tuple[Integers, Integers]:
+def turned(table: tuple[tuple[int, ...], ...], units: tuple[int, ...], many: int) -> tuple[Integers, Integers]:
     """Both as gates.c reads them: `many` pieces, the last ones zeros; entry j is that of piece -j modulo many, all twice."""
     order = -np.arange(2 * many) % many
     rest = (0, many - len(units))

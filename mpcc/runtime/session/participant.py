@@ -15,6 +15,7 @@ from mpcc.errors import PartyError
 from mpcc.program.program import Program
 
 from ..dealer.dealing import Dealer, FromDealer, Material, MaterialExhausted, ServerDeals
+from ..device.device import CPU, Device
 from ..engine.inference import Inference, Progress
 from ..net.handshake import CLIENT, DEALER, HELPER, SERVER, Terms
 from ..net.transport import Channel, PeerLeft, Peers, Phase, Tap, Traffic
@@ -72,7 +73,10 @@ class Participant:
         idle: float | None = None,
         tap: Tap | None = None,
         material: Material | None = None,
+        device: Device = CPU,
     ) -> None:
+        """`device`: where this role computes; `material` gives what it gives there too."""
+        self.device = device
         self.role, self.program, self.terms = role, program, terms
         self.peers = Peers(role)
         self.channels = {
@@ -92,12 +96,13 @@ class Participant:
             pass
         elif not self.terms.insecure_dealer:
             patient = party == 0 and self._idles
-            material = FromDealer(self.program, party, self.channels[DEALER], ahead=ahead, patient=patient)
+            material = FromDealer(self.program, party, self.channels[DEALER], ahead=ahead, patient=patient, device=self.device)
         elif party == 0:
-            material = ServerDeals(self.program, other)
+            material = ServerDeals(self.program, other, self.device)
         else:
-            material = FromDealer(self.program, party, other, credit=False)
-        return Inference(self.program, party, other, material, shared=HELPER in (self.role, other.peer))
+            material = FromDealer(self.program, party, other, credit=False, device=self.device)
+        shared = HELPER in (self.role, other.peer)
+        return Inference(self.program, party, other, material, shared=shared, device=self.device)
 
     def _asker(self, peer: str, wires: Mapping[str, Wire]) -> str | None:
         """Who asks a peer for its messages, where it is another: party 1 asks the dealer for material."""
@@ -110,12 +115,14 @@ class Participant:
 
     def deal(self) -> None:
         """The dealer's whole work: until party 1 leaves."""
-        Dealer(self.program, self.channels[SERVER], self._second()).serve()
+        with self.device.computing():
+            Dealer(self.program, self.channels[SERVER], self._second(), device=self.device).serve()
         self.peers.leave()
 
     def set_up(self) -> PhaseReport:
         """The set-up of both parties."""
-        self.inference.set_up()
+        with self.device.computing():
+            self.inference.set_up()
         between = self._between().traffic.pop((Phase.SETUP, 0), Traffic())
         dealt = self._dealt().traffic.pop((Phase.DEAL_SETUP, 0), Traffic())
         self.setup_report = PhaseReport(between.rounds, between.bytes, self.inference.timing.setup, dealt.bytes)
@@ -123,7 +130,8 @@ class Participant:
 
     def prepare(self) -> None:
         """Prepare the next inference as far as possible without its input."""
-        self.inference.prepare()
+        with self.device.computing():
+            self.inference.prepare()
 
     def run(
         self, shares: Sequence[Tensor] | None = None, progress: Progress | None = None
@@ -132,7 +140,8 @@ class Participant:
         gone = ", ".join(c.peer for c in self.channels.values() if c.left)
         if gone and self.role == CLIENT:
             raise PartyError(f"{gone} has left", where=self.role)
-        outputs = self.inference.run(shares, progress)
+        with self.device.computing():
+            outputs = self.inference.run(shares, progress)
         number, timing = self.inference.number, self.inference.timing
         between = self._between().traffic.pop((Phase.ONLINE, number))
         dealt = self._dealt().traffic.pop((Phase.DEAL, number), Traffic())

@@ -22,6 +22,7 @@ from mpcc import errors
 from mpcc.errors import MpccError, PartyError
 from mpcc.program.program import Program
 
+from ..device.card import device_of
 from ..engine import memory
 from ..net.handshake import DEALER, Terms, handshake
 from ..net.pipe import Child
@@ -46,6 +47,7 @@ class Job:
     ahead: int
     timeout: float
     record: str | None
+    device: str
     constants: Mapping[str, Tensor]
 
     def header(self) -> dict[str, Any]:
@@ -64,12 +66,13 @@ class Job:
         """Load the program and meet the peers. The digest compared is that of the program that this process holds."""
         program: Program = Program.from_json(self.program, self.constants)
         terms = replace(self.terms, program=hashlib.sha256(self.program.encode()).hexdigest())
+        device = device_of(self.device)
         met = [peer for peer in PEERS[self.role] if peer in self.sockets]
         wires = {peer: Wire(socket.socket(fileno=self.sockets[peer])) for peer in met}
         for peer, wire in wires.items():
             handshake(wire, self.role, (peer,), terms, Deadline(max(START_SECONDS, self.timeout)))
         tap = None if self.record is None else _Recorder(self.record)
-        return Participant(self.role, program, terms, wires, ahead=self.ahead, timeout=self.timeout, tap=tap)
+        return Participant(self.role, program, terms, wires, ahead=self.ahead, timeout=self.timeout, tap=tap, device=device)
 
 
 class _Recorder:

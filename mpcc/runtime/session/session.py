@@ -30,6 +30,7 @@ from mpcc.program.check import check_masks
 from mpcc.program.program import Program
 
 from ..dealer.dealing import INSECURE
+from ..device.card import ready
 from ..inputs import check_values
 from ..net import pipe
 from ..net.handshake import CLIENT, DEALER, SERVER, Terms
@@ -80,11 +81,15 @@ class Session:
         ahead: int = 1,
         timeout: float = 120.0,
         record: Mapping[str, str] | None = None,
+        device: str = "cpu",
     ) -> None:
-        """`network`: delay messages as this link would. `record`: per role, a file for all that it receives (tests)."""
+        """`network`: delay messages as this link would. `record`: per role, a file for all that it receives (tests).
+        `device`: where all three compute (`mpcc.runtime.device.card.device_of`)."""
         check_masks(program)
+        ready(device)
         self.program, self.network, self.progress = program, network, progress or (lambda *_: None)
         self.terms = Terms(program.digest, model_version, secrets.token_hex(16), insecure_dealer, network)
+        self.device = device
         self.threads, self.ahead, self.timeout, self.record = threads, ahead, timeout, dict(record or {})
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.setup = PhaseReport(0, 0, 0.0, 0)
@@ -176,6 +181,7 @@ class Session:
                 self.ahead,
                 self.timeout,
                 self.record.get(role),
+                self.device,
                 self._constants(role),
             )
             self._spawn(role, list(numbers.values()))

@@ -27,6 +27,8 @@ from mpcc.program.check import check_masks
 from mpcc.program.program import Program
 
 from ..dealer.files import FromFile
+from ..device.card import device_of
+from ..device.device import Device
 from ..engine.evaluate import decode
 from ..inputs import check_values
 from ..net.connect import ROLES, PeerConfig, again_when_lost
@@ -54,7 +56,7 @@ class PartyConfig:
     randomness itself and can read the client's input. `ahead`: how many inferences the client asks the dealer for ahead
     of their inputs. `timeout`: seconds after which a peer that owes a message is given up; `idle_seconds`: after which the
     server gives up a client that asks nothing; `queue_seconds`: how long a client waits for its turn. `report` is called
-    at the server after each inference, `result` at the client.
+    at the server after each inference, `result` at the client. `device`: where this role computes, by name.
     """
 
     peers: PeerConfig
@@ -68,6 +70,7 @@ class PartyConfig:
     queue_seconds: float = 3600.0
     report: Callable[[Report], None] = lambda _: None
     result: Callable[[Outcome], None] = lambda _: None
+    device: str = "cpu"
     stop: threading.Event = field(default_factory=threading.Event)
     notice: Notice = lambda text: print(text, file=sys.stderr)
 
@@ -114,20 +117,25 @@ def run_party(program: Program, model_version: str, config: PartyConfig, inputs:
     config.check()
     check_masks(program)
     at_work(config.threads)
-    source = None if config.material is None else FromFile(program, ROLES.index(config.role), config.material, model_version)
+    device = device_of(config.device)
+    source = None
+    if config.material is not None:
+        source = FromFile(program, ROLES.index(config.role), config.material, model_version, device)
     terms = Terms(program.digest, model_version, None if source is None else source.session, config.insecure_dealer)
     try:
         if config.role == CLIENT:
-            return _run_as_client(config, program, terms, inputs, source)
+            return _run_as_client(config, program, terms, inputs, source, device)
         serve = _serve_as_dealer if config.role == DEALER else _serve_as_server
-        serve(config, program, terms, source)
+        serve(config, program, terms, source, device)
         return []
     finally:
         if source is not None:
             source.close()
 
 
-def _serve_as_server(config: PartyConfig, program: Program, terms: Terms, material: FromFile | None) -> None:
+def _serve_as_server(
+    config: PartyConfig, program: Program, terms: Terms, material: FromFile | None, device: Device
+) -> None:
     """One client after another. A client that is lost before its session has begun counts for nothing."""
     queue, done = ClientQueue(), 0
     listener = Listener(config.peers, (CLIENT,), terms, queue.arrived, tick=queue.tick, notice=config.notice)
@@ -147,7 +155,7 @@ def _serve_as_server(config: PartyConfig, program: Program, terms: Terms, materi
             except MpccError as error:
                 config.failed(error)
                 continue
-            with _participant(config, program, agreed, wires, material) as participant:
+            with _participant(config, program, agreed, wires, material, device) as participant:
                 participant.set_up()
                 participant.serve(config.report)
             done, deadline = done + 1, config.deadline()
@@ -181,7 +189,9 @@ def _begin(config: PartyConfig, client: Visitor, terms: Terms) -> tuple[dict[str
     return wires, agreed
 
 
-def _serve_as_dealer(config: PartyConfig, program: Program, terms: Terms, material: FromFile | None) -> None:
+def _serve_as_dealer(
+    config: PartyConfig, program: Program, terms: Terms, material: FromFile | None, device: Device
+) -> None:
     """The dealer's part of one session after another."""
     pairing, done = Pairing(), 0
     listener = Listener(
@@ -196,7 +206,8 @@ def _serve_as_dealer(config: PartyConfig, program: Program, terms: Terms, materi
             if pair is None:
                 raise PartyError(f"server and client did not come{listener.last_refusal}", where=DEALER)
             agreed = replace(terms, session=pair[0].session)
-            with _participant(config, program, agreed, {half.role: half.wire for half in pair}, None) as participant:
+            wires = {half.role: half.wire for half in pair}
+            with _participant(config, program, agreed, wires, None, device) as participant:
                 participant.deal()
             done, deadline = done + 1, config.deadline()
     finally:
@@ -206,7 +217,7 @@ def _serve_as_dealer(config: PartyConfig, program: Program, terms: Terms, materi
 
 @contextmanager
 def _participant(
-    config: PartyConfig, program: Program, terms: Terms, wires: dict[str, Wire], material: FromFile | None
+    config: PartyConfig, program: Program, terms: Terms, wires: dict[str, Wire], material: FromFile | None, device: Device
 ) -> Iterator[Participant]:
     """A participant whose failure is told to all, and, where sessions have no end, is only reported."""
     participant = Participant(
@@ -218,6 +229,7 @@ def _participant(
         timeout=config.timeout,
         idle=config.idle_seconds if config.role == SERVER else None,
         material=material,
+        device=device,
     )
     try:
         yield participant
@@ -232,13 +244,13 @@ def _participant(
 
 
 def _run_as_client(
-    config: PartyConfig, program: Program, terms: Terms, inputs: Inputs, material: FromFile | None
+    config: PartyConfig, program: Program, terms: Terms, inputs: Inputs, material: FromFile | None, device: Device
 ) -> list[Outcome]:
     from ..crypten.borders import encode_inputs
 
     wires, agreed = again_when_lost(lambda: _join(config, terms))
     outcomes: list[Outcome] = []
-    with _participant(config, program, agreed, wires, material) as participant:
+    with _participant(config, program, agreed, wires, material, device) as participant:
         participant.set_up()
         for values in inputs:
             check_values(program, values)

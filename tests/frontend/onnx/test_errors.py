@@ -329,6 +329,27 @@ def test_functions_of_the_model_are_inlined() -> None:
     agree(proto, [weights(2, 4)])
 
 
+@pytest.mark.parametrize("calls", [1, 2])
+def test_functions_of_another_opset_are_converted(calls: int) -> None:
+    """Axes are an attribute there; onnxruntime does not convert.
+
+    onnx's converter gives one name twice where a function is called twice: refused.
+    """
+    body = [helper.make_node("Unsqueeze", ["a"], ["u"], axes=[0]), helper.make_node("Mul", ["u", "u"], ["b"])]
+    function = helper.make_function("pkg", "Square", ["a"], ["b"], body, [helper.make_opsetid("", 11)])
+    names = ["x", *(f"h{i}" for i in range(calls - 1)), "y"]
+    nodes = [helper.make_node("Square", names[i : i + 1], names[i + 1 : i + 2], domain="pkg") for i in range(calls)]
+    proto = model(nodes, {"x": [2, 4]}, ["y"])
+    proto.opset_import.append(helper.make_opsetid("pkg", 1))
+    proto.functions.append(function)
+    if calls == 1:
+        x = torch.from_numpy(weights(2, 4))
+        assert torch.allclose(import_graph(proto)(x), x[None] ** 2)
+        return
+    with pytest.raises(ModelFileError, match=r"the function pkg\.Square is of another opset"):
+        import_graph(proto)
+
+
 def test_a_condition_on_the_input() -> None:
     branches = {
         key: helper.make_graph(

@@ -78,12 +78,13 @@ def test_trained_numbers_stay_weights(tmp_path: Path, how: str) -> None:
 
 @pytest.mark.slow
 def test_nothing_of_them_is_public_and_nothing_is_paid_for_it(tmp_path: Path) -> None:
-    """What client and dealer get is the same whatever was trained, and costs what public numbers in their place would."""
+    """What client and dealer get is the same whatever was trained, and costs no more than public numbers in their place would."""
     inputs = torch.rand((64, 4, 8), generator=torch.Generator().manual_seed(0)) - 0.5
     public = {"temperature": 1.62, "gate": 0.731, "offset": 0.319}
     made = [
         mpcc.optimize(model(tmp_path / "m.onnx", "scalar", numbers), calibration=inputs) for numbers in (TRAINED, public)
     ]
-    assert made[0].program.cost == made[1].program.cost
+    trained, known = (one.program.cost for one in made)
+    assert trained.rounds == known.rounds and trained.bytes <= known.bytes
     said = [float(text) for text in re.findall(r"\d+\.\d+(?:e-?\d+)?", made[0].program.to_json() + made[0].plan.to_json())]
     assert said and [one for one in said for value in TRAINED.values() if math.isclose(one, value, rel_tol=1e-4)] == []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.models.onnx_build import Case, agree, case, f, i, model, weights, x
+from mpcc.frontend.onnx import capture_onnx
+from tests.models.onnx_build import Case, agree, case, f, i, model, run_onnxruntime, weights, x
 
 INT_MAX = 2**63 - 1
 
@@ -225,3 +227,31 @@ def test_lists_of_tensors() -> None:
         helper.make_node("ConcatFromSequence", ["triple"], ["y"], axis=0, new_axis=1),
     ]
     agree(model(nodes, {"a": [2, 3]}, ["y"], {"two": np.int64(2)}), [weights(2, 3)])
+
+
+@pytest.mark.parametrize("view", ["Transpose", "Unsqueeze", "Reshape"])
+def test_bytes_of_images_behind_a_view_are_floats(view: str) -> None:
+    """What exports for deployment begin with: uint8 [1, 4, 4, 3], moved, cast, divided by 255."""
+    known = {"most": f(255.0)}
+    known |= {"Transpose": {}, "Unsqueeze": {"axes": i(0)}, "Reshape": {"shape": i(1, 48)}}[view]
+    nodes = [
+        helper.make_node(view, ["x", *list(known)[1:]], ["moved"], **({"perm": [0, 3, 1, 2]} if view == "Transpose" else {})),
+        helper.make_node("Cast", ["moved"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["floats", "most"], ["y"]),
+    ]
+    proto = model(nodes, {"x": [1, 4, 4, 3]}, ["y"], known)
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype(np.uint8)
+    (wanted,) = run_onnxruntime(proto, [pixels])
+    found = capture_onnx(proto)(torch.from_numpy(pixels).float())
+    assert found.shape == wanted.shape and torch.allclose(found, torch.from_numpy(wanted))
+
+
+@pytest.mark.parametrize(("axis", "off_on"), [(-1, (0, 1)), (1, (0, 1)), (-1, (-2, 3))])
+def test_one_hot_of_a_secret_argmax(axis: int, off_on: tuple[int, int]) -> None:
+    """As torch's older exporter writes `one_hot(x.argmax(-1))`; of a secret index, too, every element is a comparison."""
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["places"], axis=-1, keepdims=0),
+        helper.make_node("OneHot", ["places", "count", "values"], ["y"], axis=axis),
+    ]
+    agree(model(nodes, {"x": [2, 3, 5]}, ["y"], {"count": i(5), "values": f(*off_on)}), [weights(2, 3, 5)])

@@ -91,6 +91,13 @@ def leaky_relu(b: Builder, x: Value, slope: float = 0.01) -> Any:
     return b.emit(aten.leaky_relu.default, x, slope)
 
 
+def rrelu(b: Builder, x: Value, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, *rest: Any) -> Any:
+    """In evaluation the slope is the middle of those that it is drawn from in training."""
+    if training:
+        raise Decline("a slope that is drawn anew in every call")
+    return leaky_relu(b, x, (lower + upper) / 2)
+
+
 def prelu(b: Builder, x: Value, slope: Value) -> Any:
     """relu(x) - slope * relu(-x), the slope along axis 1."""
     size = slope.value.numel() if isinstance(slope, Constant) else math.prod(slope.meta["val"].shape)
@@ -151,6 +158,7 @@ RULES: Rules = {
     aten.relu6.default: relu6,
     aten.hardtanh.default: hardtanh,
     aten.leaky_relu.default: leaky_relu,
+    aten.rrelu.default: rrelu,
     aten.prelu.default: prelu,
     aten._prelu_kernel.default: prelu,
     aten.elu.default: elu,

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from ..builder import Builder
-from ..values import Constant, Decline, Rules, Value, shape
+from ..values import Constant, Decline, Rules, Value, rank, shape
 
 aten = torch.ops.aten
 
@@ -92,10 +92,28 @@ def adaptive_avg_pool3d(b: Builder, x: Value, size: Sequence[int]) -> Any:
 def adaptive_max_pool2d(b: Builder, x: Value, size: Sequence[int]) -> Any:
     if list(size) == [1, 1]:
         return [b.do(aten.amax.default, x, [-2, -1], True), None]
-    kernel = [old // new for old, new in zip(shape(x)[-2:], size, strict=True)]
-    if any(old % new for old, new in zip(shape(x)[-2:], size, strict=True)):
-        raise Decline("an adaptive max pool with cells of differing size")
+    kernel = []
+    for dim, new in zip((-2, -1), size, strict=True):
+        cells = _cells(shape(x)[dim], new)
+        if cells.tolist() != list(range(shape(x)[dim])):
+            x = b.gather(x, rank(x) + dim, cells)
+        kernel.append(len(cells) // new)
     return [max_pool2d(b, x, kernel, kernel), None]
+
+
+def _cells(old: int, new: int) -> torch.Tensor:
+    """The places of `new` cells of `old` ones after one another, each with its last place repeated until all are as large.
+
+    Cell i is from floor(i old / new) to ceil((i + 1) old / new), as PyTorch has them.
+    """
+    ends = [(i * old // new, -(-(i + 1) * old // new)) for i in range(new)]
+    size = max(end - start for start, end in ends)
+    return torch.tensor([min(start + i, end - 1) for start, end in ends for i in range(size)])
+
+
+def adaptive_max_pool1d(b: Builder, x: Value, size: Sequence[int]) -> Any:
+    flat = b.reshape(x, [*shape(x)[:-1], 1, shape(x)[-1]])
+    return [b.reshape(adaptive_max_pool2d(b, flat, [1, *size])[0], [*shape(x)[:-1], *size]), None]
 
 
 def max_pool2d(
@@ -194,6 +212,7 @@ RULES: Rules = {
     aten.adaptive_avg_pool2d.default: adaptive_avg_pool2d,
     aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
     aten.adaptive_avg_pool3d.default: adaptive_avg_pool3d,
+    aten.adaptive_max_pool1d.default: adaptive_max_pool1d,
     aten.adaptive_max_pool2d.default: adaptive_max_pool2d,
     aten.max_pool1d.default: max_pool1d,
     aten.max_pool2d.default: max_pool2d,

@@ -101,6 +101,14 @@ def cumsum(b: Builder, x: Value, dim: int, *, dtype: Any = None) -> Any:
     return b.swap(b.matmul(b.swap(x, at, -1), Constant(ones)), at, -1)
 
 
+def cdist(b: Builder, x: Value, y: Value, p: float = 2.0, mode: int | None = None) -> Any:
+    """[.., n, k], [.., m, k] -> [.., n, m], each row of one from each of the other: sums of what is never below 0."""
+    if p not in (1.0, 2.0):
+        raise Decline(f"distances of the norm {p:g}")
+    apart = b.sub(b.do(aten.unsqueeze.default, x, -2), b.do(aten.unsqueeze.default, y, -3))
+    return vector_norm(b, apart, p, [-1])
+
+
 RULES: Rules = {
     aten.sum.default: whole_sum,
     aten.sum.dim_IntList: sum_,
@@ -117,6 +125,7 @@ RULES: Rules = {
     **dict.fromkeys((aten.var_mean.default, aten.var_mean.dim, aten.var_mean.correction), variance_and_mean),
     aten.linalg_vector_norm.default: vector_norm,
     aten.norm.ScalarOpt_dim: vector_norm,
+    aten.cdist.default: cdist,
     aten.logsumexp.default: logsumexp,
     aten.cumsum.default: cumsum,
 }

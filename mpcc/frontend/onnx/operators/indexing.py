@@ -142,7 +142,14 @@ def _at(op: Op, x: Value, flat: torch.Tensor) -> Value:
 
 
 def one_hot(op: Op, indices: Value, depth: Value, values: Value) -> Value:
+    """`values` are (elsewhere, at the index). A secret index is one of a class or token, which is never counted from the end."""
     count = op.known_ints(depth, "the depth")[0]
+    if isinstance(indices, fx.Node) and not op.recorder.is_known(indices):
+        off, on = op.known(values, "the values").reshape(-1).tolist()
+        axes = list(range(rank(indices)))
+        axes.insert(op.axis(-1, rank(indices) + 1), rank(indices))
+        hot = op.permute(op.call(aten.one_hot.default, indices, op.parts(count, "the depth")), axes)
+        return hot if (off, on) == (0, 1) else op.add(op.mul(hot, on - off), off)
     places = _positive(op.known(indices, "the indices"), count)
     off, on = op.known(values, "the values").reshape(-1)
     axis = op.axis(-1, places.dim() + 1)
