@@ -31,8 +31,11 @@ CLOSE = 1.5
 PHASES = (0.6, 0.4)
 """Parts of the runs before the best plans of a budget are made, and after."""
 FAR, FEW = 0.6, 2
-"""Of large models: the part of the most exact plan's cost below which no budget is met by the plan without a search, so that its
-layouts need not be made; and programs for one step."""
+"""The part of the most exact plan's cost below which budgets may be met by no plan at all, and of large models by none without a
+search, so that its layouts need not be made; and of large models programs for one step."""
+BELOW = 0.93
+"""Times the cost of the plan that the sum over sites finds cheapest: programs of others may cost less than their sums, by 5 % at
+most among 20 of registers, a model of benchmarks/zoo."""
 NEARLY = 1.1
 """Times a budget, up to which a recipe is priced exactly: the picks most like it cost about the same."""
 STEPS = 5
@@ -82,13 +85,23 @@ class Asked:
         """The best plan within each of some budgets of one unit, the loosest first."""
         tell, explorer = self.trials.task.progress, self.explorer
         tell("search", 0, len(budgets) + 1)
+        near = [budget for budget in budgets if budget.amount >= self.lowest(budgets[-1].amount)] or budgets[:1]
         self.try_recipes()
-        explorer.descend(budgets[-1].amount)
-        for done, budget in enumerate(budgets):
+        explorer.descend(near[-1].amount)
+        for done, budget in enumerate(near):
             tell("search", done + 1, len(budgets) + 1)
-            self.settle(budget, explorer.effort.left // (len(budgets) - done))
+            self.settle(budget, explorer.effort.left // (len(near) - done))
         tell("search", len(budgets) + 1, len(budgets) + 1)
         return {budget: self.answer(budget) for budget in budgets}
+
+    def lowest(self, amount: float) -> float:
+        """What no plan is likely to cost less than: budgets below it are given no runs. 0 where `amount` is not far down."""
+        explorer = self.explorer
+        if amount >= FAR * explorer.cost(self.search.exact):
+            return 0.0
+        picks, problem = self.search.cheapest(self.weights)
+        explorer.priced(picks, self.trials.work(picks))
+        return BELOW * self.weights.of(problem.work(picks), 0.0)
 
     def try_recipes(self) -> None:
         """Run what is nearest to each recipe: a start like any other."""
