@@ -3,6 +3,7 @@
     python -m benchmarks.real                        every model that docs/real-models.json has not yet; writes it and the page
     python -m benchmarks.real pp-ocrv4 --again       one, measured anew
     python -m benchmarks.real --private 0            no private runs, which take the most memory
+    python -m benchmarks.real dinov2-saliency --network wan     a plan for another network than lan, in a row of its own
 
 Each model is measured in a process of its own, so that its peak of memory is its own. Seconds depend on what else the machine
 does: the load is noted. Nothing of a package runs; its weights are read.
@@ -57,9 +58,14 @@ class Row:
     measured_seconds: float = 0.0
     peak_bytes: dict[str, int] = field(default_factory=dict)
     load: float = 0.0
+    network: str = "lan"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.name, self.network
 
 
-def measured(model: Real, private: int) -> Row:
+def measured(model: Real, private: int, network: str) -> Row:
     """One model, in this process."""
     torch.set_num_threads(1)
     calibration, asked = model.calls()
@@ -71,15 +77,15 @@ def measured(model: Real, private: int) -> Row:
     wanted = [torch.from_numpy(session.run(None, feeds(model, call, session))[0]) for call in asked]
     capture_error = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(expected, wanted, strict=True))
     start, cpu, load = time.perf_counter(), time.process_time(), os.getloadavg()[0]
-    made = mpcc.optimize(graph, calibration=calibration)
+    made = mpcc.optimize(graph, calibration=calibration, network=network)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     executable = made.executable()
-    blind = mpcc.optimize(graph)
+    blind = mpcc.optimize(graph, network=network)
     row = Row(
         model.name, capture_error, int(made.estimate.rounds), float(made.estimate.bytes) / 1e6, float(made.estimate.seconds),
         _judged(model, wanted, _emulated(executable, asked)), seconds, cpu, peak,
-        _judged(model, wanted, _emulated(blind.executable(), asked)), int(blind.estimate.rounds), load=load,
+        _judged(model, wanted, _emulated(blind.executable(), asked)), int(blind.estimate.rounds), load=load, network=network,
     )  # fmt: skip
     return row if private == 0 else Row(**{**asdict(row), **_private(model, executable, asked[:private], wanted)})
 
@@ -119,9 +125,9 @@ def _peak(process: int) -> int:
 def page(rows: list[Row]) -> str:
     """docs/real-models.md."""
     lines = [
-        "| model | capture error | rounds | MB | answers as in float | private | without one input | optimize "
+        "| model | network | capture error | rounds | MB | answers as in float | private | without one input | optimize "
         "| GB, compiler / party | predicted / measured |",
-        "| --- | ---: | ---: | ---: | --- | --- | --- | ---: | ---: | ---: |",
+        "| --- | --- | ---: | ---: | ---: | --- | --- | --- | ---: | ---: | ---: |",
     ]
     for row in rows:
         model = MODELS[row.name]
@@ -130,7 +136,7 @@ def page(rows: list[Row]) -> str:
         memory = f"{row.compiler_bytes / 1e9:.1f} / {party / 1e9:.1f}"
         online = f"{row.predicted_seconds:.2g} s / " + ("-" if row.load > BUSY else f"{row.measured_seconds:.2g} s")
         lines.append(
-            f"| {row.name} | {row.capture_error:.1e} | {row.rounds} | {row.megabytes:.1f} "
+            f"| {row.name} | {row.network} | {row.capture_error:.1e} | {row.rounds} | {row.megabytes:.1f} "
             f"| {_said(model, row.answers)} | {_said(model, row.private)} | {blind}, {row.rounds_without} rounds "
             f"| {seconds} ({row.optimize_cpu_seconds:.0f} CPU s) | {memory} | {online} |"
         )
@@ -147,15 +153,16 @@ def _said(model: Real, answers: list[float]) -> str:
     return f"{right} of {len(answers)}{worst}"
 
 
-def kept() -> dict[str, Row]:
-    """What docs/real-models.json has."""
-    return {row["name"]: Row(**row) for row in json.loads(JSON.read_text("utf-8"))} if JSON.exists() else {}
+def kept() -> dict[tuple[str, str], Row]:
+    """What docs/real-models.json has, by model and network."""
+    return {(found := Row(**row)).key: found for row in json.loads(JSON.read_text("utf-8"))} if JSON.exists() else {}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"which (default: all): {', '.join(MODELS)}")
     parser.add_argument("--again", action="store_true", help="measure models anew that have been measured")
+    parser.add_argument("--network", default="lan", help="that plans are made for (default: lan)")
     parser.add_argument("--private", type=int, default=2, help="private runs of a model (default: 2)")
     parser.add_argument("--row", metavar="FILE", help=argparse.SUPPRESS)  # one model, in this process: the row goes there
     options = parser.parse_args()
@@ -163,22 +170,24 @@ def main() -> None:
         parser.error(f"there is no model {min(unknown)}; there are {', '.join(MODELS)}")
     if options.row:
         warnings.simplefilter("ignore")
-        files.write(Path(options.row), json.dumps(asdict(measured(MODELS[options.models[0]], options.private))))
+        files.write(Path(options.row), json.dumps(asdict(measured(MODELS[options.models[0]], options.private, options.network))))
         return
     for name in options.models or [model.name for model in EVERY]:
-        if name in kept() and not options.again:
+        if (name, options.network) in kept() and not options.again:
             continue
         made = JSON.with_suffix(f".{name}.json")
-        command = [sys.executable, "-m", "benchmarks.real", name, "--row", str(made), "--private", str(options.private)]
+        command = [sys.executable, "-m", "benchmarks.real", name, "--row", str(made)]
+        command += ["--private", str(options.private), "--network", options.network]
         try:
             if subprocess.run(command, check=False).returncode:
                 print(f"{name}: failed, see above", flush=True)
                 continue
-            found = kept() | {name: Row(**json.loads(made.read_text("utf-8")))}
+            new = Row(**json.loads(made.read_text("utf-8")))
+            found = kept() | {new.key: new}
         finally:
             made.unlink(missing_ok=True)
-        print(found[name], flush=True)
-        rows = [found[model.name] for model in EVERY if model.name in found]
+        print(new, flush=True)
+        rows = [row for model in EVERY for row in found.values() if row.name == model.name]
         files.write(JSON, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
         files.write(PAGE, page(rows))
 

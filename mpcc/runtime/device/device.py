@@ -88,7 +88,6 @@ class Device:
         """The words [n] that a message holds."""
         return packing.read(message, place)
 
-
     def zeros(self, shape: Sequence[int]) -> Tensor:
         return torch.zeros(tuple(shape), dtype=torch.int64, device=self.place)
 
