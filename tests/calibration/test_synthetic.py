@@ -131,6 +131,34 @@ def test_what_is_compared_with_zero_or_one_is_a_mask(asked: str) -> None:
     assert [one.kind for one in synthesise(graph).kinds] == ["features", kind]
 
 
+class Embedded(nn.Module):
+    """Positions of a table are added to embeddings [1, 6, 16], as transformers begin."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(size * torch.randn(10, 16, generator=torch.Generator().manual_seed(0)))
+        self.register_buffer("ids", torch.arange(6))
+        self.norm, self.layer = nn.LayerNorm(16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.norm(x + self.positions[self.ids]))
+
+
+@pytest.mark.parametrize("size", [0.02, 3.0])
+def test_embeddings_are_about_as_large_as_what_is_added_to_them(size: float) -> None:
+    made = synthesise(mpcc.capture(Embedded(size), (torch.zeros(1, 6, 16),)))
+    for column in (*made.columns, *made.judge):
+        assert size < column.square().mean().sqrt() < 4 * size
+
+
+def test_features_fill_the_range_that_is_given() -> None:
+    """Some of them near its middle, not all at its ends."""
+    made = synthesise(mpcc.capture(Embedded(1.0), (torch.zeros(1, 6, 16),)), input_range=(0.0, 0.1))
+    for column in (*made.columns, *made.judge):
+        assert column.min() >= 0 and column.max() <= 0.1
+        assert ((column > 0.02) & (column < 0.08)).double().mean() > 0.5
+
+
 def test_masks_are_masks_and_several_inputs_come_together() -> None:
     made = made_for(Flagged(), (1, 1, 8, 8), (1, 8))
     assert [kind.kind for kind in made.kinds] == ["picture", "mask"]

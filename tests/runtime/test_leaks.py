@@ -102,8 +102,8 @@ def test_a_value_that_leaves_bare_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
     assert isinstance(mask.args[1], fx.Node)
     forgotten, drawn = dict(made.correlations)[mask.args[1].name], material.uniform
 
-    def uniform(seed: bytes, label: str, shape: Sequence[int]) -> torch.Tensor:
-        return torch.zeros(tuple(shape), dtype=torch.int64) if forgotten in label.split() else drawn(seed, label, shape)
+    def uniform(seed: bytes, label: str, shape: Sequence[int], *draw: Any) -> torch.Tensor:
+        return torch.zeros(tuple(shape), dtype=torch.int64) if forgotten in label.split() else drawn(seed, label, shape, *draw)
 
     monkeypatch.setattr(material, "uniform", uniform)
     found = caught(made, {"large": INPUTS["large"]})["large"]

@@ -95,10 +95,15 @@ def _smooth_features(count: int, shape: tuple[int, ...], low: float, high: float
     loud = torch.ones(shape[-1])
     loud[::16] = HEAVY
     contrast = torch.tensor(CONTRASTS)[torch.arange(count) % len(CONTRASTS)].reshape(count, *[1] * len(shape))
-    return (drawn * loud * contrast).clamp(low, high)
+    return _sized(drawn * loud * contrast, low, high)
 
 
 def _sparse_features(count: int, shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
     """Laplace numbers of variance 1: mostly small, now and then large."""
     drawn = torch.randn((count, *shape), generator=generator).sign()
-    return (drawn * torch.empty((count, *shape)).exponential_(2**0.5, generator=generator)).clamp(low, high)
+    return _sized(drawn * torch.empty((count, *shape)).exponential_(2**0.5, generator=generator), low, high)
+
+
+def _sized(drawn: Tensor, low: float, high: float) -> Tensor:
+    """Numbers of variance about 1, so that `low` and `high` are four standard deviations from the middle."""
+    return ((low + high) / 2 + drawn * ((high - low) / 8)).clamp(low, high)
