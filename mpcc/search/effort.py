@@ -36,7 +36,7 @@ class Effort:
     """Runs that are left. `stopped`: the clock or the user ended it before they were used up."""
 
     def __init__(self, runs: int, seconds: float = math.inf, now: Callable[[], float] = time.thread_time) -> None:
-        self.runs, self.used, self.stopped = runs, 0, False
+        self.runs, self.used, self.stopped, self.seconds = runs, 0, False, seconds
         self._now, self._end = now, now() + seconds
 
     @staticmethod
@@ -51,6 +51,10 @@ class Effort:
         if not self.stopped and self.used < self.runs and self._now() > self._end:
             self.stopped = True
         return 0 if self.stopped else self.runs - self.used
+
+    def allow(self, further: int) -> None:
+        """So many further budgets of the same question: the programs of each take time besides its runs."""
+        self._end += further * self.seconds / PATIENCE
 
     def use(self) -> None:
         """One more run was made."""

@@ -86,6 +86,7 @@ class Asked:
         tell, explorer = self.trials.task.progress, self.explorer
         tell("search", 0, len(budgets) + 1)
         near = [budget for budget in budgets if budget.amount >= self.lowest(budgets[-1].amount)] or budgets[:1]
+        explorer.effort.allow(len(near) - 1)
         self.try_recipes()
         explorer.descend(near[-1].amount)
         for done, budget in enumerate(near):

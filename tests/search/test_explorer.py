@@ -133,6 +133,16 @@ def test_the_clock_ends_a_search_and_says_so() -> None:
     assert FEWEST > 1 and PATIENCE > 1
 
 
+def test_further_budgets_of_one_question_give_the_clock_more_time() -> None:
+    now = [0.0]
+    effort = Effort(100, 3 * PATIENCE, lambda: now[0])
+    effort.allow(2)
+    now[0] = 3 * PATIENCE + 5.0
+    assert effort.left == 100
+    now[0] = 3 * PATIENCE + 7.0
+    assert effort.left == 0
+
+
 def test_options_that_cost_more_and_are_clearly_worse_are_not_run() -> None:
     row = [(10.0, 1e-6), (9.0, 2e-6), (5.0, 0.1), (6.0, 0.3), (4.9, 0.15), (1.0, 0.9)]
     slot = Slot("a", tuple(Option(Work(0, cost), loss) for cost, loss in row))
