@@ -100,9 +100,10 @@ class Asked:
         explorer = self.explorer
         if amount >= FAR * explorer.cost(self.search.exact):
             return 0.0
-        picks, problem = self.search.cheapest(self.weights)
+        picks, _ = self.search.cheapest(self.weights)
         explorer.priced(picks, self.trials.work(picks))
-        return BELOW * self.weights.of(problem.work(picks), 0.0)
+        summed, exact = self.weights.of(self.search.problem.work(picks), 0.0), explorer.cost(picks)
+        return BELOW * (exact if exact <= NEARLY * summed else summed)  # far above its sum: then other plans may well cost less
 
     def try_recipes(self) -> None:
         """Run what is nearest to each recipe: a start like any other."""
