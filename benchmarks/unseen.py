@@ -163,7 +163,8 @@ def _notes(rows: list[dict[str, Any]]) -> Iterator[str]:
             lost = [row["bounded"] - row["answers"][place]["accuracy"] for row in own if row["answers"][place] is not None]
             if lost:
                 mean, asked = sum(lost) / len(lost), f"asked: {most}"
-                yield f"* {half}, {part:.0%}: {mean:.1f} points lost on average over {len(lost)} rows ({asked})."
+                rows_met = f"{len(lost)} of {len(own)} rows, in which it is met"
+                yield f"* {half}, {part:.0%}: {mean:.1f} points lost on average over {rows_met} ({asked})."
         unmet = [row["model"] for row in own if _unmet(row)]
         yield f"* {half}: every budget that the cheapest plan meets is met, {_but(unmet)}."
         far = [row["model"] for row in own if row["bounded"] - row["kept"]["accuracy"] > 100 * KEPT + 2 * error(row)]
