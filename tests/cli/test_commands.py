@@ -85,14 +85,14 @@ def test_answers_that_the_noise_cannot_hide_are_told(mpcc: Mpcc, calibration: Pa
     """On the screen with what would be enough, in the bundle's page, and by `mpcc verify`."""
     (tmp_path / "smooth.py").write_text(SMOOTH)
     given = ("optimize", "smooth.py:make", "--calibration", calibration, "-o", "smooth.mpcc", "--answers")
-    few = mpcc(*given, "500000")
+    few = mpcc(*given, "2000000")
     assert few.code == 0, few.err
-    found = re.search(r"WARNING: noise hides roundings in ([\d,]+) answers, not 500,000; --noise ([\d.]+) would", few.out)
+    found = re.search(r"WARNING: noise hides roundings in ([\d,]+) answers, not 2,000,000; --noise ([\d.]+) would", few.out)
     assert found is not None, few.out
     said = f"in {found[1]} answers to one client"
     assert said in (tmp_path / "smooth.mpcc" / "report.html").read_text()
     assert said in mpcc("verify", "smooth.mpcc", "--count", "1").err
-    many = mpcc(*given, "500000", "--noise", found[2])
+    many = mpcc(*given, "2000000", "--noise", found[2])
     assert "WARNING" not in many.out and "answers to one client" in many.out
     assert mpcc(*given, "9", "--noise", "nan").code == mpcc(*given, "0").code == 2
 
