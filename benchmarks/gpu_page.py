@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mpcc import files
+
 DOCS = Path(__file__).parents[1] / "docs"
 START, END = "<!-- figures: python -m benchmarks.gpu --page -->", "<!-- end -->"
 TITLES = {"vit_lite": "ViT-Lite 7/4/32", "vit_s": "ViT-S/16", "vit_b": "ViT-B/16", "curve": "curve", "mixed": "mixed"}
@@ -32,10 +34,10 @@ LAB: dict[str, Any] = {
     ),
     "dealer_ms": 10,
 }
-PARTY_SECONDS = 0.134
-"""Of the slower party, for 12 layers."""
 """A prototype's figures (other CUDA code, one layer of ViT-B/16, no network and no other party), each checked against the CPU bit
 by bit: what the hardware allows, and no measurement of mpcc."""
+PARTY_SECONDS = 0.134
+"""Of the slower party, for 12 layers."""
 NETWORKS = ((1.0, 2e-4), (10.0, 1e-4), (100.0, 2e-5))
 """Gb/s, and seconds of a round trip: Ethernet in one data centre."""
 
@@ -45,7 +47,7 @@ def write(known: Mapping[str, Any]) -> None:
     page = DOCS / "gpu.md"
     before, _, rest = page.read_text(encoding="utf-8").partition(START)
     _, _, after = rest.partition(END)
-    page.write_text(f"{before}{START}\n{text(known)}{END}{after}", encoding="utf-8")
+    files.write(page, f"{before}{START}\n{text(known)}{END}{after}")
 
 
 def text(known: Mapping[str, Any]) -> str:

@@ -85,7 +85,8 @@ class Asked:
         """The best plan within each of some budgets of one unit, the loosest first."""
         tell, explorer = self.trials.task.progress, self.explorer
         tell("search", 0, len(budgets) + 1)
-        near = [budget for budget in budgets if budget.amount >= self.lowest(budgets[-1].amount)] or budgets[:1]
+        lowest = self.lowest(budgets[-1].amount)
+        near = [budget for budget in budgets if budget.amount >= lowest] or budgets[:1]
         explorer.effort.allow(len(near) - 1)
         self.try_recipes()
         explorer.descend(near[-1].amount)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from mpcc.ir.nn import WHOLE_VIEWS, attribute
+from mpcc.ir.nn import WHOLE_VIEWS, attribute, constant_values
 from mpcc.ir.step import STEP
 
 NORMALISED = (-2.2, 2.7)
@@ -25,6 +25,8 @@ LEAST_SIDE = 4
 MASKS = ("mask", "keep", "valid", "padding")
 NEAR = 2.0**-10
 """Of the two ends of an equality: the front end has them 2^-11 apart."""
+TWICE = 2.0
+"""Times what is added to embeddings: their own root mean square is 2.1 times that of positions and types in a MiniLM."""
 FEWEST_ROWS = 2
 """Of what whole numbers look up, where no table is found: 0 and 1."""
 CONFIGURED = "configured_range"
@@ -87,10 +89,6 @@ def _setting(settings: Any, name: str) -> tuple[float, ...]:
     return tuple(float(value) for value in found) if ok and found is not None else ()
 
 
-TWICE = 2.0
-"""Times what is added to embeddings: their own root mean square is 2.1 times that of positions and types in a MiniLM."""
-
-
 def _kind(
     graph: fx.GraphModule, node: fx.Node, given: tuple[float, float] | None, configured: tuple[float, float] | None
 ) -> Kind:
@@ -120,31 +118,17 @@ def _kind(
 def _added(graph: fx.GraphModule, node: fx.Node) -> float:
     """The root mean square of the largest constant that is added to an input before anything else is done with it, as positions
     are to embeddings; 0 where there is none."""
-    found, readers = 0.0, [node]
+    found, readers, constants = 0.0, [node], constant_values(graph)
     for value in readers:
         for user in value.users:
             if user.target in WHOLE_VIEWS:
                 readers.append(user)
             elif user.target is aten.add.Tensor:
-                other = next((one for one in user.all_input_nodes if one is not value), None)
-                constant = None if other is None else _independent(graph, other)
-                if constant is not None:
+                added = [constants[one] for one in user.all_input_nodes if one in constants]
+                if added:
                     readers.append(user)
-                    found = max(found, float(constant.double().square().mean().sqrt()))
+                    found = max(found, float(added[0].double().square().mean().sqrt()))
     return found
-
-
-def _independent(graph: fx.GraphModule, node: fx.Node) -> Tensor | None:
-    """The value of a node that depends on no input; None where it does."""
-    if node.op == "get_attr":
-        value: Tensor = attribute(graph, str(node.target)).detach()
-        return value
-    known = {one: _independent(graph, one) for one in node.all_input_nodes}
-    if node.op != "call_function" or not known or any(value is None for value in known.values()):
-        return None
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda one: known[one])
-    made = node.target(*args, **kwargs)  # type: ignore[operator]
-    return made if isinstance(made, Tensor) else None
 
 
 def _asked_for(node: fx.Node) -> set[int]:
